@@ -1,0 +1,53 @@
+"""emlc: learn from many doubtful labels and a few trusted ones, and correct the doubtful ones.
+
+An implementation of Enhanced Meta Label Correction. :func:`train` makes a :class:`Run` from
+:class:`Settings`; the parts below it serve other bi-level problems as well.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emlc.config import Settings
+    from emlc.data import Samples, Split, split_samples
+    from emlc.errors import InputError
+    from emlc.meta_gradient import InnerSGD, meta_gradient, record_step, trusted_gradient
+    from emlc.run import Run, train
+    from emlc.teacher import Teacher
+
+__all__ = [
+    "InnerSGD",
+    "InputError",
+    "Run",
+    "Samples",
+    "Settings",
+    "Split",
+    "Teacher",
+    "meta_gradient",
+    "record_step",
+    "split_samples",
+    "train",
+    "trusted_gradient",
+]
+
+_HOME = {
+    "Settings": "config",
+    "Samples": "data",
+    "Split": "data",
+    "split_samples": "data",
+    "InputError": "errors",
+    "InnerSGD": "meta_gradient",
+    "meta_gradient": "meta_gradient",
+    "record_step": "meta_gradient",
+    "trusted_gradient": "meta_gradient",
+    "Run": "run",
+    "train": "run",
+    "Teacher": "teacher",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: torch takes seconds to load, and `emlc --help` should not wait for it.
+    if name not in _HOME:
+        raise AttributeError(f"module 'emlc' has no attribute {name!r}")
+    return getattr(import_module(f"emlc.{_HOME[name]}"), name)

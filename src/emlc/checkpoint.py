@@ -1,0 +1,101 @@
+"""Everything a run needs to go on as if it had never stopped.
+
+A checkpoint holds tensors, numbers and strings only, and is read with ``weights_only=True``: opening
+one runs no code.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from emlc.errors import InputError
+from emlc.files import atomic_write
+from emlc.methods.base import Method
+
+
+@dataclass
+class Progress:
+    """Where in its training a run is.
+
+    Attributes:
+        epoch: Finished epochs.
+        noisy_batches: Noisy batches used in the current epoch.
+        steps: Teacher steps taken, over all epochs; also the trusted batches used.
+        epoch_steps: Steps taken in the current epoch.
+        losses: Name -> the loss of every step so far.
+        seconds: Training time so far.
+        history: The metrics of every finished epoch.
+    """
+
+    epoch: int = 0
+    noisy_batches: int = 0
+    steps: int = 0
+    epoch_steps: int = 0
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def mean_losses(self) -> dict[str, float]:
+        """Means over the current epoch's steps."""
+        return {name: sum(losses[-self.epoch_steps :]) / self.epoch_steps for name, losses in self.losses.items()}
+
+
+def save_checkpoint(path: Path, method: Method, progress: Progress, device: torch.device) -> None:
+    """Write networks, optimisers, random states and position, atomically."""
+    state = {
+        "networks": {name: network.state_dict() for name, network in method.networks().items()},
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in method.optimizers().items()},
+        "progress": asdict(progress),
+        "rng": {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        },
+    }
+    with atomic_write(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path: Path, method: Method, device: torch.device) -> Progress:
+    """Restore a run in place from :func:`save_checkpoint` and return its position.
+
+    Raises:
+        InputError: the file is not a checkpoint of this method and these networks.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        for name, network in method.networks().items():
+            network.load_state_dict(state["networks"][name])
+        for name, optimizer in method.optimizers().items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        torch.set_rng_state(state["rng"]["cpu"])
+        if device.type == "cuda" and state["rng"]["cuda"] is not None:
+            torch.cuda.set_rng_state(state["rng"]["cuda"], device)
+        return Progress(**state["progress"])
+    except Exception as error:
+        raise InputError(f"{path}: not a checkpoint of this run: {error}") from error
+
+
+def save_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
+    """Write each network's weights to ``folder/NAME.safetensors``, each atomically."""
+    for name, network in networks.items():
+        tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+        with atomic_write(folder / f"{name}.safetensors") as temporary:
+            save_file(tensors, temporary)
+
+
+def load_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
+    """Read the weights that :func:`save_networks` wrote; every tensor must fit.
+
+    Raises:
+        InputError: a file is missing, broken, or holds other tensors than the network has.
+    """
+    for name, network in networks.items():
+        path = folder / f"{name}.safetensors"
+        try:
+            network.load_state_dict(load_file(path))
+        except Exception as error:
+            raise InputError(f"{path}: not the weights of this {name}: {error}") from error

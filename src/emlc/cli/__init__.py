@@ -1,0 +1,5 @@
+"""The command line: one module a command, each a thin layer over the Python API."""
+
+from emlc.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,111 @@
+"""Turning the command line and YAML files into settings, with every problem reported at once."""
+
+import json
+import re
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.config import GROUPS, Settings
+from emlc.errors import InputError, InputErrors, raise_together
+
+
+def add_settings(parser: ArgumentParser) -> None:
+    """Add DATA, every setting as an option, ``--config`` and ``--print_config``."""
+    parser.add_argument("data", nargs="?", type=str | None, help="What to learn from; see --help of the data group")
+    parser.add_argument("--config", action="config", help="YAML file with settings; options given after it win")
+    for group in GROUPS:
+        parser.add_class_arguments(group, skip={"data"})
+
+
+def underscored(argv: Sequence[str]) -> list[str]:
+    """``--noise-rate`` as well as ``--noise_rate``: names of options with underscores."""
+    return [
+        re.sub(r"^--[^=]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) if a.startswith("--") else a
+        for a in argv
+    ]
+
+
+def settings_from(arguments: Namespace) -> Settings:
+    """Settings from parsed arguments; DATA may also stand in the configuration file."""
+    values = {f.name: arguments[f.name] for f in fields(Settings)}
+    for path in arguments.config or []:
+        if arguments.data is None:
+            values["data"] = read_config(path.absolute).get("data")
+    if values["data"] is None:
+        raise InputError("DATA is missing: digits, a .csv, .parquet or .npz file, or a folder")
+    return Settings(**values)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """A YAML file with settings, as a mapping."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+    return values
+
+
+def explain(parser: ArgumentParser, argv: Sequence[str], error: ArgumentError) -> InputError:
+    """Every problem in ``argv`` and its configuration files, where argparse names only the first.
+
+    Each setting is parsed alone; those that pass are then checked together.
+    """
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    known = {f.name for f in fields(Settings)}
+    try:
+        for where, name, value in _given(argv):
+            if name not in known:
+                problems.append(f"{where}{name}: no such setting")
+            elif name != "data":
+                try:
+                    values[name] = parser.parse_args([f"--{name}={value}"])[name]
+                except ArgumentError as e:
+                    problems.append(f"{where}{name}: {_reason(e)}")
+            else:
+                values[name] = value
+        Settings(**({"data": "-"} | values))
+    except InputErrors as e:
+        problems += e.problems
+    except InputError as e:
+        return e
+    if not problems:
+        return InputError(_reason(error))
+    try:
+        raise_together(problems, "the settings")
+    except InputErrors as e:
+        return e
+    raise AssertionError
+
+
+def _given(argv: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """(where, name, value) of every setting in the configuration files and options of ``argv``."""
+    rest = list(argv)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--"):
+            yield "", "data", token
+            continue
+        name, separator, value = token[2:].partition("=")
+        if not separator and rest and not rest[0].startswith("--"):
+            value = rest.pop(0)
+        if name == "config":
+            for key, item in read_config(value).items():
+                yield f"{value}: ", str(key), item if isinstance(item, str) else json.dumps(item)
+        elif name != "resume":
+            yield "", name, value
+
+
+def _reason(error: ArgumentError) -> str:
+    """argparse's message without the name of its parser's key and of Python's types."""
+    text = re.sub(r'^Parser key "[^"]*":\s*', "", error.message)
+    text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(text.split()))
+    return text

@@ -1,0 +1,49 @@
+"""Measure a run's student: accuracy in all and per class, confusion, calibration.
+
+Prints tables, and writes evaluation.json, per_class.csv, confusion.csv and pictures of the confusion
+and the calibration.
+"""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.cli import using
+from emlc.errors import InputError
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    using.add_run_arguments(parser, "samples with true labels (default: the run's own test set)")
+    parser.add_argument("--output", type=str | None, help="directory (default: RUN/evaluation)")
+
+
+def run(arguments: Namespace) -> None:
+    trained = using.load_run(arguments)
+    if arguments.data is None:
+        test = using.training_split(trained).test
+        if test is None:
+            raise InputError(f"{trained.folder}: the run has no test set; name DATA to evaluate on")
+        samples = test
+    else:
+        samples = using.read_samples(trained, arguments, role="test")
+    from rich.console import Console
+    from rich.table import Table
+
+    from emlc.evaluation import evaluate_probabilities
+
+    assert samples.labels is not None
+    evaluation = evaluate_probabilities(
+        trained.predict_proba(samples.inputs), samples.labels, trained.schema.classes
+    )
+    folder = Path(arguments.output) if arguments.output else trained.folder / "evaluation"
+    evaluation.save(folder)
+    table = Table(title=f"{len(samples):,} samples, {arguments.weights} weights")
+    for heading in evaluation.per_class.columns:
+        table.add_column(str(heading), justify="left" if heading == "class" else "right")
+    for row in evaluation.per_class.itertuples(index=False):
+        table.add_row(*(f"{v:.1f}" if isinstance(v, float) else str(v) for v in row))
+    console = Console()
+    console.print(table)
+    for name, value in evaluation.figures.items():
+        console.print(f"{name}: {value}", highlight=False)
+    console.print(f"written: {folder}", highlight=False)

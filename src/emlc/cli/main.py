@@ -1,0 +1,69 @@
+"""Entry point: finds the command, and turns bad input into one message and exit status 2."""
+
+import os
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import ModuleType
+
+from jsonargparse import ArgumentParser
+
+from emlc.cli import correct, demo, evaluate, predict, train
+from emlc.cli.arguments import explain, underscored
+from emlc.errors import InputError
+
+COMMANDS: dict[str, ModuleType] = {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "correct": correct,
+}
+
+
+def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """The parser of ``emlc`` and those of its commands."""
+    parser = ArgumentParser(
+        prog="emlc",
+        description="Learn from many doubtful labels and a few trusted ones; correct the doubtful ones.",
+        version=version("emlc"),
+        exit_on_error=False,
+    )
+    subcommands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
+    parsers: dict[str, ArgumentParser] = {}
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        parsers[name] = ArgumentParser(description=module.__doc__, exit_on_error=False)
+        module.add_arguments(parsers[name])
+        subcommands.add_subcommand(name, parsers[name], help=summary)
+    return parser, parsers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 if it did its work, 2 for bad input, 130 if interrupted.
+    """
+    argv = underscored(sys.argv[1:] if argv is None else argv)
+    parser, parsers = build_parsers()
+    try:
+        try:
+            arguments = parser.parse_args(argv)
+        except ArgumentError as error:
+            if argv and argv[0] == "train":
+                raise explain(parsers["train"], argv[1:], error) from None
+            raise InputError(" ".join(error.message.split())) from None
+        COMMANDS[arguments.command].run(arguments[arguments.command])
+    except (InputError, FloatingPointError) as error:
+        print(f"emlc: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("emlc: interrupted; `emlc train ... --resume` goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does; say nothing when Python closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0

@@ -1,0 +1,33 @@
+"""Write the student's class and its probability for every sample of DATA.
+
+DATA needs no labels. The result is a CSV file with the columns id, predicted_label and
+predicted_probability, and with --all_probabilities one column probability_CLASS a class.
+"""
+
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.cli import using
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    using.add_run_arguments(parser, "samples to classify, of any kind that can be trained on", data_required=True)
+    parser.add_argument("--output", type=str | None, help="CSV file (default: RUN/predictions-DATA.csv)")
+    parser.add_argument("--all_probabilities", action="store_true", help="also write a column a class")
+
+
+def run(arguments: Namespace) -> None:
+    trained = using.load_run(arguments)
+    samples = using.read_samples(trained, arguments, role="predict")
+    from emlc.files import atomic_write
+    from emlc.labels import prediction_table
+
+    table = prediction_table(
+        samples.ids,
+        trained.schema.classes,
+        trained.predict_proba(samples.inputs),
+        all_probabilities=arguments.all_probabilities,
+    )
+    path = using.default_output(trained, arguments, "predictions")
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False)
+    print(f"{len(table):,} samples classified: {path}")

@@ -1,0 +1,31 @@
+"""Train a student, and a teacher that corrects its labels, into a run directory.
+
+DATA is one of: digits | a .csv, .parquet or .npz file | a folder or a quoted glob of parquet files |
+a folder with one sub-folder of images a class.
+"""
+
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.cli.arguments import add_settings, settings_from
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_settings(parser)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the run in the output directory was interrupted"
+    )
+
+
+def run(arguments: Namespace) -> None:
+    settings = settings_from(arguments)
+    # torch takes seconds to import: not before the settings are known to be right.
+    from rich.console import Console
+
+    from emlc.run import train
+
+    finished = train(settings, resume=arguments.resume)
+    console = Console()
+    console.print(f"run: {finished.folder}", highlight=False)
+    for name, value in finished.summary.items():
+        if value is not None and name != "versions":
+            console.print(f"  {name}: {value}", highlight=False)

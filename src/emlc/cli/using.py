@@ -1,0 +1,55 @@
+"""What the commands that use a finished run have in common."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+if TYPE_CHECKING:
+    from emlc.data import Samples, Split
+    from emlc.run import Run
+
+
+def add_run_arguments(parser: ArgumentParser, data_help: str, *, data_required: bool = False) -> None:
+    """RUN, DATA, and which of the run's networks to use."""
+    parser.add_argument("run", type=str, help="run directory of `emlc train`")
+    parser.add_argument("data", type=str | None, nargs=None if data_required else "?", help=data_help)
+    parser.add_argument(
+        "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
+    )
+    parser.add_argument("--label_column", type=str | None, help="label column of DATA, if not as in training")
+    parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
+
+
+def load_run(arguments: Namespace) -> "Run":
+    from emlc.run import Run
+
+    return Run.load(arguments.run, which=arguments.weights, device=arguments.device)
+
+
+def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test", "predict"]) -> "Samples":
+    """The samples of DATA, read as the run's own data were."""
+    from emlc.data import read
+
+    settings = run.settings
+    if arguments.label_column is not None:
+        settings = replace(settings, label_column=arguments.label_column, true_label_column=None)
+    return read(arguments.data, settings, role=role, schema=run.schema)
+
+
+def training_split(run: "Run") -> "Split":
+    """The run's own split, read again from its sources and checked against the saved one."""
+    from emlc.data import check_split, make_split
+
+    split, _ = make_split(run.settings, run.settings, run.settings.seed)
+    check_split(split, run.folder / "split.csv")
+    return split
+
+
+def default_output(run: "Run", arguments: Namespace, stem: str) -> Path:
+    """The file to write: as asked for, or in the run directory, named after DATA."""
+    if arguments.output is not None:
+        return Path(arguments.output)
+    name = stem if arguments.data is None else f"{stem}-{Path(arguments.data).stem}"
+    return run.folder / f"{name}.csv"

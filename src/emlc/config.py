@@ -1,0 +1,268 @@
+"""Every setting, typed once, for the command line, YAML files and Python alike.
+
+The groups below become the sections of ``emlc train --help``. Types are checked by jsonargparse,
+ranges and clashes here, when the settings are built: all problems are reported together, each
+naming its field.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from emlc.errors import raise_together
+
+Augmentation = Literal["flip", "crop", "autoaugment"]
+
+BACKBONES = ("auto", "linear", "mlp", "cnn", "resnet18", "resnet34", "resnet50")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where the samples come from, and which of them are trusted.
+
+    Attributes:
+        data: digits | a .csv, .parquet or .npz file | a folder or glob of parquet files |
+            a folder with one sub-folder of images a class.
+        trusted: Source of the trusted samples, of any kind that ``data`` may be.
+        trusted_column: Name of a boolean column (or .npz array) of ``data`` that marks trusted rows.
+        trusted_per_class: Draw this many trusted samples a class, for experiments where the true
+            labels are known.
+        validation: Source of samples for model choice; without it the trusted set serves.
+        test: Source of test samples, which take part in no choice.
+        test_fraction: Without ``test``: hold this fraction of ``data`` out, stratified by class.
+        label_column: Column with the given labels (default: label).
+        true_label_column: Column with the true labels, where they are known; used for measuring
+            only, for ``trusted_per_class``, and as the label of the test samples.
+        id_column: Column with unique sample ids (default: id, else the row number).
+        image_column: Column with image file paths or embedded images (default: found by content).
+        feature_columns: Numeric columns to learn from (default: all that have no other role).
+        classes: Class names in the wanted order (default: those found in the data, sorted).
+        image_size: Resize images to this many pixels a side (default: as the images are).
+        noisy_limit: Use a random subset of this many noisy samples.
+        skip_unreadable: Leave out images that cannot be read, and say how many.
+        overlap: What to do with a trusted sample that is also among the noisy ones.
+    """
+
+    data: str
+    trusted: str | None = None
+    trusted_column: str | None = None
+    trusted_per_class: int | None = None
+    validation: str | None = None
+    test: str | None = None
+    test_fraction: float | None = None
+    label_column: str | None = None
+    true_label_column: str | None = None
+    id_column: str | None = None
+    image_column: str | None = None
+    feature_columns: list[str] | None = None
+    classes: list[str] | None = None
+    image_size: int | None = None
+    noisy_limit: int | None = None
+    skip_unreadable: bool = False
+    overlap: Literal["error", "drop"] = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseSettings:
+    """Label noise to inject, for experiments where the given labels are right.
+
+    Attributes:
+        noise: symmetric: redraw uniformly over all classes. asymmetric: move to the similar class
+            (CIFAR-10, CIFAR-100 and digits maps). matrix: draw from the rows of ``noise_matrix``.
+        noise_rate: Fraction of the noisy samples that is redrawn (symmetric, asymmetric).
+        noise_matrix: .csv or .npy file with a C x C transition matrix, rows = true class.
+        noise_draw: sample: each sample independently. exact: an exact number of samples.
+    """
+
+    noise: Literal["none", "symmetric", "asymmetric", "matrix"] = "none"
+    noise_rate: float = 0.0
+    noise_matrix: str | None = None
+    noise_draw: Literal["sample", "exact"] = "sample"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """Student and teacher networks.
+
+    Attributes:
+        backbone: auto | linear | mlp | cnn | resnet18 | resnet34 | resnet50. auto is mlp for features
+            and cnn for images.
+        teacher_backbone: The teacher's backbone (default: as the student's).
+        width: Units of the mlp's hidden layers; channels of the cnn's first stage.
+        label_embedding_dim: Width of the teacher's label embedding.
+        gate_hidden_dim: Hidden units of the teacher's gate.
+    """
+
+    backbone: str = "auto"
+    teacher_backbone: str | None = None
+    width: int | None = None
+    label_embedding_dim: int = 128
+    gate_hidden_dim: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """What is learned from which labels.
+
+    Attributes:
+        method: emlc | cross-entropy (on the given labels) | trusted-only.
+        look_ahead: Student steps per teacher step, k.
+        meta_gradient: approximate: Propositions 1 and 2 of the paper. exact: through the optimiser.
+        jvp: How Jacobian-vector products are computed; auto picks by device and precision.
+        meta_weight: Weight of the meta loss (default: 1 / learning_rate, so that its share does not
+            depend on the student's learning rate; the paper's tables have 1).
+        ce_weight: Weight of the teacher's cross-entropy on trusted samples.
+        bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
+        corruption: How half of each trusted batch is corrupted for the gate.
+    """
+
+    method: Literal["emlc", "cross-entropy", "trusted-only"] = "emlc"
+    look_ahead: int = 1
+    meta_gradient: Literal["approximate", "exact"] = "approximate"
+    jvp: Literal["auto", "forward", "finite-difference", "double-backward"] = "auto"
+    meta_weight: float | None = None
+    ce_weight: float = 1.0
+    bce_weight: float = 1.0
+    corruption: Literal["random", "adversarial"] = "adversarial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationSettings:
+    """How long and how fast.
+
+    Attributes:
+        epochs: Passes over the noisy samples.
+        noisy_batch: Noisy samples a student step.
+        trusted_batch: Trusted samples a teacher step.
+        learning_rate: Learning rate of the student's SGD, eta.
+        teacher_learning_rate: Learning rate of the teacher's SGD (default: as the student's).
+        momentum: Momentum of both.
+        weight_decay: Weight decay of both.
+        nesterov: Nesterov momentum in both.
+        schedule: constant, or cosine to zero over all steps.
+        noisy_augmentation: Any of flip, crop, autoaugment, for noisy images
+            (default: crop for grey images, flip and crop for colour).
+        trusted_augmentation: The same for trusted images (default: also autoaugment for colour).
+        seed: Seed of the split, the noise, the initial weights, the order and the augmentation.
+        device: auto | cpu | cuda | cuda:N.
+        workers: Processes that load and augment; the result does not depend on their number.
+    """
+
+    epochs: int = 15
+    noisy_batch: int = 128
+    trusted_batch: int = 32
+    learning_rate: float = 0.02
+    teacher_learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    schedule: Literal["constant", "cosine"] = "constant"
+    noisy_augmentation: list[Augmentation] | None = None
+    trusted_augmentation: list[Augmentation] | None = None
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Where the run is kept.
+
+    Attributes:
+        output: Run directory (default: runs/DATA-METHOD-seedN).
+        checkpoint_every: Teacher steps between checkpoints (default: one checkpoint an epoch).
+    """
+
+    output: str | None = None
+    checkpoint_every: int | None = None
+
+
+GROUPS: tuple[type, ...] = (
+    DataSettings,
+    NoiseSettings,
+    NetworkSettings,
+    MethodSettings,
+    OptimisationSettings,
+    RunSettings,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(
+    RunSettings, OptimisationSettings, MethodSettings, NetworkSettings, NoiseSettings, DataSettings
+):
+    """All settings of a training run, validated when built.
+
+    Raises:
+        InputError: lists every field out of range and every pair of fields that clash.
+    """
+
+    def __post_init__(self) -> None:
+        raise_together(list(_problems(self)), "the settings")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values, in the order of the groups."""
+        values = asdict(self)
+        return {f.name: values[f.name] for group in GROUPS for f in fields(group)}
+
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "trusted_per_class": (1, math.inf),
+    "image_size": (1, math.inf),
+    "noisy_limit": (1, math.inf),
+    "noise_rate": (0, 1),
+    "width": (1, math.inf),
+    "label_embedding_dim": (1, math.inf),
+    "gate_hidden_dim": (1, math.inf),
+    "look_ahead": (1, math.inf),
+    "meta_weight": (0, math.inf),
+    "ce_weight": (0, math.inf),
+    "bce_weight": (0, math.inf),
+    "epochs": (1, math.inf),
+    "noisy_batch": (2, math.inf),
+    "trusted_batch": (2, math.inf),
+    "weight_decay": (0, math.inf),
+    "seed": (0, 2**63 - 1),
+    "workers": (0, math.inf),
+    "checkpoint_every": (1, math.inf),
+}
+
+
+def _problems(s: Settings) -> Iterator[str]:
+    for name, (low, high) in _LIMITS.items():
+        value = getattr(s, name)
+        if value is not None and not low <= value <= high:
+            wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+            yield f"{name}: expected {wanted}, got {value}"
+    for name in ("learning_rate", "teacher_learning_rate"):
+        value = getattr(s, name)
+        if value is not None and not 0 < value < math.inf:
+            yield f"{name}: expected more than 0, got {value}"
+    if not 0 <= s.momentum < 1:
+        yield f"momentum: expected at least 0 and below 1, got {s.momentum}"
+    if s.test_fraction is not None and not 0 < s.test_fraction < 1:
+        yield f"test_fraction: expected between 0 and 1, got {s.test_fraction}"
+    if s.nesterov and s.momentum == 0:
+        yield "nesterov: needs momentum above 0"
+    if s.test is not None and s.test_fraction is not None:
+        yield "test and test_fraction: give one of the two"
+    trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
+    if len(trusted) != 1:
+        found = " and ".join(trusted) or "none"
+        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {found}"
+    if s.noise in ("symmetric", "asymmetric") and s.noise_rate == 0:
+        yield f"noise_rate: {s.noise} noise needs a rate above 0"
+    if (s.noise == "matrix") != (s.noise_matrix is not None):
+        yield "noise and noise_matrix: a matrix file goes with --noise matrix, and only with it"
+    if s.noise in ("none", "matrix") and s.noise_rate != 0:
+        yield f"noise_rate: has no meaning with --noise {s.noise}"
+    if s.meta_gradient == "exact" and s.jvp == "finite-difference":
+        yield "meta_gradient and jvp: finite differences cannot give the exact meta-gradient"
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", s.device):
+        yield f"device: expected auto, cpu, cuda or cuda:N, got {s.device!r}"
+    for name in ("backbone", "teacher_backbone"):
+        value = getattr(s, name)
+        if value is not None and value not in BACKBONES:
+            yield f"{name}: expected one of {', '.join(BACKBONES)}, got {value!r}"

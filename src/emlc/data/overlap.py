@@ -1,0 +1,52 @@
+"""Find samples that two sets share, so that no sample is both learnt from and measured on."""
+
+import hashlib
+import sys
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emlc.data.classes import shorten
+from emlc.data.samples import Samples
+from emlc.errors import InputError
+
+
+def without_overlap(
+    samples: Samples, others: Samples, role: str, other_role: str, overlap: Literal["error", "drop"]
+) -> Samples:
+    """``samples`` without those that are also among ``others``.
+
+    A sample is shared if both sets have ids of their own and these agree, or if it is an image with
+    the same pixels. Row numbers and relative paths that agree mean nothing.
+
+    Raises:
+        InputError: With ``overlap="error"``, if any is shared; names the ids.
+    """
+    shared = _shared(samples, others)
+    if not shared.any():
+        return samples
+    if overlap == "drop":
+        print(f"removed {shared.sum()} {role} samples that are also {other_role} samples", file=sys.stderr)
+        return samples.take(~shared)
+    raise InputError(
+        f"{shared.sum()} samples are both {role} and {other_role}, by id or by identical pixels; {role} ids: "
+        f"{shorten(samples.ids[shared].tolist(), 5)}; --overlap drop removes them from the {role} samples"
+    )
+
+
+def _shared(samples: Samples, others: Samples) -> NDArray[np.bool_]:
+    shared = np.zeros(len(samples), dtype=np.bool_)
+    if samples.own_ids and others.own_ids:
+        shared |= np.isin(samples.ids, others.ids)
+    if samples.inputs.ndim == 4:
+        known = set(_digests(others))
+        shared |= np.array([digest in known for digest in _digests(samples)], dtype=np.bool_)
+    return shared
+
+
+def _digests(samples: Samples) -> list[bytes]:
+    """A 128-bit hash of each image's pixels."""
+    return [
+        hashlib.blake2b(pixels, digest_size=16).digest() for pixels in samples.inputs.contiguous().numpy()
+    ]

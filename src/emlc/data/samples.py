@@ -1,0 +1,164 @@
+"""Samples in memory: inputs, ids and labels, checked once when they enter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emlc.data.annotations import Annotations, annotate
+from emlc.data.classes import encode
+from emlc.errors import InputError
+
+IMAGE_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples(Annotations):
+    """A set of samples in memory; :class:`Annotations` says what its other fields are.
+
+    Attributes:
+        inputs: (n, d) float32 features, or (n, channels, height, width) images: uint8, or float32 in
+            [0, 1] where the images were floats that are no multiples of 1/255.
+    """
+
+    inputs: torch.Tensor
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (d,) or (channels, height, width)."""
+        return tuple(self.inputs.shape[1:])
+
+    def take(self, rows: NDArray[Any] | Sequence[int]) -> "Samples":
+        """The samples at these indices, in this order, or where a boolean mask of (n,) is true."""
+        rows = np.asarray(rows)
+        indices = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64)
+        return Samples(inputs=self.inputs[torch.from_numpy(indices)], **vars(self.annotations(indices)))
+
+    def with_classes(self, classes: tuple[str, ...], where: str) -> Self:
+        """The same samples with their labels as indices into another list of classes, matched by name.
+
+        Raises:
+            InputError: If a label is not among ``classes``; names its row and id, with ``where``.
+        """
+        if classes == self.classes:
+            return self
+        names = np.array([*self.classes, ""], dtype=np.str_)  # the last serves UNKNOWN, which is -1
+        labels, true_labels = (
+            None if codes is None else encode(names[codes], classes, self.ids, where, may_be_missing=True)
+            for codes in (self.labels, self.true_labels)
+        )
+        return replace(self, classes=classes, labels=labels, true_labels=true_labels)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        X: Any,
+        y: Any = None,
+        *,
+        classes: Sequence[str] | None = None,
+        ids: Any = None,
+        true_labels: Any = None,
+        trusted: Any = None,
+    ) -> "Samples":
+        """Check arrays and make samples of them.
+
+        Args:
+            X: numpy array or tensor: (n, d) numbers, or images (n, h, w), (n, c, h, w) or (n, h, w, c)
+                with c in {1, 3}, as integers in [0, 255] or floats in [0, 1]. Float images become
+                uint8 if that changes no value by more than 1e-3, and stay float32 otherwise. An array
+                that can be read both ways, such as (n, 3, 8, 3), is (n, c, h, w).
+            y: (n,) given labels: strings, integers or booleans.
+            classes: Class names in the wanted order, by default the sorted distinct labels. An integer
+                label k means ``classes[k]``, unless there are classes that are called by numbers.
+            ids: (n,) unique ids, by default the row numbers.
+            true_labels: (n,) like ``y``; None, NaN or the empty string where not known.
+            trusted: (n,) boolean mask.
+
+        Raises:
+            InputError: If the set is empty, lengths differ, an id occurs twice, a feature is not finite,
+                or a label is missing or outside the classes.
+        """
+        inputs = array_inputs(X, "X")
+        annotations = annotate(
+            len(inputs),
+            where="y",
+            ids=ids,
+            labels=y,
+            true_labels=true_labels,
+            trusted=trusted,
+            classes=classes,
+        )
+        check_finite(inputs, annotations.ids, "X")
+        return cls(inputs=inputs, **vars(annotations))
+
+
+def array_inputs(values: Any, where: str) -> torch.Tensor:
+    """Arrays as inputs: (n, d) float32, or images (n, c, h, w); see :meth:`Samples.from_arrays`."""
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{where}: expected numbers, found {array.dtype}")
+    if array.ndim == 2:
+        with np.errstate(over="ignore"):  # what overflows is reported, with its row, by check_finite
+            return torch.from_numpy(array.astype(np.float32))
+    return _images(_channels_first(array, where), where)
+
+
+def check_finite(
+    inputs: torch.Tensor,
+    ids: NDArray[np.str_],
+    where: str,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    columns: Sequence[str] | None = None,
+) -> None:
+    """Raise an :class:`InputError` that names the first feature which is NaN or infinite.
+
+    Args:
+        inputs: (n, ...) any dtype.
+        ids: (n,) sample ids.
+        where: File or array, for messages.
+        rows: (n,) row of each sample in ``where``, by default its index.
+        columns: d names of the features, by default their index.
+    """
+    if not inputs.is_floating_point() or (finite := torch.isfinite(inputs.flatten(1))).all():
+        return
+    sample, feature = (int(k) for k in torch.nonzero(~finite)[0])
+    row = sample if rows is None else int(rows[sample])
+    column = repr(columns[feature]) if columns else feature
+    value = inputs.flatten(1)[sample, feature].item()
+    raise InputError(
+        f"{where}: row {row} (id {str(ids[sample])!r}), column {column}: "
+        f"expected a finite number, found {value} (missing or too large)"
+    )
+
+
+def _channels_first(array: NDArray[Any], where: str) -> NDArray[Any]:
+    if array.ndim == 3:
+        return array[:, None]
+    if array.ndim == 4 and array.shape[1] in IMAGE_CHANNELS:
+        return array
+    if array.ndim == 4 and array.shape[3] in IMAGE_CHANNELS:
+        return array.transpose(0, 3, 1, 2)
+    raise InputError(
+        f"{where}: expected (n, d) features or images (n, h, w), (n, c, h, w) or (n, h, w, c) with 1 or 3 "
+        f"channels, found shape {array.shape}"
+    )
+
+
+def _images(array: NDArray[Any], where: str) -> torch.Tensor:
+    largest = 1 if array.dtype.kind in "bf" else 255
+    if array.size and not (array.min() >= 0 and array.max() <= largest):  # `not`, so that NaN is refused too
+        sample = int(np.argmin(((array >= 0) & (array <= largest)).all(axis=(1, 2, 3))))
+        raise InputError(
+            f"{where}: images must be integers in [0, 255] or floats in [0, 1], but row {sample} has values "
+            f"from {array[sample].min()} to {array[sample].max()}"
+        )
+    if largest == 255:
+        return torch.from_numpy(np.array(array, dtype=np.uint8, order="C"))
+    levels = np.round(array.astype(np.float32) * 255)
+    if np.abs(levels / 255 - array).max(initial=0) <= 1e-3:
+        return torch.from_numpy(np.ascontiguousarray(levels, dtype=np.uint8))
+    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))

@@ -1,0 +1,260 @@
+"""One disjoint split into noisy, trusted, validation and test samples, persisted with a run."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from emlc import noise as label_noise
+from emlc.config import DataSettings, NoiseSettings
+from emlc.data.classes import UNKNOWN, class_names, shorten
+from emlc.data.draw import Rows, draw_rows, generator
+from emlc.data.overlap import without_overlap
+from emlc.data.read import open_source, parquet_files, read
+from emlc.data.samples import Samples
+from emlc.data.source import Role, Schema, check_input_shape
+from emlc.errors import InputError
+from emlc.files import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Disjoint sets of samples that share their classes.
+
+    Attributes:
+        noisy: Its labels are those given, after any injection of noise; its true labels are the truth
+            where known.
+        trusted: Its labels are trusted, as are those of the validation and test samples.
+        validation: For model choice; None: the trusted set serves.
+        test: Takes part in no choice.
+        noise_rate_nominal: Rate of the injected noise as asked for; of a matrix, the expected rate.
+            None without injection.
+        noise_rate_actual: Fraction of wrong labels among the noisy samples with a known true label.
+    """
+
+    noisy: Samples
+    trusted: Samples
+    validation: Samples | None = None
+    test: Samples | None = None
+    noise_rate_nominal: float | None = None
+    noise_rate_actual: float | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, shared by all sets."""
+        return self.noisy.classes
+
+    def table(self) -> pd.DataFrame:
+        """One row a sample: id, role, given_label and true_label (class names, empty where not known)."""
+        return pd.concat([_part_table(samples, role) for role, samples in self._parts()], ignore_index=True)
+
+    def save(self, path: Path) -> None:
+        """Write the table as CSV, atomically."""
+        with atomic_write(path) as temporary:
+            self.table().to_csv(temporary, index=False, lineterminator="\n")
+
+    def _parts(self) -> Iterator[tuple[str, Samples]]:
+        for role in ("noisy", "trusted", "validation", "test"):
+            if (samples := getattr(self, role)) is not None:
+                yield role, samples
+
+
+def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple[Split, Schema]:
+    """Read the sources, draw the split and inject the noise.
+
+    The same settings and seed give the same split. Only the inputs of chosen samples are read. Of a
+    folder of Hugging Face parquet files, test-*.parquet is the test set unless the settings say otherwise.
+
+    Args:
+        settings: The sources and how they are divided.
+        noise: Noise to inject into the noisy samples. It changes no set.
+        seed: Seed of all draws.
+
+    Returns:
+        The split, and how the data were read.
+
+    Raises:
+        InputError: If a source is wrong, sets overlap, or a class has no trusted sample.
+    """
+    data = open_source(settings.data, settings, role="data")
+    sources: dict[Role, str | None] = {
+        "trusted": settings.trusted,
+        "validation": settings.validation,
+        "test": settings.test or _hugging_face_test(settings),
+    }
+    given = {role: source for role, source in sources.items() if source is not None}
+    rows = draw_rows(
+        data, settings, noise, seed, trusted_given="trusted" in given, test_given="test" in given
+    )
+    noisy = data.take(rows.noisy)
+    schema = replace(data.schema, input_shape=noisy.input_shape)
+    parts = {"noisy": noisy}
+    parts |= {role: data.take(drawn, schema) for role, drawn in _drawn(rows).items()}
+    parts |= {role: read(source, settings, role=role, schema=schema) for role, source in given.items()}
+    split = _assemble(parts, schema.classes, settings, noise, seed)
+    return split, replace(schema, classes=split.classes)
+
+
+def split_samples(
+    data: Samples,
+    trusted: Samples | None = None,
+    validation: Samples | None = None,
+    test: Samples | None = None,
+    *,
+    settings: DataSettings,
+    noise: NoiseSettings | None = None,
+    seed: int = 0,
+) -> Split:
+    """:func:`make_split` for samples in memory, which stand for the sources that the settings name.
+
+    ``data.trusted``, where not None, marks the trusted samples.
+    """
+    noise = noise or NoiseSettings()
+    rows = draw_rows(
+        data, settings, noise, seed, trusted_given=trusted is not None, test_given=test is not None
+    )
+    given = {"trusted": trusted, "validation": validation, "test": test}
+    parts = {"noisy": data.take(rows.noisy)}
+    parts |= {role: data.take(drawn) for role, drawn in _drawn(rows).items()}
+    parts |= {role: samples for role, samples in given.items() if samples is not None}
+    return _assemble(parts, tuple(settings.classes or ()), settings, noise, seed)
+
+
+def check_split(split: Split, path: Path) -> None:
+    """Check that a split is the one saved in a run directory.
+
+    Raises:
+        InputError: If the file cannot be read, or differs; names the first row (from 0) that does.
+    """
+    try:
+        saved = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    table = split.table()
+    if list(saved.columns) != list(table.columns):
+        raise InputError(
+            f"{path}: expected the columns {shorten([*table.columns])}, found {shorten([*saved.columns])}"
+        )
+    common = min(len(saved), len(table))
+    differs = (saved[:common].to_numpy() != table[:common].to_numpy()).any(axis=1)
+    if not differs.any() and len(saved) == len(table):
+        return
+    row = int(np.argmax(differs)) if differs.any() else common
+    was, now = (", ".join(t.iloc[row]) if row < len(t) else "nothing" for t in (saved, table))
+    raise InputError(
+        f"{path}: the data, settings or seed have changed since this run began: "
+        f"row {row} was ({was}), now ({now})"
+    )
+
+
+def _hugging_face_test(settings: DataSettings) -> str | None:
+    folder = Path(settings.data)
+    if settings.test_fraction is not None or not folder.is_dir() or not any(folder.glob("train-*.parquet")):
+        return None
+    has_test = any(file.name.startswith("test-") for file in parquet_files(settings.data, "test"))
+    return settings.data if has_test else None
+
+
+def _drawn(rows: Rows) -> dict[str, NDArray[np.int64]]:
+    """The sets beside the noisy one that come from the data."""
+    return {role: drawn for role, drawn in {"trusted": rows.trusted, "test": rows.test}.items() if len(drawn)}
+
+
+def _assemble(
+    parts: dict[str, Samples],
+    declared: tuple[str, ...],
+    settings: DataSettings,
+    noise: NoiseSettings,
+    seed: int,
+) -> Split:
+    """Bring the sets to the same classes and inputs, remove what they share, and inject the noise."""
+    if "trusted" not in parts:
+        raise InputError("there are no trusted samples")
+    parts = {role: part if role == "noisy" else _with_true_labels(part, role) for role, part in parts.items()}
+    classes = declared or class_names(parts["noisy"].classes, parts["trusted"].classes)
+    parts = {role: part.with_classes(classes, f"the {role} samples") for role, part in parts.items()}
+    parts = _disjoint(_with_same_inputs(parts), settings.overlap)
+    _check_all_classes_trusted(parts["trusted"])
+    noisy, nominal = _inject(parts["noisy"], noise, generator(seed, "noise"))
+    return Split(
+        **(parts | {"noisy": noisy}),
+        noise_rate_nominal=nominal,
+        noise_rate_actual=label_noise.actual_rate(_labels(noisy), noisy.true_labels),
+    )
+
+
+def _labels(samples: Samples, role: str = "noisy") -> NDArray[np.int64]:
+    if samples.labels is None:
+        raise InputError(f"the {role} samples have no labels")
+    return samples.labels
+
+
+def _with_true_labels(samples: Samples, role: str) -> Samples:
+    """Samples of a trusted, validation or test set: the label is the true one where that is known."""
+    labels, truth = _labels(samples, role), samples.true_labels
+    if truth is not None:
+        labels = np.where(truth == UNKNOWN, labels, truth)
+    return replace(samples, labels=labels, true_labels=labels)
+
+
+def _with_same_inputs(parts: dict[str, Samples]) -> dict[str, Samples]:
+    """Check the shape of the inputs; images are float32 in all sets if they are in one."""
+    for role, part in parts.items():
+        check_input_shape(part, parts["noisy"].input_shape, f"the {role} samples")
+    if len({part.inputs.dtype for part in parts.values()}) == 1:
+        return parts
+    return {
+        role: replace(part, inputs=part.inputs.float() / 255) if part.inputs.dtype == torch.uint8 else part
+        for role, part in parts.items()
+    }
+
+
+def _disjoint(parts: dict[str, Samples], overlap: Literal["error", "drop"]) -> dict[str, Samples]:
+    """Take from the noisy set what is in another, and from the other sets what is in the test set.
+
+    Trusted and validation samples may coincide: without a validation set, the trusted one serves.
+    """
+    pairs = [("noisy", "trusted"), ("noisy", "validation"), ("noisy", "test")]
+    pairs += [("trusted", "test"), ("validation", "test")]
+    for role, other in pairs:
+        if role in parts and other in parts:
+            parts = parts | {role: without_overlap(parts[role], parts[other], role, other, overlap)}
+            if len(parts[role]) == 0:
+                raise InputError(f"all {role} samples are also {other} samples")
+    return parts
+
+
+def _check_all_classes_trusted(trusted: Samples) -> None:
+    counts = np.bincount(_labels(trusted), minlength=len(trusted.classes))
+    absent = [name for name, count in zip(trusted.classes, counts, strict=True) if count == 0]
+    if absent:
+        raise InputError(
+            f"{len(absent)} of {len(counts)} classes have no trusted sample: {shorten(absent)}; "
+            "every class needs at least one"
+        )
+
+
+def _inject(noisy: Samples, noise: NoiseSettings, rng: np.random.Generator) -> tuple[Samples, float | None]:
+    """The noisy samples with their final labels, and the nominal rate of the injected noise."""
+    if noise.noise == "none":
+        return noisy, None
+    labels = _labels(noisy)
+    matrix, rate = label_noise.from_settings(noise, noisy.classes)
+    given = label_noise.inject(labels, matrix, rng, draw=noise.noise_draw, rate=rate)
+    truth = labels if noisy.true_labels is None else noisy.true_labels
+    nominal = label_noise.nominal_rate(labels, matrix) if rate is None else rate
+    return replace(noisy, labels=given, true_labels=truth), nominal
+
+
+def _part_table(samples: Samples, role: str) -> pd.DataFrame:
+    names = np.array([*samples.classes, ""], dtype=object)  # the last serves UNKNOWN, which is -1
+    truth = np.full(len(samples), UNKNOWN) if samples.true_labels is None else samples.true_labels
+    return pd.DataFrame(
+        {"id": samples.ids, "role": role, "given_label": names[_labels(samples)], "true_label": names[truth]},
+        dtype=object,
+    )

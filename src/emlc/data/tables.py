@@ -1,0 +1,244 @@
+"""Read CSV and parquet tables of numeric features, image paths or embedded images."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset as pads
+import torch
+from numpy.typing import NDArray
+
+from emlc.config import DataSettings
+from emlc.data.annotations import annotate
+from emlc.data.classes import shorten
+from emlc.data.columns import Columns, Defaults, find_columns, missing_column
+from emlc.data.images import EncodedImage, decode_images
+from emlc.data.source import LoadInputs, Role, Schema, Source
+from emlc.errors import InputError
+
+_DEFAULTS = Defaults(label=("label",), id=("id",))
+_PATH_COLUMNS = ("image", "path", "file", "filename")
+_UNREADABLE = (OSError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table on disk, whose columns are read when asked for."""
+
+    name: str
+    folder: Path
+    dataset: pads.Dataset
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.dataset.schema.names)
+
+    def type_of(self, column: str) -> pa.DataType:
+        return self.dataset.schema.field(column).type
+
+    def column(self, name: str) -> NDArray[Any]:
+        """All values of a column, (n,)."""
+        return self._frame(self.dataset.to_table, columns=[name])[name].to_numpy()
+
+    def rows(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pd.DataFrame:
+        """The values of some columns in some rows, in their order."""
+        return self._frame(self.dataset.take, indices=pa.array(rows), columns=list(columns))
+
+    def _frame(self, read: Any, **arguments: Any) -> pd.DataFrame:
+        try:
+            frame: pd.DataFrame = read(**arguments).to_pandas()
+        except _UNREADABLE as error:
+            raise InputError(f"{self.name}: cannot be read: {error}") from error
+        return frame
+
+
+def open_table(
+    files: Sequence[Path], name: str, settings: DataSettings, role: Role, schema: Schema, id_prefix: str
+) -> Source:
+    """Open a CSV file, or parquet files of the same columns, as one table.
+
+    The inputs are the schema's columns, else those of the settings, else an image column found by its
+    content (embedded images, or paths relative to the table), else the numeric columns that have no
+    other role. Class names are the schema's, else those in a Hugging Face parquet file's metadata.
+
+    Raises:
+        InputError: If the table cannot be read, a column is missing, or a value is wrong; names the
+            file, the column and the row (from 0).
+    """
+    table = _Table(name, files[0].parent, _open_dataset(files, settings))
+    columns = find_columns(table.columns, settings, role, _DEFAULTS, name)
+    schema = replace(schema, classes=schema.classes or _hugging_face_classes(table, columns))
+    annotations = annotate(
+        table.dataset.count_rows(),
+        where=name,
+        ids=table.column(columns.id) if columns.id else None,
+        id_prefix=id_prefix,
+        labels=table.column(columns.label) if columns.label else None,
+        true_labels=table.column(columns.true_label) if columns.true_label else None,
+        trusted=table.column(columns.trusted) if columns.trusted else None,
+        classes=schema.classes,
+    )
+    schema = _choose_inputs(table, settings, columns, schema)
+    load = _load_images(table, settings) if schema.image_column else _load_features(table)
+    return Source(name=name, schema=schema, load=load, **vars(annotations))
+
+
+def _open_dataset(files: Sequence[Path], settings: DataSettings) -> pads.Dataset:
+    name = str(files[0])
+    try:
+        if files[0].suffix.lower() == ".csv":
+            dataset = pads.InMemoryDataset(_read_csv(files[0], settings))
+        else:
+            dataset = pads.dataset([str(file) for file in files], format="parquet")
+    except _UNREADABLE as error:
+        raise InputError(f"{name}: cannot be read: {error}") from error
+    repeated = [column for column in dataset.schema.names if dataset.schema.names.count(column) > 1]
+    if repeated:
+        raise InputError(f"{name}: columns occur more than once: {shorten(sorted(set(repeated)))}")
+    return dataset
+
+
+def _read_csv(file: Path, settings: DataSettings) -> pa.Table:
+    # Ids and labels are kept as written: neither "007" nor a class called "NA" may change.
+    as_text = [
+        settings.label_column,
+        settings.true_label_column,
+        settings.id_column,
+        *_DEFAULTS.label,
+        *_DEFAULTS.id,
+    ]
+    return pyarrow.csv.read_csv(
+        file,
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types={column: pa.string() for column in as_text if column is not None}
+        ),
+    )
+
+
+def _hugging_face_classes(table: _Table, columns: Columns) -> tuple[str, ...]:
+    metadata = json.loads((table.dataset.schema.metadata or {}).get(b"huggingface", b"{}"))
+    feature = metadata.get("info", {}).get("features", {}).get(columns.label) or {}
+    return tuple(feature.get("names") or ()) if feature.get("_type") == "ClassLabel" else ()
+
+
+def _choose_inputs(table: _Table, settings: DataSettings, columns: Columns, schema: Schema) -> Schema:
+    if schema.image_column or schema.feature_columns:
+        return schema
+    if settings.image_column is not None:
+        if settings.image_column not in table.columns:
+            raise missing_column([settings.image_column], "image_column", table.columns, table.name)
+        return replace(schema, image_column=settings.image_column)
+    if settings.feature_columns:
+        return replace(schema, feature_columns=tuple(settings.feature_columns))
+    free = [
+        column
+        for column in table.columns
+        if column not in {*columns.names(), *_DEFAULTS.label, *_DEFAULTS.id}
+    ]
+    image_column = _find_image_column(table, free)
+    if image_column is not None:
+        return replace(schema, image_column=image_column)
+    return replace(schema, feature_columns=_numeric_columns(table, free))
+
+
+def _find_image_column(table: _Table, candidates: Sequence[str]) -> str | None:
+    for column in candidates:
+        kind = table.type_of(column)
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            return column
+        if column.lower() in _PATH_COLUMNS and (first := _first_path(table, column)) and first.is_file():
+            return column
+    return None
+
+
+def _first_path(table: _Table, column: str) -> Path | None:
+    if not pa.types.is_string(table.type_of(column)):
+        return None
+    values = table.dataset.head(1, columns=[column])[column].to_pylist()
+    return table.folder / values[0] if values and values[0] else None
+
+
+def _numeric_columns(table: _Table, candidates: Sequence[str]) -> tuple[str, ...]:
+    """Columns with a number in them; what has none is text, which is left out."""
+    numeric = tuple(column for column in candidates if _has_numbers(table, column))
+    if not numeric:
+        missing = [
+            f" (column {column!r} is not taken for image paths, since {path} does not exist)"
+            for column in candidates
+            if column.lower() in _PATH_COLUMNS and (path := _first_path(table, column))
+        ]
+        raise InputError(
+            f"{table.name}: found neither an image column nor numeric features{''.join(missing)}; columns: "
+            f"{shorten(table.columns)}; name them by --image_column or --feature_columns"
+        )
+    text = [column for column in candidates if column not in numeric]
+    if text:
+        print(f"{table.name}: columns without numbers are no features: {shorten(text)}", file=sys.stderr)
+    return numeric
+
+
+def _has_numbers(table: _Table, column: str) -> bool:
+    kind = table.type_of(column)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return bool(pd.to_numeric(pd.Series(table.column(column)), errors="coerce").notna().any())
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _load_features(table: _Table) -> LoadInputs:
+    def load(rows: NDArray[np.int64], schema: Schema) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+        for column in schema.feature_columns:
+            if column not in table.columns:
+                raise missing_column([column], "feature_columns", table.columns, table.name)
+        frame = table.rows(rows, schema.feature_columns)
+        features = np.empty(frame.shape, dtype=np.float32)
+        for k, column in enumerate(schema.feature_columns):
+            features[:, k] = _numbers(frame[column], rows, table.name)
+        return torch.from_numpy(features), np.ones(len(rows), dtype=np.bool_)
+
+    return load
+
+
+def _numbers(column: "pd.Series[Any]", rows: NDArray[np.int64], where: str) -> NDArray[np.float64]:
+    numbers = pd.to_numeric(column, errors="coerce")
+    for k in np.flatnonzero(numbers.isna() & column.notna())[:1]:
+        raise InputError(
+            f"{where}: row {rows[k]}, column {str(column.name)!r}: expected a number, "
+            f"found {column.iloc[k]!r}; --feature_columns names the columns to learn from"
+        )
+    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _load_images(table: _Table, settings: DataSettings) -> LoadInputs:
+    def load(rows: NDArray[np.int64], schema: Schema) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+        column = schema.image_column
+        if column not in table.columns:
+            raise missing_column([str(column)], "image_column", table.columns, table.name)
+        cells = table.rows(rows, [column])[column]
+        images = [_encoded_image(cell, table.folder) for cell in cells]
+        return decode_images(
+            images,
+            [
+                f"row {row}" + (f" ({image})" if isinstance(image, Path) else "")
+                for row, image in zip(rows, images, strict=True)
+            ],
+            table.name,
+            image_size=settings.image_size,
+            expected_shape=schema.input_shape,
+            skip_unreadable=settings.skip_unreadable,
+        )
+
+    return load
+
+
+def _encoded_image(cell: Any, folder: Path) -> EncodedImage:
+    """A cell is a path (relative to ``folder``), a file's content, or a Hugging Face struct of both."""
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") or cell.get("path")
+    return folder / cell if isinstance(cell, str) and cell else cell if isinstance(cell, bytes) else None

@@ -1,0 +1,111 @@
+"""Networks put to use on whole sets, and the figures that come of it. Nothing here trains."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emlc.data import Samples, Split
+from emlc.data.classes import UNKNOWN
+from emlc.methods import Method
+from emlc.teacher import Correction
+
+_BATCH = 1024
+
+
+@torch.no_grad()
+def predict_proba(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Class probabilities (n, C), float32 on the CPU, in evaluation mode."""
+    return _in_batches(lambda x: (network(x).softmax(dim=1),), network, inputs)[0]
+
+
+@torch.no_grad()
+def correct(teacher: nn.Module, inputs: Tensor, labels: NDArray[np.int64]) -> Correction:
+    """The teacher's corrections of a whole labelled set, on the CPU, in evaluation mode."""
+    return Correction(*_in_batches(teacher, teacher, inputs, torch.from_numpy(labels)))
+
+
+@torch.no_grad()
+def _in_batches(
+    function: Callable[..., tuple[Tensor, ...]], network: nn.Module, *tensors: Tensor
+) -> list[Tensor]:
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    batches = zip(*(t.split(_BATCH) for t in tensors), strict=True)
+    outputs = [[o.cpu() for o in function(*(t.to(device) for t in batch))] for batch in batches]
+    network.train(was_training)
+    return [torch.cat(parts) for parts in zip(*outputs, strict=True)]
+
+
+def accuracy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
+    """Share of samples, in per cent, whose most probable class is the label."""
+    return _per_cent(probabilities.argmax(dim=1).numpy() == labels)
+
+
+def cross_entropy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
+    """Mean negative log-probability of the labels, in nats."""
+    chosen = probabilities[torch.arange(len(labels)), torch.from_numpy(labels)]
+    return -chosen.clamp_min(1e-12).log().mean().item()
+
+
+def epoch_metrics(method: Method, split: Split) -> dict[str, float]:
+    """The metrics of a moment in training; keys whose data is missing are absent.
+
+    Accuracies and recoveries are in per cent. ``choice_accuracy`` and ``choice_loss``, on the
+    validation set or without one on the trusted set, are what the model choice looks at. Test
+    figures are for the record only.
+    """
+    metrics: dict[str, float] = {}
+    for name, samples in (("trusted", split.trusted), ("validation", split.validation), ("test", split.test)):
+        if samples is None:
+            continue
+        assert samples.labels is not None
+        probabilities = predict_proba(method.student, samples.inputs)
+        metrics[f"{name}_accuracy"] = accuracy(probabilities, samples.labels)
+        if name != "test":
+            metrics["choice_accuracy"] = metrics[f"{name}_accuracy"]
+            metrics["choice_loss"] = cross_entropy(probabilities, samples.labels)
+    teacher = method.networks().get("teacher")
+    if teacher is not None:
+        metrics |= _teacher_metrics(teacher, split)
+    return metrics
+
+
+def _teacher_metrics(teacher: nn.Module, split: Split) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    if split.test is not None:
+        # The teacher's own prediction looks at the sample alone: the label it is given does not matter.
+        prediction = correct(teacher, split.test.inputs, _labels(split.test)).prediction
+        metrics["teacher_test_accuracy"] = accuracy(prediction, _labels(split.test))
+    if split.noisy.true_labels is not None:
+        metrics |= recovery_metrics(correct(teacher, split.noisy.inputs, _labels(split.noisy)), split.noisy)
+    return metrics
+
+
+def recovery_metrics(correction: Correction, noisy: Samples) -> dict[str, float]:
+    """How well the labels were recovered, where the truth is known (paper, Fig. 1 and 8)."""
+    assert noisy.true_labels is not None
+    known = noisy.true_labels != UNKNOWN
+    truth = noisy.true_labels[known]
+    recovered = correction.soft_labels.argmax(dim=1).numpy()[known] == truth
+    wrong = _labels(noisy)[known] != truth
+    retain = correction.retain_weight.numpy()[known]
+    metrics = {"label_recovery": _per_cent(recovered)}
+    if wrong.any():
+        metrics["wrong_label_recovery"] = _per_cent(recovered[wrong])
+        metrics["retain_weight_wrong"] = float(retain[wrong].mean())
+    if not wrong.all():
+        metrics["retain_weight_right"] = float(retain[~wrong].mean())
+    return metrics
+
+
+def _labels(samples: Samples) -> NDArray[np.int64]:
+    assert samples.labels is not None
+    return samples.labels
+
+
+def _per_cent(hits: NDArray[np.bool_]) -> float:
+    return 100 * float(hits.mean())

@@ -1,0 +1,83 @@
+"""How good a classifier is: per class, confusion and calibration, as tables and pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+)
+
+from emlc import plots
+from emlc.files import atomic_write, write_json
+
+_BINS = 15
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a classifier on labelled samples.
+
+    Attributes:
+        figures: accuracy (per cent), balanced_accuracy (per cent, over the classes present),
+            cross_entropy (nats), expected_calibration_error (per cent, 15 bins), samples.
+        per_class: class, samples, recall and precision in per cent.
+        confusion: Rows: label; columns: predicted class; counts.
+        reliability: Per occupied bin of confidence: mean confidence and accuracy in [0, 1], samples.
+    """
+
+    figures: dict[str, float]
+    per_class: pd.DataFrame
+    confusion: pd.DataFrame
+    reliability: pd.DataFrame
+
+    def save(self, folder: Path) -> None:
+        """Write evaluation.json, per_class.csv, confusion.csv, confusion.png and calibration.png."""
+        write_json(folder / "evaluation.json", self.figures)
+        with atomic_write(folder / "per_class.csv") as temporary:
+            self.per_class.to_csv(temporary, index=False)
+        with atomic_write(folder / "confusion.csv") as temporary:
+            self.confusion.to_csv(temporary)
+        plots.save(folder / "confusion.png", plots.plot_confusion, self.confusion)
+        plots.save(folder / "calibration.png", plots.plot_reliability, self.reliability)
+
+
+def evaluate_probabilities(
+    probabilities: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...]
+) -> Evaluation:
+    """Compare class probabilities (n, C) with labels (n,)."""
+    target = torch.from_numpy(labels)
+    counts = multiclass_confusion_matrix(probabilities, target, num_classes=len(classes)).numpy()
+    hits, per_label, per_prediction = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    with np.errstate(invalid="ignore"):  # a class without samples or predictions has no figure: NaN
+        recall, precision = 100 * hits / per_label, 100 * hits / per_prediction
+    ece = multiclass_calibration_error(probabilities, target, num_classes=len(classes), n_bins=_BINS)
+    log_probabilities = probabilities[torch.arange(len(target)), target].clamp_min(1e-12).log()
+    return Evaluation(
+        figures={
+            "samples": len(labels),
+            "accuracy": round(100 * float(hits.sum()) / len(labels), 3),
+            "balanced_accuracy": round(float(np.nanmean(recall)), 3),
+            "cross_entropy": round(-log_probabilities.mean().item(), 5),
+            "expected_calibration_error": round(100 * ece.item(), 3),
+        },
+        per_class=pd.DataFrame(
+            {"class": classes, "samples": per_label, "recall": recall, "precision": precision}
+        ),
+        confusion=pd.DataFrame(counts, index=pd.Index(classes, name="label"), columns=list(classes)),
+        reliability=_reliability(probabilities, target),
+    )
+
+
+def _reliability(probabilities: Tensor, target: Tensor) -> pd.DataFrame:
+    confidence, predicted = probabilities.max(dim=1)
+    frame = pd.DataFrame({"confidence": confidence.numpy(), "accuracy": (predicted == target).numpy()})
+    bins = pd.cut(frame["confidence"], np.linspace(0, 1, _BINS + 1).tolist())
+    table = frame.groupby(bins, observed=True).mean()
+    table["samples"] = frame.groupby(bins, observed=True).size()
+    return table.reset_index(drop=True)

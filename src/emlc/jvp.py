@@ -1,0 +1,318 @@
+"""Jacobian-vector products of the student's log-probabilities, in three ways.
+
+The meta-gradient needs ``J_w(i) u`` for every sample ``i`` of a noisy batch: how the
+log-probabilities ``log p_w(. | x_i)`` change when the weights move along ``u`` (Prop. 3). A
+:class:`StudentStep` remembers what is needed to run the same forward pass again: the weights before
+the step, the batch, the dropout masks and the precision. Each engine below replays it.
+
+=================== ========================= ==============================================
+engine              cost in forward passes    where it is right
+=================== ========================= ==============================================
+finite-difference   1                         float32; any module
+forward             about 2 to 4              any precision; modules with forward-mode AD
+double-backward     about 8                   any precision; modules with double backward
+=================== ========================= ==============================================
+"""
+
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.autograd.function import BackwardCFunction
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import log_softmax
+
+Weights = dict[str, Tensor]
+"""Parameter name -> tensor, for every parameter of the student that is trained."""
+
+Engine = Literal["forward", "finite-difference", "double-backward"]
+
+FINITE_DIFFERENCE_STEP = 3e-4
+"""Length of the step along ``u / |u|``: rounding and curvature errors balance near it in float32."""
+
+
+@dataclass(frozen=True)
+class StudentStep:
+    """One training step of the student, kept so that its forward pass can be run again.
+
+    Attributes:
+        student: The network; called as ``student(inputs) -> logits (n, C)``.
+        weights: The trained parameters *before* the step, detached copies.
+        buffers: The buffers before the step (running statistics), detached copies.
+        inputs: (n, ...) the noisy batch, held by reference.
+        log_probs: (n, C) log-probabilities of the step's own forward pass, detached.
+        precision: dtype the network computed its logits in.
+    """
+
+    student: nn.Module
+    weights: Weights
+    buffers: Weights
+    inputs: Tensor
+    log_probs: Tensor
+    precision: torch.dtype
+    _modes: tuple[bool, ...]
+    _inputs_version: int
+    _rng_state: "_RngState"
+    _autocast: tuple[bool, torch.dtype]
+
+    def replay(self, weights: Weights) -> Tensor:
+        """Log-probabilities (n, C) at other ``weights``: same batch, mode, masks and precision.
+
+        The student's own parameters and running statistics are not touched.
+        """
+        self._check_unchanged()
+        enabled, dtype = self._autocast
+        # A fresh copy of the buffers a replay: batch norm writes its running statistics into it.
+        state = weights | {name: buffer.clone() for name, buffer in self.buffers.items()}
+        # The cast cache would hand out the casts of other weights.
+        autocast = torch.autocast(self.inputs.device.type, dtype, enabled, cache_enabled=False)
+        with self._rng_state.replayed(), autocast:
+            return log_softmax(functional_call(self.student, state, (self.inputs,)), dim=1)
+
+    def _check_unchanged(self) -> None:
+        if self.inputs._version != self._inputs_version:
+            raise ValueError("the batch differs from the step's: its tensor was modified in place since")
+        if _modes(self.student) != self._modes:
+            raise ValueError("the student's train/eval modes differ from those of the step")
+
+    def check_replay(self, log_probs: Tensor) -> None:
+        """Raise if replayed log-probabilities are not those of the step."""
+        if log_probs.shape != self.log_probs.shape or not torch.allclose(
+            log_probs.detach().double(),
+            self.log_probs.double(),
+            rtol=0,
+            atol=torch.finfo(self.precision).eps ** 0.5 * (1 + self.log_probs.abs().max().item()),
+        ):
+            raise ValueError(
+                "replaying the step's forward pass gave other log-probabilities than the step: the batch "
+                "differs from the step's, or the student is not a deterministic function of its weights"
+            )
+
+
+def record_step(student: nn.Module, inputs: Tensor) -> tuple[StudentStep, Tensor]:
+    """Run the forward pass of a student step and remember how to replay it.
+
+    Call it in place of ``student(inputs)``, before the weights change.
+
+    Args:
+        student: Network in the mode it is trained in; ``student(inputs)`` gives logits (n, C).
+        inputs: (n, ...) the noisy batch.
+
+    Returns:
+        The record (one detached copy of the weights) and the log-probabilities (n, C) with their
+        autograd graph, for the loss of the step.
+    """
+    rng_state = _RngState.capture(inputs.device)
+    weights = {
+        name: p.detach().clone(memory_format=torch.preserve_format)
+        for name, p in student.named_parameters()
+        if p.requires_grad
+    }
+    buffers = {name: b.detach().clone() for name, b in student.named_buffers()}
+    inputs_version = inputs._version
+    logits = student(inputs)
+    log_probs = log_softmax(logits, dim=1)
+    device = inputs.device.type
+    autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    step = StudentStep(
+        student,
+        weights,
+        buffers,
+        inputs,
+        log_probs.detach(),
+        autocast[1] if autocast[0] else logits.dtype,
+        _modes(student),
+        inputs_version,
+        rng_state,
+        autocast,
+    )
+    return step, log_probs
+
+
+# --- J u ---------------------------------------------------------------------------------------
+
+
+def jvp_forward(step: StudentStep, u: Weights) -> Tensor:
+    """``J_w u`` (n, C) by forward-mode AD, all samples in one pass."""
+    with torch.no_grad(), _dual_level():
+        log_probs, tangent = forward_ad.unpack_dual(step.replay(_dual(step.weights, u)))
+    step.check_replay(log_probs)
+    return torch.zeros_like(log_probs) if tangent is None else tangent
+
+
+def jvp_finite_difference(step: StudentStep, u: Weights) -> Tensor:
+    """``J_w u`` (n, C) as ``(log p(w + e u/|u|) - log p(w)) |u|/e``; the second term is the step's own."""
+    if step.precision not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"finite differences drown in the rounding of {step.precision}: use the forward or the "
+            "double-backward engine, or run the student in float32"
+        )
+    norm = _norm(u)
+    if norm == 0:
+        return torch.zeros_like(step.log_probs)
+    with torch.no_grad():
+        moved = torch._foreach_add(
+            list(step.weights.values()),
+            [u[name] for name in step.weights],
+            alpha=FINITE_DIFFERENCE_STEP / norm,
+        )
+        log_probs = step.replay(dict(zip(step.weights, moved, strict=True)))
+        return (log_probs - step.log_probs) * (norm / FINITE_DIFFERENCE_STEP)
+
+
+def jvp_double_backward(step: StudentStep, u: Weights) -> Tensor:
+    """``J_w u`` (n, C) as the derivative of ``<J_w^T v, u>`` in the (dummy) cotangent ``v``."""
+    return _reverse_over_reverse(step, u, torch.zeros_like(step.log_probs), hessian=False)[0]
+
+
+JVP: dict[Engine, Callable[[StudentStep, Weights], Tensor]] = {
+    "forward": jvp_forward,
+    "finite-difference": jvp_finite_difference,
+    "double-backward": jvp_double_backward,
+}
+
+
+# --- J u and H u together ----------------------------------------------------------------------
+#
+# For the loss <cotangent, log p_w> (a cotangent of -q/n gives the inner loss) its gradient is
+# J_w^T cotangent and its Hessian-vector product H_ww u. Parameters that the loss does not depend on
+# are absent from the result: the optimiser skipped them in this step too.
+
+
+def forward_over_reverse(step: StudentStep, u: Weights, cotangent: Tensor) -> tuple[Tensor, Weights]:
+    """``J_w u`` (n, C) and ``H_ww u``: forward-mode AD through the forward *and* the backward pass."""
+    with _dual_level():
+        duals = _dual(_leaves(step.weights), u)
+        log_probs = step.replay(duals)
+        primal, tangent = forward_ad.unpack_dual(log_probs)
+        gradients = torch.autograd.grad(log_probs, list(duals.values()), cotangent, allow_unused=True)
+        hessian_u = {
+            name: _tangent_or_zero(g) for name, g in zip(duals, gradients, strict=True) if g is not None
+        }
+    step.check_replay(primal)
+    return (torch.zeros_like(step.log_probs) if tangent is None else tangent.detach()), hessian_u
+
+
+def reverse_over_reverse(step: StudentStep, u: Weights, cotangent: Tensor) -> tuple[Tensor, Weights]:
+    """``J_w u`` (n, C) and ``H_ww u`` by double backward."""
+    return _reverse_over_reverse(step, u, cotangent, hessian=True)
+
+
+def _reverse_over_reverse(
+    step: StudentStep, u: Weights, cotangent: Tensor, *, hessian: bool
+) -> tuple[Tensor, Weights]:
+    # s(w, v) = <J_w^T v, u>  has  ds/dv = J_w u  and, at v = cotangent,  ds/dw = H_ww u.
+    w = _leaves(step.weights)
+    v = cotangent.detach().requires_grad_()
+    with _plain_attention():
+        log_probs = step.replay(w)
+    step.check_replay(log_probs)
+    gradients = torch.autograd.grad(log_probs, list(w.values()), v, create_graph=True, allow_unused=True)
+    used = {name: g for name, g in zip(w, gradients, strict=True) if g is not None}
+    wanted = [v, *(w[name] for name in used)] if hessian else [v]
+    jvp, *hessian_u = torch.autograd.grad(
+        list(used.values()), wanted, [u[name] for name in used], allow_unused=True, materialize_grads=True
+    )
+    return jvp, dict(zip(used, hessian_u, strict=True)) if hessian else {}
+
+
+# --- choosing ----------------------------------------------------------------------------------
+
+
+def choose_engine(step: StudentStep, *, exact: bool) -> tuple[Engine, str]:
+    """The engine that ``auto`` means for this step, and the reason in words.
+
+    Args:
+        step: Any step of the student; its device and precision decide.
+        exact: Whether Hessian-vector products are wanted, which finite differences cannot give.
+    """
+    device = step.inputs.device.type
+    where = f"{str(step.precision).removeprefix('torch.')} on {device}"
+    if exact:
+        return "forward", f"the exact meta-gradient needs Hessian-vector products ({where})"
+    if step.precision != torch.float32:
+        return "forward", f"exact in any precision ({where})"
+    if device == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32):
+        return "forward", f"TF32 rounding would drown finite differences ({where})"
+    return "finite-difference", f"one forward pass ({where})"
+
+
+def unsupported_operator(error: NotImplementedError) -> str | None:
+    """Name of the operator that forward-mode AD stumbled over, or None if the error is another one."""
+    message = str(error)
+    if "Trying to use forward AD with " in message:
+        return message.split("Trying to use forward AD with ", 1)[1].split(" ", 1)[0]
+    if "jvp function for custom autograd.Function" in message:
+        frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        names = [type(node).__name__ for node in frames if isinstance(node, BackwardCFunction)]
+        # torch calls the node of a Function F in the graph FBackward.
+        return f"autograd.Function {names[-1].removesuffix('Backward')}" if names else "an autograd.Function"
+    return None
+
+
+# --- pieces ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _RngState:
+    """State of the generators that dropout draws from."""
+
+    cpu: Tensor
+    device: torch.device
+    on_device: Tensor | None
+
+    @classmethod
+    def capture(cls, device: torch.device) -> "_RngState":
+        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), device, on_device)
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        devices = [self.device] if self.on_device is not None else []
+        with torch.random.fork_rng(devices):
+            torch.set_rng_state(self.cpu)
+            if self.on_device is not None:
+                torch.cuda.set_rng_state(self.on_device, self.device)
+            yield
+
+
+@contextmanager
+def _dual_level() -> Iterator[None]:
+    with warnings.catch_warnings(), forward_ad.dual_level(), _plain_attention():
+        # torch's own tangent formula of batch norm goes through its deprecated torch.jit.
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        yield
+
+
+def _plain_attention() -> AbstractContextManager[None]:
+    # The fused kernels of attention have neither forward-mode AD nor double backward.
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def _modes(student: nn.Module) -> tuple[bool, ...]:
+    return tuple(module.training for module in student.modules())
+
+
+def _leaves(weights: Weights) -> Weights:
+    return {name: w.detach().requires_grad_() for name, w in weights.items()}
+
+
+def _dual(weights: Weights, u: Weights) -> Weights:
+    return {name: forward_ad.make_dual(w, u[name].to(w)) for name, w in weights.items()}
+
+
+def _tangent_or_zero(dual: Tensor) -> Tensor:
+    primal, tangent = forward_ad.unpack_dual(dual)
+    return torch.zeros_like(primal) if tangent is None else tangent.detach()
+
+
+def _norm(u: Weights) -> float:
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(u.values())))).item()

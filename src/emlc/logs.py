@@ -1,0 +1,106 @@
+"""What a run tells while it goes: a progress bar, metrics.csv and TensorBoard."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from emlc.checkpoint import Progress as RunProgress
+from emlc.files import atomic_write
+
+
+class RunReporter:
+    """Logs a run to its directory and shows it on the console.
+
+    On a terminal there is a live bar with rate, losses and time left; everywhere there is one line
+    an epoch.
+
+    Args:
+        folder: Run directory.
+        title: Shown before each line, such as the method's name.
+        noisy_batch: Noisy samples a step, for the rate.
+        epochs: Epochs in all.
+        console: Where to print; quiet consoles are fine.
+    """
+
+    def __init__(self, folder: Path, title: str, samples_per_step: int, epochs: int, console: Console) -> None:
+        self._folder = folder
+        self._title = title
+        self._samples_per_step = samples_per_step
+        self._epochs = epochs
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[losses]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+
+    def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None:
+        self._first_step = progress.steps
+        self._first_seconds = progress.seconds
+        # After a crash the event files may be ahead of the checkpoint: TensorBoard drops that part.
+        self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=progress.steps + 1)
+        self._task = self._bar.add_task(
+            self._title, total=self._epochs * steps_per_epoch, completed=progress.steps, rate="", losses=""
+        )
+        self._bar.start()
+
+    def on_step(self, progress: RunProgress) -> None:
+        if self._bar.disable:
+            return
+        seconds = progress.seconds - self._first_seconds
+        rate = (progress.steps - self._first_step) * self._samples_per_step / max(seconds, 1e-9)
+        losses = " ".join(f"{name} {mean:.3f}" for name, mean in progress.mean_losses().items())
+        self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f} samples/s", losses=losses)
+
+    def on_note(self, note: str) -> None:
+        self._console.print(note, highlight=False)
+
+    def on_epoch(self, progress: RunProgress) -> None:
+        row = progress.history[-1]
+        write_metrics(self._folder / "metrics.csv", progress.history)
+        for name, value in row.items():
+            if name not in ("epoch", "steps"):
+                self._writer.add_scalar(name, value, progress.steps)
+        self._writer.flush()
+        self._console.print(f"{self._title} {describe_epoch(row, self._epochs)}", highlight=False)
+
+    def close(self) -> None:
+        self._bar.stop()
+        if hasattr(self, "_writer"):
+            self._writer.close()
+
+
+def write_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """One row an epoch, as CSV, atomically."""
+    with atomic_write(path) as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
+
+
+_SHORT = {
+    "student_loss": "loss {:.3f}",
+    "meta_objective": "meta {:.3f}",
+    "trusted_accuracy": "trusted {:.1f}",
+    "validation_accuracy": "validation {:.1f}",
+    "test_accuracy": "test {:.1f}",
+    "label_recovery": "recovery {:.1f}",
+    "wrong_label_recovery": "(wrong {:.1f})",
+    "retain_weight_right": "retain right {:.2f}",
+    "retain_weight_wrong": "wrong {:.2f}",
+}
+
+
+def describe_epoch(row: dict[str, float], epochs: int) -> str:
+    """One line with the metrics a person follows."""
+    parts = [text.format(row[name]) for name, text in _SHORT.items() if name in row]
+    left = row["seconds"] / row["epoch"] * (epochs - row["epoch"])
+    return f"epoch {row['epoch']:.0f}/{epochs}  " + "  ".join(parts) + f"  [{left:.0f} s left]"

@@ -1,0 +1,269 @@
+"""The meta-gradient: how the student's loss on trusted data depends on the soft labels it learned from.
+
+A student takes k SGD steps on ``L~(w, q) = -1/n sum_i <q_i, log p_w(. | x_i)>`` with soft labels
+``q`` that some outer model with parameters ``alpha`` made; then its loss ``L`` is measured on trusted
+data. Since ``L~`` is linear in ``q``, the derivative of ``L`` in ``alpha`` has the form
+
+    d L / d alpha = d/d alpha  sum_tau sum_i <c_tau,i , q_alpha(x_i, y~_i)>       (Eq. 10, 11)
+
+with *constant* coefficients ``c_tau`` (n, C), one matrix a step. :func:`meta_gradient` computes them:
+a Jacobian-vector product through the student each, no second derivative, no graph across steps.
+The caller forms the inner product and lets it join the other losses of the outer model::
+
+    steps = []
+    for x, q in batches:                                  # q: soft labels with their graph
+        step, log_probs = record_step(student, x)
+        soft_cross_entropy(log_probs, q.detach()).backward()
+        sgd.step(); sgd.zero_grad()
+        steps.append(step)
+    loss, g_w = trusted_gradient(student, x_trusted, y_trusted)
+    c = meta_gradient(steps, g_w, InnerSGD.of(sgd)).coefficients
+    sum((c_t * q_t).sum() for c_t, q_t in zip(c, soft_labels)).backward()
+
+Nothing here knows what the outer model is: anything that makes soft labels can learn this way.
+
+Equations are those of "Enhanced Meta Label Correction for Coping with Label Corruption"; the exact
+k-step recursion goes beyond it.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from emlc import jvp as _jvp
+from emlc.jvp import Engine, StudentStep, Weights, record_step
+
+__all__ = [
+    "InnerSGD",
+    "MetaGradient",
+    "StudentStep",
+    "meta_gradient",
+    "record_step",
+    "soft_cross_entropy",
+    "trusted_gradient",
+]
+
+
+@dataclass(frozen=True)
+class InnerSGD:
+    """The student's optimiser: ``g += weight_decay w``, ``v = momentum v + g``, ``w -= lr v``.
+
+    With Nesterov the weights move by ``lr (g + momentum v)`` instead. This is ``torch.optim.SGD``
+    without dampening.
+    """
+
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer) -> Self:
+        """Read the settings off a ``torch.optim.SGD``.
+
+        Raises:
+            ValueError: another optimiser, dampening, maximisation, or groups that differ in settings.
+        """
+        if not isinstance(optimizer, torch.optim.SGD):
+            raise ValueError(f"the student's optimiser must be torch.optim.SGD, not {type(optimizer).__name__}")
+        names = ("lr", "momentum", "weight_decay", "nesterov", "dampening", "maximize")
+        settings = [{name: group[name] for name in names} for group in optimizer.param_groups]
+        if any(other != settings[0] for other in settings):
+            raise ValueError(f"parameter groups with different settings are not supported: {settings}")
+        first = settings[0]
+        if first["dampening"] != 0 or first["maximize"]:
+            raise ValueError("dampening and maximize are not supported in the student's SGD")
+        return cls(float(first["lr"]), first["momentum"], first["weight_decay"], first["nesterov"])
+
+
+class MetaGradient(NamedTuple):
+    """Coefficients of the soft labels, and how they were computed.
+
+    Attributes:
+        coefficients: One (n, C) tensor a step, in the order of the steps, without graph.
+        engine: The JVP engine that computed them; pass it on to skip choosing anew.
+    """
+
+    coefficients: list[Tensor]
+    engine: Engine
+
+
+def soft_cross_entropy(log_probs: Tensor, soft_labels: Tensor) -> Tensor:
+    """``-1/n sum_i <q_i, log p_i>`` (Eq. 6) of log-probabilities (n, C) and soft labels (n, C)."""
+    return -(soft_labels * log_probs).sum(dim=1).mean()
+
+
+def trusted_gradient(student: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Weights]:
+    """The student's loss ``L(w)`` on a trusted batch (Eq. 5) and its gradient ``g_w``.
+
+    The student runs in the mode it is in, but its running statistics are left alone.
+
+    Args:
+        student: Network after its k steps.
+        inputs: (m, ...) trusted batch.
+        labels: (m,) int64 trusted labels.
+
+    Returns:
+        The mean cross-entropy (0-d, detached) and a gradient for every trained parameter, zero where
+        the loss does not depend on it.
+    """
+    weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    buffers = {name: b.detach().clone() for name, b in student.named_buffers()}
+    loss = cross_entropy(functional_call(student, weights | buffers, (inputs,)), labels)
+    gradients = torch.autograd.grad(
+        loss, list(weights.values()), allow_unused=True, materialize_grads=True
+    )
+    return loss.detach(), dict(zip(weights, gradients, strict=True))
+
+
+def meta_gradient(
+    steps: Sequence[StudentStep],
+    g_w: Weights,
+    sgd: InnerSGD,
+    *,
+    targets: Sequence[Tensor] | None = None,
+    kind: Literal["approximate", "exact"] = "approximate",
+    engine: Engine | Literal["auto"] = "auto",
+) -> MetaGradient:
+    """Coefficients ``c`` such that ``d L / d alpha = d/d alpha sum_tau <c_tau, q_tau>``.
+
+    Args:
+        steps: The k student steps in the order they were taken, from :func:`record_step`.
+        g_w: Gradient of the trusted loss at the weights *after* the last step.
+        sgd: Settings of the student's optimiser.
+        targets: The soft labels (n, C) each step learned from; needed by ``exact`` only.
+        kind: ``approximate`` is Prop. 1 for one step and Prop. 2 (``H_ww = I``, no momentum) for
+            more; ``exact`` differentiates the optimiser itself, momentum and weight decay included.
+        engine: How Jacobian-vector products are computed; ``auto`` picks by device and precision,
+            and moves to double backward, with a warning, where the network lacks forward-mode AD.
+
+    Raises:
+        ValueError: no steps; a batch or mode that changed since its step; finite differences for
+            ``exact`` or in reduced precision.
+        FloatingPointError: log-probabilities, gradient or result not finite; names step and quantity.
+    """
+    _check_arguments(steps, g_w, targets, kind, engine)
+    products = _Products(steps[0], engine, exact=kind == "exact")
+    if kind == "exact":
+        assert targets is not None
+        coefficients = _exact(products, steps, targets, g_w, sgd)
+    else:
+        coefficients = _approximate(products, steps, g_w, sgd)
+    for tau, c in enumerate(coefficients, start=1):
+        if not torch.isfinite(c).all():
+            raise FloatingPointError(
+                f"look-ahead step {tau} of {len(steps)}: the Jacobian-vector product is not finite"
+            )
+    return MetaGradient(coefficients, products.engine)
+
+
+def _approximate(
+    products: "_Products", steps: Sequence[StudentStep], g_w: Weights, sgd: InnerSGD
+) -> list[Tensor]:
+    # Eq. 11:  c_tau = eta/n gamma^(t-tau) J_{w^tau} g_w,  gamma = 1 - eta; Eq. 10 for k = 1.
+    # Algorithm 2 prints w^t for every tau; the derivation (A.2) has w^tau, and so have we.
+    eta, gamma, t = sgd.lr, 1 - sgd.lr, len(steps) - 1
+    coefficients: list[Tensor] = []
+    for tau, step in enumerate(steps):
+        coefficients.append(eta / len(step.inputs) * gamma ** (t - tau) * products.jvp(step, g_w))
+    return coefficients
+
+
+def _exact(
+    products: "_Products",
+    steps: Sequence[StudentStep],
+    targets: Sequence[Tensor],
+    g_w: Weights,
+    sgd: InnerSGD,
+) -> list[Tensor]:
+    # Reverse recursion over  g' = grad + lambda w,  v <- mu v + g',  w <- w - eta v  (or, with
+    # Nesterov, w <- w - eta (g' + mu v)). a and b are the adjoints of w and v after the step, u that
+    # of g':
+    #     u = b - eta a  (Nesterov: b - eta (1 + mu) a)         c_tau = -1/n J_{w^tau} u
+    #     b <- mu u      (Nesterov: mu (b - eta mu a))          a <- a + lambda u + H_ww u
+    eta, mu, lam = sgd.lr, sgd.momentum, sgd.weight_decay
+    a = dict(g_w)
+    b = {name: torch.zeros_like(g) for name, g in g_w.items()}
+    coefficients: list[Tensor] = []
+    for step, q in zip(reversed(steps), reversed(targets), strict=True):
+        n = len(step.inputs)
+        u = {name: b[name] - eta * (1 + mu * sgd.nesterov) * a[name] for name in a}
+        j_u, h_u = products.jvp_and_hessian(step, u, -q / n)
+        coefficients.append(j_u / -n)
+        for name, h in h_u.items():  # parameters without a gradient were skipped by the optimiser
+            b[name] = mu * (b[name] - eta * mu * a[name] if sgd.nesterov else u[name])
+            a[name] = a[name] + lam * u[name] + h
+    return coefficients[::-1]
+
+
+class _Products:
+    """``J_w u``, and ``H_ww u`` with it, by one engine that may fall back to double backward."""
+
+    def __init__(self, step: StudentStep, engine: Engine | Literal["auto"], *, exact: bool) -> None:
+        self._may_fall_back = engine == "auto"
+        self.engine: Engine = _jvp.choose_engine(step, exact=exact)[0] if engine == "auto" else engine
+
+    def jvp(self, step: StudentStep, u: Weights) -> Tensor:
+        try:
+            return _jvp.JVP[self.engine](step, u)
+        except NotImplementedError as error:
+            self._fall_back(error)
+            return self.jvp(step, u)
+
+    def jvp_and_hessian(self, step: StudentStep, u: Weights, cotangent: Tensor) -> tuple[Tensor, Weights]:
+        forward = self.engine == "forward"
+        product = _jvp.forward_over_reverse if forward else _jvp.reverse_over_reverse
+        try:
+            return product(step, u, cotangent)
+        except NotImplementedError as error:
+            self._fall_back(error)
+            return self.jvp_and_hessian(step, u, cotangent)
+
+    def _fall_back(self, error: NotImplementedError) -> None:
+        operator = _jvp.unsupported_operator(error)
+        if not self._may_fall_back or self.engine != "forward" or operator is None:
+            raise error
+        warnings.warn(
+            f"forward-mode AD does not support {operator}: the meta-gradient uses double backward, which is slower",
+            stacklevel=5,
+        )
+        self.engine = "double-backward"
+
+
+def _check_arguments(
+    steps: Sequence[StudentStep],
+    g_w: Weights,
+    targets: Sequence[Tensor] | None,
+    kind: str,
+    engine: str,
+) -> None:
+    if len(steps) < 1:
+        raise ValueError("the meta-gradient needs at least one look-ahead step (k >= 1), got 0")
+    if kind == "exact":
+        if engine == "finite-difference":
+            raise ValueError(
+                "finite differences cannot give the Hessian-vector products of the exact meta-gradient: "
+                "use the forward or the double-backward engine"
+            )
+        if targets is None or len(targets) != len(steps):
+            raise ValueError("the exact meta-gradient needs the soft labels of every step, as targets")
+    for tau, (step, q) in enumerate(zip(steps, targets or [None] * len(steps), strict=True), start=1):
+        where = f"look-ahead step {tau} of {len(steps)}"
+        if q is not None and q.shape != step.log_probs.shape:
+            raise ValueError(
+                f"{where}: the batch differs from the step's: targets have shape {tuple(q.shape)}, "
+                f"the step's log-probabilities {tuple(step.log_probs.shape)}"
+            )
+        if not torch.isfinite(step.log_probs).all():
+            raise FloatingPointError(f"{where}: the student's log-probabilities are not finite")
+        if step.weights.keys() != g_w.keys():
+            raise ValueError(f"{where}: its trained parameters are not those of g_w")
+    for name, g in g_w.items():
+        if not torch.isfinite(g).all():
+            raise FloatingPointError(f"after look-ahead step {len(steps)}: g_w of parameter {name} is not finite")

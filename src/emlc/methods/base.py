@@ -1,0 +1,89 @@
+"""What the training loop asks of a method."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from emlc.backbones import build_classifier
+from emlc.config import Settings
+from emlc.data.loaders import Batch
+from emlc.teacher import Correction
+
+Losses = dict[str, Tensor]
+"""Name -> 0-d tensor on the device, detached; averaged over an epoch and logged."""
+
+
+class Method(ABC):
+    """A way to train a student from noisy and trusted batches.
+
+    Attributes:
+        name: As on the command line.
+        uses_noisy: Whether :meth:`step` wants noisy batches; without, it gets an empty list.
+        uses_trusted: Whether :meth:`step` wants a trusted batch; without, it gets None.
+        look_ahead: Noisy batches a step, k.
+        student: The classifier that is wanted, inputs (n, ...) to logits (n, C).
+    """
+
+    name: ClassVar[str]
+    uses_noisy: ClassVar[bool] = True
+    uses_trusted: ClassVar[bool] = True
+    look_ahead: int = 1
+
+    def __init__(self, settings: Settings, inputs: Tensor, num_classes: int) -> None:
+        """Build the networks.
+
+        Args:
+            settings: All settings of the run.
+            inputs: The training inputs, for their shape and standardisation.
+            num_classes: C.
+        """
+        self.settings = settings
+        self.student = build_classifier(settings.backbone, inputs, num_classes, settings.width)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Every network of the method by name; checkpoints hold them all."""
+        return {"student": self.student}
+
+    def prepare(self, device: torch.device) -> None:
+        """Move the networks to the device and make the optimisers. Called once, before any step."""
+        for network in self.networks().values():
+            network.to(device)
+        self.student_sgd = self.make_sgd(self.student, self.settings.learning_rate)
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Every optimiser by name; checkpoints hold them all, and the schedule scales them all."""
+        return {"student": self.student_sgd}
+
+    @abstractmethod
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        """Learn from up to ``look_ahead`` noisy batches and one trusted batch."""
+
+    def correct(self, inputs: Tensor, labels: Tensor) -> Correction | None:
+        """Corrected labels for a batch, or None for a method that corrects none."""
+        return None
+
+    def train_mode(self, mode: bool = True) -> None:
+        """Put every network in training or evaluation mode."""
+        for network in self.networks().values():
+            network.train(mode)
+
+    def notes(self) -> Iterator[str]:
+        """Lines worth telling the user after the first step, such as the JVP engine that was picked."""
+        yield from ()
+
+    def make_sgd(self, network: nn.Module, learning_rate: float) -> torch.optim.SGD:
+        s = self.settings
+        trained = [p for p in network.parameters() if p.requires_grad]
+        return torch.optim.SGD(
+            trained, learning_rate, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=s.nesterov
+        )
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One step of ``optimizer`` down ``loss``."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()

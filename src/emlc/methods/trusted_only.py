@@ -1,0 +1,22 @@
+"""The baseline that ignores the noisy set."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch.nn.functional import cross_entropy
+
+from emlc.data.loaders import Batch
+from emlc.methods.base import Losses, Method, descend
+
+
+class TrustedOnly(Method):
+    """Cross-entropy on the trusted set alone, for as many steps as the others take."""
+
+    name: ClassVar[str] = "trusted-only"
+    uses_noisy: ClassVar[bool] = False
+
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        assert trusted is not None
+        loss = cross_entropy(self.student(trusted.inputs), trusted.labels)
+        descend(loss, self.student_sgd)
+        return {"student_loss": loss.detach()}

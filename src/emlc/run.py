@@ -1,0 +1,266 @@
+"""A run: training from settings to a run directory, and using what is in one.
+
+::
+
+    runs/NAME/
+      settings.yaml     every setting, resolved        split.csv     which sample had which role
+      model.json        classes, columns, input shape  metrics.csv   one row an epoch
+      summary.json      the figures at a glance        steps.csv     one row a teacher step
+      labels.csv        the corrected labels           tensorboard/  the same, for TensorBoard
+      chosen/ last/     student and teacher weights    checkpoint.pt everything, for --resume
+      *.png             recovery, retain weights, meta objective
+"""
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pandas as pd
+import torch
+import yaml
+from rich.console import Console
+from torch import Tensor, nn
+
+from emlc import evaluate, plots
+from emlc.checkpoint import load_networks
+from emlc.config import Settings
+from emlc.data import Samples, Schema, Split, check_split, make_split
+from emlc.errors import InputError
+from emlc.files import atomic_write, write_json, write_text
+from emlc.fit import chosen_epoch, fit, pick_device
+from emlc.labels import label_table
+from emlc.logs import RunReporter
+from emlc.methods import METHODS, Method
+from emlc.teacher import Teacher
+
+_FREE_ON_RESUME = {"output", "device", "workers", "checkpoint_every"}
+"""Settings that may change when a run goes on: they do not change its result."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, read from its directory.
+
+    Attributes:
+        folder: The run directory.
+        settings: As it was trained.
+        schema: Classes, columns and input shape of its data.
+        student: The classifier, inputs (n, ...) to logits (n, C).
+        teacher: The label corrector, or None where the method has none.
+    """
+
+    folder: Path
+    settings: Settings
+    schema: Schema
+    student: nn.Module
+    teacher: Teacher | None
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, which: Literal["chosen", "last"] = "chosen", device: str = "auto"
+    ) -> Self:
+        """Read the networks of a finished run, chosen on trusted accuracy or after the last epoch.
+
+        Raises:
+            InputError: no such run, or files of it are missing or broken.
+        """
+        folder = Path(folder)
+        settings = read_settings(folder)
+        schema = Schema.from_dict(_read_json(folder / "model.json"))
+        # Standardisation is part of the weights: placeholders of the right shape serve to build on.
+        method = _method(settings, torch.zeros(2, *schema.input_shape), len(schema.classes))
+        networks = method.networks()
+        load_networks(folder / which, networks)
+        for network in networks.values():
+            network.to(pick_device(device)).eval()
+        teacher = networks.get("teacher")
+        assert teacher is None or isinstance(teacher, Teacher)
+        return cls(folder, settings, schema, method.student, teacher)
+
+    def predict_proba(self, inputs: Tensor) -> Tensor:
+        """The student's class probabilities (n, C) for inputs (n, ...) as stored."""
+        return evaluate.predict_proba(self.student, inputs)
+
+    def correct_labels(self, samples: Samples) -> pd.DataFrame:
+        """The label table of labelled samples: see :func:`emlc.labels.label_table`.
+
+        Raises:
+            InputError: the run's method corrects no labels, or the samples have none.
+        """
+        teacher = self.require_teacher()
+        if samples.labels is None:
+            raise InputError("correcting labels needs the given labels, and these samples have none")
+        correction = evaluate.correct(teacher, samples.inputs, samples.labels)
+        return label_table(samples, correction, self.predict_proba(samples.inputs))
+
+    def require_teacher(self) -> Teacher:
+        """The teacher, or an :class:`InputError` if the run's method has none."""
+        if self.teacher is None:
+            raise InputError(f"{self.folder}: method {self.settings.method} corrects no labels; train with emlc")
+        return self.teacher
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The figures of ``summary.json``."""
+        return _read_json(self.folder / "summary.json")
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row an epoch."""
+        return pd.read_csv(self.folder / "metrics.csv")
+
+
+def train(
+    settings: Settings, split: Split | None = None, *, resume: bool = False, console: Console | None = None
+) -> Run:
+    """Train from settings to a run directory.
+
+    Args:
+        settings: Everything; ``settings.output`` names the directory.
+        split: Samples in memory, from :func:`emlc.data.split_samples`; without it the sources that the
+            settings name are read.
+        resume: Go on where a run in that directory stopped; with no such run, start one.
+        console: Where to tell; standard error by default.
+
+    Raises:
+        InputError: bad data or settings; a run is there already; it was made with other settings.
+    """
+    console = console or Console(stderr=True)
+    device = pick_device(settings.device)
+    folder = Path(settings.output or default_output(settings))
+    _check_folder(folder, settings, resume=resume)
+    if split is None:
+        split, schema = make_split(settings, settings, settings.seed)
+    else:
+        schema = Schema(classes=split.classes, input_shape=tuple(split.noisy.inputs.shape[1:]))
+    if resume and (folder / "split.csv").exists():
+        check_split(split, folder / "split.csv")
+    console.print(describe_split(split), highlight=False)
+
+    torch.manual_seed(settings.seed)
+    method = _method(settings, split.noisy.inputs, len(split.classes))
+    write_text(folder / "settings.yaml", yaml.safe_dump(settings.as_dict(), sort_keys=False))
+    write_json(folder / "model.json", asdict(schema))
+    split.save(folder / "split.csv")
+
+    samples_per_step = settings.noisy_batch * method.look_ahead
+    reporter = RunReporter(folder, settings.method, samples_per_step, settings.epochs, console)
+    try:
+        history = fit(method, split, settings, reporter, folder, device)
+    finally:
+        reporter.close()
+    run = Run.load(folder, device=settings.device)
+    _write_results(run, split, history, device)
+    return run
+
+
+def default_output(settings: Settings) -> str:
+    """runs/DATA-METHOD-seedN."""
+    stem = Path(settings.data).stem.replace("*", "") or "data"
+    return f"runs/{stem}-{settings.method}-seed{settings.seed}"
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings a run was made with."""
+    if not (folder / "settings.yaml").is_file():
+        raise InputError(f"{folder}: not a run directory: it has no settings.yaml")
+    values = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+    try:
+        return Settings(**values)
+    except TypeError as error:
+        raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
+
+
+def describe_split(split: Split) -> str:
+    """How many samples of each kind, and how noisy the labels are, nominally and actually."""
+    counts = [f"{len(split.noisy):,} noisy", f"{len(split.trusted):,} trusted"]
+    if split.validation is not None:
+        counts.append(f"{len(split.validation):,} validation")
+    if split.test is not None:
+        counts.append(f"{len(split.test):,} test")
+    noise = []
+    if split.noise_rate_nominal is not None:
+        noise.append(f"nominal noise rate {split.noise_rate_nominal:.1%}")
+    if split.noise_rate_actual is not None:
+        noise.append(f"actual noise rate {split.noise_rate_actual:.1%}")
+    return f"{len(split.classes)} classes; samples: {', '.join(counts)}" + "".join(f"; {n}" for n in noise)
+
+
+def _check_folder(folder: Path, settings: Settings, *, resume: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output: {folder} is a file, expected a directory")
+    if not (folder / "settings.yaml").exists():
+        return
+    if not resume:
+        raise InputError(f"output: {folder} holds a run already; --resume goes on with it, --output names another")
+    before, now = read_settings(folder).as_dict(), settings.as_dict()
+    changed = [k for k in now if k not in _FREE_ON_RESUME and before.get(k) != now[k]]
+    if changed:
+        changes = "; ".join(f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed)
+        raise InputError(f"resume: {folder} was made with other settings: {changes}")
+
+
+def _method(settings: Settings, inputs: Tensor, num_classes: int) -> Method:
+    return METHODS[settings.method](settings, inputs, num_classes)
+
+
+def _write_results(run: Run, split: Split, history: list[dict[str, float]], device: torch.device) -> None:
+    summary = summarize(run.settings, split, history, device)
+    steps = torch.load(run.folder / "checkpoint.pt", weights_only=True)["progress"]["losses"]
+    with atomic_write(run.folder / "steps.csv") as temporary:
+        pd.DataFrame(steps, index=pd.RangeIndex(1, 1 + history[-1]["steps"], name="step")).to_csv(temporary)
+    if run.teacher is not None:
+        labels = run.correct_labels(split.noisy)
+        with atomic_write(run.folder / "labels.csv") as temporary:
+            labels.to_csv(temporary, index=False)
+        plots.save_run_plots(run.folder, pd.DataFrame(history), pd.DataFrame(steps), labels)
+    write_json(run.folder / "summary.json", summary)
+
+
+def summarize(
+    settings: Settings, split: Split, history: list[dict[str, float]], device: torch.device
+) -> dict[str, Any]:
+    """The figures of a run at a glance; accuracies in per cent, None where the data to measure is missing."""
+    chosen, last = history[chosen_epoch(history) - 1], history[-1]
+
+    def figure(row: dict[str, float], name: str) -> float | None:
+        return round(row[name], 3) if name in row else None
+
+    return {
+        "method": settings.method,
+        "test_accuracy": figure(chosen, "test_accuracy"),
+        "last_test_accuracy": figure(last, "test_accuracy"),
+        "trusted_accuracy": figure(chosen, "trusted_accuracy"),
+        "validation_accuracy": figure(chosen, "validation_accuracy"),
+        "teacher_test_accuracy": figure(chosen, "teacher_test_accuracy"),
+        "label_recovery": figure(chosen, "label_recovery"),
+        "wrong_label_recovery": figure(chosen, "wrong_label_recovery"),
+        "last_label_recovery": figure(last, "label_recovery"),
+        "last_wrong_label_recovery": figure(last, "wrong_label_recovery"),
+        "noise_rate_nominal": split.noise_rate_nominal,
+        "noise_rate_actual": split.noise_rate_actual,
+        "chosen_epoch": int(chosen["epoch"]),
+        "epochs": int(last["epoch"]),
+        "noisy_samples": len(split.noisy),
+        "trusted_samples": len(split.trusted),
+        "test_samples": 0 if split.test is None else len(split.test),
+        "seconds": last["seconds"],
+        "seed": settings.seed,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("emlc", "torch", "torchvision", "numpy")},
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    return values
