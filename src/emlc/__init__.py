@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from emlc.config import Settings
     from emlc.data import Samples, Split, split_samples
     from emlc.errors import InputError
-    from emlc.meta_gradient import InnerSGD, meta_gradient, record_step, trusted_gradient
+    from emlc.metagradient import InnerSGD, meta_gradient, record_step, trusted_gradient
     from emlc.run import Run, train
     from emlc.teacher import Teacher
 
@@ -36,10 +36,10 @@ _HOME = {
     "Split": "data",
     "split_samples": "data",
     "InputError": "errors",
-    "InnerSGD": "meta_gradient",
-    "meta_gradient": "meta_gradient",
-    "record_step": "meta_gradient",
-    "trusted_gradient": "meta_gradient",
+    "InnerSGD": "metagradient",
+    "meta_gradient": "metagradient",
+    "record_step": "metagradient",
+    "trusted_gradient": "metagradient",
     "Run": "run",
     "train": "run",
     "Teacher": "teacher",

@@ -41,7 +41,9 @@ class Progress:
 
     def mean_losses(self) -> dict[str, float]:
         """Means over the current epoch's steps."""
-        return {name: sum(losses[-self.epoch_steps :]) / self.epoch_steps for name, losses in self.losses.items()}
+        return {
+            name: sum(losses[-self.epoch_steps :]) / self.epoch_steps for name, losses in self.losses.items()
+        }
 
 
 def save_checkpoint(path: Path, method: Method, progress: Progress, device: torch.device) -> None:

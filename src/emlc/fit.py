@@ -103,11 +103,19 @@ def _streams(split: Split, settings: Settings) -> tuple[Stream, Stream]:
     streams = []
     for samples, names, default, batch_size, number in (
         (split.noisy, settings.noisy_augmentation, noisy_default, settings.noisy_batch, _NOISY_STREAM),
-        (split.trusted, settings.trusted_augmentation, trusted_default, settings.trusted_batch, _TRUSTED_STREAM),
+        (
+            split.trusted,
+            settings.trusted_augmentation,
+            trusted_default,
+            settings.trusted_batch,
+            _TRUSTED_STREAM,
+        ),
     ):
         names = default if names is None else names
         if names and samples.inputs.ndim != 4:
-            raise InputError(f"augmentation: {', '.join(names)} is for images, but the samples are rows of numbers")
+            raise InputError(
+                f"augmentation: {', '.join(names)} is for images, but the samples are rows of numbers"
+            )
         augment = Augment(names, (samples.inputs.shape[2], samples.inputs.shape[3])) if names else None
         streams.append(Stream(samples, augment, batch_size, (settings.seed, number), settings.workers))
     return streams[0], streams[1]

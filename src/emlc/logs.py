@@ -26,7 +26,9 @@ class RunReporter:
         console: Where to print; quiet consoles are fine.
     """
 
-    def __init__(self, folder: Path, title: str, samples_per_step: int, epochs: int, console: Console) -> None:
+    def __init__(
+        self, folder: Path, title: str, samples_per_step: int, epochs: int, console: Console
+    ) -> None:
         self._folder = folder
         self._title = title
         self._samples_per_step = samples_per_step

@@ -34,9 +34,13 @@ def plot_recovery(axes: Axes, metrics: pd.DataFrame) -> None:
     """Share of labels that the teacher recovers, per epoch (paper, Fig. 1 and 8)."""
     axes.plot(metrics["epoch"], metrics["label_recovery"], color=_BLUE, label="all labels")
     if "wrong_label_recovery" in metrics:
-        axes.plot(metrics["epoch"], metrics["wrong_label_recovery"], "--", color=_ORANGE, label="wrong labels")
+        axes.plot(
+            metrics["epoch"], metrics["wrong_label_recovery"], "--", color=_ORANGE, label="wrong labels"
+        )
     if "test_accuracy" in metrics:
-        axes.plot(metrics["epoch"], metrics["test_accuracy"], ":", color=_GREEN, label="student's test accuracy")
+        axes.plot(
+            metrics["epoch"], metrics["test_accuracy"], ":", color=_GREEN, label="student's test accuracy"
+        )
     axes.set(title="Label recovery", xlabel="epoch", ylabel="%")
     axes.legend(loc="lower right")
 
@@ -46,12 +50,29 @@ def plot_retain_weights(axes: Axes, labels: pd.DataFrame) -> None:
     bins = np.linspace(0, 1, 41).tolist()
     if "true_label" in labels and (known := labels[labels["true_label"].notna()]).size:
         right = known["given_label"] == known["true_label"]
-        axes.hist(known["retain_weight"][right], bins, color=_BLUE, alpha=0.6, label=f"right labels ({right.sum():,})")
-        axes.hist(known["retain_weight"][~right], bins, color=_ORANGE, alpha=0.6, label=f"wrong labels ({(~right).sum():,})")
+        axes.hist(
+            known["retain_weight"][right],
+            bins,
+            color=_BLUE,
+            alpha=0.6,
+            label=f"right labels ({right.sum():,})",
+        )
+        axes.hist(
+            known["retain_weight"][~right],
+            bins,
+            color=_ORANGE,
+            alpha=0.6,
+            label=f"wrong labels ({(~right).sum():,})",
+        )
         axes.legend()
     else:
         axes.hist(labels["retain_weight"], bins, color=_BLUE)
-    axes.set(title="How far the teacher keeps the given label", xlabel="retain weight", ylabel="samples", yscale="log")
+    axes.set(
+        title="How far the teacher keeps the given label",
+        xlabel="retain weight",
+        ylabel="samples",
+        yscale="log",
+    )
 
 
 def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
@@ -61,7 +82,11 @@ def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
     number = np.arange(1, len(values) + 1)
     axes.plot(number, values, color=_BLUE, alpha=0.25, linewidth=0.8)
     axes.plot(number, smooth, color=_BLUE, label=f"mean of {max(1, len(values) // 50)} steps")
-    axes.set(title="Meta objective: student's loss on trusted batches", xlabel="teacher step", ylabel="cross-entropy (nats)")
+    axes.set(
+        title="Meta objective: student's loss on trusted batches",
+        xlabel="teacher step",
+        ylabel="cross-entropy (nats)",
+    )
     axes.legend()
 
 

@@ -100,7 +100,9 @@ class Run:
     def require_teacher(self) -> Teacher:
         """The teacher, or an :class:`InputError` if the run's method has none."""
         if self.teacher is None:
-            raise InputError(f"{self.folder}: method {self.settings.method} corrects no labels; train with emlc")
+            raise InputError(
+                f"{self.folder}: method {self.settings.method} corrects no labels; train with emlc"
+            )
         return self.teacher
 
     @property
@@ -196,7 +198,9 @@ def _check_folder(folder: Path, settings: Settings, *, resume: bool) -> None:
     if not (folder / "settings.yaml").exists():
         return
     if not resume:
-        raise InputError(f"output: {folder} holds a run already; --resume goes on with it, --output names another")
+        raise InputError(
+            f"output: {folder} holds a run already; --resume goes on with it, --output names another"
+        )
     before, now = read_settings(folder).as_dict(), settings.as_dict()
     changed = [k for k in now if k not in _FREE_ON_RESUME and before.get(k) != now[k]]
     if changed:
@@ -210,14 +214,16 @@ def _method(settings: Settings, inputs: Tensor, num_classes: int) -> Method:
 
 def _write_results(run: Run, split: Split, history: list[dict[str, float]], device: torch.device) -> None:
     summary = summarize(run.settings, split, history, device)
-    steps = torch.load(run.folder / "checkpoint.pt", weights_only=True)["progress"]["losses"]
+    losses = torch.load(run.folder / "checkpoint.pt", weights_only=True)["progress"]["losses"]
+    steps = pd.DataFrame(losses)
+    steps.index = pd.RangeIndex(1, len(steps) + 1, name="step")
     with atomic_write(run.folder / "steps.csv") as temporary:
-        pd.DataFrame(steps, index=pd.RangeIndex(1, 1 + history[-1]["steps"], name="step")).to_csv(temporary)
+        steps.to_csv(temporary)
     if run.teacher is not None:
         labels = run.correct_labels(split.noisy)
         with atomic_write(run.folder / "labels.csv") as temporary:
             labels.to_csv(temporary, index=False)
-        plots.save_run_plots(run.folder, pd.DataFrame(history), pd.DataFrame(steps), labels)
+        plots.save_run_plots(run.folder, pd.DataFrame(history), steps, labels)
     write_json(run.folder / "summary.json", summary)
 
 

@@ -17,8 +17,8 @@ from emlc.errors import InputError, InputErrors, raise_together
 
 def add_settings(parser: ArgumentParser) -> None:
     """Add DATA, every setting as an option, ``--config`` and ``--print_config``."""
-    parser.add_argument("data", nargs="?", type=str | None, help="What to learn from; see --help of the data group")
-    parser.add_argument("--config", action="config", help="YAML file with settings; options given after it win")
+    parser.add_argument("data", nargs="?", type=str | None, help="what to learn from")
+    parser.add_argument("--config", action="config", help="YAML file; options given after it win")
     for group in GROUPS:
         parser.add_class_arguments(group, skip={"data"})
 
@@ -107,5 +107,4 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str, str]]:
 def _reason(error: ArgumentError) -> str:
     """argparse's message without the name of its parser's key and of Python's types."""
     text = re.sub(r'^Parser key "[^"]*":\s*', "", error.message)
-    text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(text.split()))
-    return text
+    return re.sub(r"<class '(\w+)'>", r"\1", " ".join(text.split()))

@@ -10,7 +10,9 @@ from emlc.cli import using
 
 def add_arguments(parser: ArgumentParser) -> None:
     using.add_run_arguments(parser, "labelled samples (default: the noisy samples the run was trained on)")
-    parser.add_argument("--output", type=str | None, help="CSV file (default: RUN/labels.csv, RUN/labels-DATA.csv)")
+    parser.add_argument(
+        "--output", type=str | None, help="CSV file (default: RUN/labels.csv, RUN/labels-DATA.csv)"
+    )
 
 
 def run(arguments: Namespace) -> None:

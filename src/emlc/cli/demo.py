@@ -63,8 +63,9 @@ def _table(summaries: dict[str, dict[str, Any]]) -> Any:
 
     first = next(iter(summaries.values()))
     table = Table(
-        title=f"Digits, {first['noise_rate_nominal']:.0%} symmetric noise ({first['noise_rate_actual']:.1%} of "
-        f"{first['noisy_samples']:,} labels wrong), {first['trusted_samples']} trusted"
+        title=f"Digits, {first['noise_rate_nominal']:.0%} symmetric noise "
+        f"({first['noise_rate_actual']:.1%} of {first['noisy_samples']:,} labels wrong), "
+        f"{first['trusted_samples']} trusted"
     )
     columns = {
         "test %, chosen epoch": "test_accuracy",

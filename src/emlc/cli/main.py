@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"emlc: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("emlc: interrupted; `emlc train ... --resume` goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "emlc: interrupted; `emlc train ... --resume` goes on from the last checkpoint", file=sys.stderr
+        )
         return 130
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does; say nothing when Python closes it.

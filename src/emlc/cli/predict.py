@@ -10,7 +10,9 @@ from emlc.cli import using
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    using.add_run_arguments(parser, "samples to classify, of any kind that can be trained on", data_required=True)
+    using.add_run_arguments(
+        parser, "samples to classify, of any kind that can be trained on", data_required=True
+    )
     parser.add_argument("--output", type=str | None, help="CSV file (default: RUN/predictions-DATA.csv)")
     parser.add_argument("--all_probabilities", action="store_true", help="also write a column a class")
 

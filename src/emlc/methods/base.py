@@ -50,7 +50,7 @@ class Method(ABC):
     def prepare(self, device: torch.device) -> None:
         """Move the networks to the device and make the optimisers. Called once, before any step."""
         for network in self.networks().values():
-            network.to(device)
+            network.to(device).to(memory_format=torch.channels_last)
         self.student_sgd = self.make_sgd(self.student, self.settings.learning_rate)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -12,7 +12,7 @@ from emlc.config import Settings
 from emlc.corruption import corrupt_half
 from emlc.data.loaders import Batch
 from emlc.jvp import Engine, StudentStep, choose_engine, record_step
-from emlc.meta_gradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
+from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.methods.base import Losses, Method, descend
 from emlc.teacher import Correction, Teacher
 
@@ -25,9 +25,7 @@ class EMLC(Method):
     def __init__(self, settings: Settings, inputs: Tensor, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
         self.look_ahead = settings.look_ahead
-        backbone, dim = build_backbone(
-            settings.teacher_backbone or settings.backbone, inputs, settings.width
-        )
+        backbone, dim = build_backbone(settings.teacher_backbone or settings.backbone, inputs, settings.width)
         self.teacher = Teacher(
             backbone,
             dim,
@@ -97,7 +95,9 @@ class EMLC(Method):
         kind = self.settings.meta_gradient
         if self._engine is None:
             self._why_engine = (
-                choose_engine(steps[0], exact=kind == "exact")[1] if self.settings.jvp == "auto" else "as asked"
+                choose_engine(steps[0], exact=kind == "exact")[1]
+                if self.settings.jvp == "auto"
+                else "as asked"
             )
         coefficients, self._engine = meta_gradient(
             steps,

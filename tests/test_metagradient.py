@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from emlc.meta_gradient import (
+from emlc.metagradient import (
     InnerSGD,
     MetaGradient,
     StudentStep,

@@ -71,7 +71,9 @@ class InnerSGD:
             ValueError: another optimiser, dampening, maximisation, or groups that differ in settings.
         """
         if not isinstance(optimizer, torch.optim.SGD):
-            raise ValueError(f"the student's optimiser must be torch.optim.SGD, not {type(optimizer).__name__}")
+            raise ValueError(
+                f"the student's optimiser must be torch.optim.SGD, not {type(optimizer).__name__}"
+            )
         names = ("lr", "momentum", "weight_decay", "nesterov", "dampening", "maximize")
         settings = [{name: group[name] for name in names} for group in optimizer.param_groups]
         if any(other != settings[0] for other in settings):
@@ -116,9 +118,7 @@ def trusted_gradient(student: nn.Module, inputs: Tensor, labels: Tensor) -> tupl
     weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
     buffers = {name: b.detach().clone() for name, b in student.named_buffers()}
     loss = cross_entropy(functional_call(student, weights | buffers, (inputs,)), labels)
-    gradients = torch.autograd.grad(
-        loss, list(weights.values()), allow_unused=True, materialize_grads=True
-    )
+    gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
     return loss.detach(), dict(zip(weights, gradients, strict=True))
 
 
@@ -230,7 +230,8 @@ class _Products:
         if not self._may_fall_back or self.engine != "forward" or operator is None:
             raise error
         warnings.warn(
-            f"forward-mode AD does not support {operator}: the meta-gradient uses double backward, which is slower",
+            f"forward-mode AD does not support {operator}: "
+            "the meta-gradient uses double backward, which is slower",
             stacklevel=5,
         )
         self.engine = "double-backward"
@@ -251,14 +252,16 @@ def _check_arguments(
                 "finite differences cannot give the Hessian-vector products of the exact meta-gradient: "
                 "use the forward or the double-backward engine"
             )
-        if targets is None or len(targets) != len(steps):
+        if targets is None:
             raise ValueError("the exact meta-gradient needs the soft labels of every step, as targets")
-    for tau, (step, q) in enumerate(zip(steps, targets or [None] * len(steps), strict=True), start=1):
+    if targets is not None and len(targets) != len(steps):
+        raise ValueError(f"expected the soft labels of {len(steps)} steps as targets, got {len(targets)}")
+    for tau, step in enumerate(steps, start=1):
         where = f"look-ahead step {tau} of {len(steps)}"
-        if q is not None and q.shape != step.log_probs.shape:
+        if targets is not None and targets[tau - 1].shape != step.log_probs.shape:
             raise ValueError(
-                f"{where}: the batch differs from the step's: targets have shape {tuple(q.shape)}, "
-                f"the step's log-probabilities {tuple(step.log_probs.shape)}"
+                f"{where}: the batch differs from the step's: targets have shape "
+                f"{tuple(targets[tau - 1].shape)}, the step's log-probabilities {tuple(step.log_probs.shape)}"
             )
         if not torch.isfinite(step.log_probs).all():
             raise FloatingPointError(f"{where}: the student's log-probabilities are not finite")
@@ -266,4 +269,6 @@ def _check_arguments(
             raise ValueError(f"{where}: its trained parameters are not those of g_w")
     for name, g in g_w.items():
         if not torch.isfinite(g).all():
-            raise FloatingPointError(f"after look-ahead step {len(steps)}: g_w of parameter {name} is not finite")
+            raise FloatingPointError(
+                f"after look-ahead step {len(steps)}: g_w of parameter {name} is not finite"
+            )
