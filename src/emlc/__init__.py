@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emlc.config import Settings
-    from emlc.data import Samples, Split, split_samples
+    from emlc.data import Samples
     from emlc.errors import InputError
     from emlc.metagradient import InnerSGD, meta_gradient, record_step, trusted_gradient
     from emlc.run import Run, train
@@ -21,11 +21,9 @@ __all__ = [
     "Run",
     "Samples",
     "Settings",
-    "Split",
     "Teacher",
     "meta_gradient",
     "record_step",
-    "split_samples",
     "train",
     "trusted_gradient",
 ]
@@ -33,8 +31,6 @@ __all__ = [
 _HOME = {
     "Settings": "config",
     "Samples": "data",
-    "Split": "data",
-    "split_samples": "data",
     "InputError": "errors",
     "InnerSGD": "metagradient",
     "meta_gradient": "metagradient",

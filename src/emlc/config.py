@@ -24,7 +24,7 @@ class DataSettings:
 
     Attributes:
         data: digits | a .csv, .parquet or .npz file | a folder or glob of parquet files |
-            a folder with one sub-folder of images a class.
+            a folder with one sub-folder of images a class. None: samples are given from Python.
         trusted: Source of the trusted samples, of any kind that ``data`` may be.
         trusted_column: Name of a boolean column (or .npz array) of ``data`` that marks trusted rows.
         trusted_per_class: Draw this many trusted samples a class, for experiments where the true
@@ -45,7 +45,7 @@ class DataSettings:
         overlap: What to do with a trusted sample that is also among the noisy ones.
     """
 
-    data: str
+    data: str | None = None
     trusted: str | None = None
     trusted_column: str | None = None
     trusted_per_class: int | None = None
@@ -249,7 +249,7 @@ def _problems(s: Settings) -> Iterator[str]:
     if s.test is not None and s.test_fraction is not None:
         yield "test and test_fraction: give one of the two"
     trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
-    if len(trusted) != 1:
+    if s.data is not None and len(trusted) != 1:
         found = " and ".join(trusted) or "none"
         yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {found}"
     if s.noise in ("symmetric", "asymmetric") and s.noise_rate == 0:

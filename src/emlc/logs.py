@@ -74,7 +74,9 @@ class RunReporter:
             if name not in ("epoch", "steps"):
                 self._writer.add_scalar(name, value, progress.steps)
         self._writer.flush()
-        self._console.print(f"{self._title} {describe_epoch(row, self._epochs)}", highlight=False)
+        self._console.print(
+            f"{self._title} {describe_epoch(row, self._epochs)}", highlight=False, soft_wrap=True
+        )
 
     def close(self) -> None:
         self._bar.stop()

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from emlc import evaluate, plots
 from emlc.checkpoint import load_networks
 from emlc.config import Settings
-from emlc.data import Samples, Schema, Split, check_split, make_split
+from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
 from emlc.errors import InputError
 from emlc.files import atomic_write, write_json, write_text
 from emlc.fit import chosen_epoch, fit, pick_device
@@ -117,14 +117,24 @@ class Run:
 
 
 def train(
-    settings: Settings, split: Split | None = None, *, resume: bool = False, console: Console | None = None
+    settings: Settings,
+    data: Samples | None = None,
+    *,
+    trusted: Samples | None = None,
+    validation: Samples | None = None,
+    test: Samples | None = None,
+    resume: bool = False,
+    console: Console | None = None,
 ) -> Run:
     """Train from settings to a run directory.
 
     Args:
         settings: Everything; ``settings.output`` names the directory.
-        split: Samples in memory, from :func:`emlc.data.split_samples`; without it the sources that the
-            settings name are read.
+        data: Samples in memory, in place of the source that ``settings.data`` names. Their ``trusted``
+            mask, or ``trusted``, or ``settings.trusted_per_class``, says which are trusted.
+        trusted: Trusted samples in memory; like the next two, with ``data`` only.
+        validation: Samples for the choice of the epoch.
+        test: Samples to measure on.
         resume: Go on where a run in that directory stopped; with no such run, start one.
         console: Where to tell; standard error by default.
 
@@ -135,13 +145,16 @@ def train(
     device = pick_device(settings.device)
     folder = Path(settings.output or default_output(settings))
     _check_folder(folder, settings, resume=resume)
-    if split is None:
+    if data is None:
         split, schema = make_split(settings, settings, settings.seed)
     else:
+        split = split_samples(
+            data, trusted, validation, test, settings=settings, noise=settings, seed=settings.seed
+        )
         schema = Schema(classes=split.classes, input_shape=tuple(split.noisy.inputs.shape[1:]))
     if resume and (folder / "split.csv").exists():
         check_split(split, folder / "split.csv")
-    console.print(describe_split(split), highlight=False)
+    console.print(describe_split(split), highlight=False, soft_wrap=True)
 
     torch.manual_seed(settings.seed)
     method = _method(settings, split.noisy.inputs, len(split.classes))
@@ -162,7 +175,7 @@ def train(
 
 def default_output(settings: Settings) -> str:
     """runs/DATA-METHOD-seedN."""
-    stem = Path(settings.data).stem.replace("*", "") or "data"
+    stem = "arrays" if settings.data is None else Path(settings.data).stem.replace("*", "") or "data"
     return f"runs/{stem}-{settings.method}-seed{settings.seed}"
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from emlc.errors import InputError
+
 if TYPE_CHECKING:
     from emlc.data import Samples, Split
     from emlc.run import Run
@@ -42,6 +44,8 @@ def training_split(run: "Run") -> "Split":
     """The run's own split, read again from its sources and checked against the saved one."""
     from emlc.data import check_split, make_split
 
+    if run.settings.data is None:
+        raise InputError(f"{run.folder}: trained on samples given from Python, which are not kept: name DATA")
     split, _ = make_split(run.settings, run.settings, run.settings.seed)
     check_split(split, run.folder / "split.csv")
     return split

@@ -81,6 +81,8 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
     Raises:
         InputError: If a source is wrong, sets overlap, or a class has no trusted sample.
     """
+    if settings.data is None:
+        raise InputError("data: no source is named; samples in memory go through split_samples")
     data = open_source(settings.data, settings, role="data")
     sources: dict[Role, str | None] = {
         "trusted": settings.trusted,
@@ -153,11 +155,11 @@ def check_split(split: Split, path: Path) -> None:
 
 
 def _hugging_face_test(settings: DataSettings) -> str | None:
-    folder = Path(settings.data)
-    if settings.test_fraction is not None or not folder.is_dir() or not any(folder.glob("train-*.parquet")):
+    source = settings.data
+    if source is None or settings.test_fraction is not None or not any(Path(source).glob("train-*.parquet")):
         return None
-    has_test = any(file.name.startswith("test-") for file in parquet_files(settings.data, "test"))
-    return settings.data if has_test else None
+    has_test = any(file.name.startswith("test-") for file in parquet_files(source, "test"))
+    return source if has_test else None
 
 
 def _drawn(rows: Rows) -> dict[str, NDArray[np.int64]]:

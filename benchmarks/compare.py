@@ -1,0 +1,94 @@
+"""Compare methods on one configuration over seeds: a table of mean and spread.
+
+    python -m benchmarks.compare benchmarks/digits.yaml --seeds "[0,1,2,3,4]"
+
+Every method gets the same split, noise, networks and number of student steps a seed. A run that is
+finished already is read instead of trained again. Writes FOLDER/results.json and FOLDER/results.md.
+"""
+
+import json
+import os
+import platform
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+
+from emlc.cli.arguments import read_config
+from emlc.config import Settings
+from emlc.files import write_json, write_text
+from emlc.run import train
+
+FIGURES = {
+    "test %, chosen": "test_accuracy",
+    "test %, last": "last_test_accuracy",
+    "labels recovered %": "label_recovery",
+    "wrong labels recovered %": "wrong_label_recovery",
+    "minutes": "minutes",
+}
+
+
+def compare(
+    config: str,
+    seeds: list[int] | None = None,
+    methods: list[str] | None = None,
+    folder: str | None = None,
+    data: str | None = None,
+) -> None:
+    """Train every method with every seed and tabulate the results.
+
+    Args:
+        config: YAML file with settings.
+        seeds: Seeds, 0 to 4 by default.
+        methods: Methods, by default trusted-only, cross-entropy and emlc.
+        folder: Where runs and results go, by default runs/benchmarks/CONFIG.
+        data: In place of the data that the configuration names.
+    """
+    home = Path(folder or f"runs/benchmarks/{Path(config).stem}")
+    values = read_config(config) | ({} if data is None else {"data": data})
+    results = {
+        method: [_summary(values | {"method": method, "seed": seed}, home) for seed in seeds or range(5)]
+        for method in methods or ["trusted-only", "cross-entropy", "emlc"]
+    }
+    first = next(iter(results.values()))[0]
+    table = _table(results)
+    note = (
+        f"Mean ± standard deviation over seeds {', '.join(str(seed) for seed in seeds or range(5))}. "
+        f"{first['noisy_samples']:,} noisy samples, {first['noise_rate_actual']:.1%} of them wrong; "
+        f"{first['trusted_samples']:,} trusted; {first['test_samples']:,} test. "
+        f"{first['device']}, {first['threads']} thread(s), {os.cpu_count()} cores, {platform.machine()}; "
+        f"Python {first['versions']['python']}, torch {torch.__version__.split('+')[0]}."
+    )
+    write_json(home / "results.json", results)
+    write_text(home / "results.md", f"{table}\n\n{note}\n")
+    print(f"{table}\n\n{note}\n\nwritten: {home}/results.md, {home}/results.json")
+
+
+def _summary(values: dict[str, Any], home: Path) -> dict[str, Any]:
+    output = home / f"{values['method']}-seed{values['seed']}"
+    settings = Settings(**(values | {"output": str(output)}))
+
+    done = output / "summary.json"
+    summary = json.loads(done.read_text()) if done.exists() else train(settings, resume=True).summary
+    return summary | {"minutes": summary["seconds"] / 60}
+
+
+def _table(results: dict[str, list[dict[str, Any]]]) -> str:
+    lines = [f"| method | {' | '.join(FIGURES)} |", "|---" * (len(FIGURES) + 1) + "|"]
+    for method, summaries in results.items():
+        cells = [_cell([s[key] for s in summaries]) for key in FIGURES.values()]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    if not known:
+        return "-"
+    return f"{mean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else f"{known[0]:.1f}"
+
+
+if __name__ == "__main__":
+    auto_cli(compare, as_positional=True)

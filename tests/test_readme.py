@@ -1,0 +1,95 @@
+"""The README's commands, run as a newcomer would: in order, in an empty folder."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+NEEDS_MORE = "../shared"
+"""Blocks that name it need data which is not part of the project."""
+
+
+def run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]} {done.stderr[-4000:]}"
+
+
+def shell_commands(block: str) -> list[str]:
+    return [line.split("#")[0].strip() for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every block of the README has been run."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    emlc = shutil.which("emlc", path=str(Path(sys.executable).parent)) or "emlc"
+    for language, block in BLOCKS:
+        if language == "python":
+            run([sys.executable, "-W", "error::DeprecationWarning", "-c", block], folder)
+            continue
+        for command in shell_commands(block):
+            if command == "make demo":
+                run([emlc, "demo"], folder)
+            elif command.startswith("emlc ") and NEEDS_MORE not in command:
+                run([emlc, *re.findall(r'"[^"]*"|\S+', command)[1:]], folder)
+    return folder
+
+
+def test_first_block_is_the_two_commands() -> None:
+    assert shell_commands(BLOCKS[0][1]) == ["make demo", "make test"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^demo:.*\n\t\$\(BIN\)/emlc demo$", makefile, re.MULTILINE)
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_demo_shows_what_the_readme_promises(folder: Path) -> None:
+    summary = json.loads((folder / "runs/demo/summary.json").read_text(encoding="utf-8"))
+    assert set(summary) == {"trusted-only", "cross-entropy", "emlc"}
+    emlc = summary["emlc"]
+    assert emlc["test_accuracy"] > summary["cross-entropy"]["last_test_accuracy"] + 10
+    assert emlc["wrong_label_recovery"] > 80
+    assert emlc["noise_rate_nominal"] == 0.8
+    assert emlc["noise_rate_actual"] == pytest.approx(0.72, abs=0.04)
+    pictures = {p.name for p in (folder / "runs/demo/emlc").glob("*.png")}
+    assert pictures == {"recovery.png", "retain_weights.png", "meta_objective.png"}
+
+
+def test_own_data_ends_in_better_labels(folder: Path) -> None:
+    labels = pd.read_csv(folder / "runs/wines/labels.csv")
+    noisy = pd.read_csv(folder / "wines.csv")
+    assert list(labels["id"]) == list(noisy["id"])
+    assert list(labels["given_label"]) == list(noisy["label"])
+    truth = labels["id"].map(true_wines())
+    assert (labels["corrected_label"] == truth).mean() > (labels["given_label"] == truth).mean() + 0.2
+
+
+def true_wines() -> dict[str, str]:
+    from sklearn.datasets import load_wine
+
+    names = ["barolo", "grignolino", "barbera"]
+    return {f"wine-{i}": names[target] for i, target in enumerate(load_wine().target)}
+
+
+def test_every_command_left_its_result(folder: Path) -> None:
+    for name in (
+        "runs/wines/evaluation/evaluation.json",
+        "runs/wines/predictions-test.csv",
+        "runs/digits/summary.json",
+        "runs/digits-k5/summary.json",
+        "runs/wine-arrays/labels.csv",
+    ):
+        assert (folder / name).is_file(), name
+
+
+@pytest.mark.parametrize("command", [c for lang, b in BLOCKS if lang == "sh" for c in shell_commands(b)])
+def test_commands_on_shared_data_name_files_that_exist(command: str) -> None:
+    configurations = re.findall(r"benchmarks/\w+\.yaml", command)
+    assert all((ROOT / name).is_file() for name in configurations)
