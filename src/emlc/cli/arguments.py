@@ -23,12 +23,18 @@ def add_settings(parser: ArgumentParser) -> None:
         parser.add_class_arguments(group, skip={"data"})
 
 
-def underscored(argv: Sequence[str]) -> list[str]:
-    """``--noise-rate`` as well as ``--noise_rate``: names of options with underscores."""
-    return [
-        re.sub(r"^--[^=]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) if a.startswith("--") else a
-        for a in argv
-    ]
+def normalized(argv: Sequence[str]) -> list[str]:
+    """``--noise-rate`` becomes ``--noise_rate``, and a switch without a value gets the value true."""
+    switches = {f"--{f.name}" for f in fields(Settings) if f.type is bool}
+    tokens = []
+    for token, following in zip(argv, [*argv[1:], "--"], strict=True):
+        if token.startswith("--"):
+            name, *value = token.split("=", 1)
+            token = "=".join([name.replace("-", "_").replace("__", "--", 1), *value])
+        if token in switches and following not in ("true", "false"):
+            token += "=true"
+        tokens.append(token)
+    return tokens
 
 
 def settings_from(arguments: Namespace) -> Settings:
@@ -78,7 +84,7 @@ def explain(parser: ArgumentParser, argv: Sequence[str], error: ArgumentError) -
     except InputError as e:
         return e
     if not problems:
-        return InputError(_reason(error))
+        return InputError(plain_message(error))
     try:
         raise_together(problems, "the settings")
     except InputErrors as e:
@@ -105,6 +111,12 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _reason(error: ArgumentError) -> str:
-    """argparse's message without the name of its parser's key and of Python's types."""
-    text = re.sub(r'^Parser key "[^"]*":\s*', "", error.message)
-    return re.sub(r"<class '(\w+)'>", r"\1", " ".join(text.split()))
+    """The message without the name of the setting, which the caller gives."""
+    return plain_message(error).split(": ", 1)[-1]
+
+
+def plain_message(error: ArgumentError) -> str:
+    """The message of an error without the names of Python's types and of the parser's inner keys."""
+    text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(error.message.split()))
+    text = re.sub(r'^Parser key "([^"]*)":', r"\1:", text)
+    return re.sub(r"(required: )\w+\.", r"\1", text)

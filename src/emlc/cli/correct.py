@@ -7,6 +7,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import using
 
+USAGE = "RUN [DATA] [options]"
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     using.add_run_arguments(parser, "labelled samples (default: the noisy samples the run was trained on)")

@@ -15,6 +15,8 @@ from emlc.config import Settings
 
 METHODS = ("trusted-only", "cross-entropy", "emlc")
 
+USAGE = "[options]"
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=str, default="runs/demo", help="directory, with one run a method")

@@ -11,6 +11,8 @@ from jsonargparse import ArgumentParser, Namespace
 from emlc.cli import using
 from emlc.errors import InputError
 
+USAGE = "RUN [DATA] [options]"
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     using.add_run_arguments(parser, "samples with true labels (default: the run's own test set)")

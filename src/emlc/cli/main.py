@@ -10,7 +10,7 @@ from types import ModuleType
 from jsonargparse import ArgumentParser
 
 from emlc.cli import correct, demo, evaluate, predict, train
-from emlc.cli.arguments import explain, underscored
+from emlc.cli.arguments import explain, normalized, plain_message
 from emlc.errors import InputError
 
 COMMANDS: dict[str, ModuleType] = {
@@ -34,7 +34,9 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     parsers: dict[str, ArgumentParser] = {}
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
-        parsers[name] = ArgumentParser(description=module.__doc__, exit_on_error=False)
+        parsers[name] = ArgumentParser(
+            usage=f"emlc {name} {module.USAGE}", description=module.__doc__, exit_on_error=False
+        )
         module.add_arguments(parsers[name])
         subcommands.add_subcommand(name, parsers[name], help=summary)
     return parser, parsers
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 if it did its work, 2 for bad input, 130 if interrupted.
     """
-    argv = underscored(sys.argv[1:] if argv is None else argv)
+    argv = normalized(sys.argv[1:] if argv is None else argv)
     parser, parsers = build_parsers()
     try:
         try:
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ArgumentError as error:
             if argv and argv[0] == "train":
                 raise explain(parsers["train"], argv[1:], error) from None
-            raise InputError(" ".join(error.message.split())) from None
+            raise InputError(plain_message(error)) from None
         COMMANDS[arguments.command].run(arguments[arguments.command])
     except (InputError, FloatingPointError) as error:
         print(f"emlc: error: {error}", file=sys.stderr)

@@ -8,6 +8,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import using
 
+USAGE = "RUN DATA [options]"
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     using.add_run_arguments(

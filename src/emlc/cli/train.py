@@ -8,6 +8,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli.arguments import add_settings, settings_from
 
+USAGE = "DATA (--trusted T | --trusted_column C | --trusted_per_class N) [options]"
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_settings(parser)

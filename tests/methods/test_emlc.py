@@ -1,0 +1,225 @@
+"""One step of EMLC against Eq. 12 written with autograd through the unrolled student, in float64."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch.func import functional_call
+from torch.nn.functional import binary_cross_entropy, cross_entropy, log_softmax
+
+import tiny
+from emlc.data.loaders import Batch
+from emlc.methods import EMLC
+from emlc.methods import emlc as emlc_module
+from references import flat, relative_error
+
+ETA, TEACHER_ETA = 0.1, 0.03
+EXACT_ENGINES = ["forward", "double-backward"]
+M = 6
+# What the trusted half becomes: labels, and whether they are right.
+CORRUPTED = torch.tensor([0, 2, 2, 1, 1, 0]), torch.tensor([1.0, 0, 1, 0, 1, 0], dtype=torch.float64)
+
+
+@pytest.fixture(autouse=True)
+def fixed_corruption(monkeypatch):
+    monkeypatch.setattr(emlc_module, "corrupt_half", lambda *_: CORRUPTED)
+
+
+def make_method(**changes):
+    torch.manual_seed(0)
+    settings = tiny.settings(
+        **(
+            {"learning_rate": ETA, "teacher_learning_rate": TEACHER_ETA, "momentum": 0.0, "jvp": "forward"}
+            | changes
+        )
+    )
+    image = settings.backbone == "cnn"
+    method = EMLC(settings, tiny.samples(image=image).inputs, 3)
+    for network in method.networks().values():
+        network.double()
+    method.prepare(torch.device("cpu"))
+    method.train_mode()
+    return method
+
+
+def make_batches(k, image=False):
+    data = tiny.samples(image=image)
+    rows = torch.arange(75)[: 8 * k + M].split([8] * k + [M])
+    return [Batch(data.inputs[r], torch.from_numpy(data.labels)[r], r) for r in rows]
+
+
+def parameters(network):
+    return flat(network.parameters()).detach()
+
+
+def slow_step(method, noisy, trusted, *, meta_weight, ce_weight=1.0, bce_weight=1.0):
+    """The parameters of student and teacher after a first step with empty momentum buffers."""
+    student, teacher, s = deepcopy(method.student), deepcopy(method.teacher), method.settings
+    eta = method.student_sgd.param_groups[0]["lr"]
+    w = dict(student.named_parameters())
+    v = {name: torch.zeros_like(p) for name, p in w.items()}
+    for x, y, _ in noisy:
+        q = teacher(x, y).soft_labels
+        loss = -(q * log_softmax(functional_call(student, w, (x,)), dim=1)).sum() / len(x)
+        gradients = torch.autograd.grad(loss, list(w.values()), create_graph=True)
+        for name, g in zip(list(w), gradients, strict=True):
+            v[name] = s.momentum * v[name] + g + s.weight_decay * w[name]
+            w[name] = w[name] - eta * v[name]
+    objective = cross_entropy(functional_call(student, w, (trusted.inputs,)), trusted.labels)
+
+    h = teacher.backbone(trusted.inputs)
+    ce = cross_entropy(teacher.classifier(h), trusted.labels)
+    labels, is_right = CORRUPTED
+    bce = binary_cross_entropy(teacher.retain_logit(h, labels).sigmoid(), is_right)
+    total = ce_weight * ce + bce_weight * bce + meta_weight * objective
+    alpha = list(teacher.parameters())
+    gradients = torch.autograd.grad(total, alpha, allow_unused=True, materialize_grads=True)
+    decayed = flat(gradients) + s.weight_decay * flat(alpha)
+    return flat(w.values()).detach(), flat(alpha).detach() - TEACHER_ETA * decayed
+
+
+def assert_step_is(method, noisy, trusted, **weights):
+    before = parameters(method.student), parameters(method.teacher)
+    expected = slow_step(method, noisy, trusted, **weights)
+    method.step(noisy, trusted)
+    after = parameters(method.student), parameters(method.teacher)
+    for b, a, e in zip(before, after, expected, strict=True):
+        assert relative_error(a - b, e - b) <= 1e-9
+
+
+@pytest.mark.parametrize("engine", EXACT_ENGINES)
+@pytest.mark.parametrize("backbone", ["mlp", "cnn"])
+def test_a_step_is_equation_12(backbone, engine):
+    method = make_method(backbone=backbone, jvp=engine, meta_weight=2.0, ce_weight=0.7, bce_weight=1.3)
+    noisy, trusted = make_batches(1, image=backbone == "cnn")
+    assert_step_is(method, [noisy], trusted, meta_weight=2.0, ce_weight=0.7, bce_weight=1.3)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"meta_weight": 0.0, "ce_weight": 0.0, "bce_weight": 1.0},
+        {"meta_weight": 0.0, "ce_weight": 1.0, "bce_weight": 0.0},
+        {"meta_weight": 1.0, "ce_weight": 0.0, "bce_weight": 0.0},
+        {"meta_weight": 0.0, "ce_weight": 1.0, "bce_weight": 1.0},
+    ],
+    ids=["bce", "ce", "meta", "no meta"],
+)
+def test_a_weight_of_zero_switches_its_term_off(weights):
+    method = make_method(**weights)
+    noisy, trusted = make_batches(1)
+    assert_step_is(method, [noisy], trusted, **weights)
+
+
+def test_all_weights_zero_leave_the_teacher_as_it_is():
+    method = make_method(meta_weight=0.0, ce_weight=0.0, bce_weight=0.0)
+    before = parameters(method.teacher)
+    noisy, trusted = make_batches(1)
+    method.step([noisy], trusted)
+    assert torch.equal(parameters(method.teacher), before)
+
+
+@pytest.mark.parametrize("eta", [ETA, 0.01])
+def test_the_default_meta_weight_is_one_over_the_current_learning_rate(eta):
+    method = make_method()
+    method.student_sgd.param_groups[0]["lr"] = eta  # as a schedule does
+    noisy, trusted = make_batches(1)
+    assert_step_is(method, [noisy], trusted, meta_weight=1 / eta)
+
+
+@pytest.mark.parametrize("engine", EXACT_ENGINES)
+@pytest.mark.parametrize("sgd", [{}, {"momentum": 0.9, "weight_decay": 0.01}], ids=["plain", "momentum"])
+def test_a_look_ahead_of_three_with_the_exact_gradient(sgd, engine):
+    method = make_method(look_ahead=3, meta_gradient="exact", jvp=engine, **sgd)
+    *noisy, trusted = make_batches(3)
+    assert_step_is(method, noisy, trusted, meta_weight=1 / ETA)
+
+
+def test_a_look_ahead_takes_k_student_steps_and_one_teacher_step(monkeypatch):
+    method = make_method(look_ahead=3)
+    taken = []
+    for name, optimizer in method.optimizers().items():
+        monkeypatch.setattr(
+            optimizer, "step", lambda name=name, step=optimizer.step: (taken.append(name), step())
+        )
+    *noisy, trusted = make_batches(3)
+    method.step(noisy, trusted)
+    assert taken == ["student", "student", "student", "teacher"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [
+        ("approximate", "finite-difference"),
+        *((k, e) for k in ("approximate", "exact") for e in EXACT_ENGINES),
+    ],
+)
+def test_the_student_is_what_k_plain_steps_make_it_running_statistics_included(kind, engine):
+    method = make_method(look_ahead=2, momentum=0.9, jvp=engine, meta_gradient=kind)
+    *noisy, trusted = make_batches(2)
+    student, teacher = deepcopy(method.student), deepcopy(method.teacher)
+    sgd = torch.optim.SGD(student.parameters(), ETA, momentum=0.9)
+    for x, y, _ in noisy:
+        with torch.no_grad():
+            q = teacher(x, y).soft_labels
+        sgd.zero_grad()
+        cross_entropy(student(x), q).backward()
+        sgd.step()
+    method.step(noisy, trusted)
+    expected = student.state_dict()
+    assert expected["0.3.running_mean"].norm() > 0
+    assert expected["0.3.num_batches_tracked"] == 2
+    for name, value in method.student.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-12, msg=name)
+
+
+def test_the_losses_are_those_of_the_step():
+    method = make_method()
+    noisy, trusted = make_batches(1)
+    student, teacher = deepcopy(method.student), deepcopy(method.teacher)
+    with torch.no_grad():
+        student_loss = cross_entropy(student(noisy.inputs), teacher(*noisy[:2]).soft_labels)
+        h = teacher.backbone(trusted.inputs)
+        ce = cross_entropy(teacher.classifier(h), trusted.labels)
+        bce = binary_cross_entropy(teacher.retain_logit(h, CORRUPTED[0]).sigmoid(), CORRUPTED[1])
+    losses = method.step([noisy], trusted)
+    with torch.no_grad():
+        objective = cross_entropy(method.student(trusted.inputs), trusted.labels)
+    expected = {
+        "student_loss": student_loss,
+        "teacher_ce": ce,
+        "teacher_bce": bce,
+        "meta_objective": objective,
+    }
+    assert losses.keys() == expected.keys()
+    for name, loss in losses.items():
+        assert not loss.requires_grad
+        assert loss.item() == pytest.approx(expected[name].item(), rel=1e-12), name
+
+
+@pytest.mark.parametrize("kind", ["random", "adversarial"])
+def test_the_corruption_gets_the_trusted_labels_and_the_teachers_scores(monkeypatch, kind):
+    method = make_method(corruption=kind)
+    noisy, trusted = make_batches(1)
+    with torch.no_grad():
+        teacher = deepcopy(method.teacher)
+        scores = teacher.classifier(teacher.backbone(trusted.inputs))
+    calls = []
+    monkeypatch.setattr(
+        emlc_module, "corrupt_half", lambda *arguments: (calls.append(arguments), CORRUPTED)[1]
+    )
+    method.step([noisy], trusted)
+    ((labels, logits, asked),) = calls
+    assert torch.equal(labels, trusted.labels)
+    torch.testing.assert_close(logits.detach(), scores)
+    assert asked == kind
+
+
+def test_the_note_names_the_engine():
+    noisy, trusted = make_batches(1)
+    asked, automatic = make_method(jvp="double-backward"), make_method(jvp="auto")
+    for method in (asked, automatic):
+        method.step([noisy], trusted)
+    assert list(asked.notes()) == ["Jacobian-vector products by double-backward: as asked"]
+    (note,) = automatic.notes()
+    assert note.startswith("Jacobian-vector products by forward")  # float64: no finite differences

@@ -1,0 +1,151 @@
+import math
+from dataclasses import fields
+
+import pytest
+import yaml
+
+from emlc.config import _LIMITS, GROUPS, Settings
+from emlc.errors import InputError, InputErrors
+
+VALID = {"data": "digits", "trusted_per_class": 10}
+
+OUT_OF_RANGE = {
+    "trusted_per_class": [0, -1],
+    "image_size": [0],
+    "noisy_limit": [0],
+    "noise_rate": [-0.1, 1.1, math.nan],
+    "width": [0],
+    "label_embedding_dim": [0],
+    "gate_hidden_dim": [0],
+    "look_ahead": [0, -2],
+    "meta_weight": [-1.0, math.nan],
+    "ce_weight": [-0.1, math.nan],
+    "bce_weight": [-0.1, math.nan],
+    "epochs": [0],
+    "noisy_batch": [1],
+    "trusted_batch": [1],
+    "weight_decay": [-1e-9, math.nan],
+    "seed": [-1, 2**63],
+    "workers": [-1],
+    "checkpoint_every": [0],
+    "learning_rate": [0.0, -1.0, math.inf, math.nan],
+    "teacher_learning_rate": [0.0, math.inf],
+    "momentum": [1.0, -0.1, math.nan],
+    "test_fraction": [0.0, 1.0, math.nan],
+    "device": ["gpu", "cuda:", "cuda:x", "cpu0"],
+    "backbone": ["vgg", ""],
+    "teacher_backbone": ["vgg"],
+}
+
+CLASHES = [
+    ({"nesterov": True, "momentum": 0.0}, "nesterov: needs momentum"),
+    ({"test": "t.csv", "test_fraction": 0.5}, "test and test_fraction"),
+    ({"trusted": "t.csv"}, "give exactly one of the three, got trusted and trusted_per_class"),
+    (
+        {"trusted_column": "t", "trusted_per_class": None, "trusted": "t.csv"},
+        "got trusted and trusted_column",
+    ),
+    ({"trusted_per_class": None}, "got none"),
+    ({"noise": "symmetric"}, "noise_rate: symmetric noise needs a rate"),
+    ({"noise": "asymmetric"}, "noise_rate: asymmetric noise needs a rate"),
+    ({"noise": "matrix"}, "noise and noise_matrix"),
+    ({"noise_matrix": "m.csv"}, "noise and noise_matrix"),
+    ({"noise_rate": 0.2}, "noise_rate: has no meaning with --noise none"),
+    ({"noise": "matrix", "noise_matrix": "m.csv", "noise_rate": 0.2}, "no meaning with --noise matrix"),
+    ({"meta_gradient": "exact", "jvp": "finite-difference"}, "meta_gradient and jvp"),
+]
+
+
+def problems(**changes):
+    with pytest.raises(InputErrors) as caught:
+        Settings(**(VALID | changes))
+    return caught.value.problems
+
+
+def test_every_limit_has_a_case():
+    assert set(_LIMITS) <= set(OUT_OF_RANGE)
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in OUT_OF_RANGE.items() for v in values])
+def test_a_value_out_of_range_is_named(name, value):
+    rest = {"noise": "symmetric"} if name == "noise_rate" else {}
+    (problem,) = problems(**rest, **{name: value})
+    assert problem.startswith(f"{name}: expected")
+    assert str(value) in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("noise_rate", 1.0),
+        ("trusted_per_class", 1),
+        ("look_ahead", 1),
+        ("meta_weight", 0.0),
+        ("ce_weight", 0.0),
+        ("bce_weight", 0.0),
+        ("epochs", 1),
+        ("noisy_batch", 2),
+        ("trusted_batch", 2),
+        ("momentum", 0.0),
+        ("seed", 2**63 - 1),
+        ("workers", 0),
+        ("device", "cuda:11"),
+        ("teacher_backbone", "resnet50"),
+    ],
+)
+def test_the_ends_of_the_ranges_are_allowed(name, value):
+    rest = {"noise": "symmetric"} if name == "noise_rate" else {}
+    assert getattr(Settings(**(VALID | rest | {name: value})), name) == value
+
+
+@pytest.mark.parametrize(("changes", "message"), CLASHES)
+def test_settings_that_clash_are_named(changes, message):
+    (problem,) = problems(**changes)
+    assert message in problem
+
+
+def test_all_problems_are_reported_together():
+    bad = {name: values[0] for name, values in OUT_OF_RANGE.items()}
+    with pytest.raises(InputError) as caught:
+        Settings(**(VALID | bad | {"noise": "matrix", "test": "t.csv"}))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"the settings, {len(lines) - 1} problems:"
+    for name in bad:
+        assert any(line.startswith(f"  - {name}: ") for line in lines), name
+    for clash in ("test and test_fraction", "noise and noise_matrix"):
+        assert any(clash in line for line in lines)
+
+
+def test_a_single_problem_is_one_line():
+    with pytest.raises(InputError, match=r"\Aepochs: expected at least 1, got 0\Z"):
+        Settings(**VALID, epochs=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "trusted_per_class": None,
+            "trusted": "a b.csv",
+            "classes": ["yes", "no", "007", "1e3"],
+            "feature_columns": ["x", "y"],
+            "noisy_augmentation": [],
+            "trusted_augmentation": ["flip", "autoaugment"],
+            "weight_decay": 5e-5,
+            "meta_weight": 1e-7,
+            "seed": 2**62,
+            "output": "runs/ü: #1",
+        },
+    ],
+)
+def test_settings_survive_yaml(changes):
+    settings = Settings(**(VALID | changes))
+    text = yaml.safe_dump(settings.as_dict(), sort_keys=False)
+    assert Settings(**yaml.safe_load(text)) == settings
+
+
+def test_as_dict_has_every_setting_in_the_order_of_the_groups():
+    names = [field.name for group in GROUPS for field in fields(group)]
+    assert list(Settings(**VALID).as_dict()) == names
+    assert set(names) == {field.name for field in fields(Settings)}

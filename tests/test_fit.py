@@ -1,0 +1,245 @@
+"""The loop: what it hands to a method, which epoch it chooses, and what it leaves on disk."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import tiny
+from emlc import fit as fit_module
+from emlc.checkpoint import Progress
+from emlc.errors import InputError
+from emlc.fit import chosen_epoch, fit, pick_device
+from emlc.methods import METHODS, CrossEntropy
+
+CPU = torch.device("cpu")
+
+
+class Silent:
+    def on_start(self, progress: Progress, steps_per_epoch: int) -> None: ...
+    def on_step(self, progress: Progress) -> None: ...
+    def on_note(self, note: str) -> None: ...
+    def on_epoch(self, progress: Progress) -> None: ...
+
+
+class Recorder(CrossEntropy):
+    """Takes k noisy batches and a trusted one, and counts its steps in the student's last bias."""
+
+    uses_trusted = True
+
+    def __init__(self, settings, inputs, num_classes):
+        super().__init__(settings, inputs, num_classes)
+        self.look_ahead = settings.look_ahead
+        self.seen = []
+        self.learning_rates = []
+        torch.nn.init.zeros_(self.student[-1].bias)
+
+    def step(self, noisy, trusted) -> dict[str, Tensor]:
+        self.seen.append(([batch.positions.tolist() for batch in noisy], trusted.positions.tolist()))
+        self.learning_rates.append(self.student_sgd.param_groups[0]["lr"])
+        with torch.no_grad():
+            self.student[-1].bias += 1
+        return {"student_loss": torch.tensor(float(len(self.seen)))}
+
+
+def record(folder, **changes):
+    settings = tiny.settings(**changes)
+    split = tiny.split(settings)
+    method = Recorder(settings, split.noisy.inputs, 3)
+    return method, split, fit(method, split, settings, Silent(), folder, CPU)
+
+
+def train(folder, split=None, **changes):
+    """The history of a real training, and the weights it left: chosen and last."""
+    settings = tiny.settings(**changes)
+    split = split or tiny.split(settings)
+    torch.manual_seed(settings.seed)
+    method = METHODS[settings.method](settings, split.noisy.inputs, 3)
+    history = fit(method, split, settings, Silent(), folder, CPU)
+    return history, weights(folder, "chosen"), weights(folder, "last")
+
+
+def weights(folder, which):
+    return {
+        f"{path.stem}.{name}": tensor
+        for path in sorted((folder / which).glob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+
+
+# Look-ahead groups
+
+
+@pytest.mark.parametrize(
+    ("k", "groups"),
+    [(1, [1, 1, 1, 1]), (2, [2, 2]), (3, [3, 1]), (5, [4])],
+)
+def test_an_epochs_leftover_is_a_shorter_look_ahead(tmp_path, k, groups):
+    method, split, _ = record(tmp_path, look_ahead=k, epochs=3)  # 63 noisy samples in batches of 16
+    assert [len(noisy) for noisy, _ in method.seen] == 3 * groups
+    for epoch in range(3):
+        of_epoch = method.seen[epoch * len(groups) : (epoch + 1) * len(groups)]
+        visited = [p for noisy, _ in of_epoch for batch in noisy for p in batch]
+        assert sorted(visited) == list(range(len(split.noisy)))
+
+
+def test_trusted_batches_cycle_across_epochs(tmp_path):
+    method, split, _ = record(tmp_path, epochs=3, look_ahead=2)
+    assert len(split.trusted) == 12
+    visits = [p for _, trusted in method.seen for p in trusted]
+    assert len(visits) == 6 * 8
+    assert np.bincount(visits).tolist() == [4] * 12
+
+
+def test_trusted_only_takes_as_many_steps_as_the_others(tmp_path):
+    steps = {
+        name: train(tmp_path / name, method=name, epochs=1)[0][0]["steps"]
+        for name in ("trusted-only", "cross-entropy", "emlc")
+    }
+    assert set(steps.values()) == {4}
+
+
+def test_losses_are_averaged_over_the_epochs_steps(tmp_path):
+    _, _, history = record(tmp_path, epochs=2)
+    assert [row["student_loss"] for row in history] == [np.mean([1, 2, 3, 4]), np.mean([5, 6, 7, 8])]
+    assert [row["steps"] for row in history] == [4, 8]
+    assert [row["epoch"] for row in history] == [1, 2]
+
+
+# The schedule
+
+
+def test_a_constant_learning_rate(tmp_path):
+    method, _, history = record(tmp_path, epochs=2)
+    assert method.learning_rates == [0.1] * 8
+    assert [row["learning_rate"] for row in history] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_cosine_falls_from_the_learning_rate_to_zero_over_all_steps(tmp_path, k):
+    method, _, history = record(tmp_path, epochs=3, schedule="cosine", look_ahead=k)
+    total = 3 * math.ceil(4 / k)
+    expected = [0.1 * (1 + math.cos(math.pi * step / total)) / 2 for step in range(total)]
+    assert method.learning_rates == pytest.approx(expected, rel=1e-12)
+    assert [row["learning_rate"] for row in history] == pytest.approx(expected[total // 3 - 1 :: total // 3])
+
+
+def test_the_cosine_scales_the_teachers_learning_rate_alike(tmp_path, monkeypatch):
+    rates = []
+    original = METHODS["emlc"].step
+
+    def step(self, *batches):
+        rates.append(tuple(o.param_groups[0]["lr"] for o in self.optimizers().values()))
+        return original(self, *batches)
+
+    monkeypatch.setattr(METHODS["emlc"], "step", step)
+    train(tmp_path, schedule="cosine", teacher_learning_rate=0.03, epochs=1)
+    assert len({student for student, _ in rates}) == 4
+    assert [teacher for _, teacher in rates] == pytest.approx([0.3 * student for student, _ in rates])
+
+
+# Model choice
+
+
+def rows(*figures):
+    names = ("choice_accuracy", "choice_loss", "test_accuracy")
+    return [{"epoch": e, **dict(zip(names, f, strict=True))} for e, f in enumerate(figures, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("history", "chosen"),
+    [
+        (rows((80, 1.0, 50), (90, 2.0, 40), (85, 0.1, 99)), 2),  # accuracy, neither loss nor test
+        (rows((90, 0.5, 50), (90, 0.4, 40), (90, 0.6, 99)), 2),  # a tie: the lower loss
+        (rows((90, 0.5, 10), (90, 0.5, 99)), 1),  # a full tie: the earlier epoch
+    ],
+)
+def test_the_choice(history, chosen):
+    assert chosen_epoch(history) == chosen
+
+
+def test_the_weights_on_disk_are_those_of_the_chosen_and_the_last_epoch(tmp_path, monkeypatch):
+    figures = iter(rows((50, 1.0, 90), (70, 0.9, 50), (70, 0.8, 40), (70, 0.85, 30), (60, 0.1, 99)))
+    monkeypatch.setattr(fit_module, "epoch_metrics", lambda *_: next(figures))
+    record(tmp_path, epochs=5)
+    assert weights(tmp_path, "chosen")["student.1.bias"].tolist() == [12.0] * 3  # 4 steps an epoch
+    assert weights(tmp_path, "last")["student.1.bias"].tolist() == [20.0] * 3
+
+
+def test_the_test_set_changes_nothing(tmp_path):
+    changes = {"epochs": 4, "learning_rate": 0.5}
+    alone, chosen, last = train(tmp_path / "alone", **changes)
+    for name, wrong in (("tested", 0.0), ("mistested", 1.0)):
+        test = tiny.samples(45, seed=9, wrong=wrong, prefix="test")
+        test = replace(test, true_labels=None)
+        tested, chosen_tested, last_tested = train(
+            tmp_path / name, tiny.split(tiny.settings(), test=test), **changes
+        )
+        assert [row["test_accuracy"] for row in tested]
+        assert chosen_epoch(tested) == chosen_epoch(alone)
+        assert tiny.same_tensors(chosen, chosen_tested)
+        assert tiny.same_tensors(last, last_tested)
+
+
+def test_a_validation_set_decides_and_changes_nothing_else(tmp_path):
+    # On labels that are all wrong, the student is best while it has learned nothing.
+    mistaken = tiny.samples(60, seed=5, wrong=1, prefix="validation")
+    mistaken = replace(mistaken, true_labels=None)
+    changes = {"epochs": 4, "learning_rate": 0.05}
+    split = tiny.split(tiny.settings())
+    history, chosen, last = train(tmp_path / "trusted", split, **changes)
+    validated = train(tmp_path / "validated", replace(split, validation=mistaken), **changes)
+    accuracies = [row["validation_accuracy"] for row in validated[0]]
+    assert [row["choice_accuracy"] for row in validated[0]] == accuracies
+    assert [row["choice_accuracy"] for row in history] == [row["trusted_accuracy"] for row in history]
+    assert chosen_epoch(validated[0]) != chosen_epoch(history)
+    assert not tiny.same_tensors(chosen, validated[1])
+    assert tiny.same_tensors(last, validated[2])
+
+
+# Reproducible
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_seed_decides_every_bit(tmp_path, method):
+    changes = {"method": method, "look_ahead": 2 if method == "emlc" else 1}
+    split = tiny.split(tiny.settings(), image=True)
+    first, again, other = (
+        train(tmp_path / str(n), split, seed=seed, **changes)[2] for n, seed in enumerate((3, 3, 4))
+    )
+    assert tiny.same_tensors(first, again)
+    assert not tiny.same_tensors(first, other)
+
+
+def test_loading_processes_do_not_change_the_result(tmp_path):
+    split = tiny.split(tiny.settings(), image=True)
+    alone, helped = (train(tmp_path / str(w), split, workers=w, epochs=1)[2] for w in (0, 2))
+    assert tiny.same_tensors(alone, helped)
+
+
+# Errors
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recorder, "step", lambda *_: {"student_loss": torch.tensor(math.nan)})
+    with pytest.raises(
+        FloatingPointError, match="student_loss is not finite in epoch 1: lower learning_rate"
+    ):
+        record(tmp_path)
+    assert not (tmp_path / "chosen").exists()
+
+
+def test_augmentation_is_for_images(tmp_path):
+    with pytest.raises(InputError, match="augmentation: crop is for images, but the samples are rows"):
+        train(tmp_path, trusted_augmentation=["crop"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_missing_device():
+    assert pick_device("auto") == CPU
+    with pytest.raises(InputError, match=r"device: cuda:1 was asked for, but torch .* finds no CUDA device"):
+        pick_device("cuda:1")

@@ -1,0 +1,60 @@
+"""Small samples, splits and settings, with which a run takes a fraction of a second."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from emlc.config import Settings
+from emlc.data import Samples, Split, split_samples
+
+CLASSES = ("cat", "cow", "dog")
+
+
+def settings(**changes: Any) -> Settings:
+    """Settings for :func:`split`, with the smallest of networks."""
+    defaults: dict[str, Any] = {
+        "data": "arrays",
+        "trusted_per_class": 4,
+        "width": 5,
+        "label_embedding_dim": 3,
+        "gate_hidden_dim": 4,
+        "epochs": 2,
+        "noisy_batch": 16,
+        "trusted_batch": 8,
+        "learning_rate": 0.1,
+        "device": "cpu",
+    }
+    return Settings(**(defaults | changes))
+
+
+def samples(
+    n: int = 75, *, seed: int = 0, wrong: float = 0.3, image: bool = False, prefix: str = "s"
+) -> Samples:
+    """Three classes that can be told apart, with string labels of which a share is wrong."""
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(np.arange(n) % 3)
+    given = np.where(rng.random(n) < wrong, (truth + 1) % 3, truth)
+    X = rng.normal(size=(n, 4)) + 3 * np.eye(3, 4)[truth]
+    if image:
+        X = rng.integers(0, 128, (n, 8, 8)).astype(np.uint8)
+        for k, c in enumerate(truth):
+            X[k, 2 * c : 2 * c + 3] += 100
+    names = np.array(CLASSES)
+    ids = [f"{prefix}{k}" for k in range(n)]
+    return Samples.from_arrays(X, names[given], true_labels=names[truth], ids=ids)
+
+
+def split(settings: Settings, *, image: bool = False, **parts: Samples) -> Split:
+    """The samples above, divided as the settings say."""
+    return split_samples(samples(image=image), settings=settings, seed=settings.seed, **parts)
+
+
+def unlike(n: int, seed: int, *, image: bool = False) -> Samples:
+    """Other samples, with right labels, for validation and test sets."""
+    return samples(n, seed=seed, wrong=0, image=image, prefix=f"other{seed}-")
+
+
+def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two state dicts are equal bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
