@@ -1,6 +1,7 @@
 """Figures of a classifier against scikit-learn, and the calibration against a loop."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,7 @@ def slow_reliability(probabilities, labels):
 def test_figures(case):
     probabilities, labels = case
     predicted = probabilities.argmax(dim=1).numpy()
+    slow_loss = -np.mean([math.log(p[y]) for p, y in zip(probabilities.tolist(), labels, strict=True)])
     figures = evaluate_probabilities(probabilities, labels, CLASSES).figures
     assert figures == {
         "samples": 300,
@@ -48,7 +50,7 @@ def test_figures(case):
         "balanced_accuracy": pytest.approx(
             100 * metrics.balanced_accuracy_score(labels, predicted), abs=1e-3
         ),
-        "cross_entropy": pytest.approx(metrics.log_loss(labels, probabilities.double()), abs=1e-4),
+        "cross_entropy": pytest.approx(slow_loss, abs=1e-4),
         "expected_calibration_error": pytest.approx(slow_reliability(probabilities, labels)[1], abs=1e-3),
     }
     assert figures["expected_calibration_error"] > 1

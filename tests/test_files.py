@@ -30,9 +30,14 @@ def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path):
 def test_an_exception_leaves_the_old_content_and_nothing_else(tmp_path, before, error):
     for name, text in before.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(error), atomic_write(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        raise error
+
+    def fail_halfway():
+        with atomic_write(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail_halfway()
     assert contents(tmp_path) == before
 
 

@@ -12,9 +12,8 @@ CLASSES = ("cat", "cow", "dog")
 
 
 def settings(**changes: Any) -> Settings:
-    """Settings for :func:`split`, with the smallest of networks."""
+    """Settings for the samples below, with the smallest of networks."""
     defaults: dict[str, Any] = {
-        "data": "arrays",
         "trusted_per_class": 4,
         "width": 5,
         "label_embedding_dim": 3,

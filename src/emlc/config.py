@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from emlc.errors import raise_together
 
@@ -233,7 +233,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
 def _problems(s: Settings) -> Iterator[str]:
     for name, (low, high) in _LIMITS.items():
         value = getattr(s, name)
-        if value is not None and not low <= value <= high:
+        if value is not None and not (low <= value <= high and value < math.inf):
             wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
             yield f"{name}: expected {wanted}, got {value}"
     for name in ("learning_rate", "teacher_learning_rate"):
@@ -262,6 +262,13 @@ def _problems(s: Settings) -> Iterator[str]:
         yield "meta_gradient and jvp: finite differences cannot give the exact meta-gradient"
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", s.device):
         yield f"device: expected auto, cpu, cuda or cuda:N, got {s.device!r}"
+    for name, kind in get_type_hints(Settings).items():
+        if get_origin(kind) is Literal and getattr(s, name) not in get_args(kind):
+            yield f"{name}: expected one of {', '.join(get_args(kind))}, got {getattr(s, name)!r}"
+    for name in ("noisy_augmentation", "trusted_augmentation"):
+        for augmentation in getattr(s, name) or ():
+            if augmentation not in get_args(Augmentation):
+                yield f"{name}: expected any of {', '.join(get_args(Augmentation))}, got {augmentation!r}"
     for name in ("backbone", "teacher_backbone"):
         value = getattr(s, name)
         if value is not None and value not in BACKBONES:

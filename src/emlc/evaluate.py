@@ -89,6 +89,8 @@ def recovery_metrics(correction: Correction, noisy: Samples) -> dict[str, float]
     """How well the labels were recovered, where the truth is known (paper, Fig. 1 and 8)."""
     assert noisy.true_labels is not None
     known = noisy.true_labels != UNKNOWN
+    if not known.any():
+        return {}
     truth = noisy.true_labels[known]
     recovered = correction.soft_labels.argmax(dim=1).numpy()[known] == truth
     wrong = _labels(noisy)[known] != truth

@@ -73,8 +73,9 @@ def fit(
         _finish_epoch(progress, method, split, schedule)
         if chosen_epoch(progress.history) == progress.epoch:
             save_networks(folder / "chosen", method.networks())
-        save_checkpoint(checkpoint, method, progress, device)
+        # Told before it is saved: a run killed in between tells the epoch again, and never leaves it out.
         reporter.on_epoch(progress)
+        save_checkpoint(checkpoint, method, progress, device)
     save_networks(folder / "last", method.networks())
     return progress.history
 
@@ -89,13 +90,16 @@ def pick_device(name: str) -> torch.device:
     """The torch device that a setting names; ``auto`` is CUDA where there is one.
 
     Raises:
-        InputError: CUDA is asked for and absent.
+        InputError: no such kind of device, or CUDA is asked for and absent.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device: {name} was asked for, but torch {torch.__version__} finds no CUDA device")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from error
 
 
 def _streams(split: Split, settings: Settings) -> tuple[Stream, Stream]:
@@ -112,10 +116,6 @@ def _streams(split: Split, settings: Settings) -> tuple[Stream, Stream]:
         ),
     ):
         names = default if names is None else names
-        if names and samples.inputs.ndim != 4:
-            raise InputError(
-                f"augmentation: {', '.join(names)} is for images, but the samples are rows of numbers"
-            )
         augment = Augment(names, (samples.inputs.shape[2], samples.inputs.shape[3])) if names else None
         streams.append(Stream(samples, augment, batch_size, (settings.seed, number), settings.workers))
     return streams[0], streams[1]

@@ -70,9 +70,14 @@ class Run:
         """
         folder = Path(folder)
         settings = read_settings(folder)
-        schema = Schema.from_dict(_read_json(folder / "model.json"))
-        # Standardisation is part of the weights: placeholders of the right shape serve to build on.
-        method = _method(settings, torch.zeros(2, *schema.input_shape), len(schema.classes))
+        try:
+            schema = Schema.from_dict(_read_json(folder / "model.json"))
+            # Standardisation is part of the weights: placeholders of the right shape serve to build on.
+            method = _method(settings, torch.zeros(2, *schema.input_shape), len(schema.classes))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"{folder / 'model.json'}: not the description of a model: {error}") from error
         networks = method.networks()
         load_networks(folder / which, networks)
         for network in networks.values():
@@ -154,10 +159,11 @@ def train(
         schema = Schema(classes=split.classes, input_shape=tuple(split.noisy.inputs.shape[1:]))
     if resume and (folder / "split.csv").exists():
         check_split(split, folder / "split.csv")
-    console.print(describe_split(split), highlight=False, soft_wrap=True)
-
+    _check_trainable(split, settings)
     torch.manual_seed(settings.seed)
     method = _method(settings, split.noisy.inputs, len(split.classes))
+
+    console.print(describe_split(split), highlight=False, soft_wrap=True)
     write_text(folder / "settings.yaml", yaml.safe_dump(settings.as_dict(), sort_keys=False))
     write_json(folder / "model.json", asdict(schema))
     split.save(folder / "split.csv")
@@ -183,10 +189,9 @@ def read_settings(folder: Path) -> Settings:
     """The settings a run was made with."""
     if not (folder / "settings.yaml").is_file():
         raise InputError(f"{folder}: not a run directory: it has no settings.yaml")
-    values = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
     try:
-        return Settings(**values)
-    except TypeError as error:
+        return Settings(**yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8")))
+    except (TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
 
 
@@ -219,6 +224,18 @@ def _check_folder(folder: Path, settings: Settings, *, resume: bool) -> None:
     if changed:
         changes = "; ".join(f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed)
         raise InputError(f"resume: {folder} was made with other settings: {changes}")
+
+
+def _check_trainable(split: Split, settings: Settings) -> None:
+    for name in ("noisy", "trusted"):
+        if len(getattr(split, name)) < 2:
+            raise InputError(f"there is 1 {name} sample; training needs at least 2")
+        augmentation = getattr(settings, f"{name}_augmentation")
+        if augmentation and split.noisy.inputs.ndim != 4:
+            raise InputError(
+                f"{name}_augmentation: {', '.join(augmentation)} is for images, "
+                "but the samples are rows of numbers"
+            )
 
 
 def _method(settings: Settings, inputs: Tensor, num_classes: int) -> Method:

@@ -27,7 +27,7 @@ def normalized(argv: Sequence[str]) -> list[str]:
     """``--noise-rate`` becomes ``--noise_rate``, and a switch without a value gets the value true."""
     switches = {f"--{f.name}" for f in fields(Settings) if f.type is bool}
     tokens = []
-    for token, following in zip(argv, [*argv[1:], "--"], strict=True):
+    for token, following in zip(argv, [*argv[1:], "--"], strict=False):
         if token.startswith("--"):
             name, *value = token.split("=", 1)
             token = "=".join([name.replace("-", "_").replace("__", "--", 1), *value])
@@ -66,21 +66,25 @@ def explain(parser: ArgumentParser, argv: Sequence[str], error: ArgumentError) -
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
+    failed: set[str] = set()
     known = {f.name for f in fields(Settings)}
     try:
-        for where, name, value in _given(argv):
+        for where, option, value in _given(argv):
+            name = option.removesuffix("+")  # --classes+ NAME appends to a list
             if name not in known:
                 problems.append(f"{where}{name}: no such setting")
             elif name != "data":
                 try:
-                    values[name] = parser.parse_args([f"--{name}={value}"])[name]
+                    values[name] = parser.parse_args([f"--{option}={value}"])[name]
                 except ArgumentError as e:
                     problems.append(f"{where}{name}: {_reason(e)}")
+                    failed.add(name)
             else:
                 values[name] = value
         Settings(**({"data": "-"} | values))
     except InputErrors as e:
-        problems += e.problems
+        # What a setting clashes with, or lacks, cannot be told while its own value is wrong.
+        problems += [p for p in e.problems if not any(re.search(rf"\b{name}\b", p) for name in failed)]
     except InputError as e:
         return e
     if not problems:
@@ -105,7 +109,7 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str, str]]:
             value = rest.pop(0)
         if name == "config":
             for key, item in read_config(value).items():
-                yield f"{value}: ", str(key), item if isinstance(item, str) else json.dumps(item)
+                yield f"{value}: ", str(key), item if isinstance(item, str) else json.dumps(item, default=str)
         elif name != "resume":
             yield "", name, value
 

@@ -1,0 +1,337 @@
+"""Runs from Python: training from arrays, what the run directory holds, and reading it again."""
+
+import csv
+import io
+import json
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+import tiny
+from emlc import InputError, Run, Samples, train
+from emlc.data.classes import UNKNOWN
+
+QUIET = Console(file=io.StringIO())
+
+SUMMARY = {
+    "test_accuracy",
+    "last_test_accuracy",
+    "trusted_accuracy",
+    "teacher_test_accuracy",
+    "label_recovery",
+    "wrong_label_recovery",
+    "noise_rate_nominal",
+    "noise_rate_actual",
+    "seconds",
+    "seed",
+    "versions",
+}
+
+PICTURES = ["recovery.png", "retain_weights.png", "meta_objective.png"]
+
+LABELS = [
+    "id",
+    "given_label",
+    "corrected_label",
+    "corrected_probability",
+    "retain_weight",
+    "predicted_label",
+    "label_quality",
+    "is_label_issue",
+    "true_label",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on features with string labels, a test set, and wrong labels that are known."""
+    settings = tiny.settings(output=str(tmp_path_factory.mktemp("runs") / "run"), epochs=8)
+    return train(settings, tiny.samples(), test=tiny.unlike(60, 3), console=QUIET)
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """The same run in a directory that may be spoilt."""
+    return shutil.copytree(run.folder, tmp_path / "copy")
+
+
+# What a run leaves
+
+
+def test_every_file_of_the_run_directory(run):
+    files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    events = {name for name in files if name.startswith("tensorboard/events.out")}
+    assert len(events) == 1
+    weights = {
+        f"{which}/{name}.safetensors" for which in ("chosen", "last") for name in ("student", "teacher")
+    }
+    tables = {"metrics.csv", "steps.csv", "labels.csv", "split.csv"}
+    others = {"settings.yaml", "model.json", "summary.json", "checkpoint.pt", *PICTURES}
+    assert files - events == weights | tables | others
+
+
+def test_the_summary(run):
+    summary = json.loads((run.folder / "summary.json").read_text())
+    assert summary == run.summary
+    assert summary.keys() >= SUMMARY
+    assert {"python", "emlc", "torch"} <= summary["versions"].keys()
+    metrics = run.metrics
+    chosen = metrics.loc[metrics["epoch"] == summary["chosen_epoch"]].iloc[0]
+    for name in ("test_accuracy", "trusted_accuracy", "label_recovery", "wrong_label_recovery"):
+        assert summary[name] == pytest.approx(chosen[name], abs=1e-3)
+    assert summary["teacher_test_accuracy"] == pytest.approx(chosen["teacher_test_accuracy"], abs=1e-3)
+    assert summary["last_test_accuracy"] == pytest.approx(metrics["test_accuracy"].iloc[-1], abs=1e-3)
+    best = metrics.sort_values(["choice_accuracy", "choice_loss"], ascending=[False, True]).iloc[0]
+    assert summary["chosen_epoch"] == best["epoch"]
+    assert summary["noise_rate_nominal"] is None
+    assert 0.1 < summary["noise_rate_actual"] < 0.5
+    assert (summary["noisy_samples"], summary["trusted_samples"], summary["test_samples"]) == (63, 12, 60)
+
+
+def test_it_learns(run):
+    assert run.summary["test_accuracy"] > 85
+    assert run.summary["label_recovery"] > 100 * (1 - run.summary["noise_rate_actual"])
+
+
+def test_the_tables(run):
+    assert len(run.metrics) == 8
+    steps = pd.read_csv(run.folder / "steps.csv")
+    assert steps["step"].tolist() == list(range(1, 33))
+    assert {"student_loss", "teacher_ce", "teacher_bce", "meta_objective"} <= set(steps)
+    of_last_epoch = steps.iloc[-4:].mean()
+    for name in ("student_loss", "teacher_ce", "teacher_bce", "meta_objective"):
+        assert run.metrics[name].iloc[-1] == pytest.approx(of_last_epoch[name])
+    labels = pd.read_csv(run.folder / "labels.csv")
+    assert labels.columns.tolist() == LABELS
+    split = pd.read_csv(run.folder / "split.csv")
+    noisy = split[split["role"] == "noisy"]
+    assert labels["id"].tolist() == noisy["id"].tolist()
+    assert labels["given_label"].tolist() == noisy["given_label"].tolist()
+    assert set(labels["corrected_label"]) <= set(tiny.CLASSES)
+    assert 100 * (labels["corrected_label"] == labels["true_label"]).mean() == pytest.approx(
+        run.summary["label_recovery"], abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_pictures_show_something(run, name):
+    with Image.open(run.folder / name) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[0] > 300
+    assert pixels.shape[1] > 500
+    assert 0.005 < (pixels < 200).any(axis=2).mean() < 0.9  # ink, but not everywhere
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+
+
+def test_the_saved_settings_are_those_of_the_run(run):
+    settings = tiny.settings(output=str(run.folder), epochs=8)
+    assert yaml.safe_load((run.folder / "settings.yaml").read_text()) == settings.as_dict()
+    assert run.settings == settings
+
+
+# Using a run
+
+
+def test_a_loaded_run_predicts_and_corrects_as_before(run):
+    again = Run.load(run.folder, device="cpu")
+    test = tiny.unlike(60, 3)
+    probabilities = again.predict_proba(test.inputs)
+    assert torch.equal(probabilities, run.predict_proba(test.inputs))
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(60))
+    hits = np.array(tiny.CLASSES)[probabilities.argmax(dim=1)] == np.array(test.classes)[test.labels]
+    assert 100 * hits.mean() == pytest.approx(run.summary["test_accuracy"], abs=1e-3)
+    noisy = tiny.split(run.settings).noisy
+    table = again.correct_labels(noisy)
+    with (run.folder / "labels.csv").open() as file:
+        saved = list(csv.DictReader(file))
+    assert [row["corrected_label"] for row in saved] == table["corrected_label"].tolist()
+    assert [float(row["retain_weight"]) for row in saved] == pytest.approx(table["retain_weight"].tolist())
+
+
+def test_chosen_and_last_weights(run):
+    for which in ("chosen", "last"):
+        student = Run.load(run.folder, which=which, device="cpu").student
+        assert tiny.same_tensors(student.state_dict(), load_file(run.folder / which / "student.safetensors"))
+    assert (
+        not tiny.same_tensors(
+            *(load_file(run.folder / which / "student.safetensors") for which in ("chosen", "last"))
+        )
+        or run.summary["chosen_epoch"] == 8
+    )
+
+
+def test_a_baseline_has_no_teacher_and_corrects_nothing(tmp_path):
+    settings = tiny.settings(method="cross-entropy", output=str(tmp_path / "run"), epochs=1)
+    run = train(settings, tiny.samples(), console=QUIET)
+    assert run.teacher is None
+    assert run.summary["label_recovery"] is None
+    assert not (run.folder / "labels.csv").exists()
+    with pytest.raises(InputError, match="method cross-entropy corrects no labels; train with emlc"):
+        run.correct_labels(tiny.samples())
+
+
+def test_correcting_needs_labels(run):
+    with pytest.raises(InputError, match="needs the given labels"):
+        run.correct_labels(Samples.from_arrays(np.zeros((2, 4)), classes=tiny.CLASSES))
+
+
+def test_training_from_plain_arrays(tmp_path):
+    data = tiny.samples()
+    names = np.array(tiny.CLASSES)
+    trusted = np.arange(75) < 20
+    samples = Samples.from_arrays(data.inputs.numpy(), names[data.true_labels], trusted=trusted)
+    settings = tiny.settings(trusted_per_class=None, output=str(tmp_path / "run"), epochs=1)
+    run = train(settings, samples, console=QUIET)
+    assert run.schema.classes == tiny.CLASSES
+    assert (run.summary["trusted_samples"], run.summary["noisy_samples"]) == (20, 55)
+    assert run.summary["test_accuracy"] is None
+    assert run.summary["label_recovery"] is None
+    assert not (run.folder / "recovery.png").exists()
+    assert "true_label" not in pd.read_csv(run.folder / "labels.csv")
+
+
+def test_true_labels_that_are_known_of_no_noisy_sample(tmp_path):
+    data = tiny.samples()
+    known = np.concatenate([np.flatnonzero(data.true_labels == c)[:4] for c in range(3)])
+    truth = np.full(75, UNKNOWN)
+    truth[known] = data.true_labels[known]
+    settings = tiny.settings(output=str(tmp_path / "run"), epochs=1)  # 4 trusted a class: all that are known
+    run = train(settings, replace(data, true_labels=truth), console=QUIET)
+    assert run.summary["label_recovery"] is None
+    assert run.summary["noise_rate_actual"] is None
+    assert run.metrics.notna().all(axis=None)
+
+
+# What is refused before anything is written
+
+
+def refuse(settings, match, data=None):
+    folder = Path(settings.output).parent
+
+    def contents():
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before = contents()
+    with pytest.raises(InputError, match=match):
+        train(settings, data or tiny.samples(), console=QUIET)
+    assert contents() == before
+
+
+def test_an_output_that_is_a_file(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    refuse(tiny.settings(output=str(tmp_path / "run")), "output: .*run is a file, expected a directory")
+
+
+@pytest.mark.parametrize("name", ["noisy_augmentation", "trusted_augmentation"])
+def test_augmentation_is_for_images(tmp_path, name):
+    settings = tiny.settings(output=str(tmp_path / "run"), **{name: ["crop"]})
+    refuse(settings, f"{name}: crop is for images, but the samples are rows of numbers")
+
+
+def test_a_backbone_for_images_on_rows_of_numbers(tmp_path):
+    refuse(tiny.settings(output=str(tmp_path / "run"), teacher_backbone="cnn"), "backbone: cnn needs images")
+
+
+def test_one_noisy_sample_is_not_enough(tmp_path):
+    settings = tiny.settings(output=str(tmp_path / "run"), noisy_limit=1)
+    refuse(settings, "there is 1 noisy sample; training needs at least 2")
+
+
+def test_one_trusted_sample_is_not_enough(tmp_path):
+    settings = tiny.settings(output=str(tmp_path / "run"), trusted_per_class=None)
+    data = Samples.from_arrays(np.arange(10).reshape(5, 2), ["cat"] * 5, trusted=np.arange(5) == 2)
+    refuse(settings, "there is 1 trusted sample; training needs at least 2", data)
+
+
+def test_a_run_that_is_there_already(copy):
+    refuse(tiny.settings(output=str(copy)), "holds a run already; --resume goes on with it")
+
+
+# Runs that are broken, or made to do harm
+
+
+class Harmful:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code of the file was run')",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage",
+        (2**60).to_bytes(8, "little") + b"{}",
+        pickle.dumps(Harmful()),
+    ],
+    ids=["empty", "garbage", "huge header", "pickle"],
+)
+@pytest.mark.parametrize("name", ["student", "teacher"])
+def test_broken_weights(copy, name, content):
+    (copy / f"chosen/{name}.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=rf"chosen/{name}.safetensors: not the weights of this {name}"):
+        Run.load(copy)
+
+
+def test_weights_of_another_network(copy):
+    path = copy / "chosen/student.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, "1.bias": torch.zeros(7)}, path)
+    with pytest.raises(
+        InputError, match=r"student.safetensors: not the weights of this student(.|\n)*1\.bias"
+    ):
+        Run.load(copy)
+    del tensors["1.bias"]
+    save_file(tensors, path)
+    with pytest.raises(InputError, match=r"Missing key.*1\.bias"):
+        Run.load(copy)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1, 2]",
+        "data: [unclosed",
+        "data: digits\nnonsense: 1",
+        "data: digits\ntrusted_per_class: 1\nepochs: many",
+        "data: digits\ntrusted_per_class: 1\nepochs: 0",
+        "data: digits\ntrusted_per_class: 1\nmethod: mlc",
+        "!!python/object/apply:os.system ['false']",
+        "\ufffe",
+    ],
+)
+def test_broken_settings(copy, text):
+    (copy / "settings.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(InputError, match=r"settings\.yaml: not the settings of a run"):
+        Run.load(copy)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"nonsense": 1}', '{"classes": 3}', '{"classes": [], "input_shape": ["a"]}']
+)
+def test_broken_model_file(copy, text):
+    (copy / "model.json").write_text(text)
+    with pytest.raises(InputError, match=r"model\.json"):
+        Run.load(copy)
+
+
+@pytest.mark.parametrize("name", ["settings.yaml", "model.json", "chosen/teacher.safetensors"])
+def test_a_missing_file(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(InputError, match=name.split("/")[-1]):
+        Run.load(copy)
+
+
+def test_no_run_at_all(tmp_path):
+    with pytest.raises(InputError, match="not a run directory"):
+        Run.load(tmp_path / "nothing")
