@@ -62,7 +62,7 @@ def _save(path: Path, features: Tensor, samples: Samples) -> None:
     arrays = {"X": features.numpy(), "y": names[samples.labels], "ids": samples.ids, "classes": names}
     if samples.true_labels is not None:
         arrays["true_labels"] = names[samples.true_labels]
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
     print(f"{path}: {tuple(features.shape)}")
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from emlc.backbones import Standardize, build_backbone, build_classifier
+from emlc.backbones import Classifier, Standardize, build_backbone
 from emlc.config import BACKBONES
 from emlc.errors import InputError
 
@@ -27,7 +27,7 @@ def test_every_backbone_on_every_kind_of_input(name, shape):
     with torch.no_grad():
         backbone, dim = build_backbone(name, inputs)
         assert backbone(inputs).shape == (len(inputs), dim)
-        assert build_classifier(name, inputs, 7).eval()(inputs).shape == (len(inputs), 7)
+        assert Classifier(*build_backbone(name, inputs), 7).eval()(inputs).shape == (len(inputs), 7)
 
 
 @pytest.mark.parametrize(

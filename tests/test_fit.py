@@ -156,6 +156,11 @@ def rows(*figures):
         (rows((80, 1.0, 50), (90, 2.0, 40), (85, 0.1, 99)), 2),  # accuracy, neither loss nor test
         (rows((90, 0.5, 50), (90, 0.4, 40), (90, 0.6, 99)), 2),  # a tie: the lower loss
         (rows((90, 0.5, 10), (90, 0.5, 99)), 1),  # a full tie: the earlier epoch
+        (
+            [row | {"warm_up": row["epoch"] < 3} for row in rows((95, 0.1, 99), (94, 0.1, 99), (80, 1.0, 9))],
+            3,
+        ),
+        ([row | {"warm_up": 1.0} for row in rows((95, 0.1, 99), (96, 0.1, 99))], 0),  # none yet
     ],
 )
 def test_the_choice(history, chosen):
@@ -166,8 +171,8 @@ def test_the_weights_on_disk_are_those_of_the_chosen_and_the_last_epoch(tmp_path
     figures = iter(rows((50, 1.0, 90), (70, 0.9, 50), (70, 0.8, 40), (70, 0.85, 30), (60, 0.1, 99)))
     monkeypatch.setattr(fit_module, "epoch_metrics", lambda *_: next(figures))
     record(tmp_path, epochs=5)
-    assert weights(tmp_path, "chosen")["student.1.bias"].tolist() == [12.0] * 3  # 4 steps an epoch
-    assert weights(tmp_path, "last")["student.1.bias"].tolist() == [20.0] * 3
+    assert weights(tmp_path, "chosen")["student.classifier.bias"].tolist() == [12.0] * 3  # 4 steps an epoch
+    assert weights(tmp_path, "last")["student.classifier.bias"].tolist() == [20.0] * 3
 
 
 def test_the_test_set_changes_nothing(tmp_path):

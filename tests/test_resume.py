@@ -29,7 +29,7 @@ ARGUMENTS = [
     *("--epochs", "3", "--checkpoint_every", "3", "--device", "cpu"),
 ]
 RANDOM = ["--corruption", "random"]
-COSINE = ["--schedule", "cosine", "--meta_gradient", "exact", "--nesterov", "true"]
+COSINE = ["--schedule", "cosine", "--meta_gradient", "exact", "--nesterov", "true", "--warm_up_epochs", "1"]
 
 # Where the lives of a run end, one after another: before its n-th step, or before or after the n-th time
 # that a file is renamed to its name.

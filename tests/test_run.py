@@ -285,14 +285,14 @@ def test_broken_weights(copy, name, content):
 def test_weights_of_another_network(copy):
     path = copy / "chosen/student.safetensors"
     tensors = load_file(path)
-    save_file({**tensors, "1.bias": torch.zeros(7)}, path)
+    save_file({**tensors, "classifier.bias": torch.zeros(7)}, path)
     with pytest.raises(
-        InputError, match=r"student.safetensors: not the weights of this student(.|\n)*1\.bias"
+        InputError, match=r"student.safetensors: not the weights of this student(.|\n)*classifier\.bias"
     ):
         Run.load(copy)
-    del tensors["1.bias"]
+    del tensors["classifier.bias"]
     save_file(tensors, path)
-    with pytest.raises(InputError, match=r"Missing key.*1\.bias"):
+    with pytest.raises(InputError, match=r"Missing key.*classifier\.bias"):
         Run.load(copy)
 
 

@@ -4,6 +4,7 @@ Networks take inputs as they are stored, uint8 images or unscaled features: stan
 first layer, so that a saved network needs nothing beside it.
 """
 
+from collections import OrderedDict
 from typing import cast
 
 import torch
@@ -72,10 +73,14 @@ def build_backbone(name: str, inputs: Tensor, width: int | None = None) -> tuple
     return nn.Sequential(standardize, network), dim
 
 
-def build_classifier(name: str, inputs: Tensor, num_classes: int, width: int | None = None) -> nn.Module:
+class Classifier(nn.Sequential):
     """A backbone with a linear classifier: inputs (n, ...) to logits (n, C)."""
-    backbone, dim = build_backbone(name, inputs, width)
-    return nn.Sequential(backbone, nn.Linear(dim, num_classes))
+
+    backbone: nn.Module
+    classifier: nn.Linear
+
+    def __init__(self, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+        super().__init__(OrderedDict(backbone=backbone, classifier=nn.Linear(feature_dim, num_classes)))
 
 
 def _channel_statistics(inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,8 @@ class DataSettings:
         trusted_per_class: Draw this many trusted samples a class, for experiments where the true
             labels are known.
         validation: Source of samples for model choice; without it the trusted set serves.
+        validation_fraction: Without ``validation``: hold this fraction of the trusted samples out for
+            it, stratified by class. Accuracy on trusted samples that the teacher learns from is flattering.
         test: Source of test samples, which take part in no choice.
         test_fraction: Without ``test``: hold this fraction of ``data`` out, stratified by class.
         label_column: Column with the given labels (default: label).
@@ -50,6 +52,7 @@ class DataSettings:
     trusted_column: str | None = None
     trusted_per_class: int | None = None
     validation: str | None = None
+    validation_fraction: float | None = None
     test: str | None = None
     test_fraction: float | None = None
     label_column: str | None = None
@@ -116,6 +119,9 @@ class MethodSettings:
         ce_weight: Weight of the teacher's cross-entropy on trusted samples.
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
         corruption: How half of each trusted batch is corrupted for the gate.
+        warm_up_epochs: First epochs in which the student learns from the labels as given, after which
+            the teacher's network starts as a copy of the student's. Not in the paper, whose networks
+            are pretrained; for networks that start from random weights.
     """
 
     method: Literal["emlc", "cross-entropy", "trusted-only"] = "emlc"
@@ -126,6 +132,7 @@ class MethodSettings:
     ce_weight: float = 1.0
     bce_weight: float = 1.0
     corruption: Literal["random", "adversarial"] = "adversarial"
+    warm_up_epochs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +227,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "meta_weight": (0, math.inf),
     "ce_weight": (0, math.inf),
     "bce_weight": (0, math.inf),
+    "warm_up_epochs": (0, math.inf),
     "epochs": (1, math.inf),
     "noisy_batch": (2, math.inf),
     "trusted_batch": (2, math.inf),
@@ -242,12 +250,15 @@ def _problems(s: Settings) -> Iterator[str]:
             yield f"{name}: expected more than 0, got {value}"
     if not 0 <= s.momentum < 1:
         yield f"momentum: expected at least 0 and below 1, got {s.momentum}"
-    if s.test_fraction is not None and not 0 < s.test_fraction < 1:
-        yield f"test_fraction: expected between 0 and 1, got {s.test_fraction}"
+    for name in ("validation_fraction", "test_fraction"):
+        value = getattr(s, name)
+        if value is not None and not 0 < value < 1:
+            yield f"{name}: expected between 0 and 1, got {value}"
     if s.nesterov and s.momentum == 0:
         yield "nesterov: needs momentum above 0"
-    if s.test is not None and s.test_fraction is not None:
-        yield "test and test_fraction: give one of the two"
+    for name in ("validation", "test"):
+        if getattr(s, name) is not None and getattr(s, f"{name}_fraction") is not None:
+            yield f"{name} and {name}_fraction: give one of the two"
     trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
     if s.data is not None and len(trusted) != 1:
         found = " and ".join(trusted) or "none"
@@ -258,6 +269,10 @@ def _problems(s: Settings) -> Iterator[str]:
         yield "noise and noise_matrix: a matrix file goes with --noise matrix, and only with it"
     if s.noise in ("none", "matrix") and s.noise_rate != 0:
         yield f"noise_rate: has no meaning with --noise {s.noise}"
+    if s.warm_up_epochs >= s.epochs > 0:
+        yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
+    if s.warm_up_epochs > 0 and s.teacher_backbone not in (None, s.backbone):
+        yield "warm_up_epochs and teacher_backbone: the teacher starts as a copy of the student's network"
     if s.meta_gradient == "exact" and s.jvp == "finite-difference":
         yield "meta_gradient and jvp: finite differences cannot give the exact meta-gradient"
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", s.device):

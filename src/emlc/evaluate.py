@@ -69,7 +69,7 @@ def epoch_metrics(method: Method, split: Split) -> dict[str, float]:
             metrics["choice_accuracy"] = metrics[f"{name}_accuracy"]
             metrics["choice_loss"] = cross_entropy(probabilities, samples.labels)
     teacher = method.networks().get("teacher")
-    if teacher is not None:
+    if teacher is not None and not method.warming_up:
         metrics |= _teacher_metrics(teacher, split)
     return metrics
 

@@ -59,14 +59,16 @@ def fit(
     clock = time.perf_counter()
     while progress.epoch < settings.epochs:
         method.train_mode()
+        method.epoch = progress.epoch
+        if progress.noisy_batches == 0:
+            method.start_epoch()
         for group in _look_ahead_groups(noisy, method, progress, steps_per_epoch):
             schedule.apply(progress.steps)
             batch = next(trusted_batches)
             losses = method.step([b.to(device) for b in group], None if batch is None else batch.to(device))
             clock = _advance(progress, losses, method.look_ahead, clock)
-            if progress.steps == 1:
-                for note in method.notes():
-                    reporter.on_note(note)
+            while method.notes:
+                reporter.on_note(method.notes.pop(0))
             reporter.on_step(progress)
             if settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0:
                 save_checkpoint(checkpoint, method, progress, device)
@@ -81,8 +83,14 @@ def fit(
 
 
 def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
-    """The epoch (from 1) with the best accuracy on the choosing set; a tie goes to the lower loss."""
-    best = max(history, key=lambda row: (row["choice_accuracy"], -row["choice_loss"]))
+    """The epoch (from 1) with the best accuracy on the choosing set; a tie goes to the lower loss.
+
+    Warm-up epochs are no candidates; 0 if there are only such.
+    """
+    candidates = [row for row in history if not row.get("warm_up")]
+    best = max(
+        candidates, key=lambda row: (row["choice_accuracy"], -row["choice_loss"]), default={"epoch": 0}
+    )
     return int(best["epoch"])
 
 
@@ -157,6 +165,7 @@ def _finish_epoch(progress: Progress, method: Method, split: Split, schedule: "_
         {
             "epoch": progress.epoch,
             "steps": progress.steps,
+            "warm_up": float(method.warming_up),
             "learning_rate": schedule.learning_rate,
             "seconds": round(progress.seconds, 3),
             **losses,

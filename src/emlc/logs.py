@@ -71,7 +71,7 @@ class RunReporter:
         row = progress.history[-1]
         write_metrics(self._folder / "metrics.csv", progress.history)
         for name, value in row.items():
-            if name not in ("epoch", "steps"):
+            if name not in ("epoch", "steps", "warm_up"):
                 self._writer.add_scalar(name, value, progress.steps)
         self._writer.flush()
         self._console.print(

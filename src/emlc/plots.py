@@ -77,11 +77,10 @@ def plot_retain_weights(axes: Axes, labels: pd.DataFrame) -> None:
 
 def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
     """The student's loss on trusted batches, per teacher step (paper, Fig. 5)."""
-    values = steps["meta_objective"]
+    values = steps["meta_objective"].dropna()
     smooth = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
-    number = np.arange(1, len(values) + 1)
-    axes.plot(number, values, color=_BLUE, alpha=0.25, linewidth=0.8)
-    axes.plot(number, smooth, color=_BLUE, label=f"mean of {max(1, len(values) // 50)} steps")
+    axes.plot(values.index, values, color=_BLUE, alpha=0.25, linewidth=0.8)
+    axes.plot(values.index, smooth, color=_BLUE, label=f"mean of {max(1, len(values) // 50)} steps")
     axes.set(
         title="Meta objective: student's loss on trusted batches",
         xlabel="teacher step",

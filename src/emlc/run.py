@@ -245,8 +245,10 @@ def _method(settings: Settings, inputs: Tensor, num_classes: int) -> Method:
 def _write_results(run: Run, split: Split, history: list[dict[str, float]], device: torch.device) -> None:
     summary = summarize(run.settings, split, history, device)
     losses = torch.load(run.folder / "checkpoint.pt", weights_only=True)["progress"]["losses"]
-    steps = pd.DataFrame(losses)
-    steps.index = pd.RangeIndex(1, len(steps) + 1, name="step")
+    total = int(history[-1]["steps"])
+    # A loss that warm-up did not have yet is shorter: it belongs to the last steps.
+    columns = {k: pd.Series(v, range(total - len(v) + 1, total + 1)) for k, v in losses.items()}
+    steps = pd.DataFrame(columns, index=pd.RangeIndex(1, total + 1, name="step"))
     with atomic_write(run.folder / "steps.csv") as temporary:
         steps.to_csv(temporary)
     if run.teacher is not None:

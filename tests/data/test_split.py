@@ -368,3 +368,25 @@ def test_a_changed_split_is_refused(settings, tmp_path, features):
 def test_the_schema_describes_the_images(settings):
     _, schema = make_split(settings("digits", trusted_per_class=1), CLEAN, seed=0)
     assert (schema.channels, schema.image_size) == (1, (8, 8))
+
+
+# A validation set out of the trusted one
+
+
+def test_a_fraction_of_the_trusted_samples_is_held_out_for_validation(settings):
+    whole, _ = make_split(settings("digits", trusted_per_class=10), SYMMETRIC, seed=0)
+    split, _ = make_split(
+        settings("digits", trusted_per_class=10, validation_fraction=0.2), SYMMETRIC, seed=0
+    )
+    assert np.bincount(split.validation.labels).tolist() == [2] * 10
+    assert np.bincount(split.trusted.labels).tolist() == [8] * 10
+    assert sorted(ids(split.trusted) + ids(split.validation)) == sorted(ids(whole.trusted))
+    assert ids(split.noisy) == ids(whole.noisy)
+    np.testing.assert_array_equal(split.noisy.labels, whole.noisy.labels)
+
+
+def test_too_few_trusted_samples_to_hold_some_out(settings, features):
+    with pytest.raises(InputError, match=r"--validation_fraction 0\.1: 6 samples cannot be divided by class"):
+        split_samples(
+            Samples.from_arrays(**features), settings=settings(trusted_per_class=2, validation_fraction=0.1)
+        )

@@ -167,8 +167,8 @@ def test_the_student_is_what_k_plain_steps_make_it_running_statistics_included(k
         sgd.step()
     method.step(noisy, trusted)
     expected = student.state_dict()
-    assert expected["0.3.running_mean"].norm() > 0
-    assert expected["0.3.num_batches_tracked"] == 2
+    assert expected["backbone.3.running_mean"].norm() > 0
+    assert expected["backbone.3.num_batches_tracked"] == 2
     for name, value in method.student.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-12, msg=name)
 
@@ -220,6 +220,43 @@ def test_the_note_names_the_engine():
     asked, automatic = make_method(jvp="double-backward"), make_method(jvp="auto")
     for method in (asked, automatic):
         method.step([noisy], trusted)
-    assert list(asked.notes()) == ["Jacobian-vector products by double-backward: as asked"]
-    (note,) = automatic.notes()
+    assert asked.notes == ["Jacobian-vector products by double-backward: as asked"]
+    (note,) = automatic.notes
     assert note.startswith("Jacobian-vector products by forward")  # float64: no finite differences
+
+
+def test_warm_up_learns_the_given_labels_and_then_starts_the_teacher_from_the_student():
+    method = make_method(warm_up_epochs=1, epochs=3)
+    first, trusted = make_batches(1)
+    hand = deepcopy(method.student)
+    teacher = parameters(method.teacher)
+
+    method.start_epoch()
+    losses = method.step([first], trusted)
+
+    cross_entropy(hand(first.inputs), first.labels).backward()
+    expected = torch.cat([(p - ETA * p.grad).flatten() for p in hand.parameters()]).detach()
+    assert relative_error(parameters(method.student), expected) < 1e-12
+    assert set(losses) == {"student_loss"}
+    assert torch.equal(parameters(method.teacher), teacher)
+
+    method.epoch = 1
+    method.start_epoch()
+    assert tiny.same_tensors(method.teacher.backbone.state_dict(), method.student.backbone.state_dict())
+    assert tiny.same_tensors(method.teacher.classifier.state_dict(), method.student.classifier.state_dict())
+    shared = {p.data_ptr() for p in method.student.parameters()} & {
+        p.data_ptr() for p in method.teacher.parameters()
+    }
+    assert not shared
+    assert "meta_objective" in method.step([first], trusted)
+
+
+def test_the_teacher_is_copied_once():
+    method = make_method(warm_up_epochs=1, epochs=4)
+    first, trusted = make_batches(1)
+    method.epoch = 1
+    method.step([first], trusted)
+    before = parameters(method.teacher)
+    method.epoch = 2
+    method.start_epoch()
+    assert torch.equal(parameters(method.teacher), before)

@@ -1,6 +1,7 @@
 """Choose which samples of one source are noisy, trusted or test samples; from labels alone."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from emlc.data.classes import UNKNOWN, shorten
 from emlc.errors import InputError
 
 # One stream of random numbers a purpose, so that a change in one draw leaves the others alone.
-_STREAMS = {"test": 1, "trusted": 2, "noisy_limit": 3, "noise": 4}
+_STREAMS = {"test": 1, "trusted": 2, "noisy_limit": 3, "noise": 4, "validation": 5}
 _DIGITS_TEST_FRACTION = 0.25
 
 
@@ -104,16 +105,27 @@ def _draw_test(
             return np.array([], dtype=np.int64)
         fraction = _DIGITS_TEST_FRACTION
     candidates = np.flatnonzero(free & (labels != UNKNOWN))
-    state = int(generator(seed, "test").integers(2**31))
+    return candidates[hold_out(labels[candidates], fraction, seed, "test")]
+
+
+def hold_out(
+    labels: NDArray[np.int64], fraction: float, seed: int, purpose: Literal["test", "validation"]
+) -> NDArray[np.int64]:
+    """Sorted indices of a fraction of some samples, stratified by their labels (n,).
+
+    Raises:
+        InputError: If a class is too small to be divided.
+    """
+    state = int(generator(seed, purpose).integers(2**31))
     try:
-        _, test = train_test_split(
-            candidates, test_size=fraction, stratify=labels[candidates], random_state=state
+        _, held = train_test_split(
+            np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=state
         )
     except ValueError as error:
         raise InputError(
-            f"--test_fraction {fraction}: {len(candidates)} samples cannot be divided by class: {error}"
+            f"--{purpose}_fraction {fraction}: {len(labels)} samples cannot be divided by class: {error}"
         ) from error
-    return np.sort(test)
+    return np.sort(held)
 
 
 def _draw_trusted(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from emlc import noise as label_noise
 from emlc.config import DataSettings, NoiseSettings
 from emlc.data.classes import UNKNOWN, class_names, shorten
-from emlc.data.draw import Rows, draw_rows, generator
+from emlc.data.draw import Rows, draw_rows, generator, hold_out
 from emlc.data.overlap import without_overlap
 from emlc.data.read import open_source, parquet_files, read
 from emlc.data.samples import Samples
@@ -178,6 +178,8 @@ def _assemble(
     if "trusted" not in parts:
         raise InputError("there are no trusted samples")
     parts = {role: part if role == "noisy" else _with_true_labels(part, role) for role, part in parts.items()}
+    if settings.validation_fraction is not None and "validation" not in parts:
+        parts |= _hold_out_validation(parts["trusted"], settings.validation_fraction, seed)
     classes = declared or class_names(parts["noisy"].classes, parts["trusted"].classes)
     parts = {role: part.with_classes(classes, f"the {role} samples") for role, part in parts.items()}
     parts = _disjoint(_with_same_inputs(parts), settings.overlap)
@@ -202,6 +204,12 @@ def _with_true_labels(samples: Samples, role: str) -> Samples:
     if truth is not None:
         labels = np.where(truth == UNKNOWN, labels, truth)
     return replace(samples, labels=labels, true_labels=labels)
+
+
+def _hold_out_validation(trusted: Samples, fraction: float, seed: int) -> dict[str, Samples]:
+    held = hold_out(_labels(trusted, "trusted"), fraction, seed, "validation")
+    rest = np.setdiff1d(np.arange(len(trusted)), held)
+    return {"trusted": trusted.take(rest), "validation": trusted.take(held)}
 
 
 def _with_same_inputs(parts: dict[str, Samples]) -> dict[str, Samples]:

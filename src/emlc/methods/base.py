@@ -1,13 +1,13 @@
 """What the training loop asks of a method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from emlc.backbones import build_classifier
+from emlc.backbones import Classifier, build_backbone
 from emlc.config import Settings
 from emlc.data.loaders import Batch
 from emlc.teacher import Correction
@@ -25,12 +25,15 @@ class Method(ABC):
         uses_trusted: Whether :meth:`step` wants a trusted batch; without, it gets None.
         look_ahead: Noisy batches a step, k.
         student: The classifier that is wanted, inputs (n, ...) to logits (n, C).
+        epoch: The current epoch, from 0; the loop sets it.
+        notes: Lines worth telling the user, such as the JVP engine that was picked; the loop empties it.
     """
 
     name: ClassVar[str]
     uses_noisy: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = True
     look_ahead: int = 1
+    epoch: int = 0
 
     def __init__(self, settings: Settings, inputs: Tensor, num_classes: int) -> None:
         """Build the networks.
@@ -41,7 +44,8 @@ class Method(ABC):
             num_classes: C.
         """
         self.settings = settings
-        self.student = build_classifier(settings.backbone, inputs, num_classes, settings.width)
+        self.student = Classifier(*build_backbone(settings.backbone, inputs, settings.width), num_classes)
+        self.notes: list[str] = []
 
     def networks(self) -> dict[str, nn.Module]:
         """Every network of the method by name; checkpoints hold them all."""
@@ -57,6 +61,14 @@ class Method(ABC):
         """Every optimiser by name; checkpoints hold them all, and the schedule scales them all."""
         return {"student": self.student_sgd}
 
+    @property
+    def warming_up(self) -> bool:
+        """Whether the method is still preparing: such an epoch is no candidate for the model choice."""
+        return False
+
+    def start_epoch(self) -> None:  # noqa: B027  # a hook: most methods have nothing to do
+        """Called before the first step of every epoch, but not where a run goes on within one."""
+
     @abstractmethod
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         """Learn from up to ``look_ahead`` noisy batches and one trusted batch."""
@@ -69,10 +81,6 @@ class Method(ABC):
         """Put every network in training or evaluation mode."""
         for network in self.networks().values():
             network.train(mode)
-
-    def notes(self) -> Iterator[str]:
-        """Lines worth telling the user after the first step, such as the JVP engine that was picked."""
-        yield from ()
 
     def make_sgd(self, network: nn.Module, learning_rate: float) -> torch.optim.SGD:
         s = self.settings

@@ -1,6 +1,6 @@
 """Enhanced Meta Label Correction: Algorithm 1 with the teacher and the losses of Sec. 3.6."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -34,7 +34,6 @@ class EMLC(Method):
             gate_hidden_dim=settings.gate_hidden_dim,
         )
         self._engine: Engine | None = None
-        self._why_engine = ""
 
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher}
@@ -47,8 +46,19 @@ class EMLC(Method):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "teacher": self.teacher_sgd}
 
+    @property
+    def warming_up(self) -> bool:
+        return self.epoch < self.settings.warm_up_epochs
+
+    def start_epoch(self) -> None:
+        if self.epoch == self.settings.warm_up_epochs > 0:
+            self.teacher.backbone.load_state_dict(self.student.backbone.state_dict())
+            self.teacher.classifier.load_state_dict(self.student.classifier.state_dict())
+
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         assert trusted is not None
+        if self.warming_up:
+            return self._warm_up(noisy)
         # k student steps on soft labels q of a fixed teacher (Algorithm 1, line 7).
         steps: list[StudentStep] = []
         soft_labels: list[Tensor] = []
@@ -76,6 +86,12 @@ class EMLC(Method):
             "meta_objective": trusted_loss,
         }
 
+    def _warm_up(self, noisy: Sequence[Batch]) -> Losses:
+        for x, y, _ in noisy:
+            student_loss = cross_entropy(self.student(x), y)
+            descend(student_loss, self.student_sgd)
+        return {"student_loss": student_loss.detach()}
+
     def _trusted_losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """CE of the teacher's own prediction, and BCE of the retain weight on corrupted labels."""
         h = self.teacher.backbone(x)
@@ -93,25 +109,22 @@ class EMLC(Method):
         self, steps: Sequence[StudentStep], soft_labels: Sequence[Tensor], g_w: dict[str, Tensor]
     ) -> list[Tensor]:
         kind = self.settings.meta_gradient
+        asked = self.settings.jvp
         if self._engine is None:
-            self._why_engine = (
-                choose_engine(steps[0], exact=kind == "exact")[1]
-                if self.settings.jvp == "auto"
-                else "as asked"
-            )
-        coefficients, self._engine = meta_gradient(
+            why = choose_engine(steps[0], exact=kind == "exact")[1] if asked == "auto" else "as asked"
+        coefficients, engine = meta_gradient(
             steps,
             g_w,
             InnerSGD.of(self.student_sgd),
             targets=[q.detach() for q in soft_labels],
             kind=kind,
-            engine=self._engine or self.settings.jvp,
+            engine=self._engine or asked,
         )
+        if self._engine is None:
+            self.notes.append(f"Jacobian-vector products by {engine}: {why}")
+        self._engine = engine
         return coefficients
 
     def correct(self, inputs: Tensor, labels: Tensor) -> Correction:
         correction: Correction = self.teacher(inputs, labels)
         return correction
-
-    def notes(self) -> Iterator[str]:
-        yield f"Jacobian-vector products by {self._engine}: {self._why_engine}"
