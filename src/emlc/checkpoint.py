@@ -78,7 +78,9 @@ def load_checkpoint(path: Path, method: Method, device: torch.device) -> Progres
             torch.cuda.set_rng_state(state["rng"]["cuda"], device)
         return Progress(**state["progress"])
     except Exception as error:
-        raise InputError(f"{path}: not a checkpoint of this run: {error}") from error
+        raise InputError(
+            f"{path}: not a checkpoint of this run: {error}; without that file, --resume starts anew"
+        ) from error
 
 
 def save_networks(folder: Path, networks: dict[str, nn.Module]) -> None:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_TEMPORARY = ".writing-"
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -15,7 +17,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     The temporary file keeps the ending of ``path``, which some writers look at.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -23,6 +25,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of a process that was killed while it wrote below a folder."""
+    for path in folder.rglob(f"{_TEMPORARY}*"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

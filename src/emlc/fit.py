@@ -15,8 +15,8 @@ from emlc.data import Split
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.errors import InputError
-from emlc.evaluate import epoch_metrics
 from emlc.methods import Method
+from emlc.metrics import epoch_metrics
 
 _NOISY_STREAM, _TRUSTED_STREAM = 1, 2
 """Numbers that keep the random orders of the two sets apart."""
@@ -105,9 +105,12 @@ def pick_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device: {name} was asked for, but torch {torch.__version__} finds no CUDA device")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise InputError(f"device: {name} was asked for, but there are {count} CUDA devices")
+    return device
 
 
 def _streams(split: Split, settings: Settings) -> tuple[Stream, Stream]:

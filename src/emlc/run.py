@@ -25,12 +25,12 @@ import yaml
 from rich.console import Console
 from torch import Tensor, nn
 
-from emlc import evaluate, plots
+from emlc import inference, plots
 from emlc.checkpoint import load_networks
 from emlc.config import Settings
 from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
 from emlc.errors import InputError
-from emlc.files import atomic_write, write_json, write_text
+from emlc.files import atomic_write, remove_leftovers, write_json, write_text
 from emlc.fit import chosen_epoch, fit, pick_device
 from emlc.labels import label_table
 from emlc.logs import RunReporter
@@ -79,6 +79,8 @@ class Run:
         except Exception as error:
             raise InputError(f"{folder / 'model.json'}: not the description of a model: {error}") from error
         networks = method.networks()
+        if not (folder / which).is_dir():
+            raise InputError(f"{folder}: no {which} weights yet: the training was interrupted, see --resume")
         load_networks(folder / which, networks)
         for network in networks.values():
             network.to(pick_device(device)).eval()
@@ -88,7 +90,7 @@ class Run:
 
     def predict_proba(self, inputs: Tensor) -> Tensor:
         """The student's class probabilities (n, C) for inputs (n, ...) as stored."""
-        return evaluate.predict_proba(self.student, inputs)
+        return inference.predict_proba(self.student, inputs)
 
     def correct_labels(self, samples: Samples) -> pd.DataFrame:
         """The label table of labelled samples: see :func:`emlc.labels.label_table`.
@@ -99,7 +101,7 @@ class Run:
         teacher = self.require_teacher()
         if samples.labels is None:
             raise InputError("correcting labels needs the given labels, and these samples have none")
-        correction = evaluate.correct(teacher, samples.inputs, samples.labels)
+        correction = inference.correct(teacher, samples.inputs, samples.labels)
         return label_table(samples, correction, self.predict_proba(samples.inputs))
 
     def require_teacher(self) -> Teacher:
@@ -163,6 +165,7 @@ def train(
     torch.manual_seed(settings.seed)
     method = _method(settings, split.noisy.inputs, len(split.classes))
 
+    remove_leftovers(folder)
     console.print(describe_split(split), highlight=False, soft_wrap=True)
     write_text(folder / "settings.yaml", yaml.safe_dump(settings.as_dict(), sort_keys=False))
     write_json(folder / "model.json", asdict(schema))

@@ -341,7 +341,7 @@ def test_the_table_is_saved_and_checked(settings, tmp_path, features):
     split.save(path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["split.csv"]
     saved = pd.read_csv(path, dtype=str, keep_default_na=False)
-    assert saved.columns.tolist() == ["id", "role", "given_label", "true_label"]
+    assert saved.columns.tolist() == ["id", "role", "given_label", "true_label", "input_digest"]
     assert saved.to_numpy().tolist() == split.table().to_numpy().tolist()
     assert (saved["true_label"] == "").sum() == 10
     check_split(split, path)

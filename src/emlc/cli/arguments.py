@@ -122,5 +122,9 @@ def _reason(error: ArgumentError) -> str:
 def plain_message(error: ArgumentError) -> str:
     """The message of an error without the names of Python's types and of the parser's inner keys."""
     text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(error.message.split()))
+    # Of an optional setting the message lists every alternative of its type; the first one is enough.
+    text = re.sub(
+        r"Does not validate against any of the Union subtypes.*?- (Expected an? [^.]*)\..*", r"\1", text
+    )
     text = re.sub(r'^Parser key "([^"]*)":', r"\1:", text)
     return re.sub(r"(required: )\w+\.", r"\1", text)

@@ -4,6 +4,7 @@ Prints tables, and writes evaluation.json, per_class.csv, confusion.csv and pict
 and the calibration.
 """
 
+import math
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -43,9 +44,15 @@ def run(arguments: Namespace) -> None:
     for heading in evaluation.per_class.columns:
         table.add_column(str(heading), justify="left" if heading == "class" else "right")
     for row in evaluation.per_class.itertuples(index=False):
-        table.add_row(*(f"{v:.1f}" if isinstance(v, float) else str(v) for v in row))
+        table.add_row(*(_cell(value) for value in row))
     console = Console()
     console.print(table)
     for name, value in evaluation.figures.items():
         console.print(f"{name}: {value}", highlight=False)
     console.print(f"written: {folder}", highlight=False)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.1f}"
+    return str(value)

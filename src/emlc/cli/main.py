@@ -35,7 +35,10 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
         parsers[name] = ArgumentParser(
-            usage=f"emlc {name} {module.USAGE}", description=module.__doc__, exit_on_error=False
+            usage=f"emlc {name} {module.USAGE}",
+            description=module.__doc__,
+            exit_on_error=False,
+            allow_abbrev=False,
         )
         module.add_arguments(parsers[name])
         subcommands.add_subcommand(name, parsers[name], help=summary)

@@ -35,6 +35,8 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
     from emlc.data import read
 
     settings = run.settings
+    if role == "data":  # new labels to correct need nothing but themselves
+        settings = replace(settings, true_label_column=None, trusted_column=None, trusted_per_class=1)
     if arguments.label_column is not None:
         settings = replace(settings, label_column=arguments.label_column, true_label_column=None)
     return read(arguments.data, settings, role=role, schema=run.schema)

@@ -40,13 +40,13 @@ def _shared(samples: Samples, others: Samples) -> NDArray[np.bool_]:
     if samples.own_ids and others.own_ids:
         shared |= np.isin(samples.ids, others.ids)
     if samples.inputs.ndim == 4:
-        known = set(_digests(others))
-        shared |= np.array([digest in known for digest in _digests(samples)], dtype=np.bool_)
+        known = set(input_digests(others))
+        shared |= np.array([digest in known for digest in input_digests(samples)], dtype=np.bool_)
     return shared
 
 
-def _digests(samples: Samples) -> list[bytes]:
-    """A 128-bit hash of each image's pixels."""
+def input_digests(samples: Samples) -> list[str]:
+    """A 128-bit hash of each input, in hexadecimal."""
     return [
-        hashlib.blake2b(pixels, digest_size=16).digest() for pixels in samples.inputs.contiguous().numpy()
+        hashlib.blake2b(values, digest_size=16).hexdigest() for values in samples.inputs.contiguous().numpy()
     ]

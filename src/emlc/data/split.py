@@ -14,7 +14,7 @@ from emlc import noise as label_noise
 from emlc.config import DataSettings, NoiseSettings
 from emlc.data.classes import UNKNOWN, class_names, shorten
 from emlc.data.draw import Rows, draw_rows, generator, hold_out
-from emlc.data.overlap import without_overlap
+from emlc.data.overlap import input_digests, without_overlap
 from emlc.data.read import open_source, parquet_files, read
 from emlc.data.samples import Samples
 from emlc.data.source import Role, Schema, check_input_shape
@@ -50,7 +50,10 @@ class Split:
         return self.noisy.classes
 
     def table(self) -> pd.DataFrame:
-        """One row a sample: id, role, given_label and true_label (class names, empty where not known)."""
+        """One row a sample: id, role, given_label and true_label (class names, empty where not known).
+
+        The last column, input_digest, is a hash of the sample's input.
+        """
         return pd.concat([_part_table(samples, role) for role, samples in self._parts()], ignore_index=True)
 
     def save(self, path: Path) -> None:
@@ -265,6 +268,12 @@ def _part_table(samples: Samples, role: str) -> pd.DataFrame:
     names = np.array([*samples.classes, ""], dtype=object)  # the last serves UNKNOWN, which is -1
     truth = np.full(len(samples), UNKNOWN) if samples.true_labels is None else samples.true_labels
     return pd.DataFrame(
-        {"id": samples.ids, "role": role, "given_label": names[_labels(samples)], "true_label": names[truth]},
+        {
+            "id": samples.ids,
+            "role": role,
+            "given_label": names[_labels(samples)],
+            "true_label": names[truth],
+            "input_digest": input_digests(samples),
+        },
         dtype=object,
     )

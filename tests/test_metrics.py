@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import tiny
-from emlc import evaluate
+from emlc import inference
+from emlc import metrics as figures
 from emlc.data import Samples
 from emlc.methods import EMLC, CrossEntropy
 from emlc.teacher import Correction
@@ -60,31 +61,31 @@ def test_recovery(correction, known):
     truth = tiny.samples(40).true_labels.copy()
     truth[known:] = UNKNOWN
     samples = noisy(truth)
-    metrics = evaluate.recovery_metrics(correction, samples)
+    metrics = figures.recovery_metrics(correction, samples)
     assert metrics == slow_recovery(correction, samples)
     assert len(metrics) == 4
 
 
 def test_recovery_without_wrong_or_without_right_labels(correction):
     right = noisy(tiny.samples(40).labels)
-    assert set(evaluate.recovery_metrics(correction, right)) == {"label_recovery", "retain_weight_right"}
+    assert set(figures.recovery_metrics(correction, right)) == {"label_recovery", "retain_weight_right"}
     wrong = noisy((tiny.samples(40).labels + 1) % 3)
-    metrics = evaluate.recovery_metrics(correction, wrong)
+    metrics = figures.recovery_metrics(correction, wrong)
     assert metrics == slow_recovery(correction, wrong)
     assert "retain_weight_right" not in metrics
 
 
 def test_recovery_where_no_true_label_is_known(correction):
-    assert evaluate.recovery_metrics(correction, noisy(np.full(40, UNKNOWN))) == {}
+    assert figures.recovery_metrics(correction, noisy(np.full(40, UNKNOWN))) == {}
 
 
 def test_accuracy_and_cross_entropy():
     p = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.35, 0.25]])
     labels = np.array([0, 1, 0])
-    assert evaluate.accuracy(p, labels) == pytest.approx(200 / 3)
+    assert figures.accuracy(p, labels) == pytest.approx(200 / 3)
     expected = -(math.log(0.5) + math.log(0.2) + math.log(0.4)) / 3
-    assert evaluate.cross_entropy(p, labels) == pytest.approx(expected, rel=1e-6)
-    assert math.isfinite(evaluate.cross_entropy(torch.tensor([[0.0, 1.0]]), np.array([0])))
+    assert figures.cross_entropy(p, labels) == pytest.approx(expected, rel=1e-6)
+    assert math.isfinite(figures.cross_entropy(torch.tensor([[0.0, 1.0]]), np.array([0])))
 
 
 def test_whole_sets_run_in_evaluation_mode_batch_after_batch(monkeypatch):
@@ -93,8 +94,8 @@ def test_whole_sets_run_in_evaluation_mode_batch_after_batch(monkeypatch):
     network(torch.randn(64, 4))
     before = {name: t.clone() for name, t in network.state_dict().items()}
     inputs = torch.randn(23, 4)
-    monkeypatch.setattr(evaluate, "_BATCH", 5)
-    probabilities = evaluate.predict_proba(network, inputs)
+    monkeypatch.setattr(inference, "_BATCH", 5)
+    probabilities = inference.predict_proba(network, inputs)
     assert network.training
     assert not probabilities.requires_grad
     assert tiny.same_tensors(network.state_dict(), before)
@@ -106,8 +107,8 @@ def test_corrections_of_a_whole_set(monkeypatch):
     torch.manual_seed(0)
     data = tiny.samples(23)
     method = EMLC(tiny.settings(), data.inputs, 3)
-    monkeypatch.setattr(evaluate, "_BATCH", 5)
-    whole = evaluate.correct(method.teacher, data.inputs, data.labels)
+    monkeypatch.setattr(inference, "_BATCH", 5)
+    whole = inference.correct(method.teacher, data.inputs, data.labels)
     method.train_mode(False)
     with torch.no_grad():
         at_once = method.correct(data.inputs, torch.from_numpy(data.labels))
@@ -130,7 +131,7 @@ def test_the_metrics_of_an_epoch(validated):
     parts = {"test": tiny.unlike(30, 1)} | ({"validation": tiny.unlike(24, 2)} if validated else {})
     split = tiny.split(settings, **parts)
     method = EMLC(settings, split.noisy.inputs, 3)
-    metrics = evaluate.epoch_metrics(method, split)
+    metrics = figures.epoch_metrics(method, split)
     choice = split.validation if validated else split.trusted
     assert metrics["trusted_accuracy"] == slow_accuracy(method.student, split.trusted)
     assert metrics["test_accuracy"] == slow_accuracy(method.student, split.test)
@@ -140,16 +141,16 @@ def test_the_metrics_of_an_epoch(validated):
     assert ("validation_accuracy" in metrics) == validated
     own = nn.Sequential(method.teacher.backbone, method.teacher.classifier)
     assert metrics["teacher_test_accuracy"] == slow_accuracy(own, split.test)
-    corrected = evaluate.correct(method.teacher, split.noisy.inputs, split.noisy.labels)
+    corrected = inference.correct(method.teacher, split.noisy.inputs, split.noisy.labels)
     assert metrics["label_recovery"] == slow_recovery(corrected, split.noisy)["label_recovery"]
 
 
 def test_what_cannot_be_measured_is_absent():
     settings = tiny.settings()
     split = tiny.split(settings)
-    baseline = evaluate.epoch_metrics(CrossEntropy(settings, split.noisy.inputs, 3), split)
+    baseline = figures.epoch_metrics(CrossEntropy(settings, split.noisy.inputs, 3), split)
     assert set(baseline) == {"trusted_accuracy", "choice_accuracy", "choice_loss"}
     without_truth = Samples.from_arrays(split.noisy.inputs, split.noisy.labels, classes=split.classes)
     emlc = EMLC(settings, split.noisy.inputs, 3)
-    metrics = evaluate.epoch_metrics(emlc, replace(split, noisy=without_truth))
+    metrics = figures.epoch_metrics(emlc, replace(split, noisy=without_truth))
     assert set(metrics) == set(baseline)
