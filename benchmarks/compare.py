@@ -31,7 +31,7 @@ FIGURES = {
 
 
 def compare(
-    config: str,
+    settings: str,
     seeds: list[int] | None = None,
     methods: list[str] | None = None,
     folder: str | None = None,
@@ -40,14 +40,14 @@ def compare(
     """Train every method with every seed and tabulate the results.
 
     Args:
-        config: YAML file with settings.
+        settings: YAML file with settings.
         seeds: Seeds, 0 to 4 by default.
         methods: Methods, by default trusted-only, cross-entropy and emlc.
-        folder: Where runs and results go, by default runs/benchmarks/CONFIG.
-        data: In place of the data that the configuration names.
+        folder: Where runs and results go, by default runs/benchmarks/SETTINGS.
+        data: In place of the data that the settings name.
     """
-    home = Path(folder or f"runs/benchmarks/{Path(config).stem}")
-    values = read_config(config) | ({} if data is None else {"data": data})
+    home = Path(folder or f"runs/benchmarks/{Path(settings).stem}")
+    values = read_config(settings) | ({} if data is None else {"data": data})
     results = {
         method: [_summary(values | {"method": method, "seed": seed}, home) for seed in seeds or range(5)]
         for method in methods or ["trusted-only", "cross-entropy", "emlc"]
@@ -68,10 +68,10 @@ def compare(
 
 def _summary(values: dict[str, Any], home: Path) -> dict[str, Any]:
     output = home / f"{values['method']}-seed{values['seed']}"
-    settings = Settings(**(values | {"output": str(output)}))
+    resolved = Settings(**(values | {"output": str(output)}))
 
     done = output / "summary.json"
-    summary = json.loads(done.read_text()) if done.exists() else train(settings, resume=True).summary
+    summary = json.loads(done.read_text()) if done.exists() else train(resolved, resume=True).summary
     return summary | {"minutes": summary["seconds"] / 60}
 
 
