@@ -155,11 +155,10 @@ def test_correct_writes_the_labels_again(run, capsys):
 
 def test_correct_other_data(run, tmp_path):
     other = str(run.parent / "trusted.csv")
-    assert main(["correct", str(run), other, "--output", str(tmp_path / "c.csv")]) == 2  # no column truth
-    assert (
-        main(["correct", str(run), other, "--label-column", "label", "--output", str(tmp_path / "c.csv")])
-        == 0
-    )
+    assert main(["correct", str(run), other, "--output", str(tmp_path / "c.csv")]) == 0
+    named = [*("--label-column", "label"), *("--output", str(tmp_path / "named.csv"))]
+    assert main(["correct", str(run), other, *named]) == 0
+    assert (tmp_path / "named.csv").read_bytes() == (tmp_path / "c.csv").read_bytes()
     assert pd.read_csv(tmp_path / "c.csv")["given_label"].tolist() == pd.read_csv(other)["label"].tolist()
 
 

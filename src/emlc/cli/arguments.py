@@ -124,7 +124,10 @@ def plain_message(error: ArgumentError) -> str:
     text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(error.message.split()))
     # Of an optional setting the message lists every alternative of its type; the first one is enough.
     text = re.sub(
-        r"Does not validate against any of the Union subtypes.*?- (Expected an? [^.]*)\..*", r"\1", text
+        r"Does not validate .*?- (Expected an? \w+).* Given value: (.*)", r"\1. Got value: \2", text
     )
+    for python, english in {"a int": "an integer", "a float": "a number"}.items():
+        text = text.replace(f"Expected {python}", f"expected {english}")
+    text = re.sub(r"\. Got value: ?(.*)", lambda m: f", got {m[1] or 'nothing'}", text)
     text = re.sub(r'^Parser key "([^"]*)":', r"\1:", text)
     return re.sub(r"(required: )\w+\.", r"\1", text)

@@ -1,11 +1,12 @@
 """What the commands that use a finished run have in common."""
 
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from emlc.config import DataSettings
 from emlc.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
     """The samples of DATA, read as the run's own data were."""
     from emlc.data import read
 
-    settings = run.settings
-    if role == "data":  # new labels to correct need nothing but themselves
-        settings = replace(settings, true_label_column=None, trusted_column=None, trusted_per_class=1)
+    values = {field.name: getattr(run.settings, field.name) for field in fields(DataSettings)}
+    if role == "data":  # labels to correct need nothing beside them
+        values |= {"true_label_column": None, "trusted_column": None}
     if arguments.label_column is not None:
-        settings = replace(settings, label_column=arguments.label_column, true_label_column=None)
-    return read(arguments.data, settings, role=role, schema=run.schema)
+        values |= {"label_column": arguments.label_column, "true_label_column": None}
+    return read(arguments.data, DataSettings(**values), role=role, schema=run.schema)
 
 
 def training_split(run: "Run") -> "Split":
