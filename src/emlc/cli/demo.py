@@ -21,7 +21,7 @@ USAGE = "[options]"
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=str, default="runs/demo", help="directory, with one run a method")
     parser.add_argument("--seed", type=int, default=0, help="seed of split, noise and training")
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the noisy images")
+    parser.add_argument("--epochs", type=int, default=30, help="passes over the noisy images")
 
 
 def run(arguments: Namespace) -> None:
