@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint types tests format benchmark clean
+.PHONY: demo test lint types tests format clean
 
 demo: $(INSTALLED)  ## the main job on data that ships inside scikit-learn
 	$(BIN)/emlc demo

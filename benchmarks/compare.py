@@ -6,7 +6,6 @@ Every method gets the same split, noise, networks and number of student steps a 
 finished already is read instead of trained again. Writes FOLDER/results.json and FOLDER/results.md.
 """
 
-import json
 import os
 import platform
 from pathlib import Path
@@ -56,7 +55,7 @@ def compare(
     table = _table(results)
     note = (
         f"Mean ± standard deviation over seeds {', '.join(str(seed) for seed in seeds or range(5))}. "
-        f"{first['noisy_samples']:,} noisy samples, {first['noise_rate_actual']:.1%} of them wrong; "
+        f"{first['noisy_samples']:,} noisy samples{_noise(first)}; "
         f"{first['trusted_samples']:,} trusted; {first['test_samples']:,} test. "
         f"{first['device']}, {first['threads']} thread(s), {os.cpu_count()} cores, {platform.machine()}; "
         f"Python {first['versions']['python']}, torch {torch.__version__.split('+')[0]}."
@@ -70,9 +69,14 @@ def _summary(values: dict[str, Any], home: Path) -> dict[str, Any]:
     output = home / f"{values['method']}-seed{values['seed']}"
     resolved = Settings(**(values | {"output": str(output)}))
 
-    done = output / "summary.json"
-    summary = json.loads(done.read_text()) if done.exists() else train(resolved, resume=True).summary
+    # Goes on with an interrupted run, reads a finished one, and refuses one made with other settings.
+    summary = train(resolved, resume=True).summary
     return summary | {"minutes": summary["seconds"] / 60}
+
+
+def _noise(summary: dict[str, Any]) -> str:
+    rate = summary["noise_rate_actual"]
+    return "" if rate is None else f", {rate:.1%} of them wrong"
 
 
 def _table(results: dict[str, list[dict[str, Any]]]) -> str:

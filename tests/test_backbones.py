@@ -110,3 +110,9 @@ def test_a_constant_column_becomes_zero():
     standardized = Standardize(inputs)(inputs)
     assert standardized[:, 0].tolist() == [0, 0, 0]
     np.testing.assert_allclose(standardized[:, 1], [-np.sqrt(1.5), 0, np.sqrt(1.5)], rtol=1e-6)
+
+
+def test_images_mean_the_same_as_bytes_and_as_fractions() -> None:
+    images = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8)
+    standardize = Standardize(images)
+    assert torch.allclose(standardize(images), standardize(images.float() / 255), atol=1e-6)

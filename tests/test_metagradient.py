@@ -472,3 +472,9 @@ def test_frozen_parameters_are_absent() -> None:
     frozen = {"0.weight", "0.bias", "5.weight", "5.bias"}
     assert not frozen & look_ahead.g_w.keys()
     assert not frozen & look_ahead.steps[0].weights.keys()
+
+
+@pytest.mark.parametrize(("option", "value"), [("kind", "Exact"), ("engine", "fast")])
+def test_an_unknown_kind_or_engine(option: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}: expected one of .*, got '{value}'"):
+        LookAhead(problem()).meta_gradient(**{option: value})

@@ -33,7 +33,7 @@ class Standardize(nn.Module):
         self.register_buffer("std", torch.where(std > 0, std, 1.0).float().view(shape))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        standardized = (inputs.float() - self.mean) / self.std
+        standardized = (_scaled(inputs) - self.mean) / self.std
         if standardized.ndim == 4:
             # Convolutions and pooling on the CPU, and bf16 ones on the GPU, are faster on this layout.
             return standardized.contiguous(memory_format=torch.channels_last)
@@ -83,12 +83,17 @@ class Classifier(nn.Sequential):
         super().__init__(OrderedDict(backbone=backbone, classifier=nn.Linear(feature_dim, num_classes)))
 
 
+def _scaled(inputs: Tensor) -> Tensor:
+    """Images as float32 in [0, 1], whether they are stored as uint8 or so already; features as they are."""
+    return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()
+
+
 def _channel_statistics(inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (channels,) float64, chunk by chunk to spare memory."""
     count = inputs.numel() // inputs.shape[1]
     chunks = [chunk.transpose(0, 1).flatten(1) for chunk in inputs.split(1024)]
-    mean = torch.stack([chunk.double().sum(dim=1) for chunk in chunks]).sum(dim=0) / count
-    squares = [(chunk.double() - mean[:, None]).square().sum(dim=1) for chunk in chunks]
+    mean = torch.stack([_scaled(chunk).double().sum(dim=1) for chunk in chunks]).sum(dim=0) / count
+    squares = [(_scaled(chunk).double() - mean[:, None]).square().sum(dim=1) for chunk in chunks]
     return mean, (torch.stack(squares).sum(dim=0) / count).sqrt()
 
 

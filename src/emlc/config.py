@@ -33,7 +33,8 @@ class DataSettings:
         validation_fraction: Without ``validation``: hold this fraction of the trusted samples out for
             it, stratified by class. Accuracy on trusted samples that the teacher learns from is flattering.
         test: Source of test samples, which take part in no choice.
-        test_fraction: Without ``test``: hold this fraction of ``data`` out, stratified by class.
+        test_fraction: Without ``test``: hold this fraction of ``data`` out, stratified by class. Where
+            the true labels are not known, its labels are as doubtful as the others.
         label_column: Column with the given labels (default: label).
         true_label_column: Column with the true labels, where they are known; used for measuring
             only, for ``trusted_per_class``, and as the label of the test samples.

@@ -56,12 +56,12 @@ def fit(
     trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
 
     reporter.on_start(progress, steps_per_epoch)
-    clock = time.perf_counter()
     while progress.epoch < settings.epochs:
         method.train_mode()
         method.epoch = progress.epoch
         if progress.noisy_batches == 0:
             method.start_epoch()
+        clock = time.perf_counter()
         for group in _look_ahead_groups(noisy, method, progress, steps_per_epoch):
             schedule.apply(progress.steps)
             batch = next(trusted_batches)

@@ -152,9 +152,9 @@ def jvp_forward(step: StudentStep, u: Weights) -> Tensor:
 
 def jvp_finite_difference(step: StudentStep, u: Weights) -> Tensor:
     """``J_w u`` (n, C) as ``(log p(w + e u/|u|) - log p(w)) |u|/e``; the second term is the step's own."""
-    if step.precision not in (torch.float32, torch.float64):
+    if (rounding := _reduced_rounding(step)) is not None:
         raise ValueError(
-            f"finite differences drown in the rounding of {step.precision}: use the forward or the "
+            f"finite differences drown in the rounding of {rounding}: use the forward or the "
             "double-backward engine, or run the student in float32"
         )
     norm = _norm(u)
@@ -244,8 +244,8 @@ def choose_engine(step: StudentStep, *, exact: bool) -> tuple[Engine, str]:
         return "forward", f"the exact meta-gradient needs Hessian-vector products ({where})"
     if step.precision != torch.float32:
         return "forward", f"exact in any precision ({where})"
-    if device == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32):
-        return "forward", f"TF32 rounding would drown finite differences ({where})"
+    if (rounding := _reduced_rounding(step)) is not None:
+        return "forward", f"the rounding of {rounding} would drown finite differences ({where})"
     return "finite-difference", f"one forward pass ({where})"
 
 
@@ -286,6 +286,22 @@ class _RngState:
             if self.on_device is not None:
                 torch.cuda.set_rng_state(self.on_device, self.device)
             yield
+
+
+def _reduced_rounding(step: StudentStep) -> str | None:
+    """The number format in which the step's products are rounded, if it is coarser than float32."""
+    if step.precision not in (torch.float32, torch.float64):
+        return str(step.precision).removeprefix("torch.")
+    if step.precision == torch.float64:
+        return None
+    if step.inputs.device.type == "cuda":
+        # Asking, by the old names, for what was set by the new ones raises RuntimeError.
+        try:
+            tf32 = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+        except RuntimeError:
+            tf32 = True
+        return "TF32" if tf32 else None
+    return "bfloat16 products" if torch.get_float32_matmul_precision() == "medium" else None
 
 
 @contextmanager

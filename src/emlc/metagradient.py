@@ -138,8 +138,9 @@ def meta_gradient(
         g_w: Gradient of the trusted loss at the weights *after* the last step.
         sgd: Settings of the student's optimiser.
         targets: The soft labels (n, C) each step learned from; needed by ``exact`` only.
-        kind: ``approximate`` is Prop. 1 for one step and Prop. 2 (``H_ww = I``, no momentum) for
-            more; ``exact`` differentiates the optimiser itself, momentum and weight decay included.
+        kind: ``approximate`` is Prop. 1 for one step (exact but for Nesterov, which it ignores) and
+            Prop. 2 (``H_ww = I``, no momentum) for more; ``exact`` differentiates the optimiser itself,
+            momentum and weight decay included.
         engine: How Jacobian-vector products are computed; ``auto`` picks by device and precision,
             and moves to double backward, with a warning, where the network lacks forward-mode AD.
 
@@ -155,11 +156,6 @@ def meta_gradient(
         coefficients = _exact(products, steps, targets, g_w, sgd)
     else:
         coefficients = _approximate(products, steps, g_w, sgd)
-    for tau, c in enumerate(coefficients, start=1):
-        if not torch.isfinite(c).all():
-            raise FloatingPointError(
-                f"look-ahead step {tau} of {len(steps)}: the Jacobian-vector product is not finite"
-            )
     return MetaGradient(coefficients, products.engine)
 
 
@@ -171,7 +167,9 @@ def _approximate(
     eta, gamma, t = sgd.lr, 1 - sgd.lr, len(steps) - 1
     coefficients: list[Tensor] = []
     for tau, step in enumerate(steps):
-        coefficients.append(eta / len(step.inputs) * gamma ** (t - tau) * products.jvp(step, g_w))
+        j_g = products.jvp(step, g_w)
+        _check_finite(j_g, tau, steps, "the Jacobian-vector product is")
+        coefficients.append(eta / len(step.inputs) * gamma ** (t - tau) * j_g)
     return coefficients
 
 
@@ -191,15 +189,20 @@ def _exact(
     a = dict(g_w)
     b = {name: torch.zeros_like(g) for name, g in g_w.items()}
     coefficients: list[Tensor] = []
-    for step, q in zip(reversed(steps), reversed(targets), strict=True):
-        n = len(step.inputs)
+    for tau in reversed(range(len(steps))):
+        step, q, n = steps[tau], targets[tau], len(steps[tau].inputs)
         u = {name: b[name] - eta * (1 + mu * sgd.nesterov) * a[name] for name in a}
         j_u, h_u = products.jvp_and_hessian(step, u, -q / n)
+        _check_finite(j_u, tau, steps, "the Jacobian-vector product is")
         coefficients.append(j_u / -n)
         for name, h in h_u.items():  # parameters without a gradient were skipped by the optimiser
+            _check_finite(h, tau, steps, f"the Hessian-vector product of parameter {name} is")
             b[name] = mu * (b[name] - eta * mu * a[name] if sgd.nesterov else u[name])
             a[name] = a[name] + lam * u[name] + h
     return coefficients[::-1]
+
+
+_KINDS = ("approximate", "exact")
 
 
 class _Products:
@@ -244,6 +247,9 @@ def _check_arguments(
     kind: str,
     engine: str,
 ) -> None:
+    for name, value, known in (("kind", kind, _KINDS), ("engine", engine, (*_jvp.JVP, "auto"))):
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
     if len(steps) < 1:
         raise ValueError("the meta-gradient needs at least one look-ahead step (k >= 1), got 0")
     if kind == "exact":
@@ -252,7 +258,7 @@ def _check_arguments(
                 "finite differences cannot give the Hessian-vector products of the exact meta-gradient: "
                 "use the forward or the double-backward engine"
             )
-        if targets is None:
+        if not targets:
             raise ValueError("the exact meta-gradient needs the soft labels of every step, as targets")
     if targets is not None and len(targets) != len(steps):
         raise ValueError(f"expected the soft labels of {len(steps)} steps as targets, got {len(targets)}")
@@ -263,8 +269,9 @@ def _check_arguments(
                 f"{where}: the batch differs from the step's: targets have shape "
                 f"{tuple(targets[tau - 1].shape)}, the step's log-probabilities {tuple(step.log_probs.shape)}"
             )
-        if not torch.isfinite(step.log_probs).all():
-            raise FloatingPointError(f"{where}: the student's log-probabilities are not finite")
+        _check_finite(step.log_probs, tau - 1, steps, "the student's log-probabilities are")
+        if targets is not None:
+            _check_finite(targets[tau - 1], tau - 1, steps, "the targets are")
         if step.weights.keys() != g_w.keys():
             raise ValueError(f"{where}: its trained parameters are not those of g_w")
     for name, g in g_w.items():
@@ -272,3 +279,8 @@ def _check_arguments(
             raise FloatingPointError(
                 f"after look-ahead step {len(steps)}: g_w of parameter {name} is not finite"
             )
+
+
+def _check_finite(values: Tensor, tau: int, steps: Sequence[StudentStep], quantity: str) -> None:
+    if not torch.isfinite(values).all():
+        raise FloatingPointError(f"look-ahead step {tau + 1} of {len(steps)}: {quantity} not finite")

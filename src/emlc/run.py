@@ -12,8 +12,9 @@
 """
 
 import json
+import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +64,9 @@ class Run:
     def load(
         cls, folder: str | Path, *, which: Literal["chosen", "last"] = "chosen", device: str = "auto"
     ) -> Self:
-        """Read the networks of a finished run, chosen on trusted accuracy or after the last epoch.
+        """Read the networks of a run: those chosen on trusted (validation) accuracy, or the last epoch's.
+
+        Of an interrupted run these are the ones chosen so far.
 
         Raises:
             InputError: no such run, or files of it are missing or broken.
@@ -149,6 +152,7 @@ def train(
         InputError: bad data or settings; a run is there already; it was made with other settings.
     """
     console = console or Console(stderr=True)
+    _check_one_source(settings, data, trusted, validation, test)
     device = pick_device(settings.device)
     folder = Path(settings.output or default_output(settings))
     _check_folder(folder, settings, resume=resume)
@@ -166,8 +170,12 @@ def train(
     method = _method(settings, split.noisy.inputs, len(split.classes))
 
     remove_leftovers(folder)
+    if schema.feature_columns:
+        console.print(f"features: {', '.join(schema.feature_columns)}", highlight=False, soft_wrap=True)
     console.print(describe_split(split), highlight=False, soft_wrap=True)
-    write_text(folder / "settings.yaml", yaml.safe_dump(settings.as_dict(), sort_keys=False))
+    write_text(
+        folder / "settings.yaml", yaml.safe_dump(with_absolute_paths(settings).as_dict(), sort_keys=False)
+    )
     write_json(folder / "model.json", asdict(schema))
     split.save(folder / "split.csv")
 
@@ -180,6 +188,15 @@ def train(
     run = Run.load(folder, device=settings.device)
     _write_results(run, split, history, device)
     return run
+
+
+def with_absolute_paths(settings: Settings) -> Settings:
+    """The settings with sources that can be found from any working directory."""
+    names = ("data", "trusted", "validation", "test", "noise_matrix")
+    sources = {name: getattr(settings, name) for name in names}
+    return replace(
+        settings, **{n: os.path.abspath(s) for n, s in sources.items() if s is not None and s != "digits"}
+    )
 
 
 def default_output(settings: Settings) -> str:
@@ -213,16 +230,24 @@ def describe_split(split: Split) -> str:
     return f"{len(split.classes)} classes; samples: {', '.join(counts)}" + "".join(f"; {n}" for n in noise)
 
 
+def _check_one_source(settings: Settings, data: Samples | None, *others: Samples | None) -> None:
+    named = [n for n in ("data", "trusted", "validation", "test") if getattr(settings, n) is not None]
+    if data is not None and named:
+        raise InputError(f"{', '.join(named)}: give samples in memory or name their source, not both")
+    if data is None and any(samples is not None for samples in others):
+        raise InputError("trusted, validation and test samples in memory go with data in memory")
+
+
 def _check_folder(folder: Path, settings: Settings, *, resume: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output: {folder} is a file, expected a directory")
-    if not (folder / "settings.yaml").exists():
+    if not (folder / "settings.yaml").exists() and not (folder / "checkpoint.pt").exists():
         return
     if not resume:
         raise InputError(
             f"output: {folder} holds a run already; --resume goes on with it, --output names another"
         )
-    before, now = read_settings(folder).as_dict(), settings.as_dict()
+    before, now = read_settings(folder).as_dict(), with_absolute_paths(settings).as_dict()
     changed = [k for k in now if k not in _FREE_ON_RESUME and before.get(k) != now[k]]
     if changed:
         changes = "; ".join(f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed)

@@ -249,8 +249,8 @@ def test_uint8_and_float_images_are_compared_as_floats(settings):
 
 def test_trusted_samples_may_not_be_test_samples(settings):
     data = Samples.from_arrays(np.eye(2), ["a", "b"], ids=["p", "q"])
-    trusted = Samples.from_arrays(np.eye(3)[:, :2], ["a", "b", "a"], ids=["r", "s", "t"])
-    test = Samples.from_arrays(np.eye(2), ["a", "b"], ids=["t", "u"])
+    trusted = Samples.from_arrays(2 + np.eye(3)[:, :2], ["a", "b", "a"], ids=["r", "s", "t"])
+    test = Samples.from_arrays(5 + np.eye(2), ["a", "b"], ids=["t", "u"])
     with pytest.raises(InputError, match=r"1 samples are both trusted and test.*: t;"):
         split_samples(data, trusted, test=test, settings=settings())
     assert ids(split_samples(data, trusted, test=test, settings=settings(overlap="drop")).trusted) == [
@@ -390,3 +390,13 @@ def test_too_few_trusted_samples_to_hold_some_out(settings, features):
         split_samples(
             Samples.from_arrays(**features), settings=settings(trusted_per_class=2, validation_fraction=0.1)
         )
+
+
+def test_equal_features_are_told_and_dropped_on_demand(settings, capsys):
+    data = Samples.from_arrays(np.arange(8).reshape(4, 2), ["a", "b", "a", "b"])
+    trusted = Samples.from_arrays([[0, 1], [9, 9]], ["a", "b"])
+    split = split_samples(data, trusted, settings=settings())
+    assert len(split.noisy) == 4
+    assert "1 noisy samples have the same features as trusted samples" in capsys.readouterr().err
+    split = split_samples(data, trusted, settings=settings(overlap="drop"))
+    assert ids(split.noisy) == ["1", "2", "3"]

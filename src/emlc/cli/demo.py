@@ -12,6 +12,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import Settings
+from emlc.errors import InputError
 
 METHODS = ("trusted-only", "cross-entropy", "emlc")
 
@@ -32,10 +33,10 @@ def run(arguments: Namespace) -> None:
     from emlc.files import write_json
     from emlc.run import train
 
+    for method in METHODS:
+        _remove_earlier_demo(folder / method, settings[method])
     summaries: dict[str, dict[str, Any]] = {}
     for method in METHODS:
-        if (folder / method / "settings.yaml").exists():  # an earlier demo's; nobody else's
-            shutil.rmtree(folder / method)
         summaries[method] = train(settings[method]).summary
     write_json(folder / "summary.json", summaries)
     console = Console()
@@ -44,6 +45,18 @@ def run(arguments: Namespace) -> None:
     for picture in sorted((folder / "emlc").glob("*.png")):
         console.print(f"written: {picture}", highlight=False)
     console.print(f"written: {folder}/emlc/labels.csv (the corrected labels)", highlight=False)
+
+
+def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
+    """Make way for a run, but only where an earlier demo left one: anybody else's is an error."""
+    from emlc.run import read_settings
+
+    if not folder.exists():
+        return
+    before, now = read_settings(folder).as_dict(), settings.as_dict()
+    if any(before[name] != now[name] for name in now if name not in ("seed", "epochs", "output")):
+        raise InputError(f"output: {folder} holds a run that is not the demo's; name another directory")
+    shutil.rmtree(folder)
 
 
 def demo_settings(method: str, folder: Path, seed: int, epochs: int) -> Settings:

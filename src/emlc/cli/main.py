@@ -64,13 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, FloatingPointError) as error:
         print(f"emlc: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output went away, as `| head` does; say nothing when Python closes it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        print(f"emlc: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(
             "emlc: interrupted; `emlc train ... --resume` goes on from the last checkpoint", file=sys.stderr
         )
         return 130
-    except BrokenPipeError:
-        # The reader of our output went away, as `| head` does; say nothing when Python closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return 0

@@ -1,5 +1,6 @@
 """Choose which samples of one source are noisy, trusted or test samples; from labels alone."""
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +28,7 @@ class Rows:
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """The random numbers of one purpose: test, trusted, noisy_limit or noise."""
+    """The random numbers of one purpose: test, trusted, noisy_limit, noise or validation."""
     return np.random.default_rng([seed, _STREAMS[purpose]])
 
 
@@ -59,6 +60,12 @@ def draw_rows(
     _check_one_trusted(data, settings, trusted_given)
     truth = _known_truth(data, noise)
     free = np.ones(len(data), dtype=np.bool_) if data.trusted is None else ~data.trusted
+    if settings.test_fraction is not None and not test_given and truth is None:
+        print(
+            "note: --test_fraction draws test samples whose labels are as doubtful as the others, so test "
+            "accuracy is measured against those",
+            file=sys.stderr,
+        )
     test = _draw_test(data.labels if truth is None else truth, free, settings, seed, test_given)
     free[test] = False
     if settings.trusted_per_class is not None:

@@ -26,7 +26,6 @@ _T = TypeVar("_T")
 MAX_BYTES = 8 * 2**30
 _PROGRESS_FROM = 2000  # images; fewer are decoded before a bar is worth it
 _CHUNK = 64  # images a thread takes at a time; handing small ones over singly costs more than decoding
-_MAX_LISTED = 20
 _ORIENTATION = 0x0112
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F"}  # and "I;16" with its variants
 
@@ -182,8 +181,6 @@ def _report_unreadable(unreadable: Sequence[str], where: str, skip: bool) -> Non
     if skip:
         print(f"{where}: left out {len(unreadable)} unreadable images", file=sys.stderr)
         return
-    listed = [f"  - {line}" for line in unreadable[:_MAX_LISTED]]
-    if len(unreadable) > _MAX_LISTED:
-        listed.append(f"  - and {len(unreadable) - _MAX_LISTED} more")
+    listed = [f"  - {line}" for line in unreadable]
     heading = f"{where}: {len(unreadable)} images cannot be read; --skip_unreadable leaves them out:"
     raise InputError("\n".join([heading, *listed]))

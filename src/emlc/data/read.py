@@ -62,7 +62,10 @@ def parquet_files(source: str, role: Role) -> list[Path]:
     path = Path(source)
     if path.is_dir():
         split = role if role in ("validation", "test") else "train"
-        return sorted(path.glob(f"{split}-*.parquet")) or sorted(path.glob("*.parquet"))
+        others = {"train", "validation", "test"} - {split}
+        return sorted(path.glob(f"{split}*.parquet")) or sorted(
+            file for file in path.glob("*.parquet") if not file.name.startswith(tuple(others))
+        )
     if path.suffix.lower() != ".parquet":
         return []
     return [path] if path.is_file() else sorted(Path(match) for match in glob.glob(source))

@@ -23,7 +23,8 @@ from emlc.data.images import EncodedImage, decode_images
 from emlc.data.source import LoadInputs, Role, Schema, Source
 from emlc.errors import InputError
 
-_DEFAULTS = Defaults(label=("label",), id=("id",))
+_DEFAULTS = Defaults(label=("label",), id=("id",), true_label=("true_label",))
+_INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls a row number it wrote
 _PATH_COLUMNS = ("image", "path", "file", "filename")
 _UNREADABLE = (OSError, pa.ArrowException)
 
@@ -112,6 +113,7 @@ def _read_csv(file: Path, settings: DataSettings) -> pa.Table:
         settings.true_label_column,
         settings.id_column,
         *_DEFAULTS.label,
+        *_DEFAULTS.true_label,
         *_DEFAULTS.id,
     ]
     return pyarrow.csv.read_csv(
@@ -123,9 +125,12 @@ def _read_csv(file: Path, settings: DataSettings) -> pa.Table:
 
 
 def _hugging_face_classes(table: _Table, columns: Columns) -> tuple[str, ...]:
-    metadata = json.loads((table.dataset.schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = metadata.get("info", {}).get("features", {}).get(columns.label) or {}
-    return tuple(feature.get("names") or ()) if feature.get("_type") == "ClassLabel" else ()
+    try:
+        metadata = json.loads((table.dataset.schema.metadata or {}).get(b"huggingface", b"{}"))
+        feature = metadata.get("info", {}).get("features", {}).get(columns.label) or {}
+        return tuple(feature.get("names") or ()) if feature.get("_type") == "ClassLabel" else ()
+    except (ValueError, AttributeError):  # another's metadata under that name
+        return ()
 
 
 def _choose_inputs(table: _Table, settings: DataSettings, columns: Columns, schema: Schema) -> Schema:
@@ -140,7 +145,8 @@ def _choose_inputs(table: _Table, settings: DataSettings, columns: Columns, sche
     free = [
         column
         for column in table.columns
-        if column not in {*columns.names(), *_DEFAULTS.label, *_DEFAULTS.id}
+        if column not in {*columns.names(), *_DEFAULTS.label, *_DEFAULTS.true_label, *_DEFAULTS.id}
+        and column not in _INDEX_COLUMNS
     ]
     image_column = _find_image_column(table, free)
     if image_column is not None:
@@ -159,7 +165,8 @@ def _find_image_column(table: _Table, candidates: Sequence[str]) -> str | None:
 
 
 def _first_path(table: _Table, column: str) -> Path | None:
-    if not pa.types.is_string(table.type_of(column)):
+    kind = table.type_of(column)
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         return None
     values = table.dataset.head(1, columns=[column])[column].to_pylist()
     return table.folder / values[0] if values and values[0] else None

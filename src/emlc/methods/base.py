@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from emlc.backbones import Classifier, build_backbone
 from emlc.config import Settings
 from emlc.data.loaders import Batch
-from emlc.teacher import Correction
 
 Losses = dict[str, Tensor]
 """Name -> 0-d tensor on the device, detached; averaged over an epoch and logged."""
@@ -73,16 +72,13 @@ class Method(ABC):
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         """Learn from up to ``look_ahead`` noisy batches and one trusted batch."""
 
-    def correct(self, inputs: Tensor, labels: Tensor) -> Correction | None:
-        """Corrected labels for a batch, or None for a method that corrects none."""
-        return None
-
     def train_mode(self, mode: bool = True) -> None:
         """Put every network in training or evaluation mode."""
         for network in self.networks().values():
             network.train(mode)
 
     def make_sgd(self, network: nn.Module, learning_rate: float) -> torch.optim.SGD:
+        """SGD over the network's trained parameters, with the settings' momentum and weight decay."""
         s = self.settings
         trained = [p for p in network.parameters() if p.requires_grad]
         return torch.optim.SGD(

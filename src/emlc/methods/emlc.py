@@ -1,7 +1,7 @@
 """Enhanced Meta Label Correction: Algorithm 1 with the teacher and the losses of Sec. 3.6."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from emlc.backbones import build_backbone
 from emlc.config import Settings
 from emlc.corruption import corrupt_half
 from emlc.data.loaders import Batch
-from emlc.jvp import Engine, StudentStep, choose_engine, record_step
+from emlc.jvp import Engine, StudentStep, Weights, choose_engine, record_step
 from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.methods.base import Losses, Method, descend
-from emlc.teacher import Correction, Teacher
+from emlc.teacher import Teacher
 
 
 class EMLC(Method):
@@ -33,7 +33,8 @@ class EMLC(Method):
             label_embedding_dim=settings.label_embedding_dim,
             gate_hidden_dim=settings.gate_hidden_dim,
         )
-        self._engine: Engine | None = None
+        self._engine: Engine | Literal["auto"] = settings.jvp
+        self._noted: Engine | None = None
 
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher}
@@ -62,6 +63,7 @@ class EMLC(Method):
         # k student steps on soft labels q of a fixed teacher (Algorithm 1, line 7).
         steps: list[StudentStep] = []
         soft_labels: list[Tensor] = []
+        student_losses: list[Tensor] = []
         for x, y, _ in noisy:
             q = self.teacher(x, y).soft_labels
             step, log_probs = record_step(self.student, x)
@@ -69,28 +71,30 @@ class EMLC(Method):
             descend(student_loss, self.student_sgd)
             steps.append(step)
             soft_labels.append(q)
+            student_losses.append(student_loss.detach())
 
         # The student's loss on trusted data, and how it depends on the soft labels (Eq. 10, 11).
         trusted_loss, g_w = trusted_gradient(self.student, trusted.inputs, trusted.labels)
-        coefficients = self._coefficients(steps, soft_labels, g_w)
-        meta_loss = torch.stack([(c * q).sum() for c, q in zip(coefficients, soft_labels, strict=True)]).sum()
+        meta_loss = self._meta_loss(steps, soft_labels, g_w)
 
         # One teacher step on all its losses (Eq. 12).
         ce, bce = self._trusted_losses(trusted.inputs, trusted.labels)
         s = self.settings
-        descend(s.ce_weight * ce + s.bce_weight * bce + self._meta_weight() * meta_loss, self.teacher_sgd)
+        descend(s.ce_weight * ce + s.bce_weight * bce + self.meta_weight * meta_loss, self.teacher_sgd)
         return {
-            "student_loss": student_loss.detach(),
+            "student_loss": torch.stack(student_losses).mean(),
             "teacher_ce": ce.detach(),
             "teacher_bce": bce.detach(),
             "meta_objective": trusted_loss,
         }
 
     def _warm_up(self, noisy: Sequence[Batch]) -> Losses:
+        losses = []
         for x, y, _ in noisy:
-            student_loss = cross_entropy(self.student(x), y)
-            descend(student_loss, self.student_sgd)
-        return {"student_loss": student_loss.detach()}
+            loss = cross_entropy(self.student(x), y)
+            descend(loss, self.student_sgd)
+            losses.append(loss.detach())
+        return {"student_loss": torch.stack(losses).mean()}
 
     def _trusted_losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """CE of the teacher's own prediction, and BCE of the retain weight on corrupted labels."""
@@ -100,31 +104,35 @@ class EMLC(Method):
         bce = binary_cross_entropy_with_logits(self.teacher.retain_logit(h, labels), is_right)
         return cross_entropy(logits, y), bce
 
-    def _meta_weight(self) -> float:
-        # The coefficients carry the factor eta: 1/eta takes it out again, at whatever eta is now.
+    @property
+    def meta_weight(self) -> float:
+        """The setting, or 1/eta, which takes the factor eta of the moment out of the coefficients."""
         weight = self.settings.meta_weight
         return 1 / InnerSGD.of(self.student_sgd).lr if weight is None else weight
 
-    def _coefficients(
-        self, steps: Sequence[StudentStep], soft_labels: Sequence[Tensor], g_w: dict[str, Tensor]
-    ) -> list[Tensor]:
-        kind = self.settings.meta_gradient
-        asked = self.settings.jvp
-        if self._engine is None:
-            why = choose_engine(steps[0], exact=kind == "exact")[1] if asked == "auto" else "as asked"
+    def _meta_loss(self, steps: Sequence[StudentStep], soft_labels: Sequence[Tensor], g_w: Weights) -> Tensor:
+        """A scalar whose gradient in the teacher's parameters is the meta-gradient."""
+        if self.meta_weight == 0:
+            return torch.zeros((), device=soft_labels[0].device)
         coefficients, engine = meta_gradient(
             steps,
             g_w,
             InnerSGD.of(self.student_sgd),
             targets=[q.detach() for q in soft_labels],
-            kind=kind,
-            engine=self._engine or asked,
+            kind=self.settings.meta_gradient,
+            engine=self._engine,
         )
-        if self._engine is None:
-            self.notes.append(f"Jacobian-vector products by {engine}: {why}")
-        self._engine = engine
-        return coefficients
+        self._note_engine(engine, steps[0])
+        return torch.stack([(c * q).sum() for c, q in zip(coefficients, soft_labels, strict=True)]).sum()
 
-    def correct(self, inputs: Tensor, labels: Tensor) -> Correction:
-        correction: Correction = self.teacher(inputs, labels)
-        return correction
+    def _note_engine(self, engine: Engine, step: StudentStep) -> None:
+        if self._noted == engine:
+            return
+        chosen, why = choose_engine(step, exact=self.settings.meta_gradient == "exact")
+        if self.settings.jvp != "auto":
+            why = "as asked"
+        elif engine != chosen:
+            # What the network does not support now it will not support in the next step.
+            self._engine, why = engine, "the network lacks forward-mode AD"
+        self._noted = engine
+        self.notes.append(f"Jacobian-vector products by {engine}: {why}")
