@@ -21,7 +21,7 @@ class RunReporter:
     Args:
         folder: Run directory.
         title: Shown before each line, such as the method's name.
-        noisy_batch: Noisy samples a step, for the rate.
+        samples_per_step: Noisy samples a teacher step, for the rate.
         epochs: Epochs in all.
         console: Where to print; quiet consoles are fine.
     """
