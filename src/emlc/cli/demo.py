@@ -89,7 +89,7 @@ def _table(summaries: dict[str, dict[str, Any]]) -> Any:
         "wrong labels recovered %": "wrong_label_recovery",
         "seconds": "seconds",
     }
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for heading in columns:
         table.add_column(heading, justify="right")
     for method, summary in summaries.items():
