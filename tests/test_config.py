@@ -161,3 +161,13 @@ def test_as_dict_has_every_setting_in_the_order_of_the_groups():
     names = [field.name for group in GROUPS for field in fields(group)]
     assert list(Settings(**VALID).as_dict()) == names
     assert set(names) == {field.name for field in fields(Settings)}
+
+
+def test_values_of_another_type_are_reported_together() -> None:
+    with pytest.raises(InputError) as caught:
+        Settings(**VALID | {"epochs": "3", "momentum": True, "look_ahead": 1.5, "classes": "a"})
+    text = str(caught.value)
+    assert "epochs: expected int, got '3'" in text
+    assert "momentum: expected float or int, got True" in text
+    assert "look_ahead: expected int, got 1.5" in text
+    assert "classes: expected list or none, got 'a'" in text

@@ -239,7 +239,24 @@ _LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
+def _wrong_types(s: Settings) -> Iterator[str]:
+    """Values of another type than their field's; what the command line's parser checks already."""
+    for name, kind in get_type_hints(Settings).items():
+        if get_origin(kind) is Literal:
+            continue
+        value = getattr(s, name)
+        accepted = {get_origin(k) or k for k in (get_args(kind) or (kind,))}
+        if float in accepted:
+            accepted.add(int)
+        if type(value) not in accepted:
+            names = " or ".join(sorted("none" if k is type(None) else k.__name__ for k in accepted))
+            yield f"{name}: expected {names}, got {value!r}"
+
+
 def _problems(s: Settings) -> Iterator[str]:
+    if wrong := list(_wrong_types(s)):
+        yield from wrong
+        return
     for name, (low, high) in _LIMITS.items():
         value = getattr(s, name)
         if value is not None and not (low <= value <= high and value < math.inf):
