@@ -1,70 +1,126 @@
 import pytest
 import torch
+from scipy import stats
 
 from emlc.data.augment import Augment, default_augmentations
+from emlc.data.autoaugment import AutoAugment
+from emlc.errors import InputError
+from emlc.keyed import uniforms
 
 EVERYTHING = ["crop", "flip", "autoaugment"]
-KEYS = [(0, 1, 0, i) for i in range(12)]
+KEY = (0, 1)
+ITEMS = torch.arange(12)
 
 
-@pytest.fixture
-def images():
+def pictures(n=12, channels=3, size=(16, 16)):
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    return torch.randint(0, 256, (n, channels, *size), dtype=torch.uint8, generator=generator)
 
 
 @pytest.mark.parametrize("names", [["crop"], ["flip"], ["autoaugment"], EVERYTHING], ids="+".join)
-def test_a_key_gives_the_same_image_whatever_was_drawn_before(images, names):
-    augment = Augment(names, (16, 16))
-    torch.manual_seed(1)
-    first = augment(images, KEYS)
-    torch.manual_seed(2)
-    torch.rand(7)
-    assert torch.equal(augment(images, KEYS), first)
-    for i in (0, 5, 11):  # nor does it depend on the other images of the batch
-        assert torch.equal(augment(images[i : i + 1], KEYS[i : i + 1])[0], first[i])
-    assert first.shape == images.shape
-    assert first.dtype == images.dtype
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_item_gives_the_same_image_whatever_it_comes_with(names, dtype, channels):
+    images = pictures(channels=channels)
+    images = images if dtype == torch.uint8 else images / 255
+    augment = Augment(names, (16, 16), KEY)
+    together = augment(images, ITEMS)
+    assert together.shape == images.shape
+    assert together.dtype == dtype
+    assert not torch.equal(together, images)
+    order = torch.tensor([7, 0, 11, 3])
+    assert torch.equal(augment(images[order], ITEMS[order]), together[order])
+    for i in (0, 5, 11):
+        assert torch.equal(augment(images[i : i + 1], ITEMS[i : i + 1])[0], together[i])
 
 
-def test_other_keys_give_other_images(images):
-    augment = Augment(EVERYTHING, (16, 16))
-    same = images[:1].expand(12, -1, -1, -1)
-    assert len({image.numpy().tobytes() for image in augment(same, KEYS)}) >= 11
-    other_seed = [(1, *key[1:]) for key in KEYS]
-    changed = (augment(same, KEYS) != augment(same, other_seed)).flatten(1).any(dim=1)
-    assert changed.sum() >= 11
-
-
-def test_the_global_random_state_is_left_alone(images):
-    torch.manual_seed(3)
+@pytest.mark.parametrize("names", [["crop"], ["flip"], ["autoaugment"], EVERYTHING], ids="+".join)
+def test_neither_the_images_nor_the_global_random_state_change(names):
+    images = pictures()
     before = torch.get_rng_state()
-    Augment(EVERYTHING, (16, 16))(images, KEYS)
+    Augment(names, (16, 16), KEY)(images, ITEMS)
     assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(images, pictures())
 
 
-def test_a_flip_mirrors_about_half_of_the_images(images):
-    keys = [(0, 1, 0, i) for i in range(200)]
-    flipped = Augment(["flip"], (16, 16))(images[:1].expand(200, -1, -1, -1), keys)
-    mirrored = (flipped == images[0].flip(-1)).flatten(1).all(dim=1)
-    unchanged = (flipped == images[0]).flatten(1).all(dim=1)
-    assert (mirrored | unchanged).all()
-    assert 65 <= mirrored.sum() <= 135  # 5 standard deviations
+def test_other_items_and_other_keys_give_other_images():
+    same = pictures(1).expand(12, -1, -1, -1)
+    images = Augment(EVERYTHING, (16, 16), KEY)(same, ITEMS)
+    assert len({image.numpy().tobytes() for image in images}) >= 11
+    for key in ((1, 1), (0, 2)):
+        others = Augment(EVERYTHING, (16, 16), key)(same, ITEMS)
+        assert (images != others).flatten(1).any(dim=1).sum() >= 11
 
 
-def test_a_crop_shifts_by_an_eighth_at_most_and_fills_with_black(images):
-    padded = torch.nn.functional.pad(images[0], (2, 2, 2, 2))
-    windows = {
-        padded[:, r : r + 16, c : c + 16].numpy().tobytes(): (r, c) for r in range(5) for c in range(5)
-    }
-    keys = [(0, 1, 0, i) for i in range(300)]
-    crops = Augment(["crop"], (16, 16))(images[:1].expand(300, -1, -1, -1), keys)
-    seen = {windows[crop.numpy().tobytes()] for crop in crops}
-    assert len(seen) == 25
+@pytest.mark.parametrize("names", [["crop"], ["flip"], ["crop", "flip"]], ids="+".join)
+@pytest.mark.parametrize("size", [(16, 16), (33, 20), (5, 9)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_crop_and_flip_agree_with_slicing_one_image_at_a_time(names, size, dtype):
+    images = pictures(60, channels=2, size=size).to(dtype)
+    augmented = Augment(names, size, KEY)(images, torch.arange(60))
+    padding = max(1, min(size) // 8)
+    for image, result, (row, column, mirror) in zip(
+        images, augmented, uniforms(KEY, torch.arange(60), 3).tolist(), strict=True
+    ):
+        if "crop" in names:
+            top, left = int(row * (2 * padding + 1)), int(column * (2 * padding + 1))
+            padded = torch.zeros(2, size[0] + 2 * padding, size[1] + 2 * padding, dtype=dtype)
+            padded[:, padding:-padding, padding:-padding] = image
+            image = padded[:, top : top + size[0], left : left + size[1]]
+        if "flip" in names and mirror < 0.5:
+            image = image.flip(-1)
+        assert torch.equal(result, image)
 
 
-def test_without_names_images_stay_as_they_are(images):
-    assert Augment([], (16, 16))(images, KEYS) is images
+def test_every_window_is_as_frequent_as_any_other():
+    # Pixels that are all different tell which of the 25 windows, mirrored or not, an image shows.
+    image = torch.arange(1, 257).to(torch.uint8).view(1, 1, 16, 16)
+    crops = Augment(["crop", "flip"], (16, 16), KEY)(image.expand(5000, -1, -1, -1), torch.arange(5000))
+    seen, counts = torch.unique(crops.flatten(1), dim=0, return_counts=True)
+    assert len(seen) == 50
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+
+
+def test_autoaugment_rounds_float_images_to_256_levels():
+    images = pictures(40)
+    augment = Augment(EVERYTHING, (16, 16), KEY)
+    levels = augment(images, torch.arange(40))
+    nearly = (images / 255 + 0.001).clamp(0, 1)
+    assert torch.equal(augment(nearly, torch.arange(40)), levels / 255)
+
+
+@pytest.mark.parametrize(("size", "policy"), [((63, 80), "cifar10"), ((64, 80), "imagenet")])
+def test_crop_and_flip_come_before_the_policy_for_the_size(size, policy):
+    images, items = pictures(20, size=size), torch.arange(20)
+    windows = Augment(["crop", "flip"], size, KEY)(images, items)
+    expected = AutoAugment(policy, size)(windows, uniforms(KEY, items, 8)[:, 3:])
+    assert torch.equal(Augment(["autoaugment", "flip", "crop"], size, KEY)(images, items), expected)
+
+
+def test_autoaugment_of_images_of_another_kind_is_refused():
+    with pytest.raises(InputError, match="expected images with 1 or 3 channels, found 2"):
+        Augment(["autoaugment"], (16, 16), KEY)(pictures(channels=2), ITEMS)
+
+
+def test_without_names_images_stay_as_they_are():
+    images = pictures()
+    assert Augment([], (16, 16), KEY)(images, ITEMS) is images
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("size", [(32, 32), (64, 80)])
+def test_cuda_gives_the_same_images_and_never_waits(size):
+    images, items = pictures(200, size=size), torch.arange(200)
+    augment = Augment(EVERYTHING, size, KEY)
+    expected = augment(images, items)
+    there = images.cuda(), items.cuda()
+    augment(*there)  # the tables move to the device once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = augment(*there)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found.cpu(), expected)
 
 
 @pytest.mark.parametrize(
