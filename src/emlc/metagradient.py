@@ -27,7 +27,7 @@ k-step recursion goes beyond it.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
@@ -96,9 +96,13 @@ class MetaGradient(NamedTuple):
     engine: Engine
 
 
-def soft_cross_entropy(log_probs: Tensor, soft_labels: Tensor) -> Tensor:
-    """``-1/n sum_i <q_i, log p_i>`` (Eq. 6) of log-probabilities (n, C) and soft labels (n, C)."""
-    return -(soft_labels * log_probs).sum(dim=1).mean()
+def soft_cross_entropy(log_probs: Tensor, soft_labels: Tensor, r: Tensor | None = None) -> Tensor:
+    """``-sum_i r_i <q_i, log p_i>`` (Eq. 6) of log-probabilities and soft labels (n, C).
+
+    The weights ``r`` of the samples, (n,), are 1/n by default.
+    """
+    losses = -(soft_labels * log_probs).sum(dim=1)
+    return losses.mean() if r is None else r @ losses
 
 
 def trusted_gradient(student: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Weights]:
@@ -118,7 +122,10 @@ def trusted_gradient(student: nn.Module, inputs: Tensor, labels: Tensor) -> tupl
     weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
     buffers = {name: b.detach().clone() for name, b in student.named_buffers()}
     loss = cross_entropy(functional_call(student, weights | buffers, (inputs,)), labels)
-    gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
+    with torch.autocast(inputs.device.type, enabled=False):  # it is for forward passes only
+        gradients = torch.autograd.grad(
+            loss, list(weights.values()), allow_unused=True, materialize_grads=True
+        )
     return loss.detach(), dict(zip(weights, gradients, strict=True))
 
 
@@ -128,8 +135,10 @@ def meta_gradient(
     sgd: InnerSGD,
     *,
     targets: Sequence[Tensor] | None = None,
+    r: Sequence[Tensor] | None = None,
     kind: Literal["approximate", "exact"] = "approximate",
     engine: Engine | Literal["auto"] = "auto",
+    average: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
 ) -> MetaGradient:
     """Coefficients ``c`` such that ``d L / d alpha = d/d alpha sum_tau <c_tau, q_tau>``.
 
@@ -138,38 +147,43 @@ def meta_gradient(
         g_w: Gradient of the trusted loss at the weights *after* the last step.
         sgd: Settings of the student's optimiser.
         targets: The soft labels (n, C) each step learned from; needed by ``exact`` only.
+        r: The weights (n,) of the samples in each step's loss, 1/n by default.
         kind: ``approximate`` is Prop. 1 for one step (exact but for Nesterov, which it ignores) and
             Prop. 2 (``H_ww = I``, no momentum) for more; ``exact`` differentiates the optimiser itself,
             momentum and weight decay included.
         engine: How Jacobian-vector products are computed; ``auto`` picks by device and precision,
             and moves to double backward, with a warning, where the network lacks forward-mode AD.
+        average: Averages tensors in place over the processes that share each batch; ``exact`` needs
+            it for its Hessian-vector products. Coefficients are always those of this process' samples.
 
     Raises:
         ValueError: no steps; a batch or mode that changed since its step; finite differences for
             ``exact`` or in reduced precision.
         FloatingPointError: log-probabilities, gradient or result not finite; names step and quantity.
     """
-    _check_arguments(steps, g_w, targets, kind, engine)
+    _check_arguments(steps, g_w, targets, r, kind, engine)
     products = _Products(steps[0], engine, exact=kind == "exact")
+    if r is None:
+        r = [step.log_probs.new_full((len(step.inputs),), 1 / len(step.inputs)) for step in steps]
     if kind == "exact":
         assert targets is not None
-        coefficients = _exact(products, steps, targets, g_w, sgd)
+        coefficients = _exact(products, steps, targets, r, g_w, sgd, average)
     else:
-        coefficients = _approximate(products, steps, g_w, sgd)
+        coefficients = _approximate(products, steps, r, g_w, sgd)
     return MetaGradient(coefficients, products.engine)
 
 
 def _approximate(
-    products: "_Products", steps: Sequence[StudentStep], g_w: Weights, sgd: InnerSGD
+    products: "_Products", steps: Sequence[StudentStep], r: Sequence[Tensor], g_w: Weights, sgd: InnerSGD
 ) -> list[Tensor]:
-    # Eq. 11:  c_tau = eta/n gamma^(t-tau) J_{w^tau} g_w,  gamma = 1 - eta; Eq. 10 for k = 1.
+    # Eq. 11:  c_tau = eta r gamma^(t-tau) J_{w^tau} g_w,  r = 1/n,  gamma = 1 - eta; Eq. 10 for k = 1.
     # Algorithm 2 prints w^t for every tau; the derivation (A.2) has w^tau, and so have we.
     eta, gamma, t = sgd.lr, 1 - sgd.lr, len(steps) - 1
     coefficients: list[Tensor] = []
     for tau, step in enumerate(steps):
         j_g = products.jvp(step, g_w)
         _check_finite(j_g, tau, steps, "the Jacobian-vector product is")
-        coefficients.append(eta / len(step.inputs) * gamma ** (t - tau) * j_g)
+        coefficients.append(eta * gamma ** (t - tau) * r[tau][:, None] * j_g)
     return coefficients
 
 
@@ -177,24 +191,27 @@ def _exact(
     products: "_Products",
     steps: Sequence[StudentStep],
     targets: Sequence[Tensor],
+    r: Sequence[Tensor],
     g_w: Weights,
     sgd: InnerSGD,
+    average: Callable[[Sequence[Tensor]], None],
 ) -> list[Tensor]:
     # Reverse recursion over  g' = grad + lambda w,  v <- mu v + g',  w <- w - eta v  (or, with
     # Nesterov, w <- w - eta (g' + mu v)). a and b are the adjoints of w and v after the step, u that
     # of g':
-    #     u = b - eta a  (Nesterov: b - eta (1 + mu) a)         c_tau = -1/n J_{w^tau} u
+    #     u = b - eta a  (Nesterov: b - eta (1 + mu) a)         c_tau = -r J_{w^tau} u
     #     b <- mu u      (Nesterov: mu (b - eta mu a))          a <- a + lambda u + H_ww u
     eta, mu, lam = sgd.lr, sgd.momentum, sgd.weight_decay
     a = dict(g_w)
     b = {name: torch.zeros_like(g) for name, g in g_w.items()}
     coefficients: list[Tensor] = []
     for tau in reversed(range(len(steps))):
-        step, q, n = steps[tau], targets[tau], len(steps[tau].inputs)
+        step, q, r_tau = steps[tau], targets[tau], r[tau][:, None]
         u = {name: b[name] - eta * (1 + mu * sgd.nesterov) * a[name] for name in a}
-        j_u, h_u = products.jvp_and_hessian(step, u, -q / n)
+        j_u, h_u = products.jvp_and_hessian(step, u, -r_tau * q)
+        average(list(h_u.values()))
         _check_finite(j_u, tau, steps, "the Jacobian-vector product is")
-        coefficients.append(j_u / -n)
+        coefficients.append(-r_tau * j_u)
         for name, h in h_u.items():  # parameters without a gradient were skipped by the optimiser
             _check_finite(h, tau, steps, f"the Hessian-vector product of parameter {name} is")
             b[name] = mu * (b[name] - eta * mu * a[name] if sgd.nesterov else u[name])
@@ -244,6 +261,7 @@ def _check_arguments(
     steps: Sequence[StudentStep],
     g_w: Weights,
     targets: Sequence[Tensor] | None,
+    r: Sequence[Tensor] | None,
     kind: str,
     engine: str,
 ) -> None:
@@ -260,6 +278,12 @@ def _check_arguments(
             )
         if not targets:
             raise ValueError("the exact meta-gradient needs the soft labels of every step, as targets")
+    for tau, (step, r_tau) in enumerate(zip(steps, r or (), strict=False), start=1):
+        if r is not None and (len(r) != len(steps) or r_tau.shape != step.log_probs.shape[:1]):
+            raise ValueError(
+                f"look-ahead step {tau} of {len(steps)}: expected weights r for its {len(step.inputs)} "
+                f"samples, got {[tuple(each.shape) for each in r]}"
+            )
     if targets is not None and len(targets) != len(steps):
         raise ValueError(f"expected the soft labels of {len(steps)} steps as targets, got {len(targets)}")
     for tau, step in enumerate(steps, start=1):
