@@ -7,8 +7,11 @@ import torch
 
 from emlc.config import Settings
 from emlc.data import Samples, Split, split_samples
+from emlc.distributed import start_ranks
 
 CLASSES = ("cat", "cow", "dog")
+ALONE = start_ranks("cpu")
+"""One process, as most runs have."""
 
 
 def settings(**changes: Any) -> Settings:

@@ -40,28 +40,27 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def mean_losses(self) -> dict[str, float]:
-        """Means over the current epoch's steps."""
-        return {
-            name: sum(losses[-self.epoch_steps :]) / self.epoch_steps for name, losses in self.losses.items()
-        }
+        """Means over the current epoch's steps, as far as their losses have been read."""
+        unread = self.steps - max(map(len, self.losses.values()), default=0)
+        known = self.epoch_steps - unread
+        return {name: sum(losses[-known:]) / known for name, losses in self.losses.items() if known > 0}
 
 
-def save_checkpoint(path: Path, method: Method, progress: Progress, device: torch.device) -> None:
-    """Write networks, optimisers, random states and position, atomically."""
+def save_checkpoint(path: Path, method: Method, progress: Progress) -> None:
+    """Write networks, optimisers and position, atomically.
+
+    There are no random states: all that is drawn is a function of the seed and the position.
+    """
     state = {
         "networks": {name: network.state_dict() for name, network in method.networks().items()},
         "optimizers": {name: optimizer.state_dict() for name, optimizer in method.optimizers().items()},
         "progress": asdict(progress),
-        "rng": {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        },
     }
     with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 
-def load_checkpoint(path: Path, method: Method, device: torch.device) -> Progress:
+def load_checkpoint(path: Path, method: Method) -> Progress:
     """Restore a run in place from :func:`save_checkpoint` and return its position.
 
     Raises:
@@ -73,9 +72,6 @@ def load_checkpoint(path: Path, method: Method, device: torch.device) -> Progres
             network.load_state_dict(state["networks"][name])
         for name, optimizer in method.optimizers().items():
             optimizer.load_state_dict(state["optimizers"][name])
-        torch.set_rng_state(state["rng"]["cpu"])
-        if device.type == "cuda" and state["rng"]["cuda"] is not None:
-            torch.cuda.set_rng_state(state["rng"]["cuda"], device)
         return Progress(**state["progress"])
     except Exception as error:
         raise InputError(

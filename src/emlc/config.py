@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from emlc.errors import raise_together
 
 Augmentation = Literal["flip", "crop", "autoaugment"]
+Precision = Literal["float32", "bf16-mixed"]
 
 BACKBONES = ("auto", "linear", "mlp", "cnn", "resnet18", "resnet34", "resnet50")
 
@@ -120,6 +121,9 @@ class MethodSettings:
         ce_weight: Weight of the teacher's cross-entropy on trusted samples.
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
         corruption: How half of each trusted batch is corrupted for the gate.
+        student_trusted: Whether the student also learns from half of each trusted batch, with weight 1;
+            the meta objective is then measured on the other half. The authors' code does so on
+            Clothing1M; Eq. 6 of the paper does not.
         warm_up_epochs: First epochs in which the student learns from the labels as given, after which
             the teacher's network starts as a copy of the student's. Not in the paper, whose networks
             are pretrained; for networks that start from random weights.
@@ -133,6 +137,7 @@ class MethodSettings:
     ce_weight: float = 1.0
     bce_weight: float = 1.0
     corruption: Literal["random", "adversarial"] = "adversarial"
+    student_trusted: bool = False
     warm_up_epochs: int = 0
 
 
@@ -142,8 +147,8 @@ class OptimisationSettings:
 
     Attributes:
         epochs: Passes over the noisy samples.
-        noisy_batch: Noisy samples a student step.
-        trusted_batch: Trusted samples a teacher step.
+        noisy_batch: Noisy samples a student step, over all devices.
+        trusted_batch: Trusted samples a teacher step, over all devices.
         learning_rate: Learning rate of the student's SGD, eta.
         teacher_learning_rate: Learning rate of the teacher's SGD (default: as the student's).
         momentum: Momentum of both.
@@ -154,8 +159,12 @@ class OptimisationSettings:
             (default: crop for grey images, flip and crop for colour).
         trusted_augmentation: The same for trusted images (default: also autoaugment for colour).
         seed: Seed of the split, the noise, the initial weights, the order and the augmentation.
-        device: auto | cpu | cuda | cuda:N.
-        workers: Processes that load and augment; the result does not depend on their number.
+        device: auto | cpu | cuda | cuda:N. With several processes each takes a GPU of its own.
+        devices: GPUs, or CPU processes, of this machine to train on. For several machines start
+            ``emlc train`` by ``torchrun``, and leave this alone.
+        precision: float32, or bf16-mixed for GPUs and CPUs that compute with bfloat16 natively.
+        workers: Threads that decode images which are not held in memory (default: one a core). The
+            result does not depend on their number.
     """
 
     epochs: int = 15
@@ -171,7 +180,9 @@ class OptimisationSettings:
     trusted_augmentation: list[Augmentation] | None = None
     seed: int = 0
     device: str = "auto"
-    workers: int = 0
+    devices: int = 1
+    precision: Precision = "float32"
+    workers: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +245,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "trusted_batch": (2, math.inf),
     "weight_decay": (0, math.inf),
     "seed": (0, 2**63 - 1),
-    "workers": (0, math.inf),
+    "devices": (1, math.inf),
+    "workers": (1, math.inf),
     "checkpoint_every": (1, math.inf),
 }
 
@@ -291,6 +303,10 @@ def _problems(s: Settings) -> Iterator[str]:
         yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
     if s.warm_up_epochs > 0 and s.teacher_backbone not in (None, s.backbone):
         yield "warm_up_epochs and teacher_backbone: the teacher starts as a copy of the student's network"
+    if s.student_trusted and s.trusted_batch < 4:
+        yield f"trusted_batch: student_trusted halves it; expected at least 4, got {s.trusted_batch}"
+    if s.precision != "float32" and s.jvp == "finite-difference":
+        yield "precision and jvp: finite differences drown in the rounding of bfloat16"
     if s.meta_gradient == "exact" and s.jvp == "finite-difference":
         yield "meta_gradient and jvp: finite differences cannot give the exact meta-gradient"
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", s.device):

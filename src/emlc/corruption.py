@@ -5,11 +5,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from emlc.keyed import uniforms
+
 Corruption = Literal["random", "adversarial"]
 
 
 def corrupt_half(
-    labels: Tensor, logits: Tensor, kind: Corruption, generator: torch.Generator | None = None
+    labels: Tensor,
+    logits: Tensor,
+    kind: Corruption,
+    key: tuple[int, ...],
+    *,
+    total: int | None = None,
+    share: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
     """Give a random half of a trusted batch another label.
 
@@ -18,19 +26,22 @@ def corrupt_half(
         logits: (m, C) the teacher's class scores.
         kind: ``random`` draws uniformly over all classes, so that a draw may hit the true one;
             ``adversarial`` takes the wrong class that the teacher finds most likely.
-        generator: Source of randomness; torch's default one without it.
+        key: Non-negative integers that fix the draws.
+        total: Samples in the joint batch, of which these m are the ``share``.
+        share: Which samples of the joint batch these are; by default all of them.
 
     Returns:
         The labels (m,) int64, and (m,) float targets for the retain weight: 1 where the label is
         right, 0 where it is wrong.
     """
-    m, num_classes = logits.shape
+    total, num_classes = total or len(labels), logits.shape[1]
+    draws = uniforms(key, torch.arange(total, device=labels.device), 2)
+    chosen = torch.zeros(total, dtype=torch.bool, device=labels.device)
+    chosen[draws[:, 0].argsort()[: total // 2]] = True
     if kind == "random":
-        wrong = torch.randint(num_classes, (m,), generator=generator, device=labels.device)
+        wrong = (draws[share, 1] * num_classes).long()
     else:
         true_class = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, labels[:, None], True)
         wrong = logits.detach().masked_fill(true_class, -torch.inf).argmax(dim=1)
-    chosen = torch.zeros(m, dtype=torch.bool, device=labels.device)
-    chosen[torch.randperm(m, generator=generator, device=labels.device)[: m // 2]] = True
-    corrupted = torch.where(chosen, wrong, labels)
+    corrupted = torch.where(chosen[share], wrong, labels)
     return corrupted, (corrupted == labels).to(logits.dtype)

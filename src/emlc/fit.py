@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +15,15 @@ from emlc.config import Settings
 from emlc.data import Split
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
-from emlc.errors import InputError
-from emlc.methods import Method
+from emlc.distributed import Ranks
+from emlc.methods import Losses, Method
 from emlc.metrics import epoch_metrics
 
-_NOISY_STREAM, _TRUSTED_STREAM = 1, 2
-"""Numbers that keep the random orders of the two sets apart."""
+_NOISY_STREAM, _TRUSTED_STREAM, _DROPOUT = 1, 2, 3
+"""Numbers that keep apart what is drawn with the run's seed."""
+
+_TELL_EVERY = 20
+"""Steps between two looks at the losses, which have to be brought from the device and averaged."""
 
 
 class Reporter(Protocol):
@@ -37,23 +41,26 @@ def fit(
     settings: Settings,
     reporter: Reporter,
     folder: Path,
-    device: torch.device,
+    ranks: Ranks,
 ) -> list[dict[str, float]]:
     """Train a method on a split, from its latest checkpoint in ``folder`` if there is one.
 
-    Writes ``checkpoint.pt`` and the weights ``chosen/*.safetensors`` (best on the validation set, or
-    without one on the trusted set) and ``last/*.safetensors``.
+    The first rank writes ``checkpoint.pt`` and the weights ``chosen/*.safetensors`` (best on the
+    validation set, or without one on the trusted set) and ``last/*.safetensors``.
 
     Returns:
         The metrics of every epoch.
     """
-    method.prepare(device)
-    noisy, trusted = _streams(split, settings)
+    method.prepare(ranks)
+    noisy, trusted = _streams(split, settings, ranks)
     steps_per_epoch = math.ceil(noisy.num_batches() / method.look_ahead)
     schedule = _Schedule(method, settings, steps_per_epoch)
     checkpoint = folder / "checkpoint.pt"
-    progress = load_checkpoint(checkpoint, method, device) if checkpoint.exists() else Progress()
+    with ranks.together():
+        progress = load_checkpoint(checkpoint, method) if checkpoint.exists() else Progress()
     trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
+
+    losses = _PendingLosses(ranks)
 
     reporter.on_start(progress, steps_per_epoch)
     while progress.epoch < settings.epochs:
@@ -64,21 +71,29 @@ def fit(
         clock = time.perf_counter()
         for group in _look_ahead_groups(noisy, method, progress, steps_per_epoch):
             schedule.apply(progress.steps)
-            batch = next(trusted_batches)
-            losses = method.step([b.to(device) for b in group], None if batch is None else batch.to(device))
-            clock = _advance(progress, losses, method.look_ahead, clock)
+            ranks.reseed(settings.seed, _DROPOUT, progress.steps)
+            method.steps = progress.steps
+            losses.append(method.step(group, next(trusted_batches)))
+            clock = _advance(progress, method.look_ahead, clock)
             while method.notes:
                 reporter.on_note(method.notes.pop(0))
+            save = settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0
+            if save or progress.steps % _TELL_EVERY == 0:
+                losses.flush(progress)
             reporter.on_step(progress)
-            if settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0:
-                save_checkpoint(checkpoint, method, progress, device)
-        _finish_epoch(progress, method, split, schedule)
-        if chosen_epoch(progress.history) == progress.epoch:
-            save_networks(folder / "chosen", method.networks())
+            if save and ranks.is_first:
+                save_checkpoint(checkpoint, method, progress)
+        losses.flush(progress)
+        _finish_epoch(progress, method, split, schedule, ranks)
         # Told before it is saved: a run killed in between tells the epoch again, and never leaves it out.
         reporter.on_epoch(progress)
-        save_checkpoint(checkpoint, method, progress, device)
-    save_networks(folder / "last", method.networks())
+        if ranks.is_first:
+            if chosen_epoch(progress.history) == progress.epoch:
+                save_networks(folder / "chosen", method.networks())
+            save_checkpoint(checkpoint, method, progress)
+    if ranks.is_first:
+        save_networks(folder / "last", method.networks())
+    ranks.barrier()
     return progress.history
 
 
@@ -94,26 +109,8 @@ def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
     return int(best["epoch"])
 
 
-def pick_device(name: str) -> torch.device:
-    """The torch device that a setting names; ``auto`` is CUDA where there is one.
-
-    Raises:
-        InputError: no such kind of device, or CUDA is asked for and absent.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device: {name} was asked for, but torch {torch.__version__} finds no CUDA device")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from error
-    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
-        raise InputError(f"device: {name} was asked for, but there are {count} CUDA devices")
-    return device
-
-
-def _streams(split: Split, settings: Settings) -> tuple[Stream, Stream]:
+def _streams(split: Split, settings: Settings, ranks: Ranks) -> tuple[Stream, Stream]:
+    workers = settings.workers or max(1, (os.cpu_count() or 1) // ranks.size_here)
     noisy_default, trusted_default = default_augmentations(split.noisy.inputs)
     streams = []
     for samples, names, default, batch_size, number in (
@@ -127,8 +124,10 @@ def _streams(split: Split, settings: Settings) -> tuple[Stream, Stream]:
         ),
     ):
         names = default if names is None else names
-        augment = Augment(names, (samples.inputs.shape[2], samples.inputs.shape[3])) if names else None
-        streams.append(Stream(samples, augment, batch_size, (settings.seed, number), settings.workers))
+        key = (settings.seed, number)
+        height_width = (samples.inputs.shape[2], samples.inputs.shape[3]) if names else (0, 0)
+        augment = Augment(names, height_width, key) if names else None
+        streams.append(Stream(samples, augment, batch_size, key, ranks, workers))
     return streams[0], streams[1]
 
 
@@ -145,18 +144,37 @@ def _look_ahead_groups(
         yield group
 
 
-def _advance(progress: Progress, losses: dict[str, torch.Tensor], k: int, clock: float) -> float:
+class _PendingLosses:
+    """Losses of the latest steps, still on the device, as reading one would wait for its step to end."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._steps: list[Losses] = []
+
+    def append(self, losses: Losses) -> None:
+        self._steps.append(losses)
+
+    def flush(self, progress: Progress) -> None:
+        """Add them to the progress, averaged over the ranks."""
+        for name in self._steps[0] if self._steps else ():
+            values = torch.stack([losses[name].float() for losses in self._steps])
+            self._ranks.average([values])
+            progress.losses.setdefault(name, []).extend(values.tolist())
+        self._steps.clear()
+
+
+def _advance(progress: Progress, k: int, clock: float) -> float:
     progress.steps += 1
     progress.epoch_steps += 1
     progress.noisy_batches += k
-    for name, loss in losses.items():
-        progress.losses.setdefault(name, []).append(loss.item())
     now = time.perf_counter()
     progress.seconds += now - clock
     return now
 
 
-def _finish_epoch(progress: Progress, method: Method, split: Split, schedule: "_Schedule") -> None:
+def _finish_epoch(
+    progress: Progress, method: Method, split: Split, schedule: "_Schedule", ranks: Ranks
+) -> None:
     progress.epoch += 1
     losses = progress.mean_losses()
     for name, loss in losses.items():
@@ -172,7 +190,7 @@ def _finish_epoch(progress: Progress, method: Method, split: Split, schedule: "_
             "learning_rate": schedule.learning_rate,
             "seconds": round(progress.seconds, 3),
             **losses,
-            **epoch_metrics(method, split),
+            **epoch_metrics(method, split, ranks),
         }
     )
     progress.noisy_batches = progress.epoch_steps = 0

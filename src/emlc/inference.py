@@ -1,37 +1,58 @@
 """Trained networks put to use on whole sets, batch by batch, in evaluation mode."""
 
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emlc.data.loaders import read_ahead
+from emlc.data.stored import Inputs
+from emlc.distributed import Ranks
 from emlc.teacher import Correction
 
 _BATCH = 1024
+_WORKERS = os.cpu_count() or 1
 
 
-@torch.no_grad()
-def predict_proba(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Class probabilities (n, C), float32 on the CPU, in evaluation mode."""
-    return _in_batches(lambda x: (network(x).softmax(dim=1),), network, inputs)[0]
+def predict_proba(network: nn.Module, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
+    """Class probabilities (n, C), float32 on the CPU, in evaluation mode.
+
+    With ``ranks`` each of them takes its share, and all get the whole; all have to call it.
+    """
+    return _in_batches(lambda x: (network(x).float().softmax(dim=1),), network, ranks, inputs)[0]
 
 
-@torch.no_grad()
-def correct(teacher: nn.Module, inputs: Tensor, labels: NDArray[np.int64]) -> Correction:
-    """The teacher's corrections of a whole labelled set, on the CPU, in evaluation mode."""
-    return Correction(*_in_batches(teacher, teacher, inputs, torch.from_numpy(labels)))
+def correct(
+    teacher: nn.Module, inputs: Inputs, labels: NDArray[np.int64], ranks: Ranks | None = None
+) -> Correction:
+    """The teacher's corrections of a whole labelled set, on the CPU, in evaluation mode; see above."""
+    return Correction(*_in_batches(teacher, teacher, ranks, inputs, torch.from_numpy(labels)))
 
 
 @torch.no_grad()
 def _in_batches(
-    function: Callable[..., tuple[Tensor, ...]], network: nn.Module, *tensors: Tensor
+    function: Callable[..., tuple[Tensor, ...]],
+    network: nn.Module,
+    ranks: Ranks | None,
+    inputs: Inputs,
+    *others: Tensor,
 ) -> list[Tensor]:
+    if ranks is not None and len(inputs) < ranks.size:
+        ranks = None  # too few to share: everybody computes them
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
-    batches = zip(*(t.split(_BATCH) for t in tensors), strict=True)
-    outputs = [[o.cpu() for o in function(*(t.to(device) for t in batch))] for batch in batches]
+    rows = torch.arange(len(inputs))[slice(None) if ranks is None else ranks.share(len(inputs))]
+    batches = rows.split(_BATCH)
+    outputs = []
+    with nullcontext() if ranks is None else ranks.autocast():
+        for batch, x in zip(batches, read_ahead(inputs, batches, _WORKERS), strict=True):
+            y = function(x.to(device), *(other[batch].to(device) for other in others))
+            outputs.append([part.float().cpu() for part in y])
     network.train(was_training)
-    return [torch.cat(parts) for parts in zip(*outputs, strict=True)]
+    parts = [torch.cat(part) for part in zip(*outputs, strict=True)]
+    return parts if ranks is None else [ranks.gather(part, len(inputs)) for part in parts]

@@ -84,6 +84,16 @@ class RunReporter:
             self._writer.close()
 
 
+class QuietReporter:
+    """Tells nothing: what all ranks but the first do."""
+
+    def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None: ...
+    def on_step(self, progress: RunProgress) -> None: ...
+    def on_note(self, note: str) -> None: ...
+    def on_epoch(self, progress: RunProgress) -> None: ...
+    def close(self) -> None: ...
+
+
 def write_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:
     """One row an epoch, as CSV, atomically."""
     with atomic_write(path) as temporary:

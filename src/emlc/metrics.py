@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
+from emlc.distributed import Ranks
 from emlc.inference import correct, predict_proba
 from emlc.methods import Method
 from emlc.teacher import Correction
@@ -23,7 +24,7 @@ def cross_entropy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
     return -chosen.clamp_min(1e-12).log().mean().item()
 
 
-def epoch_metrics(method: Method, split: Split) -> dict[str, float]:
+def epoch_metrics(method: Method, split: Split, ranks: Ranks | None = None) -> dict[str, float]:
     """The metrics of a moment in training; keys whose data is missing are absent.
 
     Accuracies and recoveries are in per cent. ``choice_accuracy`` and ``choice_loss``, on the
@@ -35,25 +36,26 @@ def epoch_metrics(method: Method, split: Split) -> dict[str, float]:
         if samples is None:
             continue
         assert samples.labels is not None
-        probabilities = predict_proba(method.student, samples.inputs)
+        probabilities = predict_proba(method.student, samples.inputs, ranks)
         metrics[f"{name}_accuracy"] = accuracy(probabilities, samples.labels)
         if name != "test":
             metrics["choice_accuracy"] = metrics[f"{name}_accuracy"]
             metrics["choice_loss"] = cross_entropy(probabilities, samples.labels)
     teacher = method.networks().get("teacher")
     if teacher is not None and not method.warming_up:
-        metrics |= _teacher_metrics(teacher, split)
+        metrics |= _teacher_metrics(teacher, split, ranks)
     return metrics
 
 
-def _teacher_metrics(teacher: nn.Module, split: Split) -> dict[str, float]:
+def _teacher_metrics(teacher: nn.Module, split: Split, ranks: Ranks | None) -> dict[str, float]:
     metrics: dict[str, float] = {}
     if split.test is not None:
         # The teacher's own prediction looks at the sample alone: the label it is given does not matter.
-        prediction = correct(teacher, split.test.inputs, _labels(split.test)).prediction
+        prediction = correct(teacher, split.test.inputs, _labels(split.test), ranks).prediction
         metrics["teacher_test_accuracy"] = accuracy(prediction, _labels(split.test))
     if split.noisy.true_labels is not None:
-        metrics |= recovery_metrics(correct(teacher, split.noisy.inputs, _labels(split.noisy)), split.noisy)
+        correction = correct(teacher, split.noisy.inputs, _labels(split.noisy), ranks)
+        metrics |= recovery_metrics(correction, split.noisy)
     return metrics
 
 

@@ -30,15 +30,17 @@ from emlc import inference, plots
 from emlc.checkpoint import load_networks
 from emlc.config import Settings
 from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
+from emlc.data.stored import Inputs
+from emlc.distributed import Ranks, pick_device, start_ranks
 from emlc.errors import InputError
 from emlc.files import atomic_write, remove_leftovers, write_json, write_text
-from emlc.fit import chosen_epoch, fit, pick_device
+from emlc.fit import chosen_epoch, fit
 from emlc.labels import label_table
-from emlc.logs import RunReporter
+from emlc.logs import QuietReporter, RunReporter
 from emlc.methods import METHODS, Method
 from emlc.teacher import Teacher
 
-_FREE_ON_RESUME = {"output", "device", "workers", "checkpoint_every"}
+_FREE_ON_RESUME = {"output", "device", "devices", "workers", "checkpoint_every"}
 """Settings that may change when a run goes on: they do not change its result."""
 
 
@@ -91,12 +93,17 @@ class Run:
         assert teacher is None or isinstance(teacher, Teacher)
         return cls(folder, settings, schema, method.student, teacher)
 
-    def predict_proba(self, inputs: Tensor) -> Tensor:
-        """The student's class probabilities (n, C) for inputs (n, ...) as stored."""
-        return inference.predict_proba(self.student, inputs)
+    def predict_proba(self, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
+        """The student's class probabilities (n, C) for inputs (n, ...) as stored.
 
-    def correct_labels(self, samples: Samples) -> pd.DataFrame:
+        With ``ranks`` each of them computes its share; all have to call it, and all get the whole.
+        """
+        return inference.predict_proba(self.student, inputs, ranks)
+
+    def correct_labels(self, samples: Samples, ranks: Ranks | None = None) -> pd.DataFrame:
         """The label table of labelled samples: see :func:`emlc.labels.label_table`.
+
+        ``ranks`` as for :meth:`predict_proba`.
 
         Raises:
             InputError: the run's method corrects no labels, or the samples have none.
@@ -104,8 +111,8 @@ class Run:
         teacher = self.require_teacher()
         if samples.labels is None:
             raise InputError("correcting labels needs the given labels, and these samples have none")
-        correction = inference.correct(teacher, samples.inputs, samples.labels)
-        return label_table(samples, correction, self.predict_proba(samples.inputs))
+        correction = inference.correct(teacher, samples.inputs, samples.labels, ranks)
+        return label_table(samples, correction, self.predict_proba(samples.inputs, ranks))
 
     def require_teacher(self) -> Teacher:
         """The teacher, or an :class:`InputError` if the run's method has none."""
@@ -148,46 +155,69 @@ def train(
         resume: Go on where a run in that directory stopped; with no such run, start one.
         console: Where to tell; standard error by default.
 
+    Under ``torchrun`` every process calls this, and every one gets the run.
+
     Raises:
         InputError: bad data or settings; a run is there already; it was made with other settings.
     """
     console = console or Console(stderr=True)
     _check_one_source(settings, data, trusted, validation, test)
-    device = pick_device(settings.device)
+    ranks = start_ranks(settings.device, settings.precision)
     folder = Path(settings.output or default_output(settings))
-    _check_folder(folder, settings, resume=resume)
-    if data is None:
-        split, schema = make_split(settings, settings, settings.seed)
-    else:
-        split = split_samples(
-            data, trusted, validation, test, settings=settings, noise=settings, seed=settings.seed
-        )
-        schema = Schema(classes=split.classes, input_shape=tuple(split.noisy.inputs.shape[1:]))
-    if resume and (folder / "split.csv").exists():
-        check_split(split, folder / "split.csv")
-    _check_trainable(split, settings)
-    torch.manual_seed(settings.seed)
-    method = _method(settings, split.noisy.inputs, len(split.classes))
+    with ranks.together():
+        _check_folder(folder, settings, resume=resume)
+        split, schema = _read(settings, data, trusted, validation, test)
+        if resume and (folder / "split.csv").exists():
+            check_split(split, folder / "split.csv")
+        _check_trainable(split, settings, ranks)
+        torch.manual_seed(settings.seed)
+        method = _method(settings, split.noisy.inputs, len(split.classes))
 
-    remove_leftovers(folder)
-    if schema.feature_columns:
-        console.print(f"features: {', '.join(schema.feature_columns)}", highlight=False, soft_wrap=True)
-    console.print(describe_split(split), highlight=False, soft_wrap=True)
-    write_text(
-        folder / "settings.yaml", yaml.safe_dump(with_absolute_paths(settings).as_dict(), sort_keys=False)
-    )
+    if ranks.is_first:
+        remove_leftovers(folder)
+        _write_beginning(folder, settings, split, schema)
+        _tell_beginning(console, split, schema, ranks)
+    ranks.barrier()
+    reporter = _reporter(folder, settings, method, console, ranks)
+    try:
+        history = fit(method, split, settings, reporter, folder, ranks)
+    finally:
+        reporter.close()
+    run = Run.load(folder, device=str(ranks.device))
+    _write_results(run, split, history, ranks)
+    ranks.barrier()
+    return run
+
+
+def _read(settings: Settings, data: Samples | None, *others: Samples | None) -> tuple[Split, Schema]:
+    if data is None:
+        return make_split(settings, settings, settings.seed)
+    split = split_samples(data, *others, settings=settings, noise=settings, seed=settings.seed)
+    return split, Schema(classes=split.classes, input_shape=tuple(split.noisy.inputs.shape[1:]))
+
+
+def _write_beginning(folder: Path, settings: Settings, split: Split, schema: Schema) -> None:
+    resolved = with_absolute_paths(settings).as_dict()
+    write_text(folder / "settings.yaml", yaml.safe_dump(resolved, sort_keys=False))
     write_json(folder / "model.json", asdict(schema))
     split.save(folder / "split.csv")
 
+
+def _tell_beginning(console: Console, split: Split, schema: Schema, ranks: Ranks) -> None:
+    if schema.feature_columns:
+        console.print(f"features: {', '.join(schema.feature_columns)}", highlight=False, soft_wrap=True)
+    console.print(describe_split(split), highlight=False, soft_wrap=True)
+    if ranks.size > 1:
+        console.print(f"{ranks.size} processes, this one on {ranks.device}", highlight=False)
+
+
+def _reporter(
+    folder: Path, settings: Settings, method: Method, console: Console, ranks: Ranks
+) -> RunReporter | QuietReporter:
+    if not ranks.is_first:
+        return QuietReporter()
     samples_per_step = settings.noisy_batch * method.look_ahead
-    reporter = RunReporter(folder, settings.method, samples_per_step, settings.epochs, console)
-    try:
-        history = fit(method, split, settings, reporter, folder, device)
-    finally:
-        reporter.close()
-    run = Run.load(folder, device=settings.device)
-    _write_results(run, split, history, device)
-    return run
+    return RunReporter(folder, settings.method, samples_per_step, settings.epochs, console)
 
 
 def with_absolute_paths(settings: Settings) -> Settings:
@@ -254,10 +284,14 @@ def _check_folder(folder: Path, settings: Settings, *, resume: bool) -> None:
         raise InputError(f"resume: {folder} was made with other settings: {changes}")
 
 
-def _check_trainable(split: Split, settings: Settings) -> None:
-    for name in ("noisy", "trusted"):
-        if len(getattr(split, name)) < 2:
+def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
+    for name, parts in (("noisy", 1), ("trusted", 1 + settings.student_trusted)):
+        samples = len(getattr(split, name))
+        if samples < 2:
             raise InputError(f"there is 1 {name} sample; training needs at least 2")
+        batch, least = min(samples, getattr(settings, f"{name}_batch")), parts * ranks.size
+        if batch < least:
+            raise InputError(f"{name}_batch: {ranks.size} processes need at least {least}, got {batch}")
         augmentation = getattr(settings, f"{name}_augmentation")
         if augmentation and split.noisy.inputs.ndim != 4:
             raise InputError(
@@ -270,8 +304,11 @@ def _method(settings: Settings, inputs: Tensor, num_classes: int) -> Method:
     return METHODS[settings.method](settings, inputs, num_classes)
 
 
-def _write_results(run: Run, split: Split, history: list[dict[str, float]], device: torch.device) -> None:
-    summary = summarize(run.settings, split, history, device)
+def _write_results(run: Run, split: Split, history: list[dict[str, float]], ranks: Ranks) -> None:
+    labels = None if run.teacher is None else run.correct_labels(split.noisy, ranks)
+    if not ranks.is_first:
+        return
+    summary = summarize(run.settings, split, history, ranks)
     losses = torch.load(run.folder / "checkpoint.pt", weights_only=True)["progress"]["losses"]
     total = int(history[-1]["steps"])
     # A loss that warm-up did not have yet is shorter: it belongs to the last steps.
@@ -279,8 +316,7 @@ def _write_results(run: Run, split: Split, history: list[dict[str, float]], devi
     steps = pd.DataFrame(columns, index=pd.RangeIndex(1, total + 1, name="step"))
     with atomic_write(run.folder / "steps.csv") as temporary:
         steps.to_csv(temporary)
-    if run.teacher is not None:
-        labels = run.correct_labels(split.noisy)
+    if labels is not None:
         with atomic_write(run.folder / "labels.csv") as temporary:
             labels.to_csv(temporary, index=False)
         plots.save_run_plots(run.folder, pd.DataFrame(history), steps, labels)
@@ -288,7 +324,7 @@ def _write_results(run: Run, split: Split, history: list[dict[str, float]], devi
 
 
 def summarize(
-    settings: Settings, split: Split, history: list[dict[str, float]], device: torch.device
+    settings: Settings, split: Split, history: list[dict[str, float]], ranks: Ranks
 ) -> dict[str, Any]:
     """The figures of a run at a glance; accuracies in per cent, None where the data to measure is missing."""
     chosen, last = history[chosen_epoch(history) - 1], history[-1]
@@ -316,7 +352,9 @@ def summarize(
         "test_samples": 0 if split.test is None else len(split.test),
         "seconds": last["seconds"],
         "seed": settings.seed,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu",
+        "processes": ranks.size,
+        "precision": settings.precision,
         "threads": torch.get_num_threads(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()}

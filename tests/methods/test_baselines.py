@@ -17,7 +17,7 @@ ETA, MU, LAMBDA = 0.1, 0.9, 0.01
 def batches():
     data = tiny.samples()
     rows = torch.arange(32).split(8)
-    return [Batch(data.inputs[r], torch.from_numpy(data.labels)[r], r) for r in rows]
+    return [Batch(data.inputs[r], torch.from_numpy(data.labels)[r], r, len(r)) for r in rows]
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -27,14 +27,14 @@ def test_two_steps_are_sgd_on_the_right_labels(kind, nesterov):
     settings = tiny.settings(learning_rate=ETA, momentum=MU, weight_decay=LAMBDA, nesterov=nesterov)
     method = kind(settings, tiny.samples().inputs, 3)
     method.student.double()
-    method.prepare(torch.device("cpu"))
+    method.prepare(tiny.ALONE)
     method.train_mode()
     noisy, trusted = batches()[:2], batches()[2:]
 
     student = deepcopy(method.student)
     start = flat(student.parameters()).detach()
     v = [torch.zeros_like(p) for p in student.parameters()]
-    for x, y, _ in noisy if kind is CrossEntropy else trusted:
+    for x, y, *_ in noisy if kind is CrossEntropy else trusted:
         loss = -log_softmax(student(x), dim=1)[torch.arange(8), y].mean()
         gradients = torch.autograd.grad(loss, list(student.parameters()))
         with torch.no_grad():
@@ -43,9 +43,9 @@ def test_two_steps_are_sgd_on_the_right_labels(kind, nesterov):
                 v[i] = MU * v[i] + g
                 p -= ETA * (g + MU * v[i] if nesterov else v[i])
         if kind is CrossEntropy:
-            losses = method.step([Batch(x, y, y)], None)
+            losses = method.step([Batch(x, y, y, len(y))], None)
         else:
-            losses = method.step([], Batch(x, y, y))
+            losses = method.step([], Batch(x, y, y, len(y)))
         assert losses["student_loss"].item() == pytest.approx(loss.item(), rel=1e-12)
     change = flat(method.student.parameters()) - start
     assert relative_error(change, flat(student.parameters()) - start) <= 1e-12

@@ -22,7 +22,7 @@ CORRUPTED = torch.tensor([0, 2, 2, 1, 1, 0]), torch.tensor([1.0, 0, 1, 0, 1, 0],
 
 @pytest.fixture(autouse=True)
 def fixed_corruption(monkeypatch):
-    monkeypatch.setattr(emlc_module, "corrupt_half", lambda *_: CORRUPTED)
+    monkeypatch.setattr(emlc_module, "corrupt_half", lambda *_, **__: CORRUPTED)
 
 
 def make_method(**changes):
@@ -37,7 +37,7 @@ def make_method(**changes):
     method = EMLC(settings, tiny.samples(image=image).inputs, 3)
     for network in method.networks().values():
         network.double()
-    method.prepare(torch.device("cpu"))
+    method.prepare(tiny.ALONE)
     method.train_mode()
     return method
 
@@ -45,7 +45,7 @@ def make_method(**changes):
 def make_batches(k, image=False):
     data = tiny.samples(image=image)
     rows = torch.arange(75)[: 8 * k + M].split([8] * k + [M])
-    return [Batch(data.inputs[r], torch.from_numpy(data.labels)[r], r) for r in rows]
+    return [Batch(data.inputs[r], torch.from_numpy(data.labels)[r], r, len(r)) for r in rows]
 
 
 def parameters(network):
@@ -58,7 +58,7 @@ def slow_step(method, noisy, trusted, *, meta_weight, ce_weight=1.0, bce_weight=
     eta = method.student_sgd.param_groups[0]["lr"]
     w = dict(student.named_parameters())
     v = {name: torch.zeros_like(p) for name, p in w.items()}
-    for x, y, _ in noisy:
+    for x, y, *_ in noisy:
         q = teacher(x, y).soft_labels
         loss = -(q * log_softmax(functional_call(student, w, (x,)), dim=1)).sum() / len(x)
         gradients = torch.autograd.grad(loss, list(w.values()), create_graph=True)
@@ -159,7 +159,7 @@ def test_the_student_is_what_k_plain_steps_make_it_running_statistics_included(k
     *noisy, trusted = make_batches(2)
     student, teacher = deepcopy(method.student), deepcopy(method.teacher)
     sgd = torch.optim.SGD(student.parameters(), ETA, momentum=0.9)
-    for x, y, _ in noisy:
+    for x, y, *_ in noisy:
         with torch.no_grad():
             q = teacher(x, y).soft_labels
         sgd.zero_grad()
@@ -206,10 +206,10 @@ def test_the_corruption_gets_the_trusted_labels_and_the_teachers_scores(monkeypa
         scores = teacher.classifier(teacher.backbone(trusted.inputs))
     calls = []
     monkeypatch.setattr(
-        emlc_module, "corrupt_half", lambda *arguments: (calls.append(arguments), CORRUPTED)[1]
+        emlc_module, "corrupt_half", lambda *arguments, **_: (calls.append(arguments), CORRUPTED)[1]
     )
     method.step([noisy], trusted)
-    ((labels, logits, asked),) = calls
+    ((labels, logits, asked, _),) = calls
     assert torch.equal(labels, trusted.labels)
     torch.testing.assert_close(logits.detach(), scores)
     assert asked == kind

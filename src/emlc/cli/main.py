@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from argparse import ArgumentError
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 if it did its work, 2 for bad input, 130 if interrupted.
+        0 if it did its work, 2 for bad input, 130 if interrupted, 1 if another process of it died.
     """
     argv = normalized(sys.argv[1:] if argv is None else argv)
     parser, parsers = build_parsers()
@@ -60,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             if argv and argv[0] == "train":
                 raise explain(parsers["train"], argv[1:], error) from None
             raise InputError(plain_message(error)) from None
-        COMMANDS[arguments.command].run(arguments[arguments.command])
+        chosen = arguments[arguments.command]
+        chosen.argv = argv  # to start the same command in several processes
+        return COMMANDS[arguments.command].run(chosen) or 0
     except (InputError, FloatingPointError) as error:
-        print(f"emlc: error: {error}", file=sys.stderr)
+        _tell(error)
         return 2
     except OSError as error:  # a folder that cannot be written, a full disk
         if isinstance(error, BrokenPipeError):
@@ -76,4 +79,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             "emlc: interrupted; `emlc train ... --resume` goes on from the last checkpoint", file=sys.stderr
         )
         return 130
-    return 0
+    except RuntimeError as error:
+        if type(error).__name__ != "RankLost":  # whose module imports torch, which takes seconds
+            raise
+        _tell(error)
+        return 1
+
+
+def _tell(error: Exception) -> None:
+    rank = int(os.environ.get("RANK", 0))
+    if rank > 0:
+        # Most often every process finds the same: the first tells, and its end ends the others. What only
+        # this one found is told all the same.
+        time.sleep(2)
+        print(f"emlc: error on rank {rank}: {error}", file=sys.stderr)
+    else:
+        print(f"emlc: error: {error}", file=sys.stderr)

@@ -4,6 +4,8 @@ DATA is one of: digits | a .csv, .parquet or .npz file | a folder or a quoted gl
 a folder with one sub-folder of images a class.
 """
 
+import os
+
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli.arguments import add_settings, settings_from
@@ -18,16 +20,21 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(arguments: Namespace) -> None:
+def run(arguments: Namespace) -> int:
     settings = settings_from(arguments)
     # torch takes seconds to import: not before the settings are known to be right.
     from rich.console import Console
 
+    from emlc.distributed import launch, under_torchrun
+
+    if settings.devices > 1 and not under_torchrun():
+        return launch(settings.devices, arguments.argv)
     from emlc.run import train
 
     finished = train(settings, resume=arguments.resume)
-    console = Console()
+    console = Console(quiet=int(os.environ.get("RANK", 0)) > 0)
     console.print(f"run: {finished.folder}", highlight=False)
     for name, value in finished.summary.items():
         if value is not None and name != "versions":
             console.print(f"  {name}: {value}", highlight=False)
+    return 0

@@ -1,35 +1,50 @@
-"""Batches for training: shuffled, augmented, and the same again from any position.
+"""Batches for training: shuffled, augmented on the device, and the same again from any position.
 
 The order of an epoch and the augmentation of a sample are functions of (seed, epoch, sample), not of
-a generator's state: a resumed run skips to its position without loading what came before.
+a generator's state: a resumed run skips to its position without loading what came before, and neither
+the number of workers nor that of ranks changes what a sample looks like.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from emlc.data.augment import Augment
 from emlc.data.samples import Samples
+from emlc.data.stored import Inputs
+from emlc.distributed import Ranks
+
+_AHEAD = 2
+"""Batches of stored images that are decoded while the step before them runs."""
+
+_DEVICE_SHARE = 0.5
+"""A set is kept on the GPU if it takes at most this share of the memory that is free there."""
 
 
 class Batch(NamedTuple):
-    """Inputs (n, ...), labels (n,) int64, and the positions (n,) of the samples in their set."""
+    """This rank's share of a batch.
+
+    Attributes:
+        inputs: (n, ...) on the rank's device.
+        labels: (n,) int64.
+        positions: (n,) int64, of the samples in their set.
+        total: Samples in the joint batch, over all ranks.
+    """
 
     inputs: Tensor
     labels: Tensor
     positions: Tensor
-
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(*(t.to(device, non_blocking=True) for t in self))
+    total: int
 
 
-_Item = tuple[int, int]
-"""(round, position): the how-manieth visit to the sample, and its position in the set."""
+_Visits = NDArray[np.int64]
+"""(n, 2): the how-manieth visit to a sample, and its position in the set."""
 
 
 class Stream:
@@ -38,33 +53,43 @@ class Stream:
     Args:
         samples: The set, with labels.
         augment: Augmentation of images, or None.
-        batch_size: Samples a batch.
+        batch_size: Samples a joint batch.
         key: Seed of the run, and a number of this stream's own.
-        workers: Loading processes.
+        ranks: The processes that share each batch.
+        workers: Threads that decode images which are not held in memory.
     """
 
     def __init__(
-        self, samples: Samples, augment: Augment | None, batch_size: int, key: tuple[int, int], workers: int
+        self,
+        samples: Samples,
+        augment: Augment | None,
+        batch_size: int,
+        key: tuple[int, int],
+        ranks: Ranks,
+        workers: int,
     ) -> None:
-        self._samples = samples
-        self._dataset = _AugmentedSet(samples, augment, key)
+        assert samples.labels is not None
+        self._inputs = _on_device(samples.inputs, ranks.device)
+        self._labels = torch.from_numpy(samples.labels).to(ranks.device)
+        self._augment = augment
         self._batch_size = batch_size
         self._key = key
+        self._ranks = ranks
         self._workers = workers
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one pass, from batch number ``start`` on; the last one may be smaller."""
         order = self._order(epoch)
-        batches = [order[i : i + self._batch_size] for i in range(0, len(order), self._batch_size)]
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            # Batch normalisation cannot train on a single sample.
-            batches[-2:] = [np.concatenate(batches[-2:])]
-        return self._load([[(epoch, int(i)) for i in batch] for batch in batches[start:]])
+        ends = [(k + 1) * self._batch_size for k in range(self.num_batches() - 1)]
+        batches = np.split(np.stack([np.full_like(order, epoch), order], axis=1), ends)
+        return self._load(batches[start:])
 
     def num_batches(self) -> int:
         """Batches in one pass."""
-        full, rest = divmod(len(self._samples), self._batch_size)
-        return max(1, full + (rest > 1))
+        full, rest = divmod(len(self._labels), self._batch_size)
+        # Batch normalisation cannot train on a single sample, nor a rank on none: too small a rest joins
+        # the batch before.
+        return max(1, full + (rest >= max(2, self._ranks.size)))
 
     def cycle(self, start: int = 0) -> Iterator[Batch]:
         """Batches without end, from batch number ``start`` on, all of one size.
@@ -73,52 +98,68 @@ class Stream:
         """
         return self._load(self._endless(start))
 
-    def _endless(self, start: int) -> Iterator[list[_Item]]:
-        n = len(self._samples)
+    def _endless(self, start: int) -> Iterator[_Visits]:
+        n = len(self._labels)
         size = min(self._batch_size, n)
         first, skip = divmod(start * size, n)
-        items = [(first, int(i)) for i in self._order(first)][skip:]
-        next_round = first + 1
-        while True:
-            while len(items) < size:
-                items += [(next_round, int(i)) for i in self._order(next_round)]
-                next_round += 1
-            yield items[:size]
-            items = items[size:]
+        visits = np.empty((0, 2), np.int64)
+        for round_ in range(first, np.iinfo(np.int64).max):
+            order = self._order(round_)[skip:]
+            visits = np.concatenate([visits, np.stack([np.full_like(order, round_), order], axis=1)])
+            skip = 0
+            while len(visits) >= size:
+                yield visits[:size]
+                visits = visits[size:]
 
     def _order(self, round_: int) -> NDArray[np.int64]:
-        return np.random.default_rng([*self._key, round_]).permutation(len(self._samples))
+        return np.random.default_rng([*self._key, round_]).permutation(len(self._labels))
 
-    def _load(self, batches: "list[list[_Item]] | Iterator[list[_Item]]") -> Iterator[Batch]:
-        if self._workers == 0:
-            return (self._dataset.__getitems__(batch) for batch in batches)
-        return iter(
-            DataLoader(
-                self._dataset,
-                batch_sampler=batches,
-                num_workers=self._workers,
-                collate_fn=_as_is,
-                # Its seed for the workers must not be drawn from the generator that dropout uses.
-                generator=torch.Generator(),
-            )
-        )
+    def _load(self, batches: Iterable[_Visits]) -> Iterator[Batch]:
+        shares: deque[tuple[_Visits, int]] = deque()
 
+        def rows() -> Iterator[Tensor]:
+            for visits in batches:
+                share = np.ascontiguousarray(visits[self._ranks.share(len(visits))])
+                shares.append((share, len(visits)))
+                yield torch.from_numpy(share[:, 1].copy())
 
-class _AugmentedSet(Dataset[Batch]):
-    def __init__(self, samples: Samples, augment: Augment | None, key: tuple[int, int]) -> None:
-        assert samples.labels is not None
-        self._inputs = samples.inputs
-        self._labels = torch.from_numpy(samples.labels)
-        self._augment = augment
-        self._key = key
+        for inputs in read_ahead(self._inputs, rows(), self._workers):
+            share, total = shares.popleft()
+            yield self._batch(inputs, share, total)
 
-    def __getitems__(self, items: list[_Item]) -> Batch:
-        positions = torch.tensor([position for _, position in items])
-        inputs = self._inputs[positions]
+    def _batch(self, inputs: Tensor, visits: _Visits, total: int) -> Batch:
+        device = self._ranks.device
+        positions = torch.from_numpy(visits[:, 1].copy()).to(device, non_blocking=True)
+        inputs = inputs.to(device, non_blocking=True)
         if self._augment is not None:
-            inputs = self._augment(inputs, [(*self._key, *item) for item in items])
-        return Batch(inputs, self._labels[positions], positions)
+            items = torch.from_numpy(visits[:, 0] * 2**32 + visits[:, 1]).to(device, non_blocking=True)
+            inputs = self._augment(inputs, items)
+        return Batch(inputs, self._labels[positions], positions, total)
 
 
-def _as_is(batch: Any) -> Any:
-    return batch
+def read_ahead(inputs: Inputs, batches: Iterable[Tensor], workers: int) -> Iterator[Tensor]:
+    """The inputs (n, ...) of each batch of rows (n,), in order.
+
+    Stored images are decoded by threads, some batches ahead; PIL decodes without the interpreter's lock.
+    """
+    if isinstance(inputs, Tensor):
+        yield from (inputs[rows.to(inputs.device)] for rows in batches)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[list[Future[Tensor]]] = deque()
+        try:
+            for rows in batches:
+                pending.append([pool.submit(inputs.__getitem__, part) for part in rows.tensor_split(workers)])
+                if len(pending) > _AHEAD:
+                    yield torch.cat([part.result() for part in pending.popleft()])
+            while pending:
+                yield torch.cat([part.result() for part in pending.popleft()])
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_device(inputs: Inputs, device: torch.device) -> Inputs:
+    if not isinstance(inputs, Tensor) or device.type != "cuda":
+        return inputs
+    free, _ = torch.cuda.mem_get_info(device)
+    return inputs.to(device) if inputs.nbytes <= _DEVICE_SHARE * free else inputs

@@ -6,10 +6,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from emlc.backbones import Classifier, build_backbone
+from emlc.batch_norm import use_joint_batch
 from emlc.config import Settings
 from emlc.data.loaders import Batch
+from emlc.distributed import Ranks
 
 Losses = dict[str, Tensor]
 """Name -> 0-d tensor on the device, detached; averaged over an epoch and logged."""
@@ -25,6 +28,8 @@ class Method(ABC):
         look_ahead: Noisy batches a step, k.
         student: The classifier that is wanted, inputs (n, ...) to logits (n, C).
         epoch: The current epoch, from 0; the loop sets it.
+        steps: Steps taken so far; the loop sets it.
+        ranks: The processes that train together, of which this is one.
         notes: Lines worth telling the user, such as the JVP engine that was picked; the loop empties it.
     """
 
@@ -33,6 +38,8 @@ class Method(ABC):
     uses_trusted: ClassVar[bool] = True
     look_ahead: int = 1
     epoch: int = 0
+    steps: int = 0
+    ranks: Ranks
 
     def __init__(self, settings: Settings, inputs: Tensor, num_classes: int) -> None:
         """Build the networks.
@@ -50,10 +57,14 @@ class Method(ABC):
         """Every network of the method by name; checkpoints hold them all."""
         return {"student": self.student}
 
-    def prepare(self, device: torch.device) -> None:
+    def prepare(self, ranks: Ranks) -> None:
         """Move the networks to the device and make the optimisers. Called once, before any step."""
+        self.ranks = ranks
         for network in self.networks().values():
-            network.to(device).to(memory_format=torch.channels_last)
+            network.to(ranks.device).to(memory_format=torch.channels_last)
+            if ranks.size > 1:
+                use_joint_batch(network)
+            ranks.spread(list(network.state_dict().values()))
         self.student_sgd = self.make_sgd(self.student, self.settings.learning_rate)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -85,9 +96,21 @@ class Method(ABC):
             trained, learning_rate, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=s.nesterov
         )
 
+    def factor(self, batch: Batch) -> float:
+        """Times this, means over this rank's samples average over the ranks to means of the joint batch."""
+        return len(batch.labels) * self.ranks.size / batch.total
 
-def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """One step of ``optimizer`` down ``loss``."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
+    def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """One step of ``optimizer`` down ``loss``, averaged over the ranks."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
+        self.ranks.average([p.grad for p in weights if p.grad is not None])
+        optimizer.step()
+
+    def descend_cross_entropy(self, batch: Batch) -> Tensor:
+        """One step of the student down the cross-entropy of a batch; gives that loss."""
+        with self.ranks.autocast():
+            loss = self.factor(batch) * cross_entropy(self.student(batch.inputs), batch.labels)
+        self.descend(loss, self.student_sgd)
+        return loss.detach()

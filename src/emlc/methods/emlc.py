@@ -1,20 +1,34 @@
 """Enhanced Meta Label Correction: Algorithm 1 with the teacher and the losses of Sec. 3.6."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from emlc.backbones import build_backbone
 from emlc.config import Settings
 from emlc.corruption import corrupt_half
 from emlc.data.loaders import Batch
+from emlc.distributed import Ranks
 from emlc.jvp import Engine, StudentStep, Weights, choose_engine, record_step
 from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
-from emlc.methods.base import Losses, Method, descend
+from emlc.methods.base import Losses, Method
 from emlc.teacher import Teacher
+
+_CORRUPTION = 5
+"""Keeps the draws of the corruption apart from the others that the run's seed fixes."""
+
+
+class _Step(NamedTuple):
+    """A look-ahead step: its record, the teacher's soft labels, and what the student learned from."""
+
+    record: StudentStep
+    q: Tensor
+    targets: Tensor
+    r: Tensor
+    loss: Tensor
 
 
 class EMLC(Method):
@@ -39,8 +53,8 @@ class EMLC(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher}
 
-    def prepare(self, device: torch.device) -> None:
-        super().prepare(device)
+    def prepare(self, ranks: Ranks) -> None:
+        super().prepare(ranks)
         s = self.settings
         self.teacher_sgd = self.make_sgd(self.teacher, s.teacher_learning_rate or s.learning_rate)
 
@@ -60,49 +74,86 @@ class EMLC(Method):
         assert trusted is not None
         if self.warming_up:
             return self._warm_up(noisy)
+        for_student, for_judging = self._halves(trusted)
         # k student steps on soft labels q of a fixed teacher (Algorithm 1, line 7).
-        steps: list[StudentStep] = []
-        soft_labels: list[Tensor] = []
-        student_losses: list[Tensor] = []
-        for x, y, _ in noisy:
-            q = self.teacher(x, y).soft_labels
-            step, log_probs = record_step(self.student, x)
-            student_loss = soft_cross_entropy(log_probs, q.detach())
-            descend(student_loss, self.student_sgd)
-            steps.append(step)
-            soft_labels.append(q)
-            student_losses.append(student_loss.detach())
+        steps: list[_Step] = []
+        for batch in noisy:
+            with self.ranks.autocast():
+                q = self.teacher(batch.inputs, batch.labels).soft_labels
+                x, targets, r = self._lesson(batch, q.detach(), for_student)
+                record, log_probs = record_step(self.student, x)
+            loss = soft_cross_entropy(log_probs, targets, r)
+            self.descend(loss, self.student_sgd)
+            steps.append(_Step(record, q, targets, r, loss.detach()))
 
         # The student's loss on trusted data, and how it depends on the soft labels (Eq. 10, 11).
-        trusted_loss, g_w = trusted_gradient(self.student, trusted.inputs, trusted.labels)
-        meta_loss = self._meta_loss(steps, soft_labels, g_w)
+        with self.ranks.autocast():
+            trusted_loss, g_w = trusted_gradient(self.student, for_judging.inputs, for_judging.labels)
+        self._average(g_w, for_judging)
+        meta_loss = self._meta_loss(steps, g_w)
 
         # One teacher step on all its losses (Eq. 12).
-        ce, bce = self._trusted_losses(trusted.inputs, trusted.labels)
+        ce, bce = self._trusted_losses(trusted)
         s = self.settings
-        descend(s.ce_weight * ce + s.bce_weight * bce + self.meta_weight * meta_loss, self.teacher_sgd)
+        self.descend(s.ce_weight * ce + s.bce_weight * bce + self.meta_weight * meta_loss, self.teacher_sgd)
         return {
-            "student_loss": torch.stack(student_losses).mean(),
+            "student_loss": torch.stack([step.loss for step in steps]).mean(),
             "teacher_ce": ce.detach(),
             "teacher_bce": bce.detach(),
-            "meta_objective": trusted_loss,
+            "meta_objective": self.factor(for_judging) * trusted_loss,
         }
 
     def _warm_up(self, noisy: Sequence[Batch]) -> Losses:
-        losses = []
-        for x, y, _ in noisy:
-            loss = cross_entropy(self.student(x), y)
-            descend(loss, self.student_sgd)
-            losses.append(loss.detach())
+        losses = [self.descend_cross_entropy(batch) for batch in noisy]
         return {"student_loss": torch.stack(losses).mean()}
 
-    def _trusted_losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _halves(self, trusted: Batch) -> tuple[Batch | None, Batch]:
+        """Which trusted samples the student learns from, and which judge what it has learned."""
+        if not self.settings.student_trusted:
+            return None, trusted
+        half = trusted.total // 2
+        n = len(range(half)[self.ranks.share(half)])
+        x, y, positions, total = trusted
+        return (
+            Batch(x[:n], y[:n], positions[:n], half),
+            Batch(x[n:], y[n:], positions[n:], total - half),
+        )
+
+    def _lesson(self, noisy: Batch, q: Tensor, trusted: Batch | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs, soft labels and weights of a student step: the noisy batch, and trusted samples if any."""
+        r = q.new_full((len(q),), self.factor(noisy) / len(q))
+        if trusted is None:
+            return noisy.inputs, q, r
+        truth = one_hot(trusted.labels, q.shape[1]).to(q)
+        # One forward pass, so that batch norm sees the same batch in the step and in the JVP.
+        return (
+            torch.cat([noisy.inputs, trusted.inputs]),
+            torch.cat([q, truth]),
+            torch.cat([r, r.new_full((len(truth),), self.factor(trusted) / len(truth))]),
+        )
+
+    def _average(self, gradient: Weights, batch: Batch) -> None:
+        """Make the gradients that each rank took on its share of a batch that of the joint batch."""
+        torch._foreach_mul_(list(gradient.values()), self.factor(batch))
+        self.ranks.average(list(gradient.values()))
+
+    def _trusted_losses(self, trusted: Batch) -> tuple[Tensor, Tensor]:
         """CE of the teacher's own prediction, and BCE of the retain weight on corrupted labels."""
-        h = self.teacher.backbone(x)
-        logits = self.teacher.classifier(h)
-        labels, is_right = corrupt_half(y, logits, self.settings.corruption)
-        bce = binary_cross_entropy_with_logits(self.teacher.retain_logit(h, labels), is_right)
-        return cross_entropy(logits, y), bce
+        x, y = trusted.inputs, trusted.labels
+        with self.ranks.autocast():
+            h = self.teacher.backbone(x)
+            logits = self.teacher.classifier(h)
+            labels, is_right = corrupt_half(
+                y,
+                logits,
+                self.settings.corruption,
+                (self.settings.seed, _CORRUPTION, self.steps),
+                total=trusted.total,
+                share=self.ranks.share(trusted.total),
+            )
+            bce = binary_cross_entropy_with_logits(self.teacher.retain_logit(h, labels), is_right)
+            ce = cross_entropy(logits, y)
+        return self.factor(trusted) * ce, self.factor(trusted) * bce
 
     @property
     def meta_weight(self) -> float:
@@ -110,20 +161,24 @@ class EMLC(Method):
         weight = self.settings.meta_weight
         return 1 / InnerSGD.of(self.student_sgd).lr if weight is None else weight
 
-    def _meta_loss(self, steps: Sequence[StudentStep], soft_labels: Sequence[Tensor], g_w: Weights) -> Tensor:
+    def _meta_loss(self, steps: Sequence[_Step], g_w: Weights) -> Tensor:
         """A scalar whose gradient in the teacher's parameters is the meta-gradient."""
         if self.meta_weight == 0:
-            return torch.zeros((), device=soft_labels[0].device)
+            return steps[0].q.new_zeros(())
         coefficients, engine = meta_gradient(
-            steps,
+            [step.record for step in steps],
             g_w,
             InnerSGD.of(self.student_sgd),
-            targets=[q.detach() for q in soft_labels],
+            targets=[step.targets for step in steps],
+            r=[step.r for step in steps],
             kind=self.settings.meta_gradient,
             engine=self._engine,
+            average=self.ranks.average,
         )
-        self._note_engine(engine, steps[0])
-        return torch.stack([(c * q).sum() for c, q in zip(coefficients, soft_labels, strict=True)]).sum()
+        self._note_engine(engine, steps[0].record)
+        # Rows of trusted samples, if the student learned from any, come last: no teacher made their labels.
+        products = [(c[: len(step.q)] * step.q).sum() for c, step in zip(coefficients, steps, strict=True)]
+        return torch.stack(products).sum()
 
     def _note_engine(self, engine: Engine, step: StudentStep) -> None:
         if self._noted == engine:

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from torch.nn.functional import cross_entropy
-
 from emlc.data.loaders import Batch
-from emlc.methods.base import Losses, Method, descend
+from emlc.methods.base import Losses, Method
 
 
 class TrustedOnly(Method):
@@ -17,6 +15,4 @@ class TrustedOnly(Method):
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         assert trusted is not None
-        loss = cross_entropy(self.student(trusted.inputs), trusted.labels)
-        descend(loss, self.student_sgd)
-        return {"student_loss": loss.detach()}
+        return {"student_loss": self.descend_cross_entropy(trusted)}

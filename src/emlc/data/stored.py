@@ -1,0 +1,5 @@
+"""Inputs."""
+
+from torch import Tensor
+
+Inputs = Tensor

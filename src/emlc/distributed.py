@@ -1,0 +1,242 @@
+"""Several processes that train as one: ranks, precision and collectives, on Lightning Fabric.
+
+A batch is dealt to the ranks sample by sample; every gradient is then averaged explicitly, so that a
+step equals that of one process with the joint batch. A wrapper such as DistributedDataParallel would
+not do: its hooks see ``backward()`` only, and the meta-gradient needs ``g_w`` from ``autograd.grad``
+and Jacobian-vector products that stay on their rank.
+
+Processes come from ``torchrun``; :func:`launch` is ``torchrun`` on one machine.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from emlc.config import Precision
+from emlc.errors import InputError
+
+
+class RankLost(RuntimeError):
+    """Another process of the run has died, or can no longer be reached."""
+
+
+class Ranks:
+    """The processes of a run, seen from one of them.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        size: Number of processes.
+        device: Where this process computes.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self.rank: int = fabric.global_rank
+        self.size: int = fabric.world_size
+        self.device: torch.device = fabric.device
+
+    @property
+    def size_here(self) -> int:
+        """Number of processes on this machine."""
+        return int(os.environ["LOCAL_WORLD_SIZE"]) if self.size > 1 else 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files and talks to the user."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The forward passes of networks go in here; with float32 it does nothing."""
+        context: AbstractContextManager[None] = self._fabric.autocast()
+        return context
+
+    def reseed(self, *key: int) -> None:
+        """Seed what dropout draws from with a key of non-negative integers, differently on every rank."""
+        seed = int(np.random.SeedSequence([*key, self.rank]).generate_state(1)[0])
+        # Not torch.manual_seed, which visits every device and takes half a millisecond.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+
+    def share(self, items: int) -> slice:
+        """Which of n items are this rank's: every size-th, so that any run of them is spread evenly."""
+        return slice(self.rank, items, self.size)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one dtype by their means over the ranks, in place, in one collective."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        with lost_rank():
+            dist.all_reduce(flat)
+        means = (flat / self.size).split([t.numel() for t in tensors])
+        torch._foreach_copy_(list(tensors), [m.view_as(t) for m, t in zip(means, tensors, strict=True)])
+
+    def gather(self, rows: Tensor, items: int) -> Tensor:
+        """On every rank, all n rows (n, ...) of which each rank has its :meth:`share`."""
+        if self.size == 1:
+            return rows
+        longest = -(-items // self.size)
+        padded = rows.new_zeros(longest, *rows.shape[1:])
+        padded[: len(rows)] = rows
+        padded = padded.to(self.device)
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        with lost_rank():
+            dist.all_gather(parts, padded)
+        return torch.stack(parts, dim=1).flatten(0, 1)[:items].to(rows.device)
+
+    def spread(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by those of the first rank, in place."""
+        if self.size > 1:
+            with lost_rank():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        with lost_rank():
+            self._fabric.barrier()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Bad input found by one rank in this block is an error on all; only the first prints notes."""
+        problem: InputError | None = None
+        with nullcontext() if self.is_first else contextlib.redirect_stderr(io.StringIO()):
+            try:
+                yield
+            except InputError as error:
+                problem = error
+                if self.size == 1:
+                    raise
+        if self.size == 1:
+            return
+        problems: list[str | None] = [None] * self.size
+        with lost_rank():
+            dist.all_gather_object(problems, None if problem is None else str(problem))
+        for rank, message in enumerate(problems):
+            if message is not None:
+                raise problem or InputError(f"on rank {rank}: {message}")
+
+
+def start_ranks(device: str = "auto", precision: Precision = "float32") -> Ranks:
+    """Join the processes that ``torchrun`` started, or be the only one.
+
+    Args:
+        device: auto | cpu | cuda | cuda:N; under ``torchrun`` each local process takes its own GPU.
+        precision: float32, or bf16-mixed: forward passes of the networks in bfloat16 where that is safe.
+
+    Raises:
+        InputError: no such kind of device, or CUDA is asked for and absent.
+    """
+    picked = pick_device(device)
+    plugin = {"float32": "32-true", "bf16-mixed": "bf16-mixed"}[precision]
+    if under_torchrun():
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        _check_devices(picked, local)
+        fabric = Fabric(
+            accelerator=picked.type,
+            devices=local,
+            num_nodes=int(os.environ["WORLD_SIZE"]) // local,
+            strategy="ddp",
+            precision=plugin,  # type: ignore[arg-type]  # one of Fabric's literals
+        )
+    else:
+        devices = [picked.index or 0] if picked.type == "cuda" else 1
+        fabric = Fabric(accelerator=picked.type, devices=devices, precision=plugin)  # type: ignore[arg-type]
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every rank
+    with lost_rank():
+        fabric.launch()
+    return Ranks(fabric)
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device that a setting names; ``auto`` is CUDA where there is one.
+
+    Raises:
+        InputError: no such kind of device, or CUDA is asked for and absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device: {name} was asked for, but torch {torch.__version__} finds no CUDA device")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise InputError(f"device: {name} was asked for, but there are {count} CUDA devices")
+    return device
+
+
+def under_torchrun() -> bool:
+    """Whether this process is one of several that ``torchrun`` manages."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run ``emlc`` with these arguments in several processes of this machine, as ``torchrun`` does.
+
+    Returns:
+        The exit status: 0, 2 for bad input, or 1 if a process died.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id="emlc",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.2,
+    )
+    # What it logs about a process that died, the message below says.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        elastic_launch(config, sys.executable)("-m", "emlc", *arguments)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode == 2:
+            return 2
+        how = (
+            f"killed by signal {-failure.exitcode}" if failure.exitcode < 0 else f"status {failure.exitcode}"
+        )
+        print(
+            f"emlc: error: rank {rank} of {processes} died ({how}), and the run with it; "
+            "--resume goes on from its last checkpoint, with any number of devices",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+@contextmanager
+def lost_rank() -> Iterator[None]:
+    """Collectives go in here: their failure means that another rank is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankLost(
+            "another process of this run died or cannot be reached; --resume goes on from the last "
+            f"checkpoint, with any number of processes ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _check_devices(picked: torch.device, local: int) -> None:
+    if picked.type == "cuda" and local > torch.cuda.device_count():
+        raise InputError(
+            f"device: {local} processes on this machine need a GPU each, but there are "
+            f"{torch.cuda.device_count()}; start fewer, or pass --device cpu"
+        )

@@ -1,0 +1,74 @@
+"""Small runs in float64 whose weights must not depend on the number of processes; also what each rank runs.
+
+torchrun --nproc_per_node 2 tests/joint_runs.py FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import tiny
+from emlc.backbones import Classifier
+from emlc.distributed import Ranks, start_ranks
+from emlc.fit import fit
+from emlc.logs import QuietReporter
+from emlc.methods import METHODS
+from emlc.teacher import Teacher
+
+# Batches of 16 and 8; 63 noisy samples: the last batch has 15, which two processes cannot share evenly.
+CASES = {
+    "look-ahead of 1": {"jvp": "forward"},
+    "look-ahead of 5": {"look_ahead": 5, "jvp": "forward", "noisy_batch": 6},
+    "finite differences": {"jvp": "finite-difference"},
+    "exact, look-ahead of 5": {"look_ahead": 5, "meta_gradient": "exact", "jvp": "forward", "noisy_batch": 6},
+    "random corruption": {"jvp": "forward", "corruption": "random"},
+    "student learns from trusted": {"jvp": "forward", "student_trusted": True, "look_ahead": 2},
+    "cross-entropy": {"method": "cross-entropy"},
+    "trusted-only": {"method": "trusted-only"},
+    "batch norm": {"jvp": "forward", "backbone": "mlp"},
+    "batch norm, finite differences": {"jvp": "finite-difference", "backbone": "mlp"},
+    "batch norm, double backward": {"jvp": "double-backward", "backbone": "mlp", "look_ahead": 2},
+    "batch norm, exact": {"jvp": "forward", "backbone": "mlp", "look_ahead": 2, "meta_gradient": "exact"},
+    "augmented images": {"jvp": "forward", "backbone": "cnn", "width": 2},
+    "warm-up": {"jvp": "forward", "warm_up_epochs": 1},
+}
+
+DEFAULTS = {"backbone": "linear", "learning_rate": 0.05}
+
+
+def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:
+    """Train in float64, or go on, and leave weights and history in the folder."""
+    settings = tiny.settings(**(DEFAULTS | {"epochs": epochs} | CASES[case]))
+    image = settings.backbone == "cnn"
+    split = tiny.split(settings, image=image, test=tiny.unlike(9, 1, image=image))
+    torch.manual_seed(0)
+    method = METHODS[settings.method](settings, split.noisy.inputs, 3)
+    if settings.backbone == "linear":  # without batch norm
+        method.student = Classifier(hidden_layer(), 7, 3)
+        if settings.method == "emlc":
+            method.teacher = Teacher(hidden_layer(), 7, 3, label_embedding_dim=3, gate_hidden_dim=4)
+    for network in method.networks().values():
+        network.double()
+    history = fit(method, split, settings, QuietReporter(), folder, ranks)
+    if ranks.is_first:
+        torch.save(history, folder / "history.pt")
+
+
+def hidden_layer() -> nn.Module:
+    return nn.Sequential(Floating(), nn.Linear(4, 7), nn.Tanh())
+
+
+class Floating(nn.Module):
+    """Inputs as float64."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.double()
+
+
+if __name__ == "__main__":
+    ranks = start_ranks("cpu")
+    for name in CASES:
+        run(name, Path(sys.argv[1]) / name, ranks)
+    run("look-ahead of 5", Path(sys.argv[1]) / "interrupted", ranks, epochs=1)
