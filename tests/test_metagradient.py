@@ -478,3 +478,9 @@ def test_frozen_parameters_are_absent() -> None:
 def test_an_unknown_kind_or_engine(option: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"{option}: expected one of .*, got '{value}'"):
         LookAhead(problem()).meta_gradient(**{option: value})
+
+
+@pytest.mark.parametrize("r", [[], [torch.ones(5) / 6]], ids=["another number", "another batch"])
+def test_weights_of_other_samples(r: list[Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"expected weights r for \[6\] samples"):
+        LookAhead(problem("mlp")).meta_gradient(r=r)

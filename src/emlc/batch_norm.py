@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from emlc.distributed import lost_rank
+from emlc.precision import full_precision
 
 
 def use_joint_batch(network: nn.Module) -> nn.Module:
@@ -43,7 +44,7 @@ class JointBatchNorm(_BatchNorm):
         """Normalise (n, channels, ...)."""
         if not self.training:
             return super().forward(input)
-        x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
+        x = full_precision(input)
         over = [0, *range(2, x.ndim)]
         shape = (1, -1, *(1,) * (x.ndim - 2))
         sums = joint_sum(torch.cat([x.sum(over), x.new_tensor([x.numel() / x.shape[1]])]))

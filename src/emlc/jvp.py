@@ -29,6 +29,8 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import log_softmax
 
+from emlc.precision import full_precision
+
 Weights = dict[str, Tensor]
 """Parameter name -> tensor, for every parameter of the student that is trained."""
 
@@ -76,7 +78,7 @@ class StudentStep:
         # The cast cache would hand out the casts of other weights.
         autocast = torch.autocast(self.inputs.device.type, dtype, enabled, cache_enabled=False)
         with self._rng_state.replayed(), autocast:
-            return _log_probs(functional_call(self.student, state, (self.inputs,)))
+            return log_softmax(full_precision(functional_call(self.student, state, (self.inputs,))), dim=1)
 
     def _check_unchanged(self) -> None:
         if self.inputs._version != self._inputs_version:
@@ -121,7 +123,7 @@ def record_step(student: nn.Module, inputs: Tensor) -> tuple[StudentStep, Tensor
     buffers = {name: b.detach().clone() for name, b in student.named_buffers()}
     inputs_version = inputs._version
     logits = student(inputs)
-    log_probs = _log_probs(logits)
+    log_probs = log_softmax(full_precision(logits), dim=1)
     device = inputs.device.type
     autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     step = StudentStep(
@@ -316,12 +318,6 @@ def _dual_level() -> Iterator[None]:
 def _plain_attention() -> AbstractContextManager[None]:
     # The fused kernels of attention have neither forward-mode AD nor double backward.
     return sdpa_kernel(SDPBackend.MATH)
-
-
-def _log_probs(logits: Tensor) -> Tensor:
-    """In float32 at least, whatever precision the network computed its logits in."""
-    reduced = logits.dtype in (torch.bfloat16, torch.float16)
-    return log_softmax(logits.float() if reduced else logits, dim=1)
 
 
 def _modes(student: nn.Module) -> tuple[bool, ...]:

@@ -38,6 +38,7 @@ from torch.nn.functional import cross_entropy
 
 from emlc import jvp as _jvp
 from emlc.jvp import Engine, StudentStep, Weights, record_step
+from emlc.precision import full_precision
 
 __all__ = [
     "InnerSGD",
@@ -121,7 +122,8 @@ def trusted_gradient(student: nn.Module, inputs: Tensor, labels: Tensor) -> tupl
     """
     weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
     buffers = {name: b.detach().clone() for name, b in student.named_buffers()}
-    loss = cross_entropy(functional_call(student, weights | buffers, (inputs,)), labels)
+    logits = full_precision(functional_call(student, weights | buffers, (inputs,)))
+    loss = cross_entropy(logits, labels)
     with torch.autocast(inputs.device.type, enabled=False):  # it is for forward passes only
         gradients = torch.autograd.grad(
             loss, list(weights.values()), allow_unused=True, materialize_grads=True
@@ -278,12 +280,11 @@ def _check_arguments(
             )
         if not targets:
             raise ValueError("the exact meta-gradient needs the soft labels of every step, as targets")
-    for tau, (step, r_tau) in enumerate(zip(steps, r or (), strict=False), start=1):
-        if r is not None and (len(r) != len(steps) or r_tau.shape != step.log_probs.shape[:1]):
-            raise ValueError(
-                f"look-ahead step {tau} of {len(steps)}: expected weights r for its {len(step.inputs)} "
-                f"samples, got {[tuple(each.shape) for each in r]}"
-            )
+    if r is not None and [each.shape for each in r] != [step.log_probs.shape[:1] for step in steps]:
+        raise ValueError(
+            f"expected weights r for {[len(step.inputs) for step in steps]} samples, "
+            f"got {[tuple(each.shape) for each in r]}"
+        )
     if targets is not None and len(targets) != len(steps):
         raise ValueError(f"expected the soft labels of {len(steps)} steps as targets, got {len(targets)}")
     for tau, step in enumerate(steps, start=1):

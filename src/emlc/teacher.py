@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from emlc.precision import full_precision
+
 
 class Correction(NamedTuple):
     """What the teacher says of a batch of labelled samples.
@@ -59,13 +61,12 @@ class Teacher(nn.Module):
     def retain_logit(self, h: Tensor, labels: Tensor) -> Tensor:
         """Logit (n,) of the retain weight, from representations (n, feature_dim) and labels (n,) int64."""
         z = self.label_embedding(labels)
-        logit: Tensor = self.gate(torch.cat([h, z], dim=1)).squeeze(1)
-        return logit
+        return full_precision(self.gate(torch.cat([h, z], dim=1)).squeeze(1))
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Correction:
         """Correct the given labels (n,) int64 of a batch of inputs (n, ...)."""
         h = self.backbone(inputs)
-        y_hat = self.classifier(h).softmax(dim=1)
+        y_hat = full_precision(self.classifier(h)).softmax(dim=1)
         w = self.retain_logit(h, labels).sigmoid()
         q = w[:, None] * one_hot(labels, self.num_classes) + (1 - w)[:, None] * y_hat
         return Correction(q, y_hat, w)

@@ -60,12 +60,20 @@ def slow_step(method, noisy, trusted, *, meta_weight, ce_weight=1.0, bce_weight=
     v = {name: torch.zeros_like(p) for name, p in w.items()}
     for x, y, *_ in noisy:
         q = teacher(x, y).soft_labels
-        loss = -(q * log_softmax(functional_call(student, w, (x,)), dim=1)).sum() / len(x)
+        if s.student_trusted:  # one batch for batch norm, the mean over each of its two parts
+            half = trusted.inputs[: M // 2], trusted.labels[: M // 2]
+            log_p = log_softmax(functional_call(student, w, (torch.cat([x, half[0]]),)), dim=1)
+            right = log_p[len(x) :].gather(1, half[1][:, None])
+            loss = -(q * log_p[: len(x)]).sum() / len(x) - right.mean()
+        else:
+            loss = -(q * log_softmax(functional_call(student, w, (x,)), dim=1)).sum() / len(x)
         gradients = torch.autograd.grad(loss, list(w.values()), create_graph=True)
         for name, g in zip(list(w), gradients, strict=True):
             v[name] = s.momentum * v[name] + g + s.weight_decay * w[name]
             w[name] = w[name] - eta * v[name]
-    objective = cross_entropy(functional_call(student, w, (trusted.inputs,)), trusted.labels)
+    judges = slice(M // 2, None) if s.student_trusted else slice(None)
+    logits = functional_call(student, w, (trusted.inputs[judges],))
+    objective = cross_entropy(logits, trusted.labels[judges])
 
     h = teacher.backbone(trusted.inputs)
     ce = cross_entropy(teacher.classifier(h), trusted.labels)
@@ -125,6 +133,16 @@ def test_the_default_meta_weight_is_one_over_the_current_learning_rate(eta):
     method.student_sgd.param_groups[0]["lr"] = eta  # as a schedule does
     noisy, trusted = make_batches(1)
     assert_step_is(method, [noisy], trusted, meta_weight=1 / eta)
+
+
+@pytest.mark.parametrize("engine", EXACT_ENGINES)
+@pytest.mark.parametrize("look_ahead", [1, 3])
+def test_a_student_that_also_learns_from_half_of_the_trusted_batch(look_ahead, engine):
+    method = make_method(
+        look_ahead=look_ahead, meta_gradient="exact", jvp=engine, momentum=0.9, student_trusted=True
+    )
+    *noisy, trusted = make_batches(look_ahead)
+    assert_step_is(method, noisy, trusted, meta_weight=1 / ETA)
 
 
 @pytest.mark.parametrize("engine", EXACT_ENGINES)

@@ -13,6 +13,7 @@ from emlc.batch_norm import use_joint_batch
 from emlc.config import Settings
 from emlc.data.loaders import Batch
 from emlc.distributed import Ranks
+from emlc.precision import full_precision
 
 Losses = dict[str, Tensor]
 """Name -> 0-d tensor on the device, detached; averaged over an epoch and logged."""
@@ -111,6 +112,7 @@ class Method(ABC):
     def descend_cross_entropy(self, batch: Batch) -> Tensor:
         """One step of the student down the cross-entropy of a batch; gives that loss."""
         with self.ranks.autocast():
-            loss = self.factor(batch) * cross_entropy(self.student(batch.inputs), batch.labels)
+            logits = full_precision(self.student(batch.inputs))
+        loss = self.factor(batch) * cross_entropy(logits, batch.labels)
         self.descend(loss, self.student_sgd)
         return loss.detach()

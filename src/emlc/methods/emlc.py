@@ -15,6 +15,7 @@ from emlc.distributed import Ranks
 from emlc.jvp import Engine, StudentStep, Weights, choose_engine, record_step
 from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.methods.base import Losses, Method
+from emlc.precision import full_precision
 from emlc.teacher import Teacher
 
 _CORRUPTION = 5
@@ -142,7 +143,7 @@ class EMLC(Method):
         x, y = trusted.inputs, trusted.labels
         with self.ranks.autocast():
             h = self.teacher.backbone(x)
-            logits = self.teacher.classifier(h)
+            logits = full_precision(self.teacher.classifier(h))
             labels, is_right = corrupt_half(
                 y,
                 logits,
