@@ -57,8 +57,7 @@ def compare(
         f"Mean ± standard deviation over seeds {', '.join(str(seed) for seed in seeds or range(5))}. "
         f"{first['noisy_samples']:,} noisy samples{_noise(first)}; "
         f"{first['trusted_samples']:,} trusted; {first['test_samples']:,} test. "
-        f"{first['device']}, {first['threads']} thread(s), {os.cpu_count()} cores, {platform.machine()}; "
-        f"Python {first['versions']['python']}, torch {torch.__version__.split('+')[0]}."
+        f"{hardware(first)}."
     )
     write_json(home / "results.json", results)
     write_text(home / "results.md", f"{table}\n\n{note}\n")
@@ -74,6 +73,15 @@ def _summary(values: dict[str, Any], home: Path) -> dict[str, Any]:
     return summary | {"minutes": summary["seconds"] / 60}
 
 
+def hardware(summary: dict[str, Any]) -> str:
+    """What a run was made on: device, precision, processes, threads, versions."""
+    return (
+        f"{summary['device']}, {summary['precision']}, {summary['processes']} process(es) of "
+        f"{summary['threads']} thread(s), {os.cpu_count()} cores, {platform.machine()}; "
+        f"Python {summary['versions']['python']}, torch {torch.__version__.split('+')[0]}"
+    )
+
+
 def _noise(summary: dict[str, Any]) -> str:
     rate = summary["noise_rate_actual"]
     return "" if rate is None else f", {rate:.1%} of them wrong"
@@ -82,12 +90,13 @@ def _noise(summary: dict[str, Any]) -> str:
 def _table(results: dict[str, list[dict[str, Any]]]) -> str:
     lines = [f"| method | {' | '.join(FIGURES)} |", "|---" * (len(FIGURES) + 1) + "|"]
     for method, summaries in results.items():
-        cells = [_cell([s[key] for s in summaries]) for key in FIGURES.values()]
+        cells = [cell([s[key] for s in summaries]) for key in FIGURES.values()]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(values: list[float | None]) -> str:
+def cell(values: list[float | None]) -> str:
+    """Mean ± standard deviation of what is known, or a dash."""
     known = [v for v in values if v is not None]
     if not known:
         return "-"

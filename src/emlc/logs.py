@@ -36,7 +36,7 @@ class RunReporter:
         self._console = console
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
@@ -61,8 +61,10 @@ class RunReporter:
             return
         seconds = progress.seconds - self._first_seconds
         rate = (progress.steps - self._first_step) * self._samples_per_step / max(seconds, 1e-9)
-        losses = " ".join(f"{name} {mean:.3f}" for name, mean in progress.mean_losses().items())
-        self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f} samples/s", losses=losses)
+        losses = " ".join(
+            f"{_BRIEF.get(name, name)} {mean:.3f}" for name, mean in progress.mean_losses().items()
+        )
+        self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s", losses=losses)
 
     def on_note(self, note: str) -> None:
         self._console.print(note, highlight=False)
@@ -99,6 +101,9 @@ def write_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:
     with atomic_write(path) as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False)
 
+
+_BRIEF = {"student_loss": "loss", "teacher_ce": "ce", "teacher_bce": "bce", "meta_objective": "meta"}
+"""What a terminal of 80 columns has room for."""
 
 _SHORT = {
     "student_loss": "loss {:.3f}",

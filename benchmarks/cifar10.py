@@ -1,0 +1,126 @@
+"""CIFAR-10 as in the paper's Table 1, and CIFAR-10N: every method from the same initial weights.
+
+    python -m benchmarks.cifar10 benchmarks/cifar10_paper.yaml --seeds "[0]"
+
+Rows are methods, columns are kinds of noise; a cell is the test accuracy of the student chosen on trusted
+accuracy. The last row, cross-entropy on the true labels, is the ceiling. Runs that are finished are read
+instead of trained again. Writes FOLDER/results.md and FOLDER/results.json.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+
+from benchmarks.compare import cell, hardware
+from emlc.cli.arguments import read_config
+from emlc.config import DataSettings, Settings
+from emlc.data import Samples, read
+from emlc.files import write_json, write_text
+from emlc.run import train
+
+HUMAN = ("worst", "aggregate")
+"""Columns of human labels (CIFAR-10N)."""
+
+COLUMNS: dict[str, dict[str, Any]] = {
+    "symmetric 20 %": {"noise": "symmetric", "noise_rate": 0.2},
+    "symmetric 50 %": {"noise": "symmetric", "noise_rate": 0.5},
+    "symmetric 80 %": {"noise": "symmetric", "noise_rate": 0.8},
+    "symmetric 90 %": {"noise": "symmetric", "noise_rate": 0.9},
+    "asymmetric 40 %": {"noise": "asymmetric", "noise_rate": 0.4},
+    "worst": {},
+    "aggregate": {},
+}
+
+ROWS: dict[str, dict[str, Any]] = {
+    "trusted-only": {"method": "trusted-only"},
+    "cross-entropy": {"method": "cross-entropy"},
+    "EMLC, k = 1": {"method": "emlc", "look_ahead": 1},
+    "EMLC, k = 5": {"method": "emlc", "look_ahead": 5},
+    "true labels": {"method": "cross-entropy", "noise": "none", "noise_rate": 0.0},
+}
+
+
+def cifar10(
+    settings: str,
+    seeds: list[int] | None = None,
+    rows: list[str] | None = None,
+    columns: list[str] | None = None,
+    folder: str | None = None,
+) -> None:
+    """Fill the table.
+
+    Args:
+        settings: YAML file with settings; ``data`` is a folder of parquet files with the columns image,
+            label (the truth), worst and aggregate (human labels).
+        seeds: Seeds, 0 by default.
+        rows: Which methods, all by default.
+        columns: Which kinds of noise, all by default.
+        folder: Where runs and results go, by default runs/benchmarks/SETTINGS.
+    """
+    values = read_config(settings)
+    home = Path(folder or f"runs/benchmarks/{Path(settings).stem}")
+    rows, columns, seeds = rows or list(ROWS), columns or list(COLUMNS), seeds or [0]
+    data = {name: _read(values, name) for name in ("label", *(c for c in columns if c in HUMAN))}
+    test = _read(values, "label", test=True)
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {row: {} for row in rows}
+    for column in columns:  # column by column: an interrupted table has whole columns
+        for row in rows:
+            samples = data["label" if row == "true labels" or column not in HUMAN else column]
+            results[row][column] = [
+                _run(values | COLUMNS[column] | ROWS[row], samples, test, home / column / row, seed)
+                for seed in seeds
+            ]
+            _write(home, results, columns, seeds)
+    print((home / "results.md").read_text(encoding="utf-8"))
+
+
+def _read(values: dict[str, Any], column: str, *, test: bool = False) -> Samples:
+    names = {field.name for field in fields(DataSettings)}
+    chosen = {"label_column": "label" if test else column, "true_label_column": "label"}
+    settings = DataSettings(**{name: value for name, value in values.items() if name in names} | chosen)
+    return read(values["data"], settings, role="test" if test else "data")
+
+
+def _run(values: dict[str, Any], data: Samples, test: Samples, folder: Path, seed: int) -> dict[str, Any]:
+    own = {"data": None, "seed": seed, "output": f"{folder}-seed{seed}"}
+    return train(Settings(**(values | own)), data, test=test, resume=True).summary
+
+
+def _write(
+    home: Path, results: dict[str, dict[str, list[dict[str, Any]]]], columns: list[str], seeds: list[int]
+) -> None:
+    tables = {
+        "Test accuracy of the chosen student, %": "test_accuracy",
+        "Test accuracy after the last epoch, %": "last_test_accuracy",
+        "Labels recovered, %": "label_recovery",
+        "Minutes of training": "minutes",
+    }
+    done = [column for column in columns if any(column in cells for cells in results.values())]
+    text = "\n\n".join(f"{title}\n\n{_table(results, key, done)}" for title, key in tables.items())
+    first = next(summaries[0] for cells in results.values() for summaries in cells.values())
+    note = (
+        f"Seeds {', '.join(map(str, seeds))}; mean ± standard deviation over several. "
+        f"{first['noisy_samples']:,} noisy, {first['trusted_samples']:,} trusted, "
+        f"{first['test_samples']:,} test samples. {hardware(first)}."
+    )
+    write_text(home / "results.md", f"{text}\n\n{note}\n")
+    write_json(home / "results.json", results)
+
+
+def _table(results: dict[str, dict[str, list[dict[str, Any]]]], key: str, columns: list[str]) -> str:
+    lines = [f"| method | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for row, cells in results.items():
+        values = [_values(cells.get(column, []), key) for column in columns]
+        if any(value is not None for each in values for value in each):
+            lines.append(f"| {row} | {' | '.join(cell(each) for each in values)} |")
+    return "\n".join(lines)
+
+
+def _values(summaries: list[dict[str, Any]], key: str) -> list[float | None]:
+    return [s["seconds"] / 60 if key == "minutes" else s[key] for s in summaries]
+
+
+if __name__ == "__main__":
+    auto_cli(cifar10, as_positional=True)
