@@ -12,6 +12,8 @@ VALID = {"data": "digits", "trusted_per_class": 10}
 OUT_OF_RANGE = {
     "trusted_per_class": [0, -1],
     "image_size": [0],
+    "resize": [0],
+    "memory_gib": [-0.1, math.nan, math.inf],
     "noisy_limit": [0],
     "noise_rate": [-0.1, 1.1, math.nan],
     "width": [0],
@@ -66,6 +68,11 @@ CLASHES = [
     ({"noise_rate": 0.2}, "noise_rate: has no meaning with --noise none"),
     ({"noise": "matrix", "noise_matrix": "m.csv", "noise_rate": 0.2}, "no meaning with --noise matrix"),
     ({"meta_gradient": "exact", "jvp": "finite-difference"}, "meta_gradient and jvp"),
+    ({"resize": 256}, "resize: goes with an image_size of at most 256, got none"),
+    ({"resize": 200, "image_size": 224}, "resize: goes with an image_size of at most 200, got 224"),
+    ({"human_labels_key": "worst"}, "human_labels_key: "),
+    ({"human_labels": "h.pt", "true_label_column": "t"}, "human_labels and true_label_column: "),
+    ({"human_labels": "h.pt", "noise": "symmetric", "noise_rate": 0.5}, "human_labels and noise: "),
 ]
 
 

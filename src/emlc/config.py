@@ -16,6 +16,9 @@ from emlc.errors import raise_together
 Augmentation = Literal["flip", "crop", "autoaugment"]
 Precision = Literal["float32", "bf16-mixed"]
 
+NAMED_SOURCES = ("cifar10", "cifar100", "clothing1m", "digits")
+"""Sources that are called by a name, not by a path."""
+
 BACKBONES = ("auto", "linear", "mlp", "cnn", "resnet18", "resnet34", "resnet50")
 
 
@@ -24,8 +27,12 @@ class DataSettings:
     """Where the samples come from, and which of them are trusted.
 
     Attributes:
-        data: digits | a .csv, .parquet or .npz file | a folder or glob of parquet files |
-            a folder with one sub-folder of images a class. None: samples are given from Python.
+        data: cifar10 | cifar100 | clothing1m | digits | a .csv, .parquet or .npz file | a folder or glob of
+            parquet files | the folder of Clothing1M | a folder with one sub-folder of images a class.
+            None: samples are given from Python. CIFAR brings its test set, Clothing1M its trusted,
+            validation and test sets.
+        data_root: Folder of cifar10, cifar100 and clothing1m. CIFAR is downloaded into it if it is not
+            there; parquet files of CIFAR may lie in it, too.
         trusted: Source of the trusted samples, of any kind that ``data`` may be.
         trusted_column: Name of a boolean column (or .npz array) of ``data`` that marks trusted rows.
         trusted_per_class: Draw this many trusted samples a class, for experiments where the true
@@ -42,14 +49,27 @@ class DataSettings:
         id_column: Column with unique sample ids (default: id, else the row number).
         image_column: Column with image file paths or embedded images (default: found by content).
         feature_columns: Numeric columns to learn from (default: all that have no other role).
+        human_labels: File with human labels of the data: CIFAR-10_human.pt or CIFAR-100_human.pt of CIFAR-N,
+            or .npz or .csv with such columns. They become the given labels, the data's own the true
+            ones, after its clean_label was compared with these row by row.
+        human_labels_key: Which labels of that file: worst, aggregate, random1, random2 or random3 of
+            CIFAR-10N, or a column's name (default: the only ones there are).
         classes: Class names in the wanted order (default: those found in the data, sorted).
         image_size: Resize images to this many pixels a side (default: as the images are).
+        resize: Bring the shorter side of images to this many pixels, and cut a square of ``image_size``
+            out of the centre; 256 and 224 are the usual for Clothing1M.
+        memory_gib: Images are held in memory, decoded, if all sets together take no more than this many
+            GiB. Others are read from disk whenever they are needed.
+        image_cache: Folder in which decoded images are kept, so that no image is decoded twice. Filling it
+            goes on where it was stopped. It takes channels x image_size x image_size bytes an image.
         noisy_limit: Use a random subset of this many noisy samples.
-        skip_unreadable: Leave out images that cannot be read, and say how many.
+        skip_unreadable: Leave out images that cannot be read, and say how many. Of images that neither fit
+            in memory nor have a cache, this takes a pass over all of them.
         overlap: What to do with a trusted sample that is also among the noisy ones.
     """
 
     data: str | None = None
+    data_root: str = "~/.cache/emlc"
     trusted: str | None = None
     trusted_column: str | None = None
     trusted_per_class: int | None = None
@@ -62,8 +82,13 @@ class DataSettings:
     id_column: str | None = None
     image_column: str | None = None
     feature_columns: list[str] | None = None
+    human_labels: str | None = None
+    human_labels_key: str | None = None
     classes: list[str] | None = None
     image_size: int | None = None
+    resize: int | None = None
+    memory_gib: float = 8.0
+    image_cache: str | None = None
     noisy_limit: int | None = None
     skip_unreadable: bool = False
     overlap: Literal["error", "drop"] = "error"
@@ -230,6 +255,8 @@ class Settings(
 _LIMITS: dict[str, tuple[float, float]] = {
     "trusted_per_class": (1, math.inf),
     "image_size": (1, math.inf),
+    "resize": (1, math.inf),
+    "memory_gib": (0, math.inf),
     "noisy_limit": (1, math.inf),
     "noise_rate": (0, 1),
     "width": (1, math.inf),
@@ -265,6 +292,31 @@ def _wrong_types(s: Settings) -> Iterator[str]:
             yield f"{name}: expected {names}, got {value!r}"
 
 
+def _data_problems(s: Settings) -> Iterator[str]:
+    trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
+    if s.data is not None and len(trusted) != 1 and (trusted or not _may_bring_trusted(s.data)):
+        found = " and ".join(trusted) or "none"
+        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {found}"
+    if s.resize is not None and 0 < s.resize < (s.image_size or math.inf):
+        yield f"resize: goes with an image_size of at most {s.resize}, got {s.image_size or 'none'}"
+    if s.human_labels_key is not None and s.human_labels is None:
+        yield "human_labels_key: says which labels of the file human_labels, which is not given"
+    if s.human_labels is not None and s.true_label_column is not None:
+        yield "human_labels and true_label_column: with human labels, the data's own labels are the true ones"
+    if s.human_labels is not None and s.noise != "none":
+        yield "human_labels and noise: noise is injected into labels that are right"
+
+
+def _may_bring_trusted(data: str) -> bool:
+    """Whether trusted samples may come with the data: with clothing1m they do, with a folder they may.
+
+    Whether a path is a folder, and what is in it, is seen when it is opened: settings are read again
+    where their files are gone.
+    """
+    is_file = data.lower().endswith((".csv", ".parquet", ".npz"))
+    return data == "clothing1m" or not (data in NAMED_SOURCES or is_file)
+
+
 def _problems(s: Settings) -> Iterator[str]:
     if wrong := list(_wrong_types(s)):
         yield from wrong
@@ -289,10 +341,7 @@ def _problems(s: Settings) -> Iterator[str]:
     for name in ("validation", "test"):
         if getattr(s, name) is not None and getattr(s, f"{name}_fraction") is not None:
             yield f"{name} and {name}_fraction: give one of the two"
-    trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
-    if s.data is not None and len(trusted) != 1:
-        found = " and ".join(trusted) or "none"
-        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {found}"
+    yield from _data_problems(s)
     if s.noise in ("symmetric", "asymmetric") and s.noise_rate == 0:
         yield f"noise_rate: {s.noise} noise needs a rate above 0"
     if (s.noise == "matrix") != (s.noise_matrix is not None):

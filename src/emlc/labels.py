@@ -56,7 +56,11 @@ def label_table(samples: Samples, correction: Correction, student_probabilities:
 
 
 def prediction_table(
-    ids: NDArray[np.str_], classes: tuple[str, ...], probabilities: Tensor, *, all_probabilities: bool = False
+    ids: NDArray[np.object_],
+    classes: tuple[str, ...],
+    probabilities: Tensor,
+    *,
+    all_probabilities: bool = False,
 ) -> pd.DataFrame:
     """id, predicted_label and predicted_probability of n samples, from probabilities (n, C).
 

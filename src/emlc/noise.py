@@ -19,7 +19,8 @@ from emlc.errors import InputError
 
 _ALIASES = {"plane": "airplane", "car": "automobile", "cra": "crab"}  # "cra": so spelt in a public CIFAR-100
 
-_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""In the order of their labels."""
 _CIFAR10_MAP = {
     "truck": "automobile",
     "bird": "airplane",
@@ -56,9 +57,11 @@ _CIFAR100_SUPER_CLASSES = (
 _CIFAR100_MAP = {
     fine: group[(k + 1) % len(group)] for group in _CIFAR100_SUPER_CLASSES for k, fine in enumerate(group)
 }
+CIFAR100_CLASSES = tuple(sorted(_CIFAR100_MAP))
+"""In the order of their (fine) labels."""
 
 _SIMILAR_CLASS = (  # (class names of a data set, the class that each of them is mistaken for)
-    (frozenset(_CIFAR10), _CIFAR10_MAP),
+    (frozenset(CIFAR10_CLASSES), _CIFAR10_MAP),
     (frozenset(_CIFAR100_MAP), _CIFAR100_MAP),
     (frozenset(_DIGITS), _DIGITS_MAP),
 )
@@ -108,7 +111,7 @@ def asymmetric(classes: Sequence[str], rate: float) -> NDArray[np.float64]:
         InputError: If ``rate`` is not in [0, 1], or the class names belong to none of these data sets.
     """
     _check_rate(rate)
-    names = [_canonical(name) for name in classes]
+    names = [canonical_class(name) for name in classes]
     similar = next((mapping for known, mapping in _SIMILAR_CLASS if known == set(names)), None)
     if similar is None or len(set(names)) != len(names):
         raise InputError(
@@ -190,14 +193,15 @@ def nominal_rate(labels: NDArray[np.int64], transition_matrix: NDArray[np.float6
     return float(np.mean(1 - transition_matrix.diagonal()[labels]))
 
 
+def canonical_class(name: str) -> str:
+    """A class name of CIFAR in its usual spelling: "Car" is automobile, "apple tree" apple_tree."""
+    name = name.strip().lower().replace(" ", "_")
+    return _ALIASES.get(name, name)
+
+
 def _check_rate(rate: float) -> None:
     if not 0 <= rate <= 1:
         raise InputError(f"--noise_rate must be in [0, 1], found {rate}")
-
-
-def _canonical(name: str) -> str:
-    name = name.strip().lower().replace(" ", "_")
-    return _ALIASES.get(name, name)
 
 
 def _read_matrix(path: Path) -> NDArray[np.float64]:

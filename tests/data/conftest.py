@@ -52,3 +52,36 @@ def save_hugging_face(tmp_path: Path, save_image: SaveImage) -> Callable[..., np
         return pixels
 
     return save
+
+
+@pytest.fixture
+def save_clothing1m(save_image: SaveImage) -> Callable[..., dict[str, list[str]]]:
+    """Make a miniature of Clothing1M, in its native layout; returns its lists of paths.
+
+    Of the noisy images, "shared" ones are in clean lists too. The noisy label of image k is k % 14, the
+    clean label (k + 1) % 14.
+    """
+
+    def save(folder: Path, *, lists: str = ".", clean: int = 14, noisy: int = 20) -> dict[str, list[str]]:
+        sizes = [(40, 30), (30, 40), (36, 36)]
+        names = [f"images/{k % 10}/{k:02d}/{k * 7919},{k}.jpg" for k in range(3 * clean + noisy)]
+        for k, name in enumerate(names):
+            save_image(folder / name, k, size=sizes[k % 3])
+        keys = {
+            "clean_train": names[:clean],
+            "clean_val": names[clean : 2 * clean],
+            "clean_test": names[2 * clean : 3 * clean],
+            "shared": [names[3], names[clean], names[2 * clean + 1]],
+        }
+        keys["noisy_train"] = [*names[3 * clean :], *keys["shared"]]
+        (folder / lists).mkdir(exist_ok=True)
+        for part in ("noisy_train", "clean_train", "clean_val", "clean_test"):
+            (folder / lists / f"{part}_key_list.txt").write_text("\n".join(keys[part]) + "\n")
+        pairs = list(enumerate(names))
+        noisy_lines = [f"{name} {k % 14}\n" for k, name in reversed(pairs)]
+        clean_lines = [f"{name} {(k + 1) % 14}\n" for k, name in pairs[: 3 * clean]]
+        (folder / lists / "noisy_label_kv.txt").write_text("".join(noisy_lines))
+        (folder / lists / "clean_label_kv.txt").write_text("".join(clean_lines))
+        return keys
+
+    return save

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from emlc.data import Schema, images, read
+from emlc.data import Schema, read
 from emlc.data.read import open_source
 from emlc.errors import InputError
 
@@ -313,15 +313,6 @@ def test_photographs_are_turned_upright(tmp_path, settings):
     exif[0x0112] = 6
     picture.save(tmp_path / "cats" / "a.jpg", exif=exif)
     assert read(str(tmp_path), settings(), role="data").inputs.shape == (1, 1, 8, 4)
-
-
-def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, settings, save_image, monkeypatch):
-    save_image(tmp_path / "cats" / "a.png", size=(6, 5))
-    monkeypatch.setattr(images, "MAX_BYTES", 6 * 5 * 3 - 1)
-    with pytest.raises(InputError, match=r"1 images of 3 x 6 x 5 bytes .*--image_size, or --noisy_limit"):
-        read(str(tmp_path), settings(), role="data")
-    monkeypatch.setattr(images, "MAX_BYTES", 6 * 5 * 3)
-    assert len(read(str(tmp_path), settings(), role="data")) == 1
 
 
 # Arrays

@@ -365,11 +365,6 @@ def test_a_changed_split_is_refused(settings, tmp_path, features):
         check_split(split, tmp_path / "gone.csv")
 
 
-def test_the_schema_describes_the_images(settings):
-    _, schema = make_split(settings("digits", trusted_per_class=1), CLEAN, seed=0)
-    assert (schema.channels, schema.image_size) == (1, (8, 8))
-
-
 # A validation set out of the trusted one
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from emlc.data.classes import class_names, encode, label_texts, shorten
+from emlc.data.classes import UNKNOWN, class_names, encode, shorten, text_labels
 from emlc.errors import InputError
 
 
@@ -16,7 +17,7 @@ class Annotations:
     """What is known of samples beside their inputs.
 
     Attributes:
-        ids: (n,) unique strings.
+        ids: (n,) unique Python strings, which sets that are drawn from one another share.
         classes: Class names as the user wrote them.
         labels: (n,) int64, given labels as indices into ``classes``; None for unlabelled data.
         true_labels: (n,) int64, -1 where the true label is not known; None where none is.
@@ -25,7 +26,7 @@ class Annotations:
             False for row numbers and for paths relative to a folder.
     """
 
-    ids: NDArray[np.str_]
+    ids: NDArray[np.object_]
     classes: tuple[str, ...]
     labels: NDArray[np.int64] | None = None
     true_labels: NDArray[np.int64] | None = None
@@ -77,10 +78,9 @@ def annotate(
     """
     if n == 0:
         raise InputError(f"{where}: no samples")
-    default_ids = np.char.add(id_prefix, np.arange(n).astype(np.str_))
-    id_texts = default_ids if ids is None else label_texts(ids, f"{where}: ids")
+    id_texts = _default_ids(n, id_prefix) if ids is None else text_labels(ids, f"{where}: ids").decoded()
     texts, true_texts = (
-        None if values is None else label_texts(values, where) for values in (labels, true_labels)
+        None if values is None else text_labels(values, where) for values in (labels, true_labels)
     )
     mask = None if trusted is None else _mask(trusted, where)
     for name, values in {
@@ -91,8 +91,10 @@ def annotate(
     }.items():
         if values is not None and len(values) != n:
             raise InputError(f"{where}: {n} samples but {len(values)} {name}")
-    _check_unique(id_texts, where)
-    names = tuple(classes) if classes else class_names(*(t for t in (texts, true_texts) if t is not None))
+    if ids is not None:
+        _check_unique(id_texts, where)
+    found = [labels.texts for labels in (texts, true_texts) if labels is not None]
+    names = tuple(classes) if classes else class_names(*found)
     _check_classes(names, where)
     return Annotations(
         ids=id_texts,
@@ -106,26 +108,33 @@ def annotate(
     )
 
 
+_TRUTH_VALUES = {"true": 1, "1": 1, "false": 0, "0": 0}
+
+
+def _default_ids(n: int, prefix: str) -> NDArray[np.object_]:
+    return np.array([f"{prefix}{row}" for row in range(n)], dtype=np.object_)
+
+
 def _mask(values: ArrayLike, where: str) -> NDArray[np.bool_]:
-    texts = np.char.lower(label_texts(values, where))
-    mask = np.isin(texts, ["true", "1"])
-    for row in np.flatnonzero(~mask & ~np.isin(texts, ["false", "0"]))[:1]:
+    labels = text_labels(values, where)
+    meanings = [_TRUTH_VALUES.get(text.lower(), UNKNOWN) for text in labels.texts]
+    mask = np.array([*meanings, UNKNOWN])[labels.codes]  # the last serves missing values, whose code is -1
+    for row in np.flatnonzero(mask == UNKNOWN)[:1]:
         raise InputError(
             f"{where}: row {row}: expected true or false (1 or 0) in the trusted column, "
-            f"found {str(texts[row])!r}"
+            f"found {labels.decoded()[row]!r}"
         )
-    return mask
+    return mask.astype(np.bool_)
 
 
-def _check_unique(ids: NDArray[np.str_], where: str) -> None:
-    if (ids == "").any():
-        raise InputError(f"{where}: row {int(np.argmax(ids == ''))} has no id")
-    distinct, counts = np.unique(ids, return_counts=True)
-    repeated = distinct[counts > 1]
-    if len(repeated):
+def _check_unique(ids: NDArray[np.object_], where: str) -> None:
+    if (empty := ids == "").any():
+        raise InputError(f"{where}: row {int(np.argmax(empty))} has no id")
+    copies = np.flatnonzero(pd.Series(ids, dtype=object).duplicated(keep=False))
+    if len(copies):
+        repeated = sorted(set(ids[copies]))
         found = [
-            f"{str(name)!r} in rows {shorten(np.flatnonzero(ids == name).tolist(), 5)}"
-            for name in repeated[:5]
+            f"{name!r} in rows {shorten(copies[ids[copies] == name].tolist(), 5)}" for name in repeated[:5]
         ]
         raise InputError(f"{where}: {len(repeated)} ids occur more than once: {'; '.join(found)}")
 

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from emlc.config import DataSettings
 from emlc.data.annotations import annotate
-from emlc.data.classes import label_texts
+from emlc.data.classes import text_labels
 from emlc.data.columns import Defaults, find_columns, missing_column
 from emlc.data.samples import array_inputs
 from emlc.data.source import Role, Schema, Source, in_memory
@@ -41,7 +41,7 @@ def open_npz(path: Path, settings: DataSettings, role: Role, schema: Schema, id_
     if name is None:
         raise missing_column(candidates, "image_column", arrays, where)
     inputs = array_inputs(arrays[name], f"{where}: {name}")
-    declared = schema.classes or tuple(label_texts(arrays.get("classes", np.array([], np.str_)), where))
+    declared = schema.classes or tuple(text_labels(arrays.get("classes", []), where).decoded())
     annotations = annotate(
         len(inputs),
         where=where,
@@ -50,7 +50,7 @@ def open_npz(path: Path, settings: DataSettings, role: Role, schema: Schema, id_
         labels=arrays[columns.label] if columns.label else None,
         true_labels=arrays[columns.true_label] if columns.true_label else None,
         trusted=arrays[columns.trusted] if columns.trusted else None,
-        classes=[str(text) for text in declared],
+        classes=declared,
     )
     return in_memory(where, annotations, inputs, replace(schema, classes=declared))
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,27 +13,52 @@ from emlc.errors import InputError
 UNKNOWN = -1  # index of a true label that is not known
 
 
-def label_texts(values: ArrayLike, where: str) -> NDArray[np.str_]:
-    """Labels as text, (n,): strings as they are, numbers in decimal, booleans as False and True.
+@dataclass(frozen=True)
+class TextLabels:
+    """Labels as text, each distinct text once: a million labels are a million integers and a few texts.
 
-    A missing value (None, NaN) becomes the empty string. Whole floats count as integers.
+    Attributes:
+        codes: (n,) int64 indices into ``texts``; ``UNKNOWN`` where the value is missing or empty.
+        texts: Distinct non-empty texts.
+    """
+
+    codes: NDArray[np.int64]
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def decoded(self) -> NDArray[np.object_]:
+        """(n,) texts as Python strings; the empty string where missing."""
+        return np.array([*self.texts, ""], dtype=np.object_)[self.codes]  # UNKNOWN is -1, the last
+
+
+def text_labels(values: ArrayLike, where: str) -> TextLabels:
+    """Values (n,) as text: strings as they are, numbers in decimal, booleans as False and True.
+
+    None, NaN and the empty string are missing values. Whole floats count as integers.
 
     Raises:
         InputError: If ``values`` is not one-dimensional or has fractional numbers.
     """
-    # Of a list of strings with a NaN among them, numpy would make the string "nan".
-    array = pd.Series(values).to_numpy() if isinstance(values, list | tuple) else np.asarray(values)
-    if array.ndim != 1:
-        raise InputError(f"{where}: expected one label a sample, found an array of shape {array.shape}")
-    if array.dtype.kind in "biuU":
-        return array.astype(np.str_)
-    missing = np.asarray(pd.isna(array), dtype=np.bool_)
-    if array.dtype.kind == "f":
-        whole = np.where(missing, 0, array)
-        for row in np.flatnonzero(whole != np.round(whole))[:1]:
-            raise InputError(f"{where}: labels must be strings or integers, but row {row} is {array[row]}")
-        return np.where(missing, "", whole.astype(np.int64).astype(np.str_))
-    return np.array(["" if gap else str(value) for value, gap in zip(array, missing, strict=True)], np.str_)
+    if not isinstance(values, list | tuple | pd.Series):
+        values = np.asarray(values)
+        if values.ndim != 1:
+            raise InputError(f"{where}: expected one label a sample, found an array of shape {values.shape}")
+    codes, distinct = pd.factorize(pd.Series(values))
+    if pd.api.types.is_float_dtype(distinct.dtype):
+        for code in [k for k, value in enumerate(distinct) if not float(value).is_integer()][:1]:
+            row = int(np.argmax(codes == code))
+            value = distinct[code]
+            raise InputError(f"{where}: labels must be strings or integers, but row {row} is {value}")
+        texts = [str(int(value)) for value in distinct]
+    else:
+        texts = [str(value) for value in distinct]
+    if "" in texts:
+        empty = texts.index("")
+        codes = np.where(codes == empty, UNKNOWN, codes - (codes > empty))
+        texts.remove("")
+    return TextLabels(np.asarray(codes, dtype=np.int64), tuple(texts))
 
 
 def class_names(*texts: Iterable[str]) -> tuple[str, ...]:
@@ -44,9 +70,9 @@ def class_names(*texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def encode(
-    texts: NDArray[np.str_],
+    labels: TextLabels,
     classes: Sequence[str],
-    ids: NDArray[np.str_],
+    ids: NDArray[np.object_],
     where: str,
     *,
     may_be_missing: bool = False,
@@ -57,7 +83,7 @@ def encode(
     that are called by numbers.
 
     Args:
-        texts: (n,) labels; the empty string is a missing label.
+        labels: n labels.
         classes: Class names.
         ids: (n,) sample ids, for messages.
         where: File or array that the labels come from, for messages.
@@ -69,19 +95,19 @@ def encode(
     Raises:
         InputError: If a label is missing or outside the classes; names its row, id and the classes.
     """
-    distinct, inverse = np.unique(texts, return_inverse=True)
     index = {name: k for k, name in enumerate(classes)}
     if not any(map(_is_integer, classes)):
         index |= {str(k): k for k in range(len(classes))}
-    codes = np.array([index.get(str(text), UNKNOWN) for text in distinct], dtype=np.int64)[inverse]
-    missing = texts == ""
+    of_text = [index.get(text, UNKNOWN) for text in labels.texts]
+    codes = np.array([*of_text, UNKNOWN])[labels.codes]  # the last serves missing labels, whose code is -1
+    missing = labels.codes == UNKNOWN
     if not may_be_missing and missing.any():
         raise InputError(f"{where}: {_first(missing, ids)} no label; every sample needs one")
     outside = (codes == UNKNOWN) & ~missing
     if outside.any():
-        label = texts[np.argmax(outside)]
+        label = labels.texts[labels.codes[np.argmax(outside)]]
         raise InputError(
-            f"{where}: {_first(outside, ids)} the label {str(label)!r}, "
+            f"{where}: {_first(outside, ids)} the label {label!r}, "
             f"which is not among the {len(classes)} classes: {shorten(classes)}"
         )
     return codes
@@ -97,7 +123,7 @@ def _is_integer(text: str) -> bool:
     return re.fullmatch(r"-?\d+", text) is not None
 
 
-def _first(rows: NDArray[np.bool_], ids: NDArray[np.str_]) -> str:
+def _first(rows: NDArray[np.bool_], ids: NDArray[np.object_]) -> str:
     row, others = int(np.argmax(rows)), int(rows.sum()) - 1
     more = f" (as {others} other rows)" if others else ""
     return f"row {row} (id {str(ids[row])!r}){more} has"

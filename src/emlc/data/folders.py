@@ -1,17 +1,16 @@
 """Read a folder with one sub-folder of images a class."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+import pyarrow as pa
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from emlc.config import DataSettings
 from emlc.data.annotations import annotate
 from emlc.data.classes import shorten
-from emlc.data.images import decode_images
+from emlc.data.encoded import ImageFiles
 from emlc.data.source import Role, Schema, Source
 from emlc.errors import InputError
 
@@ -27,54 +26,43 @@ def open_folder(folder: Path, settings: DataSettings, role: Role, schema: Schema
         InputError: If there are no images, one lies in no class, or the sub-folders look like splits.
     """
     where = str(folder)
-    paths = [path.relative_to(folder) for path in _image_files(folder)]
+    paths = list(_image_files(folder))
     if not paths:
         raise InputError(f"{where}: no images ({' '.join(IMG_EXTENSIONS)}), no parquet files found")
     if role != "predict":
         _check_class_folders(folder, paths)
-    names = [path.as_posix() for path in paths]
-
-    def load(rows: NDArray[np.int64], schema: Schema) -> tuple[torch.Tensor, NDArray[np.bool_]]:
-        return decode_images(
-            [folder / names[row] for row in rows],
-            [names[row] for row in rows],
-            where,
-            image_size=settings.image_size,
-            expected_shape=schema.input_shape,
-            skip_unreadable=settings.skip_unreadable,
-        )
-
+    prefix = id_prefix.replace("-", "/")
     annotations = annotate(
-        len(names),
+        len(paths),
         where=where,
-        ids=[id_prefix.replace("-", "/") + name for name in names],
+        ids=[prefix + path for path in paths],
         own_ids=False,  # the same relative path in another folder may be another image
-        labels=None if role == "predict" else [path.parts[0] for path in paths],
+        labels=None if role == "predict" else [path.split("/")[0] for path in paths],
         classes=schema.classes,
     )
-    return Source(name=where, schema=schema, load=load, **vars(annotations))
+    images = ImageFiles(where, folder, pa.array(paths, pa.large_string()))
+    return Source(name=where, schema=schema, inputs=images, **vars(annotations))
 
 
-def _image_files(folder: Path) -> list[Path]:
-    files = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [
-            Path(parent, name)
-            for name in names
-            if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")
-        ]
-    return sorted(files)
+def _image_files(folder: Path | str, parents: str = "") -> Iterator[str]:
+    """Paths relative to the folder, with slashes, in the order of their parts."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _image_files(entry.path, f"{parents}{entry.name}/")
+        elif entry.name.lower().endswith(IMG_EXTENSIONS):
+            yield parents + entry.name
 
 
-def _check_class_folders(folder: Path, paths: list[Path]) -> None:
-    stray = [str(path) for path in paths if len(path.parts) == 1]
+def _check_class_folders(folder: Path, paths: list[str]) -> None:
+    stray = [path for path in paths if "/" not in path]
     if stray:
         raise InputError(
             f"{folder}: {len(stray)} images lie in no sub-folder, which would name their class: "
             f"{shorten(stray, 5)}"
         )
-    classes = {path.parts[0] for path in paths}
+    classes = {path.split("/")[0] for path in paths}
     if classes <= _SPLIT_NAMES:
         raise InputError(
             f"{folder}: expected one sub-folder a class, found {shorten(sorted(classes))}, which look like "

@@ -1,10 +1,11 @@
 """Find samples that two sets share, so that no sample is both learnt from and measured on."""
 
-import hashlib
 import sys
 from typing import Literal
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from emlc.data.classes import shorten
 from emlc.data.samples import Samples
@@ -17,17 +18,16 @@ def without_overlap(
     """``samples`` without those that are also among ``others``.
 
     A sample is shared if both sets have ids of their own and these agree, or if it is an image with
-    the same pixels. Row numbers and relative paths that agree mean nothing. Equal features are
-    worth a note only.
+    the same pixels; of images that stay on disk, the same file, or the same row of a file. Row numbers
+    and relative paths that agree mean nothing. Equal features are worth a note only.
 
     Raises:
         InputError: With ``overlap="error"``, if any is shared; names the ids.
     """
-    known = set(input_digests(others))
-    same = np.array([digest in known for digest in input_digests(samples)], dtype=np.bool_)
+    same = _among(samples.input_digests, others.input_digests)
     shared = np.zeros(len(samples), dtype=np.bool_)
     if samples.own_ids and others.own_ids:
-        shared |= np.isin(samples.ids, others.ids)
+        shared |= _among(samples.ids, others.ids)
     if samples.inputs.ndim == 4 or overlap == "drop":
         shared |= same
     if not shared.any():
@@ -42,13 +42,12 @@ def without_overlap(
         print(f"removed {shared.sum()} {role} samples that are also {other_role} samples", file=sys.stderr)
         return samples.take(~shared)
     raise InputError(
-        f"{shared.sum()} samples are both {role} and {other_role}, by id or by identical pixels; {role} ids: "
-        f"{shorten(samples.ids[shared].tolist(), 5)}; --overlap drop removes them from the {role} samples"
+        f"{shared.sum()} samples are both {role} and {other_role}, by id, by file or by identical pixels; "
+        f"{role} ids: {shorten(samples.ids[shared].tolist(), 5)}; --overlap drop removes them from the "
+        f"{role} samples"
     )
 
 
-def input_digests(samples: Samples) -> list[str]:
-    """A 128-bit hash of each input, in hexadecimal."""
-    return [
-        hashlib.blake2b(values, digest_size=16).hexdigest() for values in samples.inputs.contiguous().numpy()
-    ]
+def _among(texts: NDArray[np.object_], others: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """(n,) which texts are also among the others; by hashing, where numpy would sort."""
+    return pd.Series(texts, dtype=object).isin(others).to_numpy()

@@ -1,29 +1,34 @@
 """Read a source of any kind."""
 
-import glob
 from pathlib import Path
 
 import numpy as np
 
-from emlc.config import DataSettings
+from emlc.config import NAMED_SOURCES, DataSettings
 from emlc.data.arrays import open_digits, open_npz
+from emlc.data.cifar import CIFAR, open_cifar
+from emlc.data.clothing1m import find_clothing1m, is_clothing1m, open_clothing1m
 from emlc.data.folders import open_folder
 from emlc.data.samples import Samples
 from emlc.data.source import Role, Schema, Source
-from emlc.data.tables import open_table
+from emlc.data.tables import open_table, parquet_files
 from emlc.errors import InputError
 
-_KINDS = "digits | a .csv, .parquet or .npz file | a folder or glob of parquet files | a folder of images"
+_KINDS = (
+    f"{' | '.join(NAMED_SOURCES)} | a .csv, .parquet or .npz file | a folder or glob of parquet files | "
+    "a folder of images"
+)
 
 
 def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | None = None) -> Samples:
     """Read all samples of a source.
 
     Args:
-        source: digits | a .csv, .parquet or .npz file | a glob of parquet files | a folder of parquet
-            files, of which the data are train-*.parquet and the test set is test-*.parquet, if they
-            are so called | a folder with one sub-folder of images a class.
-        settings: Names of columns, classes, image size.
+        source: cifar10, cifar100 or clothing1m, which lie in ``data_root`` | digits | a .csv, .parquet or
+            .npz file | a glob of parquet files | a folder of parquet files, of which the data are
+            train-*.parquet and the test set is test-*.parquet, if they are so called | a folder with the
+            lists of Clothing1M | a folder with one sub-folder of images a class.
+        settings: Names of columns, classes, how images are resized and held.
         role: What the samples are for. It decides which column is the label: of data the label column;
             of a trusted source the label column, else the true label column; of a validation or test
             source the true label column, else the label column; none for prediction.
@@ -33,7 +38,7 @@ def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | No
         InputError: If the source does not exist or its content is wrong.
     """
     opened = open_source(source, settings, role=role, schema=schema)
-    return opened.take(np.arange(len(opened)))
+    return opened.take(np.arange(len(opened)), settings)
 
 
 def open_source(source: str, settings: DataSettings, *, role: Role, schema: Schema | None = None) -> Source:
@@ -42,7 +47,11 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
     id_prefix = "" if role in ("data", "predict") else f"{role}-"
     if source == "digits":
         return open_digits(role, schema, id_prefix)
-    path = Path(source)
+    if source in CIFAR:
+        return open_cifar(source, settings, role, schema, id_prefix)
+    path = find_clothing1m(settings) if source == "clothing1m" else Path(source)
+    if is_clothing1m(path):
+        return open_clothing1m(path, role, schema)
     files = parquet_files(source, role)
     if files:
         return open_table(files, source, settings, role, schema, id_prefix)
@@ -57,15 +66,15 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
     raise InputError(f"{source}: not a known kind of source; expected {_KINDS}")
 
 
-def parquet_files(source: str, role: Role) -> list[Path]:
-    """The parquet files, sorted, that a file name, glob or folder stands for; none for other sources."""
-    path = Path(source)
-    if path.is_dir():
-        split = role if role in ("validation", "test") else "train"
-        others = {"train", "validation", "test"} - {split}
-        return sorted(path.glob(f"{split}*.parquet")) or sorted(
-            file for file in path.glob("*.parquet") if not file.name.startswith(tuple(others))
-        )
-    if path.suffix.lower() != ".parquet":
-        return []
-    return [path] if path.is_file() else sorted(Path(match) for match in glob.glob(source))
+def own_roles(source: str, settings: DataSettings) -> set[Role]:
+    """The sets beside the data that a source brings itself, by the same name.
+
+    cifar10 and cifar100 bring their test set, as does a folder with train-*.parquet and test-*.parquet
+    files; clothing1m brings a trusted, a validation and a test set.
+    """
+    if source in CIFAR:
+        return {"test"}
+    if source == "clothing1m" or is_clothing1m(Path(source)):
+        return {"trusted", "validation", "test"}
+    parts = {part: any(Path(source).glob(f"{part}-*.parquet")) for part in ("train", "test")}
+    return {"test"} if all(parts.values()) else set()

@@ -1,7 +1,9 @@
-"""Samples in memory: inputs, ids and labels, checked once when they enter."""
+"""Samples: inputs, ids and labels, checked once when they enter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any, Self
 
 import numpy as np
@@ -9,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from emlc.data.annotations import Annotations, annotate
-from emlc.data.classes import encode
+from emlc.data.classes import TextLabels, encode
+from emlc.data.stored import Inputs, StoredImages
 from emlc.errors import InputError
 
 IMAGE_CHANNELS = (1, 3)
@@ -17,14 +20,15 @@ IMAGE_CHANNELS = (1, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class Samples(Annotations):
-    """A set of samples in memory; :class:`Annotations` says what its other fields are.
+    """A set of samples; :class:`Annotations` says what its other fields are.
 
     Attributes:
         inputs: (n, d) float32 features, or (n, channels, height, width) images: uint8, or float32 in
-            [0, 1] where the images were floats that are no multiples of 1/255.
+            [0, 1] where the images were floats that are no multiples of 1/255. Images that do not fit
+            the memory budget are :class:`~emlc.data.stored.StoredImages`.
     """
 
-    inputs: torch.Tensor
+    inputs: Inputs
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -35,7 +39,12 @@ class Samples(Annotations):
         """The samples at these indices, in this order, or where a boolean mask of (n,) is true."""
         rows = np.asarray(rows)
         indices = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64)
-        return Samples(inputs=self.inputs[torch.from_numpy(indices)], **vars(self.annotations(indices)))
+        inputs: Inputs
+        if isinstance(self.inputs, StoredImages):
+            inputs = self.inputs.take(indices)
+        else:
+            inputs = self.inputs[torch.from_numpy(indices)]
+        return Samples(inputs=inputs, **vars(self.annotations(indices)))
 
     def with_classes(self, classes: tuple[str, ...], where: str) -> Self:
         """The same samples with their labels as indices into another list of classes, matched by name.
@@ -45,12 +54,27 @@ class Samples(Annotations):
         """
         if classes == self.classes:
             return self
-        names = np.array([*self.classes, ""], dtype=np.str_)  # the last serves UNKNOWN, which is -1
         labels, true_labels = (
-            None if codes is None else encode(names[codes], classes, self.ids, where, may_be_missing=True)
+            None
+            if codes is None
+            else encode(TextLabels(codes, self.classes), classes, self.ids, where, may_be_missing=True)
             for codes in (self.labels, self.true_labels)
         )
         return replace(self, classes=classes, labels=labels, true_labels=true_labels)
+
+    @cached_property
+    def input_digests(self) -> NDArray[np.object_]:
+        """(n,) a 128-bit hash of each input, in hexadecimal.
+
+        It is a hash of the values; of stored images, which are too many to be read, it is one of the
+        path (or of file and row), with "path:" before it.
+        """
+        if isinstance(self.inputs, StoredImages):
+            digests = self.inputs.digests()
+        else:
+            rows = self.inputs.contiguous().numpy()
+            digests = [blake2b(values, digest_size=16).hexdigest() for values in rows]
+        return np.array(digests, dtype=np.object_)
 
     @classmethod
     def from_arrays(
@@ -108,7 +132,7 @@ def array_inputs(values: Any, where: str) -> torch.Tensor:
 
 def check_finite(
     inputs: torch.Tensor,
-    ids: NDArray[np.str_],
+    ids: NDArray[np.object_],
     where: str,
     *,
     rows: NDArray[np.int64] | None = None,

@@ -1,15 +1,18 @@
 """An opened source: ids and labels in memory, inputs read only for the samples that are taken."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emlc.config import DataSettings
 from emlc.data.annotations import Annotations
+from emlc.data.encoded import EncodedImages
 from emlc.data.samples import Samples, check_finite
+from emlc.data.stored import load_images
 from emlc.errors import InputError
 
 Role = Literal["data", "trusted", "validation", "test", "predict"]
@@ -31,16 +34,6 @@ class Schema:
     image_column: str | None = None
     feature_columns: tuple[str, ...] = ()
 
-    @property
-    def channels(self) -> int | None:
-        """Number of image channels; None for features."""
-        return self.input_shape[0] if len(self.input_shape) == 3 else None
-
-    @property
-    def image_size(self) -> tuple[int, int] | None:
-        """(height, width) of the images; None for features."""
-        return (self.input_shape[1], self.input_shape[2]) if len(self.input_shape) == 3 else None
-
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of ``dataclasses.asdict``, also after a trip through JSON (lists for tuples)."""
@@ -50,9 +43,8 @@ class Schema:
         return cls(**as_tuples)
 
 
-# Reads the inputs of some rows: (m,) int64 -> the inputs of those that could be read, and which these
-# are, (m,) bool. The schema's input shape, where known, is what images are brought to.
-LoadInputs = Callable[[NDArray[np.int64], Schema], tuple[torch.Tensor, NDArray[np.bool_]]]
+# Reads the features or arrays of some rows: (m,) int64 -> (m, ...).
+LoadInputs = Callable[[NDArray[np.int64], Schema], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,37 +54,66 @@ class Source(Annotations):
     Attributes:
         name: File or folder, for messages.
         schema: How it is read.
-        load: Reads the inputs of some rows.
+        inputs: Its images, or what reads other inputs.
     """
 
     name: str
     schema: Schema
-    load: LoadInputs
+    inputs: EncodedImages | LoadInputs
 
-    def take(self, rows: NDArray[np.int64], schema: Schema | None = None) -> Samples:
-        """Read the samples of these rows; without those whose image cannot be read, if that is allowed.
+    def take(self, rows: NDArray[np.int64], settings: DataSettings | None = None) -> Samples:
+        """Read the samples of rows (m,): :func:`take_all` of one set."""
+        return take_all({"data": (self, rows)}, settings or DataSettings(), self.schema.input_shape)["data"]
 
-        Args:
-            rows: (m,) int64.
-            schema: In place of the source's own, where the input shape is known.
 
-        Raises:
-            InputError: If no sample is left, an input is unreadable, not finite or of another shape.
-        """
-        schema = schema or self.schema
-        inputs, readable = self.load(rows, schema)
+def take_all(
+    wanted: Mapping[str, tuple[Source, NDArray[np.int64]]],
+    settings: DataSettings,
+    input_shape: tuple[int, ...] = (),
+) -> dict[str, Samples]:
+    """Read several sets; without the samples whose image cannot be read, if that is allowed.
+
+    Args:
+        wanted: By role, a source and the rows (m,) wanted of it. The first is that of the data.
+        settings: How images are held: see :func:`emlc.data.stored.load_images`.
+        input_shape: Shape of each input, where known; else that of the first set.
+
+    Raises:
+        InputError: If a set has no samples, or an input is unreadable, not finite or of another shape.
+    """
+    images = {
+        role: (source.inputs, rows)
+        for role, (source, rows) in wanted.items()
+        if isinstance(source.inputs, EncodedImages)
+    }
+    others = {
+        role: source.inputs(rows, source.schema)
+        for role, (source, rows) in wanted.items()
+        if not isinstance(source.inputs, EncodedImages)
+    }
+    first = next(iter(wanted))
+    if not input_shape and first in others:
+        input_shape = tuple(others[first].shape[1:])
+    opened = load_images(images, settings, input_shape)
+    parts: dict[str, Samples] = {}
+    for role, (source, rows) in wanted.items():
+        inputs, readable = opened.get(role) or (others[role], np.ones(len(rows), dtype=np.bool_))
         rows = rows[readable]
         if len(rows) == 0:
-            raise InputError(f"{self.name}: no samples")
-        samples = Samples(inputs=inputs, **vars(self.annotations(rows)))
-        check_finite(inputs, samples.ids, self.name, rows=rows, columns=schema.feature_columns)
-        check_input_shape(samples, schema.input_shape, self.name)
-        return samples
+            raise InputError(f"{source.name}: no samples")
+        samples = Samples(inputs=inputs, **vars(source.annotations(rows)))
+        if isinstance(inputs, torch.Tensor):
+            columns = source.schema.feature_columns
+            check_finite(inputs, samples.ids, source.name, rows=rows, columns=columns)
+        input_shape = input_shape or samples.input_shape
+        check_input_shape(samples, input_shape, source.name)
+        parts[role] = samples
+    return parts
 
 
 def check_input_shape(samples: Samples, expected: tuple[int, ...], where: str) -> None:
-    """Raise an :class:`InputError` unless each input has the expected shape, if that is known."""
-    if expected and samples.input_shape != expected:
+    """Raise an :class:`InputError` unless each input has the expected shape."""
+    if samples.input_shape != expected:
         raise InputError(
             f"{where}: each input has shape {samples.input_shape}, but the data have shape {expected}"
         )
@@ -101,8 +122,7 @@ def check_input_shape(samples: Samples, expected: tuple[int, ...], where: str) -
 def in_memory(name: str, annotations: Annotations, inputs: torch.Tensor, schema: Schema) -> Source:
     """A source whose inputs, (n, ...), are already read."""
 
-    def load(rows: NDArray[np.int64], _: Schema) -> tuple[torch.Tensor, NDArray[np.bool_]]:
-        return inputs[torch.from_numpy(rows)], np.ones(len(rows), dtype=np.bool_)
+    def load(rows: NDArray[np.int64], _: Schema) -> torch.Tensor:
+        return inputs[torch.from_numpy(rows)]
 
-    shaped = replace(schema, input_shape=schema.input_shape or tuple(inputs.shape[1:]))
-    return Source(name=name, schema=shaped, load=load, **vars(annotations))
+    return Source(name=name, schema=schema, inputs=load, **vars(annotations))

@@ -14,10 +14,12 @@ from emlc import noise as label_noise
 from emlc.config import DataSettings, NoiseSettings
 from emlc.data.classes import UNKNOWN, class_names, shorten
 from emlc.data.draw import Rows, draw_rows, generator, hold_out
-from emlc.data.overlap import input_digests, without_overlap
-from emlc.data.read import open_source, parquet_files, read
+from emlc.data.human_labels import with_human_labels
+from emlc.data.overlap import without_overlap
+from emlc.data.read import open_source, own_roles
 from emlc.data.samples import Samples
-from emlc.data.source import Role, Schema, check_input_shape
+from emlc.data.source import Role, Schema, check_input_shape, take_all
+from emlc.data.stored import StoredImages
 from emlc.errors import InputError
 from emlc.files import atomic_write
 
@@ -52,7 +54,7 @@ class Split:
     def table(self) -> pd.DataFrame:
         """One row a sample: id, role, given_label and true_label (class names, empty where not known).
 
-        The last column, input_digest, is a hash of the sample's input.
+        The last column is :attr:`Samples.input_digests`.
         """
         return pd.concat([_part_table(samples, role) for role, samples in self._parts()], ignore_index=True)
 
@@ -70,8 +72,8 @@ class Split:
 def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple[Split, Schema]:
     """Read the sources, draw the split and inject the noise.
 
-    The same settings and seed give the same split. Only the inputs of chosen samples are read. Of a
-    folder of Hugging Face parquet files, test-*.parquet is the test set unless the settings say otherwise.
+    The same settings and seed give the same split. Only the inputs of chosen samples are read. Sources
+    may bring sets of their own, which serve unless the settings say otherwise: :func:`own_roles`.
 
     Args:
         settings: The sources and how they are divided.
@@ -86,23 +88,20 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
     """
     if settings.data is None:
         raise InputError("data: no source is named; samples in memory go through split_samples")
-    data = open_source(settings.data, settings, role="data")
-    sources: dict[Role, str | None] = {
-        "trusted": settings.trusted,
-        "validation": settings.validation,
-        "test": settings.test or _hugging_face_test(settings),
+    data = with_human_labels(open_source(settings.data, settings, role="data"), settings)
+    given = {
+        role: open_source(source, settings, role=role, schema=data.schema)
+        for role, source in _other_sources(settings.data, settings).items()
     }
-    given = {role: source for role, source in sources.items() if source is not None}
     rows = draw_rows(
         data, settings, noise, seed, trusted_given="trusted" in given, test_given="test" in given
     )
-    noisy = data.take(rows.noisy)
-    schema = replace(data.schema, input_shape=noisy.input_shape)
-    parts = {"noisy": noisy}
-    parts |= {role: data.take(drawn, schema) for role, drawn in _drawn(rows).items()}
-    parts |= {role: read(source, settings, role=role, schema=schema) for role, source in given.items()}
-    split = _assemble(parts, schema.classes, settings, noise, seed)
-    return split, replace(schema, classes=split.classes)
+    wanted = {"noisy": (data, rows.noisy)}
+    wanted |= {role: (data, drawn) for role, drawn in _drawn(rows).items()}
+    wanted |= {role: (source, np.arange(len(source))) for role, source in given.items()}
+    parts = take_all(wanted, settings)
+    split = _assemble(parts, data.schema.classes, settings, noise, seed)
+    return split, replace(data.schema, classes=split.classes, input_shape=split.noisy.input_shape)
 
 
 def split_samples(
@@ -120,6 +119,7 @@ def split_samples(
     ``data.trusted``, where not None, marks the trusted samples.
     """
     noise = noise or NoiseSettings()
+    data = with_human_labels(data, settings)
     rows = draw_rows(
         data, settings, noise, seed, trusted_given=trusted is not None, test_given=test is not None
     )
@@ -146,7 +146,7 @@ def check_split(split: Split, path: Path) -> None:
             f"{path}: expected the columns {shorten([*table.columns])}, found {shorten([*saved.columns])}"
         )
     common = min(len(saved), len(table))
-    differs = (saved[:common].to_numpy() != table[:common].to_numpy()).any(axis=1)
+    differs = _differing_rows(saved[:common], table[:common])
     if not differs.any() and len(saved) == len(table):
         return
     row = int(np.argmax(differs)) if differs.any() else common
@@ -157,12 +157,38 @@ def check_split(split: Split, path: Path) -> None:
     )
 
 
-def _hugging_face_test(settings: DataSettings) -> str | None:
-    source = settings.data
-    if source is None or settings.test_fraction is not None or not any(Path(source).glob("train-*.parquet")):
-        return None
-    has_test = any(file.name.startswith("test-") for file in parquet_files(source, "test"))
-    return source if has_test else None
+def _differing_rows(saved: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.bool_]:
+    differs = np.zeros(len(table), dtype=np.bool_)
+    for column in table.columns:  # one by one: a table of a million rows as one array takes a gigabyte
+        was, now = (frame[column].to_numpy(dtype=np.object_) for frame in (saved, table))
+        changed = was != now
+        if column == "input_digest":
+            # With more memory than before there may be pixels instead of paths, which cannot be compared.
+            changed &= _is_path(was) == _is_path(now)
+        differs |= changed
+    return differs
+
+
+def _is_path(digests: NDArray[np.object_]) -> NDArray[np.bool_]:
+    return np.array([digest.startswith("path:") for digest in digests], dtype=np.bool_)
+
+
+def _other_sources(data: str, settings: DataSettings) -> dict[Role, str]:
+    """The sources of the other sets: those that the settings name, or else the data itself."""
+    own = own_roles(data, settings)
+    otherwise: dict[Role, list[object]] = {
+        "trusted": [settings.trusted_column, settings.trusted_per_class],
+        "validation": [settings.validation_fraction],
+        "test": [settings.test_fraction],
+    }
+    sources: dict[Role, str] = {}
+    for role, drawn in otherwise.items():
+        named: str | None = getattr(settings, role)
+        if named is not None:
+            sources[role] = named
+        elif role in own and all(setting is None for setting in drawn):
+            sources[role] = data
+    return sources
 
 
 def _drawn(rows: Rows) -> dict[str, NDArray[np.int64]]:
@@ -221,10 +247,18 @@ def _with_same_inputs(parts: dict[str, Samples]) -> dict[str, Samples]:
         check_input_shape(part, parts["noisy"].input_shape, f"the {role} samples")
     if len({part.inputs.dtype for part in parts.values()}) == 1:
         return parts
-    return {
-        role: replace(part, inputs=part.inputs.float() / 255) if part.inputs.dtype == torch.uint8 else part
-        for role, part in parts.items()
-    }
+    return {role: _with_float_inputs(part, role) for role, part in parts.items()}
+
+
+def _with_float_inputs(samples: Samples, role: str) -> Samples:
+    if isinstance(samples.inputs, StoredImages):
+        raise InputError(
+            f"the {role} samples are images that stay on disk, which cannot become floats, as others are; "
+            "raise --memory_gib"
+        )
+    if samples.inputs.dtype != torch.uint8:
+        return samples
+    return replace(samples, inputs=samples.inputs.float() / 255)
 
 
 def _disjoint(parts: dict[str, Samples], overlap: Literal["error", "drop"]) -> dict[str, Samples]:
@@ -273,7 +307,7 @@ def _part_table(samples: Samples, role: str) -> pd.DataFrame:
             "role": role,
             "given_label": names[_labels(samples)],
             "true_label": names[truth],
-            "input_digest": input_digests(samples),
+            "input_digest": samples.input_digests,
         },
         dtype=object,
     )

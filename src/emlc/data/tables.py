@@ -1,5 +1,6 @@
 """Read CSV and parquet tables of numeric features, image paths or embedded images."""
 
+import glob
 import json
 import sys
 from collections.abc import Sequence
@@ -19,13 +20,15 @@ from emlc.config import DataSettings
 from emlc.data.annotations import annotate
 from emlc.data.classes import shorten
 from emlc.data.columns import Columns, Defaults, find_columns, missing_column
-from emlc.data.images import EncodedImage, decode_images
+from emlc.data.encoded import EncodedImages, ImageFiles, ParquetImages
 from emlc.data.source import LoadInputs, Role, Schema, Source
 from emlc.errors import InputError
 
 _DEFAULTS = Defaults(label=("label",), id=("id",), true_label=("true_label",))
+_CIFAR100_DEFAULTS = replace(_DEFAULTS, label=("fine_label",))  # beside a coarse_label
+_NO_FEATURES = {"label", "fine_label", "coarse_label", "true_label", "id"}
 _INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls a row number it wrote
-_PATH_COLUMNS = ("image", "path", "file", "filename")
+_PATH_COLUMNS = ("image", "img", "path", "file", "filename")
 _UNREADABLE = (OSError, pa.ArrowException)
 
 
@@ -34,8 +37,12 @@ class _Table:
     """A table on disk, whose columns are read when asked for."""
 
     name: str
-    folder: Path
+    files: Sequence[Path]
     dataset: pads.Dataset
+
+    @property
+    def folder(self) -> Path:
+        return self.files[0].parent
 
     @property
     def columns(self) -> list[str]:
@@ -44,38 +51,70 @@ class _Table:
     def type_of(self, column: str) -> pa.DataType:
         return self.dataset.schema.field(column).type
 
-    def column(self, name: str) -> NDArray[Any]:
+    def column(self, name: str) -> "pd.Series[Any]":
         """All values of a column, (n,)."""
-        return self._frame(self.dataset.to_table, columns=[name])[name].to_numpy()
+        values: pd.Series[Any] = self._read(self.dataset.to_table, columns=[name])[name].to_pandas()
+        return values
+
+    def texts(self, name: str) -> pa.Array:
+        """All values of a column of text, (n,), as Arrow's strings."""
+        values = self._read(self.dataset.to_table, columns=[name])[name]
+        return values.cast(pa.large_string()).combine_chunks()
 
     def rows(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pd.DataFrame:
         """The values of some columns in some rows, in their order."""
-        return self._frame(self.dataset.take, indices=pa.array(rows), columns=list(columns))
+        read = self._read(self.dataset.take, indices=pa.array(rows), columns=list(columns))
+        frame: pd.DataFrame = read.to_pandas()
+        return frame
 
-    def _frame(self, read: Any, **arguments: Any) -> pd.DataFrame:
+    def _read(self, read: Any, **arguments: Any) -> pa.Table:
         try:
-            frame: pd.DataFrame = read(**arguments).to_pandas()
+            return read(**arguments)
         except _UNREADABLE as error:
             raise InputError(f"{self.name}: cannot be read: {error}") from error
-        return frame
+
+
+def parquet_files(source: str, role: Role) -> list[Path]:
+    """The parquet files, sorted, that a file name, glob or folder stands for; none for other sources."""
+    path = Path(source)
+    if path.is_dir():
+        split = role if role in ("validation", "test") else "train"
+        others = {"train", "validation", "test"} - {split}
+        return sorted(path.glob(f"{split}*.parquet")) or sorted(
+            file for file in path.glob("*.parquet") if not file.name.startswith(tuple(others))
+        )
+    if path.suffix.lower() != ".parquet":
+        return []
+    return [path] if path.is_file() else sorted(Path(match) for match in glob.glob(source))
 
 
 def open_table(
-    files: Sequence[Path], name: str, settings: DataSettings, role: Role, schema: Schema, id_prefix: str
+    files: Sequence[Path],
+    name: str,
+    settings: DataSettings,
+    role: Role,
+    schema: Schema,
+    id_prefix: str,
+    *,
+    default_classes: Sequence[str] = (),
 ) -> Source:
     """Open a CSV file, or parquet files of the same columns, as one table.
 
     The inputs are the schema's columns, else those of the settings, else an image column found by its
     content (embedded images, or paths relative to the table), else the numeric columns that have no
-    other role. Class names are the schema's, else those in a Hugging Face parquet file's metadata.
+    other role. Class names are the schema's, else those in a Hugging Face parquet file's metadata, else
+    ``default_classes``.
 
     Raises:
         InputError: If the table cannot be read, a column is missing, or a value is wrong; names the
             file, the column and the row (from 0).
     """
-    table = _Table(name, files[0].parent, _open_dataset(files, settings))
-    columns = find_columns(table.columns, settings, role, _DEFAULTS, name)
-    schema = replace(schema, classes=schema.classes or _hugging_face_classes(table, columns))
+    table = _Table(name, files, _open_dataset(files, settings))
+    fine = "fine_label" in table.columns and "label" not in table.columns
+    defaults = _CIFAR100_DEFAULTS if fine else _DEFAULTS
+    columns = find_columns(table.columns, settings, role, defaults, name)
+    classes = schema.classes or _hugging_face_classes(table, columns) or tuple(default_classes)
+    schema = replace(schema, classes=classes)
     annotations = annotate(
         table.dataset.count_rows(),
         where=name,
@@ -87,8 +126,8 @@ def open_table(
         classes=schema.classes,
     )
     schema = _choose_inputs(table, settings, columns, schema)
-    load = _load_images(table, settings) if schema.image_column else _load_features(table)
-    return Source(name=name, schema=schema, load=load, **vars(annotations))
+    inputs = _images(table, schema.image_column) if schema.image_column else _load_features(table)
+    return Source(name=name, schema=schema, inputs=inputs, **vars(annotations))
 
 
 def _open_dataset(files: Sequence[Path], settings: DataSettings) -> pads.Dataset:
@@ -143,10 +182,7 @@ def _choose_inputs(table: _Table, settings: DataSettings, columns: Columns, sche
     if settings.feature_columns:
         return replace(schema, feature_columns=tuple(settings.feature_columns))
     free = [
-        column
-        for column in table.columns
-        if column not in {*columns.names(), *_DEFAULTS.label, *_DEFAULTS.true_label, *_DEFAULTS.id}
-        and column not in _INDEX_COLUMNS
+        column for column in table.columns if column not in {*columns.names(), *_NO_FEATURES, *_INDEX_COLUMNS}
     ]
     image_column = _find_image_column(table, free)
     if image_column is not None:
@@ -165,8 +201,7 @@ def _find_image_column(table: _Table, candidates: Sequence[str]) -> str | None:
 
 
 def _first_path(table: _Table, column: str) -> Path | None:
-    kind = table.type_of(column)
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+    if not _is_text(table.type_of(column)):
         return None
     values = table.dataset.head(1, columns=[column])[column].to_pylist()
     return table.folder / values[0] if values and values[0] else None
@@ -193,13 +228,13 @@ def _numeric_columns(table: _Table, candidates: Sequence[str]) -> tuple[str, ...
 
 def _has_numbers(table: _Table, column: str) -> bool:
     kind = table.type_of(column)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return bool(pd.to_numeric(pd.Series(table.column(column)), errors="coerce").notna().any())
+    if _is_text(kind):
+        return bool(pd.to_numeric(table.column(column), errors="coerce").notna().any())
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _load_features(table: _Table) -> LoadInputs:
-    def load(rows: NDArray[np.int64], schema: Schema) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+    def load(rows: NDArray[np.int64], schema: Schema) -> torch.Tensor:
         for column in schema.feature_columns:
             if column not in table.columns:
                 raise missing_column([column], "feature_columns", table.columns, table.name)
@@ -207,7 +242,7 @@ def _load_features(table: _Table) -> LoadInputs:
         features = np.empty(frame.shape, dtype=np.float32)
         for k, column in enumerate(schema.feature_columns):
             features[:, k] = _numbers(frame[column], rows, table.name)
-        return torch.from_numpy(features), np.ones(len(rows), dtype=np.bool_)
+        return torch.from_numpy(features)
 
     return load
 
@@ -222,30 +257,19 @@ def _numbers(column: "pd.Series[Any]", rows: NDArray[np.int64], where: str) -> N
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _load_images(table: _Table, settings: DataSettings) -> LoadInputs:
-    def load(rows: NDArray[np.int64], schema: Schema) -> tuple[torch.Tensor, NDArray[np.bool_]]:
-        column = schema.image_column
-        if column not in table.columns:
-            raise missing_column([str(column)], "image_column", table.columns, table.name)
-        cells = table.rows(rows, [column])[column]
-        images = [_encoded_image(cell, table.folder) for cell in cells]
-        return decode_images(
-            images,
-            [
-                f"row {row}" + (f" ({image})" if isinstance(image, Path) else "")
-                for row, image in zip(rows, images, strict=True)
-            ],
-            table.name,
-            image_size=settings.image_size,
-            expected_shape=schema.input_shape,
-            skip_unreadable=settings.skip_unreadable,
-        )
-
-    return load
+def _images(table: _Table, column: str) -> EncodedImages:
+    if column not in table.columns:
+        raise missing_column([column], "image_column", table.columns, table.name)
+    kind = table.type_of(column)
+    if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return ParquetImages(table.name, table.files, column)
+    if _is_text(kind) or pa.types.is_dictionary(kind):
+        return ImageFiles(table.name, table.folder, table.texts(column), in_table=True)
+    raise InputError(
+        f"{table.name}: column {column!r} (--image_column) has values of type {kind}, "
+        "expected paths of images, or embedded images"
+    )
 
 
-def _encoded_image(cell: Any, folder: Path) -> EncodedImage:
-    """A cell is a path (relative to ``folder``), a file's content, or a Hugging Face struct of both."""
-    if isinstance(cell, dict):
-        cell = cell.get("bytes") or cell.get("path")
-    return folder / cell if isinstance(cell, str) and cell else cell if isinstance(cell, bytes) else None
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
