@@ -48,10 +48,12 @@ def patch_features(
     settings = DataSettings(data=data, label_column=label_column, true_label_column=true_label_column)
     train = read(data, settings, role="data")
     test = read(data, settings, role="test")
+    assert isinstance(train.inputs, Tensor)
+    assert isinstance(test.inputs, Tensor)
     extract = _learn(train.inputs, centroids, seed)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, samples in {"train": train, "test": test}.items():
-        batches = samples.inputs.split(_BATCH)
+    for name, samples, inputs in (("train", train, train.inputs), ("test", test, test.inputs)):
+        batches = inputs.split(_BATCH)
         features = torch.cat([extract(batch) for batch in track(batches, description=name)])
         _save(Path(folder) / f"{name}.npz", features, samples)
 

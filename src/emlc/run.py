@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from emlc import inference, plots
 from emlc.checkpoint import load_networks
-from emlc.config import Settings
+from emlc.config import NAMED_SOURCES, Settings
 from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks, pick_device, start_ranks
@@ -40,7 +40,7 @@ from emlc.logs import QuietReporter, RunReporter
 from emlc.methods import METHODS, Method
 from emlc.teacher import Teacher
 
-_FREE_ON_RESUME = {"output", "device", "devices", "workers", "checkpoint_every"}
+_FREE_ON_RESUME = {"output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"}
 """Settings that may change when a run goes on: they do not change its result."""
 
 
@@ -222,10 +222,24 @@ def _reporter(
 
 def with_absolute_paths(settings: Settings) -> Settings:
     """The settings with sources that can be found from any working directory."""
-    names = ("data", "trusted", "validation", "test", "noise_matrix")
-    sources = {name: getattr(settings, name) for name in names}
+    names = (
+        "data",
+        "trusted",
+        "validation",
+        "test",
+        "noise_matrix",
+        "human_labels",
+        "image_cache",
+        "data_root",
+    )
+    paths = {name: getattr(settings, name) for name in names}
     return replace(
-        settings, **{n: os.path.abspath(s) for n, s in sources.items() if s is not None and s != "digits"}
+        settings,
+        **{
+            name: os.path.abspath(os.path.expanduser(path))
+            for name, path in paths.items()
+            if path is not None and path not in NAMED_SOURCES
+        },
     )
 
 

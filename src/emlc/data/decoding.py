@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
-from torch.utils.data import get_worker_info
 
 from emlc.data.classes import shorten
 from emlc.data.encoded import EncodedBlock, EncodedImages
@@ -20,6 +19,8 @@ from emlc.errors import InputError
 
 _PROGRESS_FROM = 2000  # images; fewer are read before a bar is worth it
 _BLOCK = 32  # images a thread takes at a time; handing small ones over singly costs more than decoding
+
+_CORES = os.cpu_count() or 1
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -48,9 +49,16 @@ _Block = TypeVar("_Block", DecodedBlock, _HeaderBlock)
 
 
 def decode_all(
-    images: EncodedImages, rows: NDArray[np.int64], form: ImageFormat, description: str | None = None
+    images: EncodedImages,
+    rows: NDArray[np.int64],
+    form: ImageFormat,
+    description: str | None = None,
+    threads: int | None = None,
 ) -> Iterator[DecodedBlock]:
-    """Decode the images of rows (m,), block by block as they are done; with a progress bar if described."""
+    """Decode the images of rows (m,), block by block in their order; with a progress bar if described.
+
+    By default there are as many threads as cores; PIL decodes without holding the interpreter's lock.
+    """
 
     def decode_block(block: EncodedBlock) -> DecodedBlock:
         positions, encoded = block
@@ -62,7 +70,7 @@ def decode_all(
         }
         return DecodedBlock(positions, pixels, failures)
 
-    threads = _threads()
+    threads = threads or _CORES
     block = min(_BLOCK, -(-len(rows) // threads))
     decoded = _in_threads(decode_block, images.fetch(rows, max(1, block)), threads)
     return decoded if description is None else _shown(decoded, description, len(rows))
@@ -106,7 +114,7 @@ def _headers(images: EncodedImages, rows: NDArray[np.int64]) -> Iterator[Header]
     def read(block: EncodedBlock) -> _HeaderBlock:
         return _HeaderBlock(block[0], [read_header(image) for image in block[1]])
 
-    blocks = _in_threads(read, images.fetch(rows, _BLOCK), _threads())
+    blocks = _in_threads(read, images.fetch(rows, _BLOCK), _CORES)
     for block in _shown(blocks, "Reading image headers", len(rows)):
         yield from (header for header in block.headers if isinstance(header, Header))
 
@@ -118,11 +126,6 @@ def _check_one_size(sizes: Counter[tuple[int, int]], where: str, of_data: str = 
             f"{where}: images differ in size (height x width): {shorten(counts, 5)}{of_data}; "
             "pass --image_size N to resize them to N pixels a side"
         )
-
-
-def _threads() -> int:
-    """PIL decodes without holding the interpreter's lock; but loading processes are many already."""
-    return 1 if get_worker_info() is not None else os.cpu_count() or 1
 
 
 def _in_threads(task: Callable[[_In], _Out], items: Iterable[_In], threads: int) -> Iterator[_Out]:

@@ -140,22 +140,22 @@ class Stream:
 def read_ahead(inputs: Inputs, batches: Iterable[Tensor], workers: int) -> Iterator[Tensor]:
     """The inputs (n, ...) of each batch of rows (n,), in order.
 
-    Stored images are decoded by threads, some batches ahead; PIL decodes without the interpreter's lock.
+    Stored images are decoded some batches ahead, each by several threads.
     """
     if isinstance(inputs, Tensor):
         yield from (inputs[rows.to(inputs.device)] for rows in batches)
         return
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque[list[Future[Tensor]]] = deque()
+    with ThreadPoolExecutor(1) as reader:
+        pending: deque[Future[Tensor]] = deque()
         try:
             for rows in batches:
-                pending.append([pool.submit(inputs.__getitem__, part) for part in rows.tensor_split(workers)])
+                pending.append(reader.submit(inputs.read, rows, workers))
                 if len(pending) > _AHEAD:
-                    yield torch.cat([part.result() for part in pending.popleft()])
+                    yield pending.popleft().result()
             while pending:
-                yield torch.cat([part.result() for part in pending.popleft()])
+                yield pending.popleft().result()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            reader.shutdown(wait=True, cancel_futures=True)
 
 
 def _on_device(inputs: Inputs, device: torch.device) -> Inputs:

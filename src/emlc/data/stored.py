@@ -25,7 +25,7 @@ class StoredImages:
     """Images on disk that stand in for a tensor (n, channels, height, width) uint8.
 
     Indexing reads and decodes, from the image files or from the cache. It gives the same pixels as
-    images held in memory have. An instance can be sent to loading processes.
+    images held in memory have.
 
     Args:
         images: All images of the source.
@@ -59,6 +59,10 @@ class StoredImages:
         return len(self.rows)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
+        """:meth:`read` with as many threads as there are cores."""
+        return self.read(rows)
+
+    def read(self, rows: Tensor, threads: int | None = None) -> Tensor:
         """The images at indices (m,) int64: (m, channels, height, width) uint8.
 
         Raises:
@@ -68,7 +72,7 @@ class StoredImages:
         if self.cache is not None:
             return torch.from_numpy(self.cache.read(wanted))
         pixels = torch.empty((len(wanted), *self.form.shape), dtype=torch.uint8)
-        for block in decode_all(self.images, wanted, self.form):
+        for block in decode_all(self.images, wanted, self.form, threads=threads):
             for failure in block.failures.values():
                 raise InputError(
                     f"{self.images.where}: {failure}; this image cannot be read. Mend it and go on with "
