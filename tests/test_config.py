@@ -38,8 +38,9 @@ OUT_OF_RANGE = {
     "test_fraction": [0.0, 1.0, math.nan],
     "validation_fraction": [0.0, 1.0],
     "device": ["gpu", "cuda:", "cuda:x", "cpu0"],
-    "backbone": ["vgg", ""],
-    "teacher_backbone": ["vgg"],
+    "backbone": ["resnet 18", "", "nets:", "a:b:c"],
+    "teacher_backbone": ["/nets.py:net"],
+    "stem": ["small"],
     "method": ["mlc"],
     "overlap": ["ignore"],
     "noise": ["flip"],
@@ -47,7 +48,8 @@ OUT_OF_RANGE = {
     "meta_gradient": ["precise"],
     "jvp": ["reverse"],
     "corruption": ["none"],
-    "schedule": ["step"],
+    "schedule": ["linear"],
+    "schedule_factor": [0.0, 1.0, math.nan],
     "noisy_augmentation": [["flip", "mixup"]],
     "trusted_augmentation": [["mixup"]],
 }
@@ -73,6 +75,19 @@ CLASHES = [
     ({"human_labels_key": "worst"}, "human_labels_key: "),
     ({"human_labels": "h.pt", "true_label_column": "t"}, "human_labels and true_label_column: "),
     ({"human_labels": "h.pt", "noise": "symmetric", "noise_rate": 0.5}, "human_labels and noise: "),
+    ({"schedule": "step"}, "schedule and schedule_epochs"),
+    ({"schedule": "step", "schedule_epochs": []}, "schedule and schedule_epochs"),
+    ({"schedule": "cosine", "schedule_epochs": [1]}, "schedule and schedule_epochs"),
+    (
+        {"schedule": "step", "schedule_epochs": [0, 1]},
+        "schedule_epochs: expected rising numbers from 1 to 14",
+    ),
+    ({"schedule": "step", "schedule_epochs": [2, 2]}, "schedule_epochs: expected rising"),
+    ({"schedule": "step", "schedule_epochs": [15]}, "schedule_epochs: expected rising"),
+    ({"schedule": "step", "schedule_epochs": [1.5]}, "schedule_epochs: expected rising"),
+    ({"schedule": "step", "schedule_epochs": ["1"]}, "schedule_epochs: expected rising"),
+    ({"backbone": "cnn", "teacher_backbone": "mlp", "init": "a.pt"}, "teacher_init: needed beside init"),
+    ({"warm_up_epochs": 1, "teacher_init": "imagenet"}, "warm_up_epochs and teacher_init"),
 ]
 
 
@@ -112,6 +127,7 @@ def test_a_value_out_of_range_is_named(name, value):
         ("devices", 1),
         ("device", "cuda:11"),
         ("teacher_backbone", "resnet50"),
+        ("backbone", "my.nets:Nets.small"),
     ],
 )
 def test_the_ends_of_the_ranges_are_allowed(name, value):
@@ -155,6 +171,12 @@ def test_a_single_problem_is_one_line():
             "trusted_augmentation": ["flip", "autoaugment"],
             "weight_decay": 5e-5,
             "meta_weight": 1e-7,
+            "backbone": "resnet18",
+            "teacher_backbone": "nets:small",
+            "init": "imagenet",
+            "teacher_init": "none",
+            "schedule": "step",
+            "schedule_epochs": [5, 10],
             "seed": 2**62,
             "output": "runs/ü: #1",
         },

@@ -1,36 +1,103 @@
-"""Feature extractors, from torchvision where it has them, and the classifier built on one.
+"""Feature extractors: small ones of our own, torchvision's, or the user's, and a classifier on one.
 
 Networks take inputs as they are stored, uint8 images or unscaled features: standardisation is their
 first layer, so that a saved network needs nothing beside it.
 """
 
+import importlib
+import inspect
+import os
+import sys
 from collections import OrderedDict
-from typing import cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from math import prod
+from typing import Any, Literal, Protocol
 
 import torch
+import torchvision
 from torch import Tensor, nn
-from torchvision.models import ResNet, get_model
+from torch.func import functional_call
+from torchvision.models import ResNet, get_model, list_models
 
 from emlc.errors import InputError
+
+Stem = Literal["auto", "cifar", "imagenet"]
+
+OWN = ("auto", "linear", "mlp", "cnn")
+"""Names of our own backbones; auto is one of the others."""
+
+STATISTICS_SAMPLE = 5000
+"""Images, evenly spaced over the set, that standardisation takes its statistics from."""
+
+_VALUES_AT_ONCE = 2**23
+"""Pixels or features that are read at once for the statistics; 64 MB of float64."""
+
+
+class Inputs(Protocol):
+    """A tensor of inputs, or images that are read when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    def __getitem__(self, rows: Any) -> Tensor: ...
+
+
+class Statistics:
+    """Mean and standard deviation per channel of images, or per column of features.
+
+    Of images, those of at most :data:`STATISTICS_SAMPLE` evenly spaced rows, so that sets too large
+    for memory are standardised like those in it.
+
+    Args:
+        inputs: (n, d) features or (n, channels, height, width) images, uint8 or in [0, 1].
+
+    Attributes:
+        mean: (1, channels, 1, 1) or (1, d), float64, of images scaled to [0, 1].
+        std: Likewise, of the sample itself (divided by n, not n - 1).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, inputs: Inputs) -> None:
+        n, channels = inputs.shape[:2]
+        size = min(n, STATISTICS_SAMPLE) if inputs.ndim == 4 else n
+        rows_at_once = max(1, _VALUES_AT_ONCE // prod(inputs.shape[1:]))
+        count, mean, squares = 0, *torch.zeros(2, channels, dtype=torch.float64)
+        for rows in (torch.arange(size) * n // size).split(rows_at_once):
+            x = _scaled(inputs[rows]).double().transpose(0, 1).flatten(1)
+            # Chan et al. 1983: the mean, and the squares about it, of two parts merged.
+            total = count + x.shape[1]
+            delta = x.mean(dim=1) - mean
+            squares += x.var(dim=1, correction=0) * x.shape[1] + delta**2 * (count * x.shape[1] / total)
+            mean += delta * (x.shape[1] / total)
+            count = total
+        shape = (1, channels, *(1,) * (inputs.ndim - 2))
+        self.mean, self.std = mean.view(shape), (squares / count).sqrt().view(shape)
 
 
 class Standardize(nn.Module):
     """``(x - mean) / std`` per channel of an image batch or per column of a feature batch.
 
     Args:
-        inputs: (n, d) features or (n, channels, height, width) images to take the statistics from.
+        statistics: Of the training inputs.
+        channels: Channels to give out, where the inputs may have one: it is repeated.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, inputs: Tensor) -> None:
+    def __init__(self, statistics: Statistics, channels: int | None = None) -> None:
         super().__init__()
-        mean, std = _channel_statistics(inputs)
-        shape = (1, len(mean), *(1,) * (inputs.ndim - 2))
         # A constant column carries nothing: leave it at zero instead of dividing by zero.
-        self.register_buffer("mean", mean.float().view(shape))
-        self.register_buffer("std", torch.where(std > 0, std, 1.0).float().view(shape))
+        std = torch.where(statistics.std > 0, statistics.std, 1.0)
+        for name, values in (("mean", statistics.mean), ("std", std)):
+            # One channel is repeated by broadcasting against the statistics of several.
+            shape = (-1, channels or -1, *(-1,) * (values.ndim - 2))
+            self.register_buffer(name, values.float().expand(shape).clone())
 
     def forward(self, inputs: Tensor) -> Tensor:
         standardized = (_scaled(inputs) - self.mean) / self.std
@@ -40,37 +107,36 @@ class Standardize(nn.Module):
         return standardized
 
 
-def build_backbone(name: str, inputs: Tensor, width: int | None = None) -> tuple[nn.Module, int]:
-    """A feature extractor for inputs like these, and the width of its representation.
+def build_backbone(
+    name: str,
+    inputs: Inputs,
+    width: int | None = None,
+    *,
+    stem: Stem = "auto",
+    statistics: Statistics | None = None,
+) -> tuple[nn.Module, int]:
+    """A feature extractor with random weights for inputs like these, and the width of its representation.
 
     Args:
-        name: auto, linear, mlp, cnn, resnet18, resnet34 or resnet50. Residual networks get the CIFAR
-            stem (3 x 3, stride 1, no pooling) for images below 64 pixels.
+        name: auto | linear | mlp | cnn | a classification network of torchvision.models, whose head is
+            taken off | ``module:factory``, where ``factory(input_shape)`` gives a module that maps
+            standardised float32 inputs (n, ...) of this shape to features (n, d). The module is looked
+            for in the current directory, then on Python's path.
         inputs: (n, d) features or (n, channels, height, width) images the network will be trained on;
-            their shape and standardisation are taken from them.
+            their shape and standardisation are taken from them. Networks of torchvision get grey images
+            repeated to three channels, so that weights learned on colour images fit.
         width: Units of the mlp, or channels of the cnn's first stage.
+        stem: Of torchvision's residual networks. cifar: a 3 x 3 convolution of stride 1, no pooling.
+            imagenet: as torchvision has it. auto: cifar for images below 64 pixels.
+        statistics: Of ``inputs``, where they are known already.
 
     Raises:
-        InputError: a network for images, and the inputs are rows of numbers.
+        InputError: no such network; it does not take inputs of this shape; it has no such stem.
     """
-    is_image = inputs.ndim == 4
-    if name == "auto":
-        name = "cnn" if is_image else "mlp"
-    standardize = Standardize(inputs)
-    if name in ("linear", "mlp"):
-        dim = inputs[0].numel()
-        layers, dim = _mlp(dim, width or 256) if name == "mlp" else ([], dim)
-        return nn.Sequential(standardize, nn.Flatten(), *layers), dim
-    if not is_image:
-        raise InputError(
-            f"backbone: {name} needs images, but the samples are rows of numbers: use mlp or linear"
-        )
-    channels, size = inputs.shape[1], min(inputs.shape[2:])
-    if name == "cnn":
-        layers, dim = _cnn(channels, size, width or 32)
-        return nn.Sequential(standardize, *layers), dim
-    network, dim = _resnet(name, channels, small=size < 64)
-    return nn.Sequential(standardize, network), dim
+    layers, dim = _layers(name, tuple(inputs.shape[1:]), width, stem)
+    is_torchvisions = name in list_models(module=torchvision.models)
+    standardize = Standardize(statistics or Statistics(inputs), channels=3 if is_torchvisions else None)
+    return nn.Sequential(standardize, *layers), dim
 
 
 class Classifier(nn.Sequential):
@@ -88,17 +154,36 @@ def _scaled(inputs: Tensor) -> Tensor:
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()
 
 
-def _channel_statistics(inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (channels,) float64, chunk by chunk to spare memory."""
-    count = inputs.numel() // inputs.shape[1]
-    chunks = [chunk.transpose(0, 1).flatten(1) for chunk in inputs.split(1024)]
-    mean = torch.stack([_scaled(chunk).double().sum(dim=1) for chunk in chunks]).sum(dim=0) / count
-    squares = [(_scaled(chunk).double() - mean[:, None]).square().sum(dim=1) for chunk in chunks]
-    return mean, (torch.stack(squares).sum(dim=0) / count).sqrt()
+def _layers(name: str, shape: tuple[int, ...], width: int | None, stem: Stem) -> tuple[list[nn.Module], int]:
+    """What follows standardisation, and the width of the representation it ends in."""
+    if name == "auto":
+        name = "cnn" if len(shape) == 3 else "mlp"
+    if stem == "cifar" and (name in OWN or ":" in name):
+        raise InputError(_no_cifar_stem(name))
+    if name == "linear":
+        return [nn.Flatten()], prod(shape)
+    if name == "mlp":
+        return _mlp(prod(shape), width or 256)
+    if ":" in name:
+        network = _users(name, shape)
+        return [network], _feature_dim(name, network, shape)
+    if name != "cnn" and name not in list_models(module=torchvision.models):
+        raise InputError(_unknown(name))
+    if len(shape) != 3:
+        raise InputError(
+            f"backbone: {name} needs images, but the samples are rows of numbers: use mlp or linear"
+        )
+    if name == "cnn":
+        return _cnn(shape[0], min(shape[1:]), width or 32)
+    network = _torchvision(name, shape, stem)
+    return [network], _feature_dim(name, network, (3, *shape[1:]), device="meta")
+
+
+# --- our own -----------------------------------------------------------------------------------
 
 
 def _mlp(dim: int, width: int) -> tuple[list[nn.Module], int]:
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [nn.Flatten()]
     for _ in range(2):
         layers += [nn.Linear(dim, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
         dim = width
@@ -117,13 +202,120 @@ def _cnn(channels: int, size: int, width: int) -> tuple[list[nn.Module], int]:
     return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()], channels
 
 
-def _resnet(name: str, channels: int, *, small: bool) -> tuple[nn.Module, int]:
-    network = cast(ResNet, get_model(name, weights=None))
-    if small:
-        network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-        network.maxpool = nn.Identity()
-    elif channels != 3:
-        network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-    dim = network.fc.in_features
-    network.fc = nn.Identity()
-    return network, dim
+# --- torchvision's -----------------------------------------------------------------------------
+
+
+def _torchvision(name: str, shape: tuple[int, ...], stem: Stem) -> nn.Module:
+    """A network of torchvision without its head, for images of three channels of this size."""
+    _, height, width = shape
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": True}
+    elif name.startswith("vit_"):
+        options = {"image_size": height}
+    elif name.startswith("maxvit_"):
+        options = {"input_size": (height, width)}
+    try:
+        network: nn.Module = get_model(name, weights=None, **options)
+    except (AssertionError, ValueError) as error:
+        raise InputError(_does_not_take(name, shape, error)) from error
+    head = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    network.set_submodule(head, nn.Identity())
+    if isinstance(network, ResNet):
+        if stem == "cifar" or (stem == "auto" and min(height, width) < 64):
+            network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            network.maxpool = nn.Identity()
+    elif stem == "cifar":
+        raise InputError(_no_cifar_stem(name))
+    return network
+
+
+def _no_cifar_stem(name: str) -> str:
+    return f"stem: only the residual networks of torchvision have a cifar stem, and {name} is none of them"
+
+
+def _unknown(name: str) -> str:
+    near = get_close_matches(name, [*OWN, *list_models(module=torchvision.models)], n=5)
+    return (
+        f"backbone: there is no network {name!r}"
+        + (f"; did you mean {' or '.join(near)}?" if near else "")
+        + f" Expected {', '.join(OWN)}, a classification network of torchvision.models, or module:factory"
+    )
+
+
+# --- the user's --------------------------------------------------------------------------------
+
+
+def _users(name: str, shape: tuple[int, ...]) -> nn.Module:
+    """What the factory of ``module:factory`` makes for inputs of this shape.
+
+    Errors inside the user's own code are not caught: they need the traceback.
+    """
+    with _current_directory_on_path():
+        factory = _imported(name)
+        try:
+            inspect.signature(factory).bind(shape)
+        except TypeError as error:
+            raise InputError(
+                f"backbone: {name}: cannot be called as factory(input_shape): {error}"
+            ) from error
+        network = factory(shape)
+    if not isinstance(network, nn.Module):
+        raise InputError(f"backbone: {name} gave {type(network).__name__}, expected a torch.nn.Module")
+    return network
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        value: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the user's module was found, and imports another one that is not there
+        raise InputError(
+            f"backbone: {name}: no module {error.name}, neither in {os.getcwd()} nor on Python's path"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise InputError(f"backbone: {name}: {module_name} has no {attribute}")
+        value = getattr(value, part)
+    if not callable(value):
+        raise InputError(f"backbone: {name}: is {type(value).__name__}, expected a function or class")
+    return value  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _current_directory_on_path() -> Iterator[None]:
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+# --- the check of both -------------------------------------------------------------------------
+
+
+def _feature_dim(name: str, network: nn.Module, shape: tuple[int, ...], device: str = "cpu") -> int:
+    """d of the features (n, d), from a forward pass; on the meta device it costs next to nothing."""
+    x = torch.zeros(2, *shape, device=device)
+    if x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    network.eval()
+    try:
+        with torch.no_grad():
+            state = {key: value.to(device) for key, value in network.state_dict().items()}
+            features = network(x) if device == "cpu" else functional_call(network, state, (x,))
+    except Exception as error:  # whatever a network raises for inputs it is not made for
+        raise InputError(_does_not_take(name, shape, error)) from error
+    network.train()
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
+        found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise InputError(f"backbone: {name}: expected features (n, d), got {found} for inputs {(2, *shape)}")
+    return features.shape[1]
+
+
+def _does_not_take(name: str, shape: tuple[int, ...], error: Exception) -> str:
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return f"backbone: {name} does not take inputs of shape {shape}: {reason}"

@@ -19,9 +19,6 @@ Precision = Literal["float32", "bf16-mixed"]
 NAMED_SOURCES = ("cifar10", "cifar100", "clothing1m", "digits")
 """Sources that are called by a name, not by a path."""
 
-BACKBONES = ("auto", "linear", "mlp", "cnn", "resnet18", "resnet34", "resnet50")
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Where the samples come from, and which of them are trusted.
@@ -117,9 +114,16 @@ class NetworkSettings:
     """Student and teacher networks.
 
     Attributes:
-        backbone: auto | linear | mlp | cnn | resnet18 | resnet34 | resnet50. auto is mlp for features
-            and cnn for images.
+        backbone: auto | linear | mlp | cnn | a classification network of torchvision.models, such as
+            resnet50 or convnext_tiny | module:factory, your own, found from the current directory or on
+            Python's path. auto is mlp for features and cnn for images.
         teacher_backbone: The teacher's backbone (default: as the student's).
+        stem: First layers of torchvision's residual networks. cifar: a 3 x 3 convolution of stride 1, no
+            pooling. imagenet: as torchvision has them. auto: cifar for images below 64 pixels.
+        init: Initial weights of the student's backbone. none: random | imagenet: torchvision's, downloaded |
+            a file: what `emlc pretrain` wrote, a run's student.safetensors, or a checkpoint (.pt, .pth) of
+            SupContrast, lightly or torchvision.
+        teacher_init: The same for the teacher's backbone (default: as the student's).
         width: Units of the mlp's hidden layers; channels of the cnn's first stage.
         label_embedding_dim: Width of the teacher's label embedding.
         gate_hidden_dim: Hidden units of the teacher's gate.
@@ -127,6 +131,9 @@ class NetworkSettings:
 
     backbone: str = "auto"
     teacher_backbone: str | None = None
+    stem: Literal["auto", "cifar", "imagenet"] = "auto"
+    init: str = "none"
+    teacher_init: str | None = None
     width: int | None = None
     label_embedding_dim: int = 128
     gate_hidden_dim: int = 128
@@ -179,7 +186,9 @@ class OptimisationSettings:
         momentum: Momentum of both.
         weight_decay: Weight decay of both.
         nesterov: Nesterov momentum in both.
-        schedule: constant, or cosine to zero over all steps.
+        schedule: constant | cosine: to zero over all steps | step: after the ``schedule_epochs``.
+        schedule_epochs: Epochs after each of which the learning rates fall (step).
+        schedule_factor: What they are multiplied by each time (step).
         noisy_augmentation: Any of flip, crop, autoaugment, for noisy images
             (default: crop for grey images, flip and crop for colour).
         trusted_augmentation: The same for trusted images (default: also autoaugment for colour).
@@ -200,7 +209,9 @@ class OptimisationSettings:
     momentum: float = 0.9
     weight_decay: float = 0.0
     nesterov: bool = False
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    schedule_epochs: list[int] | None = None
+    schedule_factor: float = 0.1
     noisy_augmentation: list[Augmentation] | None = None
     trusted_augmentation: list[Augmentation] | None = None
     seed: int = 0
@@ -367,7 +378,31 @@ def _problems(s: Settings) -> Iterator[str]:
         for augmentation in getattr(s, name) or ():
             if augmentation not in get_args(Augmentation):
                 yield f"{name}: expected any of {', '.join(get_args(Augmentation))}, got {augmentation!r}"
+    yield from _network_problems(s)
+    yield from _schedule_problems(s)
+
+
+def _network_problems(s: Settings) -> Iterator[str]:
     for name in ("backbone", "teacher_backbone"):
         value = getattr(s, name)
-        if value is not None and value not in BACKBONES:
-            yield f"{name}: expected one of {', '.join(BACKBONES)}, got {value!r}"
+        # Whether torchvision has it is found out when it is built: asking takes seconds here.
+        if value is not None and not re.fullmatch(r"\w+|[\w.]+:[\w.]+", value):
+            yield f"{name}: expected the name of a network or module:factory, got {value!r}"
+    other_backbone = s.teacher_backbone not in (None, s.backbone)
+    if other_backbone and s.init != "none" and s.teacher_init is None:
+        yield "teacher_init: needed beside init, as teacher_backbone is not the student's; may be none"
+    if s.warm_up_epochs > 0 and s.teacher_init not in (None, s.init):
+        yield "warm_up_epochs and teacher_init: the teacher starts as a copy of the student's network"
+
+
+def _schedule_problems(s: Settings) -> Iterator[str]:
+    epochs = s.schedule_epochs
+    if (s.schedule == "step") != bool(epochs):
+        yield "schedule and schedule_epochs: epochs go with --schedule step, and only with it"
+    elif epochs and not all(
+        type(later) is int and earlier < later
+        for earlier, later in zip([0, *epochs], [*epochs, s.epochs], strict=True)
+    ):
+        yield f"schedule_epochs: expected rising numbers from 1 to {s.epochs - 1}, got {epochs}"
+    if not 0 < s.schedule_factor < 1:
+        yield f"schedule_factor: expected between 0 and 1, got {s.schedule_factor}"
