@@ -19,6 +19,7 @@ Precision = Literal["float32", "bf16-mixed"]
 NAMED_SOURCES = ("cifar10", "cifar100", "clothing1m", "digits")
 """Sources that are called by a name, not by a path."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Where the samples come from, and which of them are trusted.

@@ -202,11 +202,19 @@ class _Schedule:
     def __init__(self, method: Method, settings: Settings, steps_per_epoch: int) -> None:
         self._optimizers = list(method.optimizers().values())
         self._initial = [optimizer.param_groups[0]["lr"] for optimizer in self._optimizers]
-        self._cosine = settings.schedule == "cosine"
-        self._total = settings.epochs * steps_per_epoch
+        self._settings = settings
+        self._steps_per_epoch = steps_per_epoch
+
+    def _factor(self, step: int) -> float:
+        s = self._settings
+        if s.schedule == "cosine":
+            return (1 + math.cos(math.pi * step / (s.epochs * self._steps_per_epoch))) / 2
+        # Other schedules have no such epochs.
+        passed = [epoch for epoch in s.schedule_epochs or () if step >= epoch * self._steps_per_epoch]
+        return s.schedule_factor ** len(passed)
 
     def apply(self, step: int) -> None:
-        factor = (1 + math.cos(math.pi * step / self._total)) / 2 if self._cosine else 1.0
+        factor = self._factor(step)
         for optimizer, initial in zip(self._optimizers, self._initial, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = initial * factor

@@ -35,6 +35,7 @@ from emlc.distributed import Ranks, pick_device, start_ranks
 from emlc.errors import InputError
 from emlc.files import atomic_write, remove_leftovers, write_json, write_text
 from emlc.fit import chosen_epoch, fit
+from emlc.initial_weights import check_initial_weights
 from emlc.labels import label_table
 from emlc.logs import QuietReporter, RunReporter
 from emlc.methods import METHODS, Method
@@ -42,6 +43,11 @@ from emlc.teacher import Teacher
 
 _FREE_ON_RESUME = {"output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"}
 """Settings that may change when a run goes on: they do not change its result."""
+
+_PATHS = (
+    *("data", "trusted", "validation", "test", "data_root", "human_labels", "image_cache", "noise_matrix"),
+    *("init", "teacher_init"),
+)
 
 
 @dataclass(frozen=True)
@@ -166,17 +172,22 @@ def train(
     folder = Path(settings.output or default_output(settings))
     with ranks.together():
         _check_folder(folder, settings, resume=resume)
+        for init in (settings.init, settings.teacher_init):
+            check_initial_weights(init)
         split, schema = _read(settings, data, trusted, validation, test)
         if resume and (folder / "split.csv").exists():
             check_split(split, folder / "split.csv")
         _check_trainable(split, settings, ranks)
         torch.manual_seed(settings.seed)
         method = _method(settings, split.noisy.inputs, len(split.classes))
+        started = [] if (folder / "checkpoint.pt").exists() else method.load_initial_weights()
 
     if ranks.is_first:
         remove_leftovers(folder)
         _write_beginning(folder, settings, split, schema)
         _tell_beginning(console, split, schema, ranks)
+        for line in started if settings.init != "none" else ():
+            console.print(line, highlight=False, soft_wrap=True)
     ranks.barrier()
     reporter = _reporter(folder, settings, method, console, ranks)
     try:
@@ -232,13 +243,13 @@ def with_absolute_paths(settings: Settings) -> Settings:
         "image_cache",
         "data_root",
     )
-    paths = {name: getattr(settings, name) for name in names}
+    paths = {name: getattr(settings, name) for name in (*names, "init", "teacher_init")}
     return replace(
         settings,
         **{
             name: os.path.abspath(os.path.expanduser(path))
             for name, path in paths.items()
-            if path is not None and path not in NAMED_SOURCES
+            if path is not None and path not in (*NAMED_SOURCES, "none", "imagenet")
         },
     )
 
@@ -314,7 +325,7 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
             )
 
 
-def _method(settings: Settings, inputs: Tensor, num_classes: int) -> Method:
+def _method(settings: Settings, inputs: Inputs, num_classes: int) -> Method:
     return METHODS[settings.method](settings, inputs, num_classes)
 
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from emlc.backbones import Classifier, build_backbone
+from emlc.backbones import Classifier, Inputs, Statistics, build_backbone
 from emlc.batch_norm import use_joint_batch
 from emlc.config import Settings
 from emlc.data.loaders import Batch
 from emlc.distributed import Ranks
+from emlc.initial_weights import load_initial_weights
 from emlc.precision import full_precision
 
 Losses = dict[str, Tensor]
@@ -42,8 +43,8 @@ class Method(ABC):
     steps: int = 0
     ranks: Ranks
 
-    def __init__(self, settings: Settings, inputs: Tensor, num_classes: int) -> None:
-        """Build the networks.
+    def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
+        """Build the networks, with random weights.
 
         Args:
             settings: All settings of the run.
@@ -51,8 +52,22 @@ class Method(ABC):
             num_classes: C.
         """
         self.settings = settings
-        self.student = Classifier(*build_backbone(settings.backbone, inputs, settings.width), num_classes)
+        self._inputs, self._statistics = inputs, Statistics(inputs)
+        self.student = Classifier(*self.build_backbone(settings.backbone), num_classes)
         self.notes: list[str] = []
+
+    def build_backbone(self, name: str) -> tuple[nn.Module, int]:
+        """A feature extractor for the run's inputs, and the width of its representation."""
+        s = self.settings
+        return build_backbone(name, self._inputs, s.width, stem=s.stem, statistics=self._statistics)
+
+    def load_initial_weights(self) -> list[str]:
+        """Fill the backbones with the weights that the settings name; tells which, in lines for the user.
+
+        Raises:
+            InputError: they are not there, or do not fill a backbone.
+        """
+        return [load_initial_weights(self.student.backbone, self.settings.init, "student")]
 
     def networks(self) -> dict[str, nn.Module]:
         """Every network of the method by name; checkpoints hold them all."""

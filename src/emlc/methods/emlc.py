@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from emlc.backbones import build_backbone
+from emlc.backbones import Inputs
 from emlc.config import Settings
 from emlc.corruption import corrupt_half
 from emlc.data.loaders import Batch
 from emlc.distributed import Ranks
+from emlc.initial_weights import load_initial_weights
 from emlc.jvp import Engine, StudentStep, Weights, choose_engine, record_step
 from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.methods.base import Losses, Method
@@ -37,10 +38,10 @@ class EMLC(Method):
 
     name: ClassVar[str] = "emlc"
 
-    def __init__(self, settings: Settings, inputs: Tensor, num_classes: int) -> None:
+    def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
         self.look_ahead = settings.look_ahead
-        backbone, dim = build_backbone(settings.teacher_backbone or settings.backbone, inputs, settings.width)
+        backbone, dim = self.build_backbone(settings.teacher_backbone or settings.backbone)
         self.teacher = Teacher(
             backbone,
             dim,
@@ -50,6 +51,11 @@ class EMLC(Method):
         )
         self._engine: Engine | Literal["auto"] = settings.jvp
         self._noted: Engine | None = None
+
+    def load_initial_weights(self) -> list[str]:
+        s = self.settings
+        init = s.init if s.teacher_init is None else s.teacher_init
+        return [*super().load_initial_weights(), load_initial_weights(self.teacher.backbone, init, "teacher")]
 
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher}
