@@ -171,7 +171,7 @@ def _read(path: Path) -> _Source:
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
-                about = ", ".join(f"{key} {value}" for key, value in (file.metadata() or {}).items())
+                about = ", ".join(f"{key} {value}" for key, value in sorted((file.metadata() or {}).items()))
             return _Source(str(path), load_file(path), about)
         # SupContrast keeps its options beside the weights.
         with torch.serialization.safe_globals([Namespace]):

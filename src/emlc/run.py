@@ -247,7 +247,7 @@ def with_absolute_paths(settings: Settings) -> Settings:
     return replace(
         settings,
         **{
-            name: os.path.abspath(os.path.expanduser(path))
+            name: path if path.startswith("~") else os.path.abspath(path)
             for name, path in paths.items()
             if path is not None and path not in (*NAMED_SOURCES, "none", "imagenet")
         },
