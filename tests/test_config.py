@@ -98,7 +98,7 @@ def problems(**changes):
 
 
 def test_every_limit_has_a_case():
-    assert set(_LIMITS) <= set(OUT_OF_RANGE)
+    assert {name for name in _LIMITS if hasattr(Settings, name)} <= set(OUT_OF_RANGE)
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in OUT_OF_RANGE.items() for v in values])

@@ -6,7 +6,7 @@ one runs no code.
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,7 +14,13 @@ from torch import nn
 
 from emlc.errors import InputError
 from emlc.files import atomic_write
-from emlc.methods.base import Method
+
+
+class Trained(Protocol):
+    """Networks and optimisers by name."""
+
+    def networks(self) -> dict[str, nn.Module]: ...
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]: ...
 
 
 @dataclass
@@ -46,7 +52,7 @@ class Progress:
         return {name: sum(losses[-known:]) / known for name, losses in self.losses.items() if known > 0}
 
 
-def save_checkpoint(path: Path, method: Method, progress: Progress) -> None:
+def save_checkpoint(path: Path, method: Trained, progress: Progress) -> None:
     """Write networks, optimisers and position, atomically.
 
     There are no random states: all that is drawn is a function of the seed and the position.
@@ -60,7 +66,7 @@ def save_checkpoint(path: Path, method: Method, progress: Progress) -> None:
         torch.save(state, temporary)
 
 
-def load_checkpoint(path: Path, method: Method) -> Progress:
+def load_checkpoint(path: Path, method: Trained) -> Progress:
     """Restore a run in place from :func:`save_checkpoint` and return its position.
 
     Raises:

@@ -15,6 +15,7 @@ from emlc.errors import raise_together
 
 Augmentation = Literal["flip", "crop", "autoaugment"]
 Precision = Literal["float32", "bf16-mixed"]
+View = Literal["crop", "flip", "colour", "grey", "blur"]
 
 NAMED_SOURCES = ("cifar10", "cifar100", "clothing1m", "digits")
 """Sources that are called by a name, not by a path."""
@@ -264,6 +265,96 @@ class Settings(
         return {f.name: values[f.name] for group in GROUPS for f in fields(group)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveSettings:
+    """Self-supervised pretraining with SimCLR.
+
+    Attributes:
+        backbone: As for ``emlc train``, whose backbone this is to become.
+        stem: First layers of torchvision's residual networks, as for ``emlc train``.
+        width: Units of the mlp's hidden layers; channels of the cnn's first stage.
+        epochs: Passes over the images.
+        batch: Images a step, over all devices. Each is told from all others of its batch.
+        optimizer: sgd | lars, for batches of thousands.
+        learning_rate: At its highest (default: 0.06 of sgd, 0.3 of lars, times batch / 256).
+        momentum: Of both optimisers.
+        weight_decay: Of weights, not of biases and norms (default: 5e-4 of sgd, 1e-6 of lars).
+        warm_up_epochs: First epochs, in which the learning rate rises (default: a tenth of all, 10 at
+            most); it falls to zero along a cosine afterwards.
+        temperature: By which similarities are divided.
+        projection_dim: Width of the projections that are compared; the head is as wide as the backbone.
+        views: Any of crop, flip, colour, grey, blur: how two views of an image differ (default: all; no
+            flip and grey for grey images, no blur for images below 64 pixels).
+        smallest_crop: Share of the image that a crop covers at least.
+        colour_strength: How much colours change (default: 0.5 for images below 64 pixels, else 1).
+        seed: Seed of the split, the initial weights, the order and the views.
+        device: auto | cpu | cuda | cuda:N. With several processes each takes a GPU of its own.
+        devices: GPUs, or CPU processes, of this machine to train on. For several machines start
+            ``emlc pretrain`` by ``torchrun``, and leave this alone.
+        precision: float32, or bf16-mixed for GPUs and CPUs that compute with bfloat16 natively.
+        workers: Threads that decode images which are not held in memory (default: one a core).
+    """
+
+    backbone: str = "auto"
+    stem: Literal["auto", "cifar", "imagenet"] = "auto"
+    width: int | None = None
+    epochs: int = 100
+    batch: int = 256
+    optimizer: Literal["sgd", "lars"] = "sgd"
+    learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float | None = None
+    warm_up_epochs: int | None = None
+    temperature: float = 0.5
+    projection_dim: int = 128
+    views: list[View] | None = None
+    smallest_crop: float = 0.08
+    colour_strength: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    precision: Precision = "float32"
+    workers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRunSettings:
+    """Where the pretrained network is kept.
+
+    Attributes:
+        output: Directory (default: runs/pretrain-DATA-BACKBONE).
+        checkpoint_every: Steps between checkpoints (default: one checkpoint an epoch).
+    """
+
+    output: str | None = None
+    checkpoint_every: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings(PretrainRunSettings, ContrastiveSettings, DataSettings):
+    """All settings of ``emlc pretrain``, validated when built.
+
+    Raises:
+        InputError: lists every field out of range and every pair of fields that clash.
+    """
+
+    def __post_init__(self) -> None:
+        raise_together(list(_pretrain_problems(self)), "the settings")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values, in the order of the groups."""
+        values = asdict(self)
+        return {f.name: values[f.name] for group in groups(PretrainSettings) for f in fields(group)}
+
+
+AnySettings = Settings | PretrainSettings
+
+
+def groups(kind: type[AnySettings]) -> tuple[Any, ...]:
+    """The groups, dataclasses too, that settings are composed of."""
+    return kind.__bases__[::-1]
+
+
 _LIMITS: dict[str, tuple[float, float]] = {
     "trusted_per_class": (1, math.inf),
     "image_size": (1, math.inf),
@@ -287,12 +378,15 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "devices": (1, math.inf),
     "workers": (1, math.inf),
     "checkpoint_every": (1, math.inf),
+    "batch": (2, math.inf),
+    "projection_dim": (1, math.inf),
+    "colour_strength": (0, 1),
 }
 
 
-def _wrong_types(s: Settings) -> Iterator[str]:
+def _wrong_types(s: AnySettings) -> Iterator[str]:
     """Values of another type than their field's; what the command line's parser checks already."""
-    for name, kind in get_type_hints(Settings).items():
+    for name, kind in get_type_hints(type(s)).items():
         if get_origin(kind) is Literal:
             continue
         value = getattr(s, name)
@@ -304,19 +398,16 @@ def _wrong_types(s: Settings) -> Iterator[str]:
             yield f"{name}: expected {names}, got {value!r}"
 
 
-def _data_problems(s: Settings) -> Iterator[str]:
-    trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
-    if s.data is not None and len(trusted) != 1 and (trusted or not _may_bring_trusted(s.data)):
-        found = " and ".join(trusted) or "none"
-        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {found}"
+def _data_problems(s: AnySettings) -> Iterator[str]:
+    for name in ("validation", "test"):
+        if getattr(s, name) is not None and getattr(s, f"{name}_fraction") is not None:
+            yield f"{name} and {name}_fraction: give one of the two"
     if s.resize is not None and 0 < s.resize < (s.image_size or math.inf):
         yield f"resize: goes with an image_size of at most {s.resize}, got {s.image_size or 'none'}"
     if s.human_labels_key is not None and s.human_labels is None:
         yield "human_labels_key: says which labels of the file human_labels, which is not given"
     if s.human_labels is not None and s.true_label_column is not None:
         yield "human_labels and true_label_column: with human labels, the data's own labels are the true ones"
-    if s.human_labels is not None and s.noise != "none":
-        yield "human_labels and noise: noise is injected into labels that are right"
 
 
 def _may_bring_trusted(data: str) -> bool:
@@ -329,17 +420,15 @@ def _may_bring_trusted(data: str) -> bool:
     return data == "clothing1m" or not (data in NAMED_SOURCES or is_file)
 
 
-def _problems(s: Settings) -> Iterator[str]:
-    if wrong := list(_wrong_types(s)):
-        yield from wrong
-        return
+def _out_of_range(s: AnySettings) -> Iterator[str]:
+    """What is wrong with a field by itself, in settings of either kind."""
     for name, (low, high) in _LIMITS.items():
-        value = getattr(s, name)
+        value = getattr(s, name, None)
         if value is not None and not (low <= value <= high and value < math.inf):
             wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
             yield f"{name}: expected {wanted}, got {value}"
-    for name in ("learning_rate", "teacher_learning_rate"):
-        value = getattr(s, name)
+    for name in ("learning_rate", "teacher_learning_rate", "temperature"):
+        value = getattr(s, name, None)
         if value is not None and not 0 < value < math.inf:
             yield f"{name}: expected more than 0, got {value}"
     if not 0 <= s.momentum < 1:
@@ -348,12 +437,27 @@ def _problems(s: Settings) -> Iterator[str]:
         value = getattr(s, name)
         if value is not None and not 0 < value < 1:
             yield f"{name}: expected between 0 and 1, got {value}"
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", s.device):
+        yield f"device: expected auto, cpu, cuda or cuda:N, got {s.device!r}"
+    for name, kind in get_type_hints(type(s)).items():
+        if get_origin(kind) is Literal and getattr(s, name) not in get_args(kind):
+            yield f"{name}: expected one of {', '.join(get_args(kind))}, got {getattr(s, name)!r}"
+
+
+def _problems(s: Settings) -> Iterator[str]:
+    if wrong := list(_wrong_types(s)):
+        yield from wrong
+        return
+    yield from _out_of_range(s)
+    yield from _data_problems(s)
     if s.nesterov and s.momentum == 0:
         yield "nesterov: needs momentum above 0"
-    for name in ("validation", "test"):
-        if getattr(s, name) is not None and getattr(s, f"{name}_fraction") is not None:
-            yield f"{name} and {name}_fraction: give one of the two"
-    yield from _data_problems(s)
+    trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
+    if s.data is not None and len(trusted) != 1 and (trusted or not _may_bring_trusted(s.data)):
+        found = " and ".join(trusted) or "none"
+        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {found}"
+    if s.human_labels is not None and s.noise != "none":
+        yield "human_labels and noise: noise is injected into labels that are right"
     if s.noise in ("symmetric", "asymmetric") and s.noise_rate == 0:
         yield f"noise_rate: {s.noise} noise needs a rate above 0"
     if (s.noise == "matrix") != (s.noise_matrix is not None):
@@ -370,11 +474,6 @@ def _problems(s: Settings) -> Iterator[str]:
         yield "precision and jvp: finite differences drown in the rounding of bfloat16"
     if s.meta_gradient == "exact" and s.jvp == "finite-difference":
         yield "meta_gradient and jvp: finite differences cannot give the exact meta-gradient"
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", s.device):
-        yield f"device: expected auto, cpu, cuda or cuda:N, got {s.device!r}"
-    for name, kind in get_type_hints(Settings).items():
-        if get_origin(kind) is Literal and getattr(s, name) not in get_args(kind):
-            yield f"{name}: expected one of {', '.join(get_args(kind))}, got {getattr(s, name)!r}"
     for name in ("noisy_augmentation", "trusted_augmentation"):
         for augmentation in getattr(s, name) or ():
             if augmentation not in get_args(Augmentation):
@@ -384,16 +483,20 @@ def _problems(s: Settings) -> Iterator[str]:
 
 
 def _network_problems(s: Settings) -> Iterator[str]:
-    for name in ("backbone", "teacher_backbone"):
-        value = getattr(s, name)
-        # Whether torchvision has it is found out when it is built: asking takes seconds here.
-        if value is not None and not re.fullmatch(r"\w+|[\w.]+:[\w.]+", value):
-            yield f"{name}: expected the name of a network or module:factory, got {value!r}"
+    yield from _backbone_problems(s)
     other_backbone = s.teacher_backbone not in (None, s.backbone)
     if other_backbone and s.init != "none" and s.teacher_init is None:
         yield "teacher_init: needed beside init, as teacher_backbone is not the student's; may be none"
     if s.warm_up_epochs > 0 and s.teacher_init not in (None, s.init):
         yield "warm_up_epochs and teacher_init: the teacher starts as a copy of the student's network"
+
+
+def _backbone_problems(s: AnySettings) -> Iterator[str]:
+    for name in ("backbone", "teacher_backbone"):
+        value = getattr(s, name, None)
+        # Whether torchvision has it is found out when it is built: asking takes seconds here.
+        if value is not None and not re.fullmatch(r"\w+|[\w.]+:[\w.]+", value):
+            yield f"{name}: expected the name of a network or module:factory, got {value!r}"
 
 
 def _schedule_problems(s: Settings) -> Iterator[str]:
@@ -407,3 +510,30 @@ def _schedule_problems(s: Settings) -> Iterator[str]:
         yield f"schedule_epochs: expected rising numbers from 1 to {s.epochs - 1}, got {epochs}"
     if not 0 < s.schedule_factor < 1:
         yield f"schedule_factor: expected between 0 and 1, got {s.schedule_factor}"
+
+
+def _pretrain_problems(s: PretrainSettings) -> Iterator[str]:
+    if wrong := list(_wrong_types(s)):
+        yield from wrong
+        return
+    yield from _out_of_range(s)
+    yield from _data_problems(s)
+    yield from _backbone_problems(s)
+    trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
+    if len(trusted) > 1:
+        yield f"trusted, trusted_column, trusted_per_class: give at most one, got {' and '.join(trusted)}"
+    for name in ("validation", "validation_fraction"):
+        if not trusted and getattr(s, name) is not None:
+            yield f"{name}: goes with trusted samples"
+    if s.optimizer == "lars" and s.weight_decay == 0:
+        # lightly's LARS leaves parameters without weight decay to plain SGD.
+        yield "weight_decay: lars needs more than 0"
+    if s.warm_up_epochs is not None and s.warm_up_epochs >= s.epochs > 0:
+        yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
+    if not 0 < s.smallest_crop <= 1:
+        yield f"smallest_crop: expected more than 0 and at most 1, got {s.smallest_crop}"
+    if s.views is not None and not s.views:
+        yield "views: expected at least one, or two views of an image are the same"
+    for view in s.views or ():
+        if view not in get_args(View):
+            yield f"views: expected any of {', '.join(get_args(View))}, got {view!r}"

@@ -22,7 +22,7 @@ from emlc.metrics import epoch_metrics
 _NOISY_STREAM, _TRUSTED_STREAM, _DROPOUT = 1, 2, 3
 """Numbers that keep apart what is drawn with the run's seed."""
 
-_TELL_EVERY = 20
+TELL_EVERY = 20
 """Steps between two looks at the losses, which have to be brought from the device and averaged."""
 
 
@@ -60,7 +60,7 @@ def fit(
         progress = load_checkpoint(checkpoint, method) if checkpoint.exists() else Progress()
     trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
 
-    losses = _PendingLosses(ranks)
+    losses = PendingLosses(ranks)
 
     reporter.on_start(progress, steps_per_epoch)
     while progress.epoch < settings.epochs:
@@ -78,7 +78,7 @@ def fit(
             while method.notes:
                 reporter.on_note(method.notes.pop(0))
             save = settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0
-            if save or progress.steps % _TELL_EVERY == 0:
+            if save or progress.steps % TELL_EVERY == 0:
                 losses.flush(progress)
             reporter.on_step(progress)
             if save and ranks.is_first:
@@ -144,7 +144,7 @@ def _look_ahead_groups(
         yield group
 
 
-class _PendingLosses:
+class PendingLosses:
     """Losses of the latest steps, still on the device, as reading one would wait for its step to end."""
 
     def __init__(self, ranks: Ranks) -> None:
@@ -152,6 +152,7 @@ class _PendingLosses:
         self._steps: list[Losses] = []
 
     def append(self, losses: Losses) -> None:
+        """Add those of a step."""
         self._steps.append(losses)
 
     def flush(self, progress: Progress) -> None:

@@ -26,6 +26,11 @@ def predict_proba(network: nn.Module, inputs: Inputs, ranks: Ranks | None = None
     return _in_batches(lambda x: (network(x).float().softmax(dim=1),), network, ranks, inputs)[0]
 
 
+def represent(backbone: nn.Module, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
+    """Features (n, d) that a backbone gives, float32 on the CPU, in evaluation mode; see above."""
+    return _in_batches(lambda x: (backbone(x),), backbone, ranks, inputs)[0]
+
+
 def correct(
     teacher: nn.Module, inputs: Inputs, labels: NDArray[np.int64], ranks: Ranks | None = None
 ) -> Correction:

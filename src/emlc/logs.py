@@ -106,6 +106,8 @@ _BRIEF = {"student_loss": "loss", "teacher_ce": "ce", "teacher_bce": "bce", "met
 """What a terminal of 80 columns has room for."""
 
 _SHORT = {
+    "contrastive_loss": "loss {:.3f}",
+    "knn_accuracy": "nearest neighbours {:.1f}",
     "student_loss": "loss {:.3f}",
     "meta_objective": "meta {:.3f}",
     "trusted_accuracy": "trusted {:.1f}",

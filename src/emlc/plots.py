@@ -89,6 +89,20 @@ def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
     axes.legend()
 
 
+def plot_pretraining(axes: Axes, metrics: pd.DataFrame) -> None:
+    """Contrastive loss per epoch, and what the features are worth beside it."""
+    axes.plot(metrics["epoch"], metrics["contrastive_loss"], color=_BLUE, label="contrastive loss")
+    axes.set(title="Pretraining", xlabel="epoch", ylabel="contrastive loss (nats)")
+    lines = axes.get_lines()
+    if "knn_accuracy" in metrics:
+        right = axes.twinx()
+        right.plot(metrics["epoch"], metrics["knn_accuracy"], "--", color=_ORANGE, label="nearest neighbours")
+        right.set(ylabel="accuracy on trusted samples (%)")
+        right.grid(False)
+        lines = [*lines, *right.get_lines()]
+    axes.legend(handles=lines, loc="center right")
+
+
 def plot_confusion(axes: Axes, confusion: pd.DataFrame) -> None:
     """Confusion matrix with counts; colour is the share of each row."""
     counts = confusion.to_numpy()

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import pandas as pd
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from emlc import inference, plots
 from emlc.checkpoint import load_networks
-from emlc.config import NAMED_SOURCES, Settings
+from emlc.config import NAMED_SOURCES, DataSettings, PretrainSettings, Settings
 from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks, pick_device, start_ranks
@@ -40,6 +40,8 @@ from emlc.labels import label_table
 from emlc.logs import QuietReporter, RunReporter
 from emlc.methods import METHODS, Method
 from emlc.teacher import Teacher
+
+S = TypeVar("S", Settings, PretrainSettings)
 
 _FREE_ON_RESUME = {"output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"}
 """Settings that may change when a run goes on: they do not change its result."""
@@ -80,7 +82,7 @@ class Run:
             InputError: no such run, or files of it are missing or broken.
         """
         folder = Path(folder)
-        settings = read_settings(folder)
+        settings = read_settings(folder, Settings)
         try:
             schema = Schema.from_dict(_read_json(folder / "model.json"))
             # Standardisation is part of the weights: placeholders of the right shape serve to build on.
@@ -171,7 +173,7 @@ def train(
     ranks = start_ranks(settings.device, settings.precision)
     folder = Path(settings.output or default_output(settings))
     with ranks.together():
-        _check_folder(folder, settings, resume=resume)
+        check_folder(folder, settings, resume=resume)
         for init in (settings.init, settings.teacher_init):
             check_initial_weights(init)
         split, schema = _read(settings, data, trusted, validation, test)
@@ -231,19 +233,9 @@ def _reporter(
     return RunReporter(folder, settings.method, samples_per_step, settings.epochs, console)
 
 
-def with_absolute_paths(settings: Settings) -> Settings:
+def with_absolute_paths(settings: S) -> S:
     """The settings with sources that can be found from any working directory."""
-    names = (
-        "data",
-        "trusted",
-        "validation",
-        "test",
-        "noise_matrix",
-        "human_labels",
-        "image_cache",
-        "data_root",
-    )
-    paths = {name: getattr(settings, name) for name in (*names, "init", "teacher_init")}
+    paths = {name: getattr(settings, name, None) for name in _PATHS}
     return replace(
         settings,
         **{
@@ -256,16 +248,20 @@ def with_absolute_paths(settings: Settings) -> Settings:
 
 def default_output(settings: Settings) -> str:
     """runs/DATA-METHOD-seedN."""
-    stem = "arrays" if settings.data is None else Path(settings.data).stem.replace("*", "") or "data"
-    return f"runs/{stem}-{settings.method}-seed{settings.seed}"
+    return f"runs/{data_name(settings)}-{settings.method}-seed{settings.seed}"
 
 
-def read_settings(folder: Path) -> Settings:
+def data_name(settings: DataSettings) -> str:
+    """The data's name, for that of a directory."""
+    return "arrays" if settings.data is None else Path(settings.data).stem.replace("*", "") or "data"
+
+
+def read_settings(folder: Path, kind: type[S]) -> S:
     """The settings a run was made with."""
     if not (folder / "settings.yaml").is_file():
         raise InputError(f"{folder}: not a run directory: it has no settings.yaml")
     try:
-        return Settings(**yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8")))
+        return kind(**yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8")))
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
 
@@ -293,7 +289,8 @@ def _check_one_source(settings: Settings, data: Samples | None, *others: Samples
         raise InputError("trusted, validation and test samples in memory go with data in memory")
 
 
-def _check_folder(folder: Path, settings: Settings, *, resume: bool) -> None:
+def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
+    """Raise an :class:`InputError` if a run is there that must not be overwritten, or not be gone on with."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output: {folder} is a file, expected a directory")
     if not (folder / "settings.yaml").exists() and not (folder / "checkpoint.pt").exists():
@@ -302,7 +299,7 @@ def _check_folder(folder: Path, settings: Settings, *, resume: bool) -> None:
         raise InputError(
             f"output: {folder} holds a run already; --resume goes on with it, --output names another"
         )
-    before, now = read_settings(folder).as_dict(), with_absolute_paths(settings).as_dict()
+    before, now = read_settings(folder, type(settings)).as_dict(), with_absolute_paths(settings).as_dict()
     changed = [k for k in now if k not in _FREE_ON_RESUME and before.get(k) != now[k]]
     if changed:
         changes = "; ".join(f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed)

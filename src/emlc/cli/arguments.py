@@ -6,20 +6,22 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.config import GROUPS, Settings
+from emlc.config import AnySettings, PretrainSettings, Settings, groups
 from emlc.errors import InputError, InputErrors, raise_together
 
+S = TypeVar("S", Settings, PretrainSettings)
 
-def add_settings(parser: ArgumentParser) -> None:
+
+def add_settings(parser: ArgumentParser, kind: type[AnySettings]) -> None:
     """Add DATA, every setting as an option, ``--config`` and ``--print_config``."""
     parser.add_argument("data", nargs="?", type=str | None, help="what to learn from")
     parser.add_argument("--config", action="config", help="YAML file; options given after it win")
-    for group in GROUPS:
+    for group in groups(kind):
         parser.add_class_arguments(group, skip={"data"})
 
 
@@ -37,15 +39,15 @@ def normalized(argv: Sequence[str]) -> list[str]:
     return tokens
 
 
-def settings_from(arguments: Namespace) -> Settings:
+def settings_from(arguments: Namespace, kind: type[S]) -> S:
     """Settings from parsed arguments; DATA may also stand in the configuration file."""
-    values = {f.name: arguments[f.name] for f in fields(Settings)}
+    values = {f.name: arguments[f.name] for f in fields(kind)}
     for path in arguments.config or []:
         if arguments.data is None:
             values["data"] = read_config(path.absolute).get("data")
     if values["data"] is None:
         raise InputError("DATA is missing: digits, a .csv, .parquet or .npz file, or a folder")
-    return Settings(**values)
+    return kind(**values)
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -59,7 +61,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def explain(parser: ArgumentParser, argv: Sequence[str], error: ArgumentError) -> InputError:
+def explain(
+    parser: ArgumentParser, argv: Sequence[str], error: ArgumentError, kind: type[AnySettings]
+) -> InputError:
     """Every problem in ``argv`` and its configuration files, where argparse names only the first.
 
     Each setting is parsed alone; those that pass are then checked together.
@@ -67,7 +71,7 @@ def explain(parser: ArgumentParser, argv: Sequence[str], error: ArgumentError) -
     problems: list[str] = []
     values: dict[str, Any] = {}
     failed: set[str] = set()
-    known = {f.name for f in fields(Settings)}
+    known = {f.name for f in fields(kind)}
     try:
         for where, option, value in _given(argv):
             name = option.removesuffix("+")  # --classes+ NAME appends to a list
@@ -81,7 +85,7 @@ def explain(parser: ArgumentParser, argv: Sequence[str], error: ArgumentError) -
                     failed.add(name)
             else:
                 values[name] = value
-        Settings(**({"data": "-"} | values))
+        kind(**({"data": "-"} | values))
     except InputErrors as e:
         # What a setting clashes with, or lacks, cannot be told while its own value is wrong.
         problems += [p for p in e.problems if not any(re.search(rf"\b{name}\b", p) for name in failed)]

@@ -53,7 +53,7 @@ def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
 
     if not folder.exists():
         return
-    before, now = read_settings(folder).as_dict(), settings.as_dict()
+    before, now = read_settings(folder, Settings).as_dict(), settings.as_dict()
     if any(before[name] != now[name] for name in now if name not in ("seed", "epochs", "output")):
         raise InputError(f"output: {folder} holds a run that is not the demo's; name another directory")
     shutil.rmtree(folder)

@@ -10,12 +10,13 @@ from types import ModuleType
 
 from jsonargparse import ArgumentParser
 
-from emlc.cli import correct, demo, evaluate, predict, train
+from emlc.cli import correct, demo, evaluate, predict, pretrain, train
 from emlc.cli.arguments import explain, normalized, plain_message
 from emlc.errors import InputError
 
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
+    "pretrain": pretrain,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
@@ -55,11 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = normalized(sys.argv[1:] if argv is None else argv)
     parser, parsers = build_parsers()
     try:
+        if not argv:
+            raise InputError(f"expected a command, one of {', '.join(COMMANDS)}")
         try:
             arguments = parser.parse_args(argv)
         except ArgumentError as error:
-            if argv and argv[0] == "train":
-                raise explain(parsers["train"], argv[1:], error) from None
+            kind = getattr(COMMANDS.get(argv[0]), "SETTINGS", None)
+            if kind is not None:
+                raise explain(parsers[argv[0]], argv[1:], error, kind) from None
             raise InputError(plain_message(error)) from None
         chosen = arguments[arguments.command]
         chosen.argv = argv  # to start the same command in several processes
@@ -76,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "emlc: interrupted; `emlc train ... --resume` goes on from the last checkpoint", file=sys.stderr
+            f"emlc: interrupted; `emlc {argv[0]} ... --resume` goes on from the last checkpoint",
+            file=sys.stderr,
         )
         return 130
     except RuntimeError as error:

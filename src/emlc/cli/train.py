@@ -9,19 +9,21 @@ import os
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli.arguments import add_settings, settings_from
+from emlc.config import Settings
 
+SETTINGS = Settings
 USAGE = "DATA (--trusted T | --trusted_column C | --trusted_per_class N) [options]"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_settings(parser)
+    add_settings(parser, Settings)
     parser.add_argument(
         "--resume", action="store_true", help="go on where the run in the output directory was interrupted"
     )
 
 
 def run(arguments: Namespace) -> int:
-    settings = settings_from(arguments)
+    settings = settings_from(arguments, Settings)
     # torch takes seconds to import: not before the settings are known to be right.
     from rich.console import Console
 

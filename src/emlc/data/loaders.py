@@ -6,7 +6,7 @@ the number of workers nor that of ranks changes what a sample looks like.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emlc.data.augment import Augment
 from emlc.data.samples import Samples
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
@@ -52,7 +51,8 @@ class Stream:
 
     Args:
         samples: The set, with labels.
-        augment: Augmentation of images, or None.
+        augment: Changes inputs (n, ...) given a number (n,) int64 for each visit, such as
+            :class:`~emlc.data.augment.Augment`; or None.
         batch_size: Samples a joint batch.
         key: Seed of the run, and a number of this stream's own.
         ranks: The processes that share each batch.
@@ -62,7 +62,7 @@ class Stream:
     def __init__(
         self,
         samples: Samples,
-        augment: Augment | None,
+        augment: Callable[[Tensor, Tensor], Tensor] | None,
         batch_size: int,
         key: tuple[int, int],
         ranks: Ranks,

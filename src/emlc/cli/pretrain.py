@@ -1,0 +1,42 @@
+"""Pretrain a backbone without labels (SimCLR), for `emlc train` to start from.
+
+DATA is one of: digits | a .csv, .parquet or .npz file | a folder or a quoted glob of parquet files |
+a folder of images. Samples named as trusted, as for `emlc train`, are what the features are probed on.
+"""
+
+import os
+
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.cli.arguments import add_settings, settings_from
+from emlc.config import PretrainSettings
+
+SETTINGS = PretrainSettings
+USAGE = "DATA [--trusted T | --trusted_column C | --trusted_per_class N] [options]"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_settings(parser, PretrainSettings)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the run in the output directory was interrupted"
+    )
+
+
+def run(arguments: Namespace) -> int:
+    settings = settings_from(arguments, PretrainSettings)
+    # torch takes seconds to import: not before the settings are known to be right.
+    from rich.console import Console
+
+    from emlc.distributed import launch, under_torchrun
+
+    if settings.devices > 1 and not under_torchrun():
+        return launch(settings.devices, arguments.argv)
+    from emlc.pretraining import pretrain
+
+    pretrained = pretrain(settings, resume=arguments.resume)
+    console = Console(quiet=int(os.environ.get("RANK", 0)) > 0)
+    console.print(f"backbone: {pretrained.backbone}", highlight=False)
+    for name, value in pretrained.summary.items():
+        if value is not None and name != "versions":
+            console.print(f"  {name}: {value}", highlight=False)
+    return 0

@@ -1,0 +1,109 @@
+"""The loop of pretraining: views, a step, and what is told and saved in between."""
+
+import math
+import os
+import time
+from pathlib import Path
+
+from emlc.checkpoint import Progress, load_checkpoint, save_checkpoint
+from emlc.config import PretrainSettings
+from emlc.data.loaders import Stream
+from emlc.data.stored import Inputs
+from emlc.data.views import Views, default_views
+from emlc.distributed import Ranks
+from emlc.fit import TELL_EVERY, PendingLosses, Reporter
+from emlc.pretraining.images import unlabelled
+from emlc.pretraining.probe import Probe
+from emlc.pretraining.simclr import SimCLR, learning_rate
+
+_ORDER, _VIEWS, _DROPOUT = 4, 5, 6
+"""Numbers that keep apart what is drawn with the seed; training has those before."""
+
+
+def fit(
+    simclr: SimCLR,
+    images: Inputs,
+    probe: Probe,
+    settings: PretrainSettings,
+    reporter: Reporter,
+    checkpoint: Path,
+    ranks: Ranks,
+) -> Progress:
+    """Pretrain, from the checkpoint if there is one, which the first rank writes.
+
+    Every batch is full: the images of an epoch that are left over begin the next.
+    """
+    with ranks.together():
+        progress = load_checkpoint(checkpoint, simclr) if checkpoint.exists() else Progress()
+    schedule = _Schedule(simclr, settings, len(images) // min(settings.batch, len(images)))
+    batches = _stream(images, settings, ranks).cycle(start=progress.steps)
+    losses = PendingLosses(ranks)
+    reporter.on_start(progress, schedule.steps_per_epoch)
+    while progress.epoch < settings.epochs:
+        clock = time.perf_counter()
+        ranks.reseed(settings.seed, _DROPOUT, progress.steps)
+        rate = schedule.learning_rate(progress.steps)
+        losses.append({"contrastive_loss": simclr.step(next(batches).inputs, rate)})
+        progress.steps += 1
+        progress.epoch_steps += 1
+        ends = progress.epoch_steps == schedule.steps_per_epoch
+        save = ends or (settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0)
+        if save or progress.steps % TELL_EVERY == 0:
+            losses.flush(progress)
+        progress.seconds += time.perf_counter() - clock
+        reporter.on_step(progress)
+        if ends:
+            _finish_epoch(progress, rate, probe(simclr.backbone))
+            # Told before it is saved: a run killed in between tells the epoch again.
+            reporter.on_epoch(progress)
+        if save and ranks.is_first:
+            save_checkpoint(checkpoint, simclr, progress)
+    ranks.barrier()
+    return progress
+
+
+def _stream(images: Inputs, settings: PretrainSettings, ranks: Ranks) -> Stream:
+    channels, height, width = images.shape[1:]
+    default_strength = 0.5 if min(height, width) < 64 else 1.0
+    views = Views(
+        default_views((channels, height, width)) if settings.views is None else settings.views,
+        (height, width),
+        (settings.seed, _VIEWS),
+        smallest_crop=settings.smallest_crop,
+        colour_strength=default_strength if settings.colour_strength is None else settings.colour_strength,
+    )
+    workers = settings.workers or max(1, (os.cpu_count() or 1) // ranks.size_here)
+    key = (settings.seed, _ORDER)
+    return Stream(unlabelled(images), views, settings.batch, key, ranks, workers)
+
+
+class _Schedule:
+    """The learning rate as a function of the step alone, so that nothing of it needs to be saved."""
+
+    def __init__(self, simclr: SimCLR, settings: PretrainSettings, steps_per_epoch: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        self._steps = settings.epochs * steps_per_epoch
+        epochs = settings.warm_up_epochs
+        epochs_or_default = min(10, settings.epochs / 10) if epochs is None else epochs
+        self._warm_up = round(epochs_or_default * steps_per_epoch)
+        self._peak = simclr.peak_rate
+
+    def learning_rate(self, step: int) -> float:
+        return learning_rate(step, self._steps, self._warm_up, self._peak)
+
+
+def _finish_epoch(progress: Progress, rate: float, figures: dict[str, float]) -> None:
+    progress.epoch += 1
+    losses = progress.mean_losses()
+    if not all(map(math.isfinite, losses.values())):
+        raise FloatingPointError(
+            f"contrastive_loss is not finite in epoch {progress.epoch}: lower learning_rate"
+        )
+    row = {
+        "epoch": progress.epoch,
+        "steps": progress.steps,
+        "learning_rate": rate,
+        "seconds": round(progress.seconds, 3),
+    }
+    progress.history.append(row | losses | figures)
+    progress.epoch_steps = 0

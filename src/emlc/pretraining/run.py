@@ -1,0 +1,203 @@
+"""A pretraining run, from settings to a directory.
+
+::
+
+    runs/NAME/
+      backbone.safetensors  the weights, for `emlc train --init`; there when the run is finished
+      settings.yaml         every setting              metrics.csv      one row an epoch
+      summary.json          the figures at a glance    tensorboard/     the same, for TensorBoard
+      pretraining.png       loss and probe per epoch   checkpoint.pt    everything, for --resume
+"""
+
+import json
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from rich.console import Console
+from safetensors.torch import save_file
+
+from emlc import plots
+from emlc.checkpoint import Progress
+from emlc.config import PretrainSettings
+from emlc.data import Samples
+from emlc.data.stored import Inputs
+from emlc.distributed import Ranks, start_ranks
+from emlc.errors import InputError
+from emlc.files import atomic_write, remove_leftovers, write_json, write_text
+from emlc.logs import QuietReporter, RunReporter
+from emlc.pretraining.images import check_images, joined, read_images
+from emlc.pretraining.loop import fit
+from emlc.pretraining.probe import MOST_PROBED, Probe
+from emlc.pretraining.simclr import SimCLR, check_lightly
+from emlc.run import check_folder, data_name, with_absolute_paths
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A finished pretraining run.
+
+    Attributes:
+        folder: Its directory.
+    """
+
+    folder: Path
+
+    @property
+    def backbone(self) -> Path:
+        """The file with the backbone's weights."""
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The figures of ``summary.json``."""
+        values: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        return values
+
+
+def pretrain(
+    settings: PretrainSettings,
+    data: Samples | None = None,
+    *,
+    trusted: Samples | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Pretrained:
+    """Pretrain a backbone on images without their labels.
+
+    Args:
+        settings: Everything; ``settings.output`` names the directory.
+        data: Images in memory, in place of the source that ``settings.data`` names. Those that their
+            ``trusted`` mask marks are what the features are probed on.
+        trusted: More images in memory, with labels, to probe the features on instead.
+        resume: Go on where a run in that directory stopped; with no such run, start one.
+        console: Where to tell; standard error by default.
+
+    Under ``torchrun`` every process calls this.
+
+    Raises:
+        InputError: bad data or settings; lightly is not installed; a run is there already; it was made
+            with other settings.
+    """
+    console = console or Console(stderr=True)
+    check_lightly()
+    ranks = start_ranks(settings.device, settings.precision)
+    folder = Path(settings.output or default_output(settings))
+    with ranks.together():
+        check_folder(folder, settings, resume=resume)
+        images, trusted = _images(settings, data, trusted)
+        check_images(images)
+        _check_batch(settings, images, ranks)
+        torch.manual_seed(settings.seed)
+        simclr = SimCLR(settings, images, ranks)
+    if ranks.is_first:
+        remove_leftovers(folder)
+        resolved = with_absolute_paths(settings).as_dict()
+        write_text(folder / "settings.yaml", yaml.safe_dump(resolved, sort_keys=False))
+        console.print(_describe(images, trusted, ranks), highlight=False, soft_wrap=True)
+    ranks.barrier()
+    simclr.prepare()
+    probe = Probe(trusted, settings.seed, ranks)
+    before = probe(simclr.backbone, linear=True)
+    reporter: RunReporter | QuietReporter = QuietReporter()
+    if ranks.is_first:
+        reporter = RunReporter(folder, "simclr", settings.batch, settings.epochs, console)
+    reporter.on_note(_told("before", before))
+    try:
+        progress = fit(simclr, images, probe, settings, reporter, folder / "checkpoint.pt", ranks)
+    finally:
+        reporter.close()
+    after = probe(simclr.backbone, linear=True)
+    reporter.on_note(_told("after", after))
+    if ranks.is_first:
+        plots.save(folder / "pretraining.png", plots.plot_pretraining, pd.DataFrame(progress.history))
+        write_json(folder / "summary.json", _summarize(settings, images, progress, before, after, ranks))
+        _save_backbone(folder / "backbone.safetensors", simclr, settings, images)
+    ranks.barrier()
+    return Pretrained(folder)
+
+
+def default_output(settings: PretrainSettings) -> str:
+    """runs/pretrain-DATA-BACKBONE."""
+    backbone = "cnn" if settings.backbone == "auto" else settings.backbone.replace(":", "-")
+    return f"runs/pretrain-{data_name(settings)}-{backbone}"
+
+
+def _images(
+    settings: PretrainSettings, data: Samples | None, trusted: Samples | None
+) -> tuple[Inputs, Samples | None]:
+    if data is None:
+        if trusted is not None:
+            raise InputError("trusted samples in memory go with data in memory")
+        return read_images(settings)
+    if settings.data is not None:
+        raise InputError("data: give samples in memory or name their source, not both")
+    if trusted is not None:
+        return joined([data.inputs, trusted.inputs]), trusted
+    return data.inputs, None if data.trusted is None else data.take(data.trusted)
+
+
+def _check_batch(settings: PretrainSettings, images: Inputs, ranks: Ranks) -> None:
+    batch = min(settings.batch, len(images))
+    if batch % ranks.size != 0:
+        raise InputError(f"batch: {ranks.size} processes cannot share {batch} images evenly")
+
+
+def _describe(images: Inputs, trusted: Samples | None, ranks: Ranks) -> str:
+    channels, height, width = images.shape[1:]
+    text = f"{len(images):,} images of {channels} x {height} x {width}"
+    if trusted is not None:
+        text += f"; {min(len(trusted), MOST_PROBED):,} trusted ones to probe the features on"
+    return text + (f"; {ranks.size} processes, this one on {ranks.device}" if ranks.size > 1 else "")
+
+
+def _summarize(
+    settings: PretrainSettings,
+    images: Inputs,
+    progress: Progress,
+    before: dict[str, float],
+    after: dict[str, float],
+    ranks: Ranks,
+) -> dict[str, Any]:
+    figures = {f"{name}_before": value for name, value in before.items()} | after
+    return {name: round(value, 3) for name, value in figures.items()} | {
+        "contrastive_loss": round(progress.history[-1]["contrastive_loss"], 4),
+        "epochs": progress.epoch,
+        "images": len(images),
+        "seconds": round(progress.seconds, 3),
+        "seed": settings.seed,
+        "device": torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu",
+        "processes": ranks.size,
+        "precision": settings.precision,
+        "threads": torch.get_num_threads(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("emlc", "torch", "lightly", "kornia")},
+    }
+
+
+def _save_backbone(path: Path, simclr: SimCLR, settings: PretrainSettings, images: Inputs) -> None:
+    """Weights and buffers, standardisation among them, with what they are of in the file's metadata."""
+    about = {
+        "backbone": settings.backbone,
+        "stem": settings.stem,
+        "input_shape": "x".join(map(str, images.shape[1:])),
+        "pretrained": f"SimCLR, {settings.epochs} epochs",
+    }
+    if settings.width is not None:
+        about["width"] = str(settings.width)
+    state = simclr.backbone.state_dict()
+    with atomic_write(path) as temporary:
+        save_file({name: t.detach().cpu().contiguous() for name, t in state.items()}, temporary, about)
+
+
+def _told(when: str, figures: dict[str, float]) -> str:
+    names = {"knn_accuracy": "nearest neighbours", "linear_accuracy": "linear classifier"}
+    told = ", ".join(f"{names[name]} {value:.1f} %" for name, value in figures.items())
+    return f"features {when} pretraining: {told}" if told else f"features {when} pretraining: not probed"

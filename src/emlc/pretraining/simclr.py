@@ -1,0 +1,140 @@
+"""SimCLR: features that are alike for two views of an image, and unlike for different images.
+
+Chen et al.: A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020. Loss, head
+and LARS are lightly's, which is imported when it is first needed: it takes seconds.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from emlc.backbones import build_backbone
+from emlc.batch_norm import joint_sum, use_joint_batch
+from emlc.config import PretrainSettings
+from emlc.data.stored import Inputs
+from emlc.distributed import Ranks
+from emlc.errors import InputError
+
+_RATES = {"sgd": 0.06, "lars": 0.3}
+"""Learning rates for batches of 256."""
+
+_WEIGHT_DECAYS = {"sgd": 5e-4, "lars": 1e-6}
+
+
+class SimCLR:
+    """A backbone with a projection head, and their optimiser.
+
+    Args:
+        settings: Networks and optimiser.
+        inputs: The images, for their shape and standardisation.
+        ranks: The processes that train together.
+
+    Raises:
+        InputError: lightly is not installed; the backbone does not take inputs like these, or has no
+            weights.
+    """
+
+    def __init__(self, settings: PretrainSettings, inputs: Inputs, ranks: Ranks) -> None:
+        check_lightly()
+        from lightly.models.modules import SimCLRProjectionHead
+
+        self._settings = settings
+        self._ranks = ranks
+        self.backbone, dim = build_backbone(settings.backbone, inputs, settings.width, stem=settings.stem)
+        if not any(True for _ in self.backbone.parameters()):
+            raise InputError(f"backbone: {settings.backbone} has no weights to pretrain")
+        self.head: nn.Module = SimCLRProjectionHead(dim, dim, settings.projection_dim)
+
+    def prepare(self) -> None:
+        """Move the networks to the device and make the optimiser. Called once, before any step."""
+        for network in self.networks().values():
+            network.to(self._ranks.device).to(memory_format=torch.channels_last)
+            if self._ranks.size > 1:
+                use_joint_batch(network)
+            self._ranks.spread(list(network.state_dict().values()))
+        self.optimizer = self._make_optimizer()
+        self.peak_rate: float = self.optimizer.param_groups[0]["lr"]
+
+    def networks(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds."""
+        return {"backbone": self.backbone, "head": self.head}
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """What a checkpoint holds."""
+        return {"both": self.optimizer}
+
+    def step(self, views: Tensor, learning_rate: float) -> Tensor:
+        """Learn from this rank's views (2n, ...), first then second ones; gives the joint batch's loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._ranks.autocast():
+            projections = self.head(self.backbone(views))
+        loss = contrastive_loss(projections, self._settings.temperature, self._ranks)
+        loss.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        weights = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._ranks.average([p.grad for p in weights if p.grad is not None])
+        self.optimizer.step()
+        return loss.detach()
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        s = self._settings
+        rate = _RATES[s.optimizer] * s.batch / 256 if s.learning_rate is None else s.learning_rate
+        decay = _WEIGHT_DECAYS[s.optimizer] if s.weight_decay is None else s.weight_decay
+        trained = [p for network in self.networks().values() for p in network.parameters() if p.requires_grad]
+        # LARS treats parameters without weight decay as SGD does: biases and norms, as in the paper.
+        parts = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if s.optimizer == "sgd":
+            return torch.optim.SGD(parts, rate, momentum=s.momentum)
+        from lightly.utils.lars import LARS
+
+        lars: torch.optim.Optimizer = LARS(parts, rate, momentum=s.momentum)
+        return lars
+
+
+def contrastive_loss(projections: Tensor, temperature: float, ranks: Ranks) -> Tensor:
+    """NT-Xent (Eq. 1 of the paper) over the views of all ranks: the same number on each.
+
+    Every rank computes the loss of the joint batch. The gradients that reach a rank are then those of
+    the sum of these equal losses, so that their mean over the ranks is the gradient of one.
+
+    Args:
+        projections: (2n, d), this rank's first views, then second views.
+        temperature: By which similarities are divided.
+        ranks: The processes, each with n images.
+    """
+    from lightly.loss import NTXentLoss
+
+    # In float32 at least: exp(similarity / temperature) is no matter for bfloat16.
+    projections = projections.to(torch.promote_types(projections.dtype, torch.float32))
+    # Not by lightly's own gathering, which makes a mask on the CPU where it should be on the GPU.
+    first, second = (_gathered(part, ranks) for part in projections.chunk(2))
+    loss: Tensor = NTXentLoss(temperature)(first, second)
+    return loss
+
+
+def _gathered(rows: Tensor, ranks: Ranks) -> Tensor:
+    """The rows of all ranks, differentiable."""
+    if ranks.size == 1:
+        return rows
+    places = [rows if rank == ranks.rank else torch.zeros_like(rows) for rank in range(ranks.size)]
+    return joint_sum(torch.cat(places))
+
+
+def learning_rate(step: int, steps: int, warm_up: int, peak: float) -> float:
+    """Linear to the peak over the warm-up, then along a cosine to zero over the rest of the steps."""
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    return peak * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up))) / 2
+
+
+def check_lightly() -> None:
+    """Raise an :class:`InputError` unless lightly is there."""
+    try:
+        import lightly  # noqa: F401
+    except ImportError as error:
+        raise InputError("pretraining needs lightly: pip install 'emlc[pretrain]'") from error

@@ -1,0 +1,81 @@
+"""Small pretraining runs whose weights must not depend on the number of processes; also what each rank runs.
+
+torchrun --nproc_per_node 2 tests/joint_pretraining.py FOLDER
+"""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import tiny
+from emlc.checkpoint import Progress, save_networks
+from emlc.config import PretrainSettings
+from emlc.distributed import Ranks, start_ranks
+from emlc.logs import QuietReporter
+from emlc.pretraining.loop import fit
+from emlc.pretraining.probe import Probe
+from emlc.pretraining.simclr import SimCLR
+
+# 30 images in batches of 8: an epoch's last batch takes images of the next epoch.
+CASES = {
+    "sgd": {},
+    "lars": {"optimizer": "lars", "learning_rate": 5.0, "weight_decay": 1e-3},
+    "batch norm": {"backbone": "cnn", "width": 2},
+}
+
+
+class Stopped(Exception):
+    """What ends an interrupted run."""
+
+
+class StopAt(QuietReporter):
+    """Interrupts a run after some steps."""
+
+    def __init__(self, steps: int | None) -> None:
+        self._steps = steps
+
+    def on_step(self, progress: Progress) -> None:
+        if progress.steps == self._steps:
+            raise Stopped
+
+
+def run(case: str, folder: Path, ranks: Ranks, stop_at: int | None = None) -> None:
+    """Pretrain in float64, or go on, and leave weights, losses and accuracies in the folder."""
+    defaults = {
+        "data": "digits",
+        "epochs": 3,
+        "batch": 8,
+        "projection_dim": 5,
+        "learning_rate": 0.2,
+        "checkpoint_every": 2,
+    }
+    settings = PretrainSettings(**(defaults | CASES[case]))
+    samples = tiny.samples(30, image=True)
+    torch.manual_seed(0)
+    simclr = SimCLR(settings, samples.inputs, ranks)
+    if settings.backbone == "auto":  # without batch norm
+        simclr.backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 7), nn.Tanh())
+        simclr.head = nn.Linear(7, 5)
+        for network in simclr.networks().values():
+            network.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    for network in simclr.networks().values():
+        network.double()
+    simclr.prepare()
+    probe = Probe(samples, 0, ranks)
+    folder.mkdir(exist_ok=True)
+    reporter = StopAt(stop_at)
+    progress = fit(simclr, samples.inputs, probe, settings, reporter, folder / "checkpoint.pt", ranks)
+    if ranks.is_first:
+        save_networks(folder, simclr.networks())
+        torch.save([progress.losses, [row["knn_accuracy"] for row in progress.history]], folder / "told.pt")
+
+
+if __name__ == "__main__":
+    ranks = start_ranks("cpu")
+    for name in CASES:
+        run(name, Path(sys.argv[1]) / name, ranks)
+    with suppress(Stopped):
+        run("batch norm", Path(sys.argv[1]) / "interrupted", ranks, stop_at=5)
