@@ -128,7 +128,7 @@ def check_initial_weights(init: str | None) -> None:
         raise InputError(f"init: {path} is a directory: name a file in it")
     if not path.is_file():
         preset = path.parent.name
-        how = f": `emlc pretrain --preset {preset}` makes it" if preset in preset_names() else ""
+        how = f": `emlc pretrain --preset {preset}` makes it" if preset in preset_names("pretrain") else ""
         raise InputError(f"init: expected none, imagenet or a file, and there is no file {path}{how}")
 
 

@@ -13,30 +13,48 @@ from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import AnySettings, PretrainSettings, Settings, groups
 from emlc.errors import InputError, InputErrors, raise_together
+from emlc.presets import preset_names, preset_path
 
 S = TypeVar("S", Settings, PretrainSettings)
 
-
 def add_settings(parser: ArgumentParser, kind: type[AnySettings]) -> None:
-    """Add DATA, every setting as an option, ``--config`` and ``--print_config``."""
+    """Add DATA, every setting as an option, ``--config``, ``--preset`` and ``--print_config``."""
     parser.add_argument("data", nargs="?", type=str | None, help="what to learn from")
-    parser.add_argument("--config", action="config", help="YAML file; options given after it win")
+    parser.add_argument(
+        "--config",
+        "--preset",
+        action="config",
+        metavar="FILE|NAME",
+        help="YAML file, or one of `emlc presets`; options given after it win",
+    )
     for group in groups(kind):
         parser.add_class_arguments(group, skip={"data"})
 
 
 def normalized(argv: Sequence[str]) -> list[str]:
-    """``--noise-rate`` becomes ``--noise_rate``, and a switch without a value gets the value true."""
+    """The command line in one way of writing it.
+
+    ``--noise-rate`` becomes ``--noise_rate``, a switch without a value gets the value true, and
+    ``--preset NAME`` becomes ``--config`` with its file. An unknown preset stays, for :func:`explain`.
+    """
     switches = {f"--{f.name}" for f in fields(Settings) if f.type is bool}
-    tokens = []
-    for token, following in zip(argv, [*argv[1:], "--"], strict=False):
+    tokens, rest = [], list(argv)
+    while rest:
+        token = rest.pop(0)
         if token.startswith("--"):
             name, *value = token.split("=", 1)
             token = "=".join([name.replace("-", "_").replace("__", "--", 1), *value])
-        if token in switches and following not in ("true", "false"):
+        if token in switches and rest[:1] not in (["true"], ["false"]):
             token += "=true"
-        tokens.append(token)
+        if token == "--preset" and rest:
+            token += f"={rest.pop(0)}"
+        tokens.append(_preset_as_file(token, argv[0]))
     return tokens
+
+
+def _preset_as_file(token: str, command: str) -> str:
+    name = token.removeprefix("--preset=")
+    return f"--config={preset_path(name, command)}" if name in preset_names(command) else token
 
 
 def settings_from(arguments: Namespace, kind: type[S]) -> S:
@@ -44,7 +62,7 @@ def settings_from(arguments: Namespace, kind: type[S]) -> S:
     values = {f.name: arguments[f.name] for f in fields(kind)}
     for path in arguments.config or []:
         if arguments.data is None:
-            values["data"] = read_config(path.absolute).get("data")
+            values["data"] = read_config(path.absolute).get("data", values["data"])
     if values["data"] is None:
         raise InputError("DATA is missing: digits, a .csv, .parquet or .npz file, or a folder")
     return kind(**values)
@@ -111,7 +129,8 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         name, separator, value = token[2:].partition("=")
         if not separator and rest and not rest[0].startswith("--"):
             value = rest.pop(0)
-        if name == "config":
+        if name in ("config", "preset"):
+            value = str(preset_path(value, "train")) if name == "preset" else value
             for key, item in read_config(value).items():
                 yield f"{value}: ", str(key), item if isinstance(item, str) else json.dumps(item, default=str)
         elif name != "resume":

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from jsonargparse import ArgumentParser
 
-from emlc.cli import correct, demo, evaluate, predict, pretrain, train
+from emlc.cli import correct, demo, evaluate, predict, presets, pretrain, train
 from emlc.cli.arguments import explain, normalized, plain_message
 from emlc.errors import InputError
 
@@ -18,6 +18,7 @@ COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
     "pretrain": pretrain,
     "train": train,
+    "presets": presets,
     "evaluate": evaluate,
     "predict": predict,
     "correct": correct,
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             arguments = parser.parse_args(argv)
         except ArgumentError as error:
+            if not argv:
+                raise InputError(f"COMMAND is missing: one of {', '.join(COMMANDS)}") from None
             kind = getattr(COMMANDS.get(argv[0]), "SETTINGS", None)
             if kind is not None:
                 raise explain(parsers[argv[0]], argv[1:], error, kind) from None
