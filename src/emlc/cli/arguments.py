@@ -17,6 +17,7 @@ from emlc.presets import preset_names, preset_path
 
 S = TypeVar("S", Settings, PretrainSettings)
 
+
 def add_settings(parser: ArgumentParser, kind: type[AnySettings]) -> None:
     """Add DATA, every setting as an option, ``--config``, ``--preset`` and ``--print_config``."""
     parser.add_argument("data", nargs="?", type=str | None, help="what to learn from")
