@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from emlc.data.classes import UNKNOWN, class_names, encode, shorten, text_labels
+from emlc.data.classes import UNKNOWN, TextLabels, class_names, encode, shorten, text_labels
 from emlc.errors import InputError
 
 
@@ -78,21 +77,20 @@ def annotate(
     """
     if n == 0:
         raise InputError(f"{where}: no samples")
-    id_texts = _default_ids(n, id_prefix) if ids is None else text_labels(ids, f"{where}: ids").decoded()
+    id_labels = None if ids is None else text_labels(ids, f"{where}: ids")
     texts, true_texts = (
         None if values is None else text_labels(values, where) for values in (labels, true_labels)
     )
     mask = None if trusted is None else _mask(trusted, where)
     for name, values in {
-        "ids": id_texts,
+        "ids": id_labels,
         "labels": texts,
         "true labels": true_texts,
         "trusted": mask,
     }.items():
         if values is not None and len(values) != n:
             raise InputError(f"{where}: {n} samples but {len(values)} {name}")
-    if ids is not None:
-        _check_unique(id_texts, where)
+    id_texts = _default_ids(n, id_prefix) if id_labels is None else _unique_ids(id_labels, where)
     found = [labels.texts for labels in (texts, true_texts) if labels is not None]
     names = tuple(classes) if classes else class_names(*found)
     _check_classes(names, where)
@@ -127,16 +125,18 @@ def _mask(values: ArrayLike, where: str) -> NDArray[np.bool_]:
     return mask.astype(np.bool_)
 
 
-def _check_unique(ids: NDArray[np.object_], where: str) -> None:
-    if (empty := ids == "").any():
-        raise InputError(f"{where}: row {int(np.argmax(empty))} has no id")
-    copies = np.flatnonzero(pd.Series(ids, dtype=object).duplicated(keep=False))
-    if len(copies):
-        repeated = sorted(set(ids[copies]))
+def _unique_ids(labels: TextLabels, where: str) -> NDArray[np.object_]:
+    for row in np.flatnonzero(labels.codes == UNKNOWN)[:1]:
+        raise InputError(f"{where}: row {row} has no id")
+    repeated = np.flatnonzero(np.bincount(labels.codes) > 1).tolist()
+    if repeated:
+        repeated.sort(key=lambda code: labels.texts[code])
         found = [
-            f"{name!r} in rows {shorten(copies[ids[copies] == name].tolist(), 5)}" for name in repeated[:5]
+            f"{labels.texts[code]!r} in rows {shorten(np.flatnonzero(labels.codes == code).tolist(), 5)}"
+            for code in repeated[:5]
         ]
         raise InputError(f"{where}: {len(repeated)} ids occur more than once: {'; '.join(found)}")
+    return labels.decoded()
 
 
 def _check_classes(classes: Sequence[str], where: str) -> None:

@@ -53,7 +53,8 @@ def text_labels(values: ArrayLike, where: str) -> TextLabels:
             raise InputError(f"{where}: labels must be strings or integers, but row {row} is {value}")
         texts = [str(int(value)) for value in distinct]
     else:
-        texts = [str(value) for value in distinct]
+        # Not by iteration, which visits Arrow's strings one by one.
+        texts = [str(value) for value in distinct.to_numpy(dtype=np.object_).tolist()]
     if "" in texts:
         empty = texts.index("")
         codes = np.where(codes == empty, UNKNOWN, codes - (codes > empty))

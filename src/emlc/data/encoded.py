@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -16,6 +17,8 @@ from emlc.errors import InputError
 
 _BUFFER = 2**20  # bytes read at a time within a row group, which may be larger than memory
 _BATCH = 32  # rows; of fewer at a time, the way to a row in the middle of a group takes too many steps
+
+_UNUSUAL_PATH = r"(^|/)\.{1,2}(/|$)|//|/$|^$|[\\:]"  # normpath may change it; on Windows, it may be absolute
 
 EncodedBlock = tuple[NDArray[np.int64], list[EncodedImage]]
 
@@ -47,8 +50,8 @@ class EncodedImages(ABC):
         """What messages call an image."""
 
     @abstractmethod
-    def identities(self, rows: NDArray[np.int64]) -> list[str]:
-        """What tells the images of rows (m,) from all others of this machine."""
+    def identities(self, rows: NDArray[np.int64]) -> pa.Array:
+        """(m,) texts, which tell the images of rows (m,) from all others of this machine."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -84,13 +87,19 @@ class ImageFiles(EncodedImages):
     def name(self, row: int, image: EncodedImage) -> str:
         return _row_name(row, image) if self._in_table else str(self._paths[row])
 
-    def identities(self, rows: NDArray[np.int64]) -> list[str]:
+    def identities(self, rows: NDArray[np.int64]) -> pa.Array:
         folder = os.path.abspath(self._folder)
-        return [
-            # Two ways to write one path must not hide that two sets share an image.
+        paths = self._paths.take(pa.array(rows)).fill_null("")
+        start, slash = (pa.scalar(text, pa.large_string()) for text in (folder, "/"))
+        joined = pc.binary_join_element_wise(start, paths, slash)
+        identities = pc.if_else(pc.starts_with(paths, "/"), paths, joined)
+        # Two ways to write one path must not hide that two sets share an image.
+        unusual = pc.match_substring_regex(paths, _UNUSUAL_PATH)
+        normal = [
             os.path.normpath(os.path.join(folder, path)) if path else f"{self.where}:{row}"
-            for path, row in zip(self._paths_of(rows), rows, strict=True)
+            for path, row in zip(paths.filter(unusual).to_pylist(), rows[unusual], strict=True)
         ]
+        return pc.replace_with_mask(identities, unusual, pa.array(normal, pa.large_string()))
 
     def fingerprint(self) -> str:
         return _hash([os.path.abspath(self._folder), *(path or "" for path in self._paths.to_pylist())])
@@ -164,11 +173,12 @@ class ParquetImages(EncodedImages):
     def name(self, row: int, image: EncodedImage) -> str:
         return _row_name(row, image)
 
-    def identities(self, rows: NDArray[np.int64]) -> list[str]:
-        file_of = [self._groups[k][0] for k in np.searchsorted(self._starts, rows, side="right") - 1]
-        first = {file: self._starts[k] for k, (file, group) in enumerate(self._groups) if group == 0}
-        paths = [os.path.abspath(file) for file in self._files]
-        return [f"{paths[file]}:{row - first[file]}" for file, row in zip(file_of, rows, strict=True)]
+    def identities(self, rows: NDArray[np.int64]) -> pa.Array:
+        group_of = np.searchsorted(self._starts, rows, side="right") - 1
+        groups = [f"{os.path.abspath(self._files[file])}:{group}" for file, group in self._groups]
+        within = (rows - self._starts[group_of]).tolist()
+        identities = [f"{groups[group]}:{row}" for group, row in zip(group_of, within, strict=True)]
+        return pa.array(identities, pa.large_string())
 
     def fingerprint(self) -> str:
         files = [f"{os.path.abspath(file)}:{file.stat().st_size}" for file in self._files]

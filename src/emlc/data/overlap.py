@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from emlc.data.classes import shorten
 from emlc.data.samples import Samples
@@ -24,10 +24,10 @@ def without_overlap(
     Raises:
         InputError: With ``overlap="error"``, if any is shared; names the ids.
     """
-    same = _among(samples.input_digests, others.input_digests)
+    same = pc.is_in(samples.input_keys, others.input_keys).to_numpy(zero_copy_only=False)
     shared = np.zeros(len(samples), dtype=np.bool_)
     if samples.own_ids and others.own_ids:
-        shared |= _among(samples.ids, others.ids)
+        shared |= pd.Series(samples.ids, dtype=object).isin(others.ids).to_numpy()
     if samples.inputs.ndim == 4 or overlap == "drop":
         shared |= same
     if not shared.any():
@@ -46,8 +46,3 @@ def without_overlap(
         f"{role} ids: {shorten(samples.ids[shared].tolist(), 5)}; --overlap drop removes them from the "
         f"{role} samples"
     )
-
-
-def _among(texts: NDArray[np.object_], others: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """(n,) which texts are also among the others; by hashing, where numpy would sort."""
-    return pd.Series(texts, dtype=object).isin(others).to_numpy()

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -63,18 +64,23 @@ class Samples(Annotations):
         return replace(self, classes=classes, labels=labels, true_labels=true_labels)
 
     @cached_property
-    def input_digests(self) -> NDArray[np.object_]:
-        """(n,) a 128-bit hash of each input, in hexadecimal.
+    def input_keys(self) -> pa.Array:
+        """(n,) texts, which are equal where inputs are: a hash of the values, in hexadecimal.
 
-        It is a hash of the values; of stored images, which are too many to be read, it is one of the
-        path (or of file and row), with "path:" before it.
+        Stored images are too many to be read: of them it is the path, or the file and row. Two files with
+        the same image are not noticed.
         """
         if isinstance(self.inputs, StoredImages):
-            digests = self.inputs.digests()
-        else:
-            rows = self.inputs.contiguous().numpy()
-            digests = [blake2b(values, digest_size=16).hexdigest() for values in rows]
-        return np.array(digests, dtype=np.object_)
+            return self.inputs.identities()
+        rows = self.inputs.contiguous().numpy()
+        return pa.array([_hash(values) for values in rows], pa.large_string())
+
+    def input_digests(self) -> list[str]:
+        """n short texts for the table of a split: the keys; of paths a hash, with "path:" before it."""
+        keys: list[str] = self.input_keys.to_pylist()
+        if isinstance(self.inputs, StoredImages):
+            return [f"path:{_hash(key.encode())}" for key in keys]
+        return keys
 
     @classmethod
     def from_arrays(
@@ -117,6 +123,10 @@ class Samples(Annotations):
         )
         check_finite(inputs, annotations.ids, "X")
         return cls(inputs=inputs, **vars(annotations))
+
+
+def _hash(values: Any) -> str:
+    return blake2b(values, digest_size=16).hexdigest()
 
 
 def array_inputs(values: Any, where: str) -> torch.Tensor:

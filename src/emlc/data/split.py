@@ -54,7 +54,7 @@ class Split:
     def table(self) -> pd.DataFrame:
         """One row a sample: id, role, given_label and true_label (class names, empty where not known).
 
-        The last column is :attr:`Samples.input_digests`.
+        The last column is :meth:`Samples.input_digests`.
         """
         return pd.concat([_part_table(samples, role) for role, samples in self._parts()], ignore_index=True)
 
@@ -307,7 +307,7 @@ def _part_table(samples: Samples, role: str) -> pd.DataFrame:
             "role": role,
             "given_label": names[_labels(samples)],
             "true_label": names[truth],
-            "input_digest": samples.input_digests,
+            "input_digest": samples.input_digests(),
         },
         dtype=object,
     )

@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from math import prod
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -85,12 +85,9 @@ class StoredImages:
         """The images at indices (m,) int64, still stored."""
         return StoredImages(self.images, self.rows[rows], self.form, self.cache)
 
-    def digests(self) -> list[str]:
-        """A 128-bit hash of what each image is: its path, or the file and row that it is embedded in."""
-        return [
-            "path:" + blake2b(name.encode(), digest_size=16).hexdigest()
-            for name in self.images.identities(self.rows)
-        ]
+    def identities(self) -> pa.Array:
+        """(n,) what each image is: its path, or the file and row that it is embedded in."""
+        return self.images.identities(self.rows)
 
 
 Inputs = Tensor | StoredImages
