@@ -77,12 +77,17 @@ class JoinedImages:
         return int(self._starts[-1])
 
     def __getitem__(self, rows: Tensor) -> Tensor:
+        """:meth:`read` with as many threads as there are cores."""
+        return self.read(rows)
+
+    def read(self, rows: Tensor, threads: int | None = None) -> Tensor:
         """The images at indices (m,) int64: (m, channels, height, width) uint8."""
         images = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)
         for part, start in zip(self._parts, self._starts[:-1], strict=True):
             here = (rows >= start) & (rows < start + len(part))
             if here.any():
-                images[here] = part[rows[here] - start]
+                wanted = rows[here] - start
+                images[here] = part[wanted] if isinstance(part, Tensor) else part.read(wanted, threads)
         return images
 
 
