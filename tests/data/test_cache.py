@@ -29,7 +29,7 @@ def decode_or_die(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return decode(*arguments)
 
-decoding.decode, decoding._BLOCK, decoding._threads, cache._COMMIT_BYTES = decode_or_die, 4, lambda: 1, 1
+decoding.decode, decoding._BLOCK, decoding._CORES, cache._COMMIT_BYTES = decode_or_die, 4, 1, 1
 read(sys.argv[1], DataSettings(image_size=6, memory_gib=0.0, image_cache=sys.argv[2]), role="data")
 """
 
@@ -70,7 +70,7 @@ def decoded(monkeypatch):
 
     monkeypatch.setattr(decoding, "decode", recorded)
     monkeypatch.setattr(decoding, "_BLOCK", 4)
-    monkeypatch.setattr(decoding, "_threads", lambda: 1)
+    monkeypatch.setattr(decoding, "_CORES", 1)
     monkeypatch.setattr(cache, "_COMMIT_BYTES", 1)
     return names
 

@@ -198,7 +198,7 @@ def counted(monkeypatch):
 def test_images_that_stay_on_disk_are_not_read_before_they_are_needed(
     tmp_path, settings, save_image, counted, monkeypatch
 ):
-    monkeypatch.setattr(decoding, "_threads", lambda: 2)
+    monkeypatch.setattr(decoding, "_CORES", 2)
     save_photos(tmp_path / "images", save_image, 600)
     named = settings(tmp_path / "images", **STORED, trusted_per_class=5, test_fraction=0.1)
     split, _ = make_split(named, SYMMETRIC, seed=0)

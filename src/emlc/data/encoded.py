@@ -97,7 +97,7 @@ class ImageFiles(EncodedImages):
         unusual = pc.match_substring_regex(paths, _UNUSUAL_PATH)
         normal = [
             os.path.normpath(os.path.join(folder, path)) if path else f"{self.where}:{row}"
-            for path, row in zip(paths.filter(unusual).to_pylist(), rows[unusual], strict=True)
+            for path, row in zip(paths.filter(unusual).to_pylist(), rows[np.asarray(unusual)], strict=True)
         ]
         return pc.replace_with_mask(identities, unusual, pa.array(normal, pa.large_string()))
 
