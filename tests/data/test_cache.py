@@ -174,6 +174,15 @@ def test_damaged_files_are_refused(tmp_path, cached, ending):
         cached()
 
 
+def test_a_file_that_was_cut_meanwhile_is_refused(tmp_path, cached):
+    samples = cached()
+    (file,) = (tmp_path / "cache").glob("*.pixels")
+    file.write_bytes(file.read_bytes()[:-1])
+    samples.inputs[torch.arange(N - 1)]
+    with pytest.raises(InputError, match=rf"{file} has become shorter"):
+        samples.inputs[torch.tensor([N - 1])]
+
+
 def test_what_was_unreadable_is_tried_again(folder, cached, settings, save_image, decoded):
     good = (folder / "cats" / "05.png").read_bytes()
     (folder / "cats" / "05.png").write_text("no image")
