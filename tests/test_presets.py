@@ -1,13 +1,26 @@
 """Every preset says what the paper's tables say, and trains on data of the shape it is for."""
 
+import io
+import json
 import re
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
+from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import get_model_weights
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from emlc.backbones import build_backbone
 from emlc.cli import main
 from emlc.config import Settings
 from emlc.errors import InputError
+from emlc.noise import CIFAR10_CLASSES, CIFAR100_CLASSES
 from emlc.presets import COMMANDS, preset_names, preset_path, preset_summary
 
 # Table 1 (mean and standard deviation), in the order of its columns.
@@ -146,3 +159,106 @@ def test_presets_are_listed(capsys):
     for command in COMMANDS:
         for name in preset_names(command):
             assert re.search(rf"^  {name} +{re.escape(preset_summary(name, command))}$", listed, re.M)
+
+
+# Two steps of each, on a few random images, with smaller networks of the kind that is named
+
+
+class Small(ResNet):
+    """An eighth as wide as torchvision's."""
+
+    def _make_layer(self, block, planes, *args, **options):
+        return super()._make_layer(block, planes // 8, *args, **options)
+
+
+def small(name, **_):
+    """One block a stage, instead of 3 to 6."""
+    return Small({"resnet34": BasicBlock, "resnet50": Bottleneck}[name], [1, 1, 1, 1])
+
+
+def encoded_image(seed, size, kind):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def write_cifar(folder, classes, images_a_class):
+    """As Hugging Face has them; the labels of the training images are returned."""
+    labels = np.arange(images_a_class * len(classes)) % len(classes)
+    features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    folder.mkdir()
+    for part, of_part, first in (("train", labels, 0), ("test", labels[:5], 1000)):
+        files = [encoded_image(first + i, (32, 32), "png") for i in range(len(of_part))]
+        images = [{"bytes": file, "path": f"{i}.png"} for i, file in enumerate(files)]
+        table = pa.table({"image": images, "label": of_part}).replace_schema_metadata(metadata)
+        pq.write_table(table, folder / f"{part}-00000-of-00001.parquet")
+    return labels
+
+
+def write_clothing1m(folder):
+    counts = {"noisy_train": 12, "clean_train": 14, "clean_val": 2, "clean_test": 2}
+    for seed, (part, count) in enumerate(counts.items()):
+        names = [f"images/{part}/{i}.jpg" for i in range(count)]
+        (folder / "images" / part).mkdir(parents=True)
+        for i, name in enumerate(names):
+            (folder / name).write_bytes(encoded_image(1000 * seed + i, (300, 260), "jpeg"))
+        (folder / f"{part}_key_list.txt").write_text("".join(f"{name}\n" for name in names))
+        with (folder / f"{part.split('_')[0]}_label_kv.txt").open("a") as pairs:
+            pairs.writelines(f"{name} {i % 14}\n" for i, name in enumerate(names))
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """A directory with little data of every kind, and the weights that presets start from."""
+    folder = tmp_path_factory.mktemp("presets")
+    (folder / "data").mkdir()
+    labels = write_cifar(folder / "data/cifar10", CIFAR10_CLASSES, 3)
+    write_cifar(folder / "data/cifar100", CIFAR100_CLASSES, 2)
+    write_clothing1m(folder / "data/clothing1m")
+    columns = {"aggre_label": 1, "random_label1": 2, "worse_label": 3}
+    human = {name: (labels + (labels % 10 < wrong)) % 10 for name, wrong in columns.items()}
+    torch.save({"clean_label": labels, **human}, folder / "CIFAR-10_human.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emlc.backbones.get_model", small)
+        for name in preset_names("pretrain"):
+            settings = content(name, "pretrain")
+            backbone, _ = build_backbone(settings["backbone"], torch.zeros(2, 3, 32, 32))
+            (folder / settings["output"]).mkdir(parents=True)
+            save_file(backbone.state_dict(), folder / settings["output"] / "backbone.safetensors")
+    (folder / "torch/hub/checkpoints").mkdir(parents=True)
+    imagenet = folder / "torch/hub/checkpoints" / get_model_weights("resnet50").DEFAULT.url.split("/")[-1]
+    torch.save(small("resnet50").state_dict(), imagenet)
+    return folder
+
+
+@pytest.mark.parametrize("name", preset_names("train"))
+def test_every_preset_trains(name, material, monkeypatch, tmp_path):
+    monkeypatch.chdir(material)
+    monkeypatch.setenv("TORCH_HOME", str(material / "torch"))
+    monkeypatch.setattr("emlc.backbones.get_model", small)
+    monkeypatch.setattr("emlc.initial_weights.get_model", small)
+    monkeypatch.setattr("emlc.run.plots.save_run_plots", lambda *_: None)
+    # A group of k batches and a shorter one: two steps.
+    batches = content(name)["look_ahead"] + 1
+    options = [
+        "--noisy_batch",
+        "2",
+        "--trusted_batch",
+        "4",
+        "--noisy_limit",
+        str(2 * batches),
+        "--epochs",
+        "1",
+    ]
+    options += ["--data_root", "data", "--device", "cpu", "--output", str(tmp_path / "run")]
+    if name.startswith("clothing1m"):
+        options += ["--schedule", "constant", "--schedule_epochs", "null"]
+    else:
+        options += ["--trusted_per_class", "1"]
+    assert main(["train", "--preset", name, *options]) == 0
+    steps = pd.read_csv(tmp_path / "run/steps.csv")
+    assert len(steps) == 2
+    assert np.isfinite(steps).all(axis=None)
+    assert len(pd.read_csv(tmp_path / "run/labels.csv")) == 2 * batches

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from math import prod
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torchvision.models import ResNet, get_model, list_models
 
+from emlc.data.stored import Inputs
 from emlc.errors import InputError
 
 Stem = Literal["auto", "cifar", "imagenet"]
@@ -33,16 +34,6 @@ STATISTICS_SAMPLE = 5000
 
 _VALUES_AT_ONCE = 2**23
 """Pixels or features that are read at once for the statistics; 64 MB of float64."""
-
-
-class Inputs(Protocol):
-    """A tensor of inputs, or images that are read when they are asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def ndim(self) -> int: ...
-    def __getitem__(self, rows: Any) -> Tensor: ...
 
 
 class Statistics:
