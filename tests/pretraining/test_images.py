@@ -116,7 +116,7 @@ class Stored:
     def __len__(self):
         return len(self._images)
 
-    def __getitem__(self, rows):
+    def read(self, rows, threads=None):
         return self._images[rows]
 
 
