@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from emlc.backbones import Inputs
 from emlc.config import Settings
 from emlc.corruption import corrupt_half
 from emlc.data.loaders import Batch
+from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
 from emlc.initial_weights import load_initial_weights
 from emlc.jvp import Engine, StudentStep, Weights, choose_engine, record_step
