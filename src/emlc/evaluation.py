@@ -14,7 +14,8 @@ from torchmetrics.functional.classification import (
 )
 
 from emlc import plots
-from emlc.files import atomic_write, write_json
+from emlc.files import write_csv, write_json
+from emlc.metrics import accuracy, cross_entropy
 
 _BINS = 15
 
@@ -39,10 +40,8 @@ class Evaluation:
     def save(self, folder: Path) -> None:
         """Write evaluation.json, per_class.csv, confusion.csv, confusion.png and calibration.png."""
         write_json(folder / "evaluation.json", self.figures)
-        with atomic_write(folder / "per_class.csv") as temporary:
-            self.per_class.to_csv(temporary, index=False)
-        with atomic_write(folder / "confusion.csv") as temporary:
-            self.confusion.to_csv(temporary)
+        write_csv(folder / "per_class.csv", self.per_class)
+        write_csv(folder / "confusion.csv", self.confusion, index=True)
         plots.save(folder / "confusion.png", plots.plot_confusion, self.confusion)
         plots.save(folder / "calibration.png", plots.plot_reliability, self.reliability)
 
@@ -57,13 +56,12 @@ def evaluate_probabilities(
     with np.errstate(invalid="ignore"):  # a class without samples or predictions has no figure: NaN
         recall, precision = 100 * hits / per_label, 100 * hits / per_prediction
     ece = multiclass_calibration_error(probabilities, target, num_classes=len(classes), n_bins=_BINS)
-    log_probabilities = probabilities[torch.arange(len(target)), target].clamp_min(1e-12).log()
     return Evaluation(
         figures={
             "samples": len(labels),
-            "accuracy": round(100 * float(hits.sum()) / len(labels), 3),
+            "accuracy": round(accuracy(probabilities, labels), 3),
             "balanced_accuracy": round(float(np.nanmean(recall)), 3),
-            "cross_entropy": round(-log_probabilities.mean().item(), 5),
+            "cross_entropy": round(cross_entropy(probabilities, labels), 5),
             "expected_calibration_error": round(100 * ece.item(), 3),
         },
         per_class=pd.DataFrame(

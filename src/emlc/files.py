@@ -5,7 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TEMPORARY = ".writing-"
 
@@ -37,6 +40,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, table: "pd.DataFrame", *, index: bool = False) -> None:
+    """Write a table atomically, with a newline a row on every system."""
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=index, lineterminator="\n")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from emlc.checkpoint import Progress as RunProgress
-from emlc.files import atomic_write
+from emlc.files import write_csv
 
 
 class RunReporter:
@@ -98,8 +98,7 @@ class QuietReporter:
 
 def write_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:
     """One row an epoch, as CSV, atomically."""
-    with atomic_write(path) as temporary:
-        pd.DataFrame(history).to_csv(temporary, index=False)
+    write_csv(path, pd.DataFrame(history))
 
 
 _BRIEF = {"student_loss": "loss", "teacher_ce": "ce", "teacher_bce": "bce", "meta_objective": "meta"}

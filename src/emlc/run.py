@@ -33,7 +33,7 @@ from emlc.data import Samples, Schema, Split, check_split, make_split, split_sam
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks, pick_device, start_ranks
 from emlc.errors import InputError
-from emlc.files import atomic_write, remove_leftovers, write_json, write_text
+from emlc.files import remove_leftovers, write_csv, write_json, write_text
 from emlc.fit import chosen_epoch, fit
 from emlc.initial_weights import check_initial_weights
 from emlc.labels import label_table
@@ -336,11 +336,9 @@ def _write_results(run: Run, split: Split, history: list[dict[str, float]], rank
     # A loss that warm-up did not have yet is shorter: it belongs to the last steps.
     columns = {k: pd.Series(v, range(total - len(v) + 1, total + 1)) for k, v in losses.items()}
     steps = pd.DataFrame(columns, index=pd.RangeIndex(1, total + 1, name="step"))
-    with atomic_write(run.folder / "steps.csv") as temporary:
-        steps.to_csv(temporary)
+    write_csv(run.folder / "steps.csv", steps, index=True)
     if labels is not None:
-        with atomic_write(run.folder / "labels.csv") as temporary:
-            labels.to_csv(temporary, index=False)
+        write_csv(run.folder / "labels.csv", labels)
         plots.save_run_plots(run.folder, pd.DataFrame(history), steps, labels)
     write_json(run.folder / "summary.json", summary)
 

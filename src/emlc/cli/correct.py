@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     trained = using.load_run(arguments)
     trained.require_teacher()
-    from emlc.files import atomic_write
+    from emlc.files import write_csv
 
     if arguments.data is None:
         samples = using.training_split(trained).noisy
@@ -28,7 +28,6 @@ def run(arguments: Namespace) -> None:
         samples = using.read_samples(trained, arguments, role="data")
     table = trained.correct_labels(samples)
     path = using.default_output(trained, arguments, "labels")
-    with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(path, table)
     issues = int(table["is_label_issue"].sum())
     print(f"{len(table):,} labels, {issues:,} of them ({issues / len(table):.1%}) corrected: {path}")

@@ -22,7 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     trained = using.load_run(arguments)
     samples = using.read_samples(trained, arguments, role="predict")
-    from emlc.files import atomic_write
+    from emlc.files import write_csv
     from emlc.labels import prediction_table
 
     table = prediction_table(
@@ -32,6 +32,5 @@ def run(arguments: Namespace) -> None:
         all_probabilities=arguments.all_probabilities,
     )
     path = using.default_output(trained, arguments, "predictions")
-    with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(path, table)
     print(f"{len(table):,} samples classified: {path}")

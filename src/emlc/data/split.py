@@ -21,7 +21,7 @@ from emlc.data.samples import Samples
 from emlc.data.source import Role, Schema, check_input_shape, take_all
 from emlc.data.stored import StoredImages
 from emlc.errors import InputError
-from emlc.files import atomic_write
+from emlc.files import write_csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,7 @@ class Split:
 
     def save(self, path: Path) -> None:
         """Write the table as CSV, atomically."""
-        with atomic_write(path) as temporary:
-            self.table().to_csv(temporary, index=False, lineterminator="\n")
+        write_csv(path, self.table())
 
     def _parts(self) -> Iterator[tuple[str, Samples]]:
         for role in ("noisy", "trusted", "validation", "test"):
