@@ -93,6 +93,7 @@ def test_random_weights_stay():
     network = backbone(1)
     before = features(network)
     assert load_initial_weights(network, "none", "resnet18") == "resnet18: random initial weights"
+    assert load_initial_weights(network, "none", "resnet18", "student") == "student: random initial weights"
     assert torch.equal(features(network), before)
 
 

@@ -12,13 +12,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import save_file
 from torchvision.models import get_model_weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from emlc.backbones import build_backbone
 from emlc.cli import main
-from emlc.config import Settings
+from emlc.config import PretrainSettings, Settings
 from emlc.errors import InputError
 from emlc.noise import CIFAR10_CLASSES, CIFAR100_CLASSES
 from emlc.presets import COMMANDS, preset_names, preset_path, preset_summary
@@ -112,11 +110,29 @@ def test_the_figures_to_expect_are_those_of_table_1(k):
         )
 
 
+# README of SupContrast, SimCLR, and the defaults of its main_supcon.py.
+SIMCLR = {
+    "batch": 1024,
+    "learning_rate": 0.5,
+    "temperature": 0.5,
+    "epochs": 1000,
+    "warm_up_epochs": 10,
+    "weight_decay": 1e-4,
+    "momentum": 0.9,
+    "optimizer": "sgd",
+    "projection_dim": 128,
+    "views": ["crop", "flip", "colour", "grey"],
+    "smallest_crop": 0.2,
+}
+
+
 def test_what_is_pretrained_is_what_training_starts_from():
-    pretrained = {
-        (s["data"], s["backbone"]): f"{s['output']}/backbone.safetensors"
-        for s in (content(name, "pretrain") for name in preset_names("pretrain"))
-    }
+    pretrained = {}
+    for name in preset_names("pretrain"):
+        settings = PretrainSettings(**content(name, "pretrain")).as_dict()
+        assert {key: settings[key] for key in SIMCLR} == SIMCLR
+        assert settings["trusted_per_class"] == TABLE_5[settings["data"]]["trusted_per_class"]
+        pretrained[settings["data"], settings["backbone"]] = f"{settings['output']}/backbone.safetensors"
     for name in preset_names("train"):
         settings = content(name)
         if settings["data"] != "clothing1m":
@@ -149,8 +165,10 @@ def test_all_problems_beside_a_preset_are_reported(capsys):
         "workers: expected an integer",
     ):
         assert problem in message
-    assert main(["train", "--preset", "cifar10-sym20-k3"]) == 2
-    assert "no preset 'cifar10-sym20-k3'; did you mean cifar10-sym20-k" in capsys.readouterr().err
+    for command, name in (("train", "cifar10-sym20-k3"), ("pretrain", "simclr-cifar10-resnet5")):
+        assert main([command, "--preset", name]) == 2
+        message = capsys.readouterr().err
+        assert re.search(rf"`emlc {command}` has no preset '{name}'; did you mean .*{name[:-1]}", message)
 
 
 def test_presets_are_listed(capsys):
@@ -211,7 +229,10 @@ def write_clothing1m(folder):
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    """A directory with little data of every kind, and the weights that presets start from."""
+    """A directory with little data of every kind, and the weights that presets start from.
+
+    Those for CIFAR are made by two steps of the presets for pretraining.
+    """
     folder = tmp_path_factory.mktemp("presets")
     (folder / "data").mkdir()
     labels = write_cifar(folder / "data/cifar10", CIFAR10_CLASSES, 3)
@@ -221,12 +242,12 @@ def material(tmp_path_factory):
     human = {name: (labels + (labels % 10 < wrong)) % 10 for name, wrong in columns.items()}
     torch.save({"clean_label": labels, **human}, folder / "CIFAR-10_human.pt")
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
         patch.setattr("emlc.backbones.get_model", small)
-        for name in preset_names("pretrain"):
-            settings = content(name, "pretrain")
-            backbone, _ = build_backbone(settings["backbone"], torch.zeros(2, 3, 32, 32))
-            (folder / settings["output"]).mkdir(parents=True)
-            save_file(backbone.state_dict(), folder / settings["output"] / "backbone.safetensors")
+        options = ["--epochs", "1", "--warm_up_epochs", "0", "--trusted_per_class", "1"]
+        options += ["--data_root", "data", "--device", "cpu"]
+        for name, batch in (("simclr-cifar10-resnet34", "15"), ("simclr-cifar100-resnet50", "100")):
+            assert main(["pretrain", "--preset", name, "--batch", batch, *options]) == 0
     (folder / "torch/hub/checkpoints").mkdir(parents=True)
     imagenet = folder / "torch/hub/checkpoints" / get_model_weights("resnet50").DEFAULT.url.split("/")[-1]
     torch.save(small("resnet50").state_dict(), imagenet)
@@ -234,7 +255,7 @@ def material(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", preset_names("train"))
-def test_every_preset_trains(name, material, monkeypatch, tmp_path):
+def test_every_preset_trains(name, material, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(material)
     monkeypatch.setenv("TORCH_HOME", str(material / "torch"))
     monkeypatch.setattr("emlc.backbones.get_model", small)
@@ -258,6 +279,11 @@ def test_every_preset_trains(name, material, monkeypatch, tmp_path):
     else:
         options += ["--trusted_per_class", "1"]
     assert main(["train", "--preset", name, *options]) == 0
+    told = capsys.readouterr().err
+    init = content(name)["init"]
+    source = "torchvision's ResNet50_Weights" if init == "imagenet" else init
+    for network in ("student", "teacher"):
+        assert re.search(rf"^{network}: \d+ tensors from {re.escape(source)}", told, re.M)
     steps = pd.read_csv(tmp_path / "run/steps.csv")
     assert len(steps) == 2
     assert np.isfinite(steps).all(axis=None)

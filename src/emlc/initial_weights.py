@@ -74,7 +74,7 @@ class _Reading:
         }
 
 
-def load_initial_weights(backbone: nn.Module, init: str, name: str) -> str:
+def load_initial_weights(backbone: nn.Module, init: str, name: str, role: str | None = None) -> str:
     """Fill every parameter and buffer of a backbone, in place.
 
     A foreign file need have neither standardisation, in whose place that of the data stays, nor counts
@@ -86,6 +86,7 @@ def load_initial_weights(backbone: nn.Module, init: str, name: str) -> str:
             and standard deviation they were trained with | a .safetensors file, or any other written
             by ``torch.save``, which is read without running code in it.
         name: The backbone's name, as in the settings.
+        role: What the line to tell begins with; by default the name.
 
     Returns:
         A line to tell the user: where the weights are from, how many, what was ignored.
@@ -95,7 +96,7 @@ def load_initial_weights(backbone: nn.Module, init: str, name: str) -> str:
             is missing, of another shape, or unexpected within the network.
     """
     if init == "none":
-        return f"{name}: random initial weights"
+        return f"{role or name}: random initial weights"
     source = _imagenet(name) if init == "imagenet" else _read(Path(init))
     reading = _recognize(source, backbone, name)
     found = reading.found(source)
@@ -111,7 +112,7 @@ def load_initial_weights(backbone: nn.Module, init: str, name: str) -> str:
         raise InputError(_misfit(faults, source, backbone, name, stem=found.get("1.conv1.weight")))
     filled = {ours: source.tensors[key] for ours, key in found.items()}
     backbone.load_state_dict(backbone.state_dict() | filled | source.standardization)
-    told = f"{name}: {len(found)} tensors from {source.where}"
+    told = f"{role or name}: {len(found)} tensors from {source.where}"
     return told + (f"; ignored: {_shortened(_modules(ignored, reading.prefix))}" if ignored else "")
 
 

@@ -92,7 +92,7 @@ def explain(
     failed: set[str] = set()
     known = {f.name for f in fields(kind)}
     try:
-        for where, option, value in _given(argv):
+        for where, option, value in _given(argv, "train" if kind is Settings else "pretrain"):
             name = option.removesuffix("+")  # --classes+ NAME appends to a list
             if name not in known:
                 problems.append(f"{where}{name}: no such setting")
@@ -119,7 +119,7 @@ def explain(
     raise AssertionError
 
 
-def _given(argv: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+def _given(argv: Sequence[str], command: str) -> Iterator[tuple[str, str, str]]:
     """(where, name, value) of every setting in the configuration files and options of ``argv``."""
     rest = list(argv)
     while rest:
@@ -131,7 +131,7 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         if not separator and rest and not rest[0].startswith("--"):
             value = rest.pop(0)
         if name in ("config", "preset"):
-            value = str(preset_path(value, "train")) if name == "preset" else value
+            value = str(preset_path(value, command)) if name == "preset" else value
             for key, item in read_config(value).items():
                 yield f"{value}: ", str(key), item if isinstance(item, str) else json.dumps(item, default=str)
         elif name != "resume":

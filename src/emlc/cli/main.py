@@ -62,8 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             arguments = parser.parse_args(argv)
         except ArgumentError as error:
-            if not argv:
-                raise InputError(f"COMMAND is missing: one of {', '.join(COMMANDS)}") from None
             kind = getattr(COMMANDS.get(argv[0]), "SETTINGS", None)
             if kind is not None:
                 raise explain(parsers[argv[0]], argv[1:], error, kind) from None

@@ -68,7 +68,8 @@ class Method(ABC):
         Raises:
             InputError: they are not there, or do not fill a backbone.
         """
-        return [load_initial_weights(self.student.backbone, self.settings.init, "student")]
+        s = self.settings
+        return [load_initial_weights(self.student.backbone, s.init, s.backbone, "student")]
 
     def networks(self) -> dict[str, nn.Module]:
         """Every network of the method by name; checkpoints hold them all."""

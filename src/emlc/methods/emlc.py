@@ -55,7 +55,9 @@ class EMLC(Method):
     def load_initial_weights(self) -> list[str]:
         s = self.settings
         init = s.init if s.teacher_init is None else s.teacher_init
-        return [*super().load_initial_weights(), load_initial_weights(self.teacher.backbone, init, "teacher")]
+        name = s.teacher_backbone or s.backbone
+        told = load_initial_weights(self.teacher.backbone, init, name, "teacher")
+        return [*super().load_initial_weights(), told]
 
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher}
