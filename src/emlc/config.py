@@ -276,7 +276,7 @@ class ContrastiveSettings:
         epochs: Passes over the images.
         batch: Images a step, over all devices. Each is told from all others of its batch.
         optimizer: sgd | lars, for batches of thousands.
-        learning_rate: At its highest (default: 0.06 of sgd, 0.3 of lars, times batch / 256).
+        learning_rate: At its highest (default: 0.12 of sgd, 0.3 of lars, times batch / 256).
         momentum: Of both optimisers.
         weight_decay: Of weights, not of biases and norms (default: 5e-4 of sgd, 1e-6 of lars).
         warm_up_epochs: First epochs, in which the learning rate rises (default: a tenth of all, 10 at

@@ -60,7 +60,7 @@ def test_a_step_goes_down_the_gradient(optimizer):
 @pytest.mark.parametrize(
     ("values", "rate", "decay"),
     [
-        ({"batch": 512}, 0.12, 5e-4),
+        ({"batch": 512}, 0.24, 5e-4),
         ({"batch": 512, "optimizer": "lars"}, 0.6, 1e-6),
         ({"learning_rate": 0.3, "weight_decay": 0.0}, 0.3, 0.0),
     ],

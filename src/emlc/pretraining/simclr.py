@@ -16,7 +16,7 @@ from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
 from emlc.errors import InputError
 
-_RATES = {"sgd": 0.06, "lars": 0.3}
+_RATES = {"sgd": 0.12, "lars": 0.3}
 """Learning rates for batches of 256."""
 
 _WEIGHT_DECAYS = {"sgd": 5e-4, "lars": 1e-6}
