@@ -98,7 +98,8 @@ def test_certain_predictions():
 def test_files(case, tmp_path):
     evaluation = evaluate_probabilities(*case, CLASSES)
     evaluation.save(tmp_path / "out")
-    names = {"evaluation.json", "per_class.csv", "confusion.csv", "confusion.png", "calibration.png"}
+    names = {"evaluation.json", "per_class.csv"}
+    names |= {f"{name}.{kind}" for name in ("confusion", "calibration") for kind in ("csv", "png")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert json.loads((tmp_path / "out/evaluation.json").read_text()) == evaluation.figures
     pd.testing.assert_frame_equal(
@@ -106,4 +107,7 @@ def test_files(case, tmp_path):
     )
     pd.testing.assert_frame_equal(
         pd.read_csv(tmp_path / "out/per_class.csv"), evaluation.per_class, check_dtype=False
+    )
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "out/calibration.csv"), evaluation.reliability, check_dtype=False
     )

@@ -38,10 +38,11 @@ class Evaluation:
     reliability: pd.DataFrame
 
     def save(self, folder: Path) -> None:
-        """Write evaluation.json, per_class.csv, confusion.csv, confusion.png and calibration.png."""
+        """Write evaluation.json; per_class, confusion and calibration as CSV; the last two as pictures."""
         write_json(folder / "evaluation.json", self.figures)
         write_csv(folder / "per_class.csv", self.per_class)
         write_csv(folder / "confusion.csv", self.confusion, index=True)
+        write_csv(folder / "calibration.csv", self.reliability)
         plots.save(folder / "confusion.png", plots.plot_confusion, self.confusion)
         plots.save(folder / "calibration.png", plots.plot_reliability, self.reliability)
 

@@ -1,7 +1,7 @@
 """Measure a run's student: accuracy in all and per class, confusion, calibration.
 
-Prints tables, and writes evaluation.json, per_class.csv, confusion.csv and pictures of the confusion
-and the calibration.
+Prints a table, and writes evaluation.json, per_class.csv, confusion.csv and calibration.csv, and
+pictures of the confusion and the calibration.
 """
 
 import math
