@@ -9,10 +9,11 @@ from torch import nn
 from torchvision.models import VisionTransformer, list_models
 from torchvision.models.regnet import BlockParams
 
-from emlc.backbones import OWN, Classifier, Standardize, Statistics, build_backbone
+from emlc.backbones import OWN, Classifier, build_backbone
 from emlc.errors import InputError
 from emlc.jvp import jvp_finite_difference, jvp_forward, record_step
 from emlc.metagradient import trusted_gradient
+from emlc.standardize import Standardize, Statistics
 from references import relative_error
 
 FEATURES, GREY, COLOUR, LARGE = (6, 5), (6, 1, 8, 8), (6, 3, 32, 32), (2, 3, 64, 64)
@@ -283,7 +284,7 @@ def test_errors_in_ones_own_code_keep_their_traceback(here):
 
 
 def test_features_are_standardised_by_column(monkeypatch):
-    monkeypatch.setattr("emlc.backbones._VALUES_AT_ONCE", 1000)  # more than one chunk
+    monkeypatch.setattr("emlc.standardize._VALUES_AT_ONCE", 1000)  # more than one chunk
     inputs = random_inputs((3001, 3))
     inputs[:, 1] = 1e4 + inputs[:, 1]
     x = inputs.double().numpy()
@@ -293,7 +294,7 @@ def test_features_are_standardised_by_column(monkeypatch):
 
 
 def test_images_are_standardised_by_channel(monkeypatch):
-    monkeypatch.setattr("emlc.backbones._VALUES_AT_ONCE", 1000)
+    monkeypatch.setattr("emlc.standardize._VALUES_AT_ONCE", 1000)
     inputs = random_inputs((1500, 3, 4, 5))
     inputs[:, 1] //= 4
     x = inputs.double().numpy()
@@ -325,8 +326,8 @@ class ReadsImages:
 
 
 def test_of_many_images_a_sample_is_read_in_parts_and_only_once(monkeypatch):
-    monkeypatch.setattr("emlc.backbones.STATISTICS_SAMPLE", 100)
-    monkeypatch.setattr("emlc.backbones._VALUES_AT_ONCE", 30 * prod((3, 2, 2)))
+    monkeypatch.setattr("emlc.standardize.STATISTICS_SAMPLE", 100)
+    monkeypatch.setattr("emlc.standardize._VALUES_AT_ONCE", 30 * prod((3, 2, 2)))
     images = random_inputs((250, 3, 2, 2))
     stored = ReadsImages(images)
     statistics = Statistics(stored)

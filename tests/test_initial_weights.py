@@ -14,7 +14,8 @@ from torchvision.models import get_model, get_model_weights
 
 from emlc.backbones import Classifier, build_backbone
 from emlc.errors import InputError
-from emlc.initial_weights import check_initial_weights, load_initial_weights
+from emlc.initial_weights import load_initial_weights
+from emlc.weight_files import check_initial_weights
 
 IMAGES = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -207,6 +208,25 @@ def test_a_network_of_ones_own_takes_its_own_names_and_no_deeper_network(tmp_pat
     assert told.splitlines()[1:] == ["  - unexpected: 5.weight, 5.bias"]
 
 
+class Shortcut(nn.Module):
+    """A block and its shortcut, which may be nothing."""
+
+    def __init__(self, *, linear):
+        super().__init__()
+        self.shortcut = nn.Linear(12, 12) if linear else nn.Identity()
+        self.block = nn.Linear(12, 12)
+
+    def forward(self, x):
+        return self.block(x.flatten(1)) + self.shortcut(x.flatten(1))
+
+
+def test_weights_that_a_network_of_ones_own_has_no_layer_for_are_not_taken_for_a_head(tmp_path, monkeypatch):
+    monkeypatch.setattr("emlc.backbones._imported", lambda _: lambda shape: Shortcut(linear=False))
+    path = saved(tmp_path / "w.pt", Shortcut(linear=True).state_dict())
+    told = refusal(path, "nets:shortcut", inputs=IMAGES[:, :, :2, :2])
+    assert told.splitlines()[1:] == ["  - unexpected: shortcut.weight, shortcut.bias"]
+
+
 # Files that do not fit
 
 
@@ -291,6 +311,12 @@ def test_a_file_that_is_not_there(tmp_path, monkeypatch):
         check_initial_weights("image-net")
     with pytest.raises(InputError, match="is a directory: name a file in it"):
         check_initial_weights(str(tmp_path))
+    preset = "runs/simclr-cifar10-resnet34/backbone.safetensors"
+    with pytest.raises(InputError, match=r": `emlc pretrain --preset simclr-cifar10-resnet34` makes it$"):
+        check_initial_weights(preset)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    saved(tmp_path / "w.safetensors", {})
+    check_initial_weights("~/w.safetensors")
     assert "there is no file w.pt" in refusal("w.pt")
 
 

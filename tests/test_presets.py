@@ -259,7 +259,7 @@ def test_every_preset_trains(name, material, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(material)
     monkeypatch.setenv("TORCH_HOME", str(material / "torch"))
     monkeypatch.setattr("emlc.backbones.get_model", small)
-    monkeypatch.setattr("emlc.initial_weights.get_model", small)
+    monkeypatch.setattr("emlc.weight_files.get_model", small)
     monkeypatch.setattr("emlc.run.plots.save_run_plots", lambda *_: None)
     # A group of k batches and a shorter one: two steps.
     batches = content(name)["look_ahead"] + 1

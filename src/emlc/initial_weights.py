@@ -7,43 +7,19 @@ taken.
 """
 
 import re
-from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import torch
-import torchvision
-from safetensors import safe_open
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torchvision.models import ResNet, get_model, get_model_weights, list_models
+from torch import nn
+from torchvision.models import ResNet
 
-from emlc.backbones import Standardize
 from emlc.errors import InputError
-from emlc.presets import preset_names
+from emlc.standardize import Standardize
+from emlc.weight_files import Source, imagenet_weights, read_weights
 
 _LISTED = 5
 """How many names a message lists before it says how many more there are."""
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Tensors to start from.
-
-    Attributes:
-        where: Where they are from, for messages.
-        tensors: Under the names they have there.
-        about: What more is known about them, for messages.
-        standardization: Mean and standard deviation that go with them, under our names.
-    """
-
-    where: str
-    tensors: dict[str, Tensor]
-    about: str = ""
-    standardization: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +41,7 @@ class _Reading:
         """The names without which a network is not filled; counts of batches are not used."""
         return [self.prefix + name for name in self.names if not name.endswith("num_batches_tracked")]
 
-    def found(self, source: _Source) -> dict[str, str]:
+    def found(self, source: Source) -> dict[str, str]:
         """Our name -> name in the file, of all that is there."""
         return {
             ours: self.prefix + name
@@ -97,7 +73,7 @@ def load_initial_weights(backbone: nn.Module, init: str, name: str, role: str | 
     """
     if init == "none":
         return f"{role or name}: random initial weights"
-    source = _imagenet(name) if init == "imagenet" else _read(Path(init))
+    source = imagenet_weights(name) if init == "imagenet" else read_weights(init)
     reading = _recognize(source, backbone, name)
     found = reading.found(source)
     used = set(found.values())
@@ -114,81 +90,6 @@ def load_initial_weights(backbone: nn.Module, init: str, name: str, role: str | 
     backbone.load_state_dict(backbone.state_dict() | filled | source.standardization)
     told = f"{role or name}: {len(found)} tensors from {source.where}"
     return told + (f"; ignored: {_shortened(_modules(ignored, reading.prefix))}" if ignored else "")
-
-
-def check_initial_weights(init: str | None) -> None:
-    """Find out early, before data are read, whether the file that ``init`` names is there.
-
-    Raises:
-        InputError: there is no such file; says how to make it, where that is known.
-    """
-    if init in (None, "none", "imagenet"):
-        return
-    path = Path(init)
-    if path.is_dir():
-        raise InputError(f"init: {path} is a directory: name a file in it")
-    if not path.is_file():
-        preset = path.parent.name
-        how = f": `emlc pretrain --preset {preset}` makes it" if preset in preset_names("pretrain") else ""
-        raise InputError(f"init: expected none, imagenet or a file, and there is no file {path}{how}")
-
-
-# --- where they come from ----------------------------------------------------------------------
-
-
-def _imagenet(name: str) -> _Source:
-    if name not in list_models(module=torchvision.models):
-        raise InputError(f"init: imagenet has weights for the networks of torchvision, not for {name}")
-    weights = get_model_weights(name).DEFAULT
-    try:
-        # Read first as plain tensors: a file in the cache must not run code.
-        weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-        with torch.random.fork_rng(devices=[]):
-            # By torchvision itself, which knows the names that older files have.
-            tensors = get_model(name, weights=weights).state_dict()
-    except Exception as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
-        raise InputError(
-            f"init: cannot get torchvision's weights of {name}: {_first_line(error)}. "
-            f"Without a network, fetch {weights.url} elsewhere and put it at {cache}"
-        ) from error
-    # These two were trained on inputs standardised with half, into which their code turns ImageNet's.
-    takes_half = name in ("googlenet", "inception_v3")
-    standardization = {
-        f"0.{key}": torch.tensor([0.5] * 3 if takes_half else getattr(weights.transforms(), key))
-        for key in ("mean", "std")
-    }
-    height, width = weights.meta["min_size"]
-    return _Source(
-        f"torchvision's {weights}",
-        tensors,
-        f"for images of at least {height} x {width} pixels",
-        {key: values.view(1, 3, 1, 1) for key, values in standardization.items()},
-    )
-
-
-def _read(path: Path) -> _Source:
-    check_initial_weights(str(path))
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                about = ", ".join(f"{key} {value}" for key, value in sorted((file.metadata() or {}).items()))
-            return _Source(str(path), load_file(path), about)
-        # SupContrast keeps its options beside the weights.
-        with torch.serialization.safe_globals([Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"init: {path}: cannot be read as plain tensors: {_first_line(error)}") from error
-    return _Source(str(path), dict(_flattened(content)))
-
-
-def _flattened(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors in nested mappings, under names joined by dots."""
-    if isinstance(content, Tensor):
-        yield prefix.removesuffix("."), content
-    elif isinstance(content, Mapping):
-        for key, value in content.items():
-            yield from _flattened(value, f"{prefix}{key}.")
 
 
 # --- whose names they have ---------------------------------------------------------------------
@@ -219,7 +120,7 @@ def _namings(backbone: nn.Module) -> list[dict[str, str]]:
     ]
 
 
-def _recognize(source: _Source, backbone: nn.Module, name: str) -> _Reading:
+def _recognize(source: Source, backbone: nn.Module, name: str) -> _Reading:
     """The reading under which most of the file's names are the backbone's."""
     namings = _namings(backbone)
     fits = Counter(
@@ -271,23 +172,23 @@ def _is_beside(key: str, backbone: nn.Module, reading: _Reading) -> bool:
         first = children[int(first)]
     if first not in children:
         return True
-    # Where the network's own head was there is nothing now.
+    # Where the network's own head was, in its last part, there is nothing now.
     modules = dict(network.named_modules())
     paths = [".".join([first, *inner[:i]]) for i in range(len(inner))]
-    return any(isinstance(modules.get(path), nn.Identity) for path in paths)
+    return first == children[-1] and any(isinstance(modules.get(path), nn.Identity) for path in paths)
 
 
 # --- what to say -------------------------------------------------------------------------------
 
 
-def _misshapen(source: _Source, backbone: nn.Module, found: dict[str, str]) -> list[str]:
+def _misshapen(source: Source, backbone: nn.Module, found: dict[str, str]) -> list[str]:
     state = backbone.state_dict()
     pairs = [(key, tuple(source.tensors[key].shape), tuple(state[ours].shape)) for ours, key in found.items()]
     return [f"{key} {there} instead of {here}" for key, there, here in pairs if there != here]
 
 
 def _misfit(
-    faults: dict[str, list[str]], source: _Source, backbone: nn.Module, name: str, stem: str | None
+    faults: dict[str, list[str]], source: Source, backbone: nn.Module, name: str, stem: str | None
 ) -> str:
     about = f" ({source.about})" if source.about else ""
     lines = [f"init: {source.where}{about} does not fit {name}:"]
@@ -314,7 +215,3 @@ def _modules(keys: list[str], prefix: str) -> list[str]:
 def _shortened(names: list[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -35,11 +35,11 @@ from emlc.distributed import Ranks, pick_device, start_ranks
 from emlc.errors import InputError
 from emlc.files import remove_leftovers, write_csv, write_json, write_text
 from emlc.fit import chosen_epoch, fit
-from emlc.initial_weights import check_initial_weights
 from emlc.labels import label_table
 from emlc.logs import QuietReporter, RunReporter
 from emlc.methods import METHODS, Method
 from emlc.teacher import Teacher
+from emlc.weight_files import check_initial_weights
 
 S = TypeVar("S", Settings, PretrainSettings)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from emlc.backbones import Classifier, Statistics, build_backbone
+from emlc.backbones import Classifier, build_backbone
 from emlc.batch_norm import use_joint_batch
 from emlc.config import Settings
 from emlc.data.loaders import Batch
@@ -16,6 +16,7 @@ from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
 from emlc.initial_weights import load_initial_weights
 from emlc.precision import full_precision
+from emlc.standardize import Statistics
 
 Losses = dict[str, Tensor]
 """Name -> 0-d tensor on the device, detached; averaged over an epoch and logged."""
