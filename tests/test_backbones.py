@@ -148,7 +148,7 @@ def test_a_network_that_does_not_take_such_images(name, shape, reason):
 def test_an_unknown_network_is_answered_with_near_ones():
     with pytest.raises(InputError, match=r"no network 'resnet43'; did you mean .*resnet34.*module:factory"):
         build_backbone("resnet43", random_inputs(COLOUR))
-    with pytest.raises(InputError, match="no network 'zzz' Expected auto, linear, mlp, cnn, a class"):
+    with pytest.raises(InputError, match=r"no network 'zzz'\. Expected auto, linear, mlp, cnn, a class"):
         build_backbone("zzz", random_inputs(COLOUR))
 
 

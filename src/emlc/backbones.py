@@ -157,7 +157,7 @@ def _unknown(name: str) -> str:
     near = get_close_matches(name, [*OWN, *list_models(module=torchvision.models)], n=5)
     return (
         f"backbone: there is no network {name!r}"
-        + (f"; did you mean {' or '.join(near)}?" if near else "")
+        + (f"; did you mean {' or '.join(near)}?" if near else ".")
         + f" Expected {', '.join(OWN)}, a classification network of torchvision.models, or module:factory"
     )
 
