@@ -174,21 +174,23 @@ def train(
     folder = Path(settings.output or default_output(settings))
     with ranks.together():
         check_folder(folder, settings, resume=resume)
-        for init in (settings.init, settings.teacher_init):
-            check_initial_weights(init)
+        begins = not (folder / "checkpoint.pt").exists()
+        init = {settings.init, settings.teacher_init} - {"none", None}
+        for source in init if begins else ():
+            check_initial_weights(source)
         split, schema = _read(settings, data, trusted, validation, test)
         if resume and (folder / "split.csv").exists():
             check_split(split, folder / "split.csv")
         _check_trainable(split, settings, ranks)
         torch.manual_seed(settings.seed)
         method = _method(settings, split.noisy.inputs, len(split.classes))
-        started = [] if (folder / "checkpoint.pt").exists() else method.load_initial_weights()
+        started = method.load_initial_weights() if begins and init else []
 
     if ranks.is_first:
         remove_leftovers(folder)
         _write_beginning(folder, settings, split, schema)
         _tell_beginning(console, split, schema, ranks)
-        for line in started if settings.init != "none" else ():
+        for line in started:
             console.print(line, highlight=False, soft_wrap=True)
     ranks.barrier()
     reporter = _reporter(folder, settings, method, console, ranks)
