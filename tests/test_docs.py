@@ -1,6 +1,7 @@
 """README and docs: no dead links, nothing left to fill in, every setting explained."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,27 @@ def test_the_columns_of_the_label_table_are_explained() -> None:
     table = label_table(samples, Correction(soft, soft, torch.full((12,), 0.5)), soft)
     text = (ROOT / "docs" / "labels.md").read_text(encoding="utf-8")
     assert [column for column in table.columns if f"| `{column}` |" not in text] == []
+
+
+COMMANDS = [
+    command.strip()
+    for page in PAGES
+    for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for command in block.replace("\\\n", " ").splitlines()
+    if command.strip().startswith("emlc ")
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_understood(command: str) -> None:
+    from emlc.cli.arguments import normalized, settings_from
+    from emlc.cli.main import COMMANDS as MODULES
+    from emlc.cli.main import build_parsers
+
+    words = shlex.split(command, comments=True)[1:]
+    if "--config" in words:
+        pytest.skip("reads a file that an earlier command writes")
+    arguments = build_parsers()[0].parse_args(normalized(words))
+    settings = getattr(MODULES[arguments.command], "SETTINGS", None)
+    if settings is not None:
+        assert settings_from(arguments[arguments.command], settings).data is not None
