@@ -221,12 +221,6 @@ def test_the_seed_decides_every_bit(tmp_path, method):
     assert not tiny.same_tensors(first, other)
 
 
-def test_loading_processes_do_not_change_the_result(tmp_path):
-    split = tiny.split(tiny.settings(), image=True)
-    alone, helped = (train(tmp_path / str(w), split, workers=w, epochs=1)[2] for w in (1, 2))
-    assert tiny.same_tensors(alone, helped)
-
-
 # Errors
 
 

@@ -335,3 +335,47 @@ def test_a_missing_file(copy, name):
 def test_no_run_at_all(tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
         Run.load(tmp_path / "nothing")
+
+
+# Where the images are
+
+
+@pytest.fixture(scope="module")
+def image_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    samples = tiny.samples(60, image=True, wrong=0)
+    for k, (image, label) in enumerate(zip(samples.inputs, samples.labels, strict=True)):
+        path = folder / tiny.CLASSES[label] / f"{k}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"workers": 1}, {"workers": 3}, {"image_cache": "cache"}],
+    ids=["one worker", "three workers", "cache"],
+)
+def test_images_on_disk_train_like_those_in_memory(image_folder, tmp_path, capsys, changes):
+    if "image_cache" in changes:
+        changes = {"image_cache": str(tmp_path / "cache")}
+
+    def weights(name, **more):
+        settings = tiny.settings(
+            data=str(image_folder),
+            image_size=8,
+            noise="symmetric",
+            noise_rate=0.3,
+            test_fraction=0.2,
+            output=str(tmp_path / name),
+            **more,
+        )
+        train(settings, console=QUIET)
+        return load_file(tmp_path / name / "last/student.safetensors")
+
+    in_memory = weights("memory")
+    on_disk = weights("disk", memory_gib=0.0, **changes)
+    assert "images stay on disk: 60 of 1 x 8 x 8 bytes take" in capsys.readouterr().err
+    assert tiny.same_tensors(in_memory, on_disk)
+    tables = [(tmp_path / name / "labels.csv").read_bytes() for name in ("memory", "disk")]
+    assert tables[0] == tables[1]
