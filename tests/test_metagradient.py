@@ -484,3 +484,26 @@ def test_an_unknown_kind_or_engine(option: str, value: str) -> None:
 def test_weights_of_other_samples(r: list[Tensor]) -> None:
     with pytest.raises(ValueError, match=r"expected weights r for \[6\] samples"):
         LookAhead(problem("mlp")).meta_gradient(r=r)
+
+
+class Steep(nn.Module):
+    """A function that a small move of its weights turns upside down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(1e6 * self.weight) * x
+
+
+def test_auto_leaves_finite_differences_where_the_student_is_too_steep() -> None:
+    x, g_w = torch.randn(4, 3), {"weight": torch.ones(3)}
+    step, _ = record_step(Steep(), x)
+    with pytest.warns(UserWarning, match="too steep for finite differences"):
+        result = meta_gradient([step], g_w, InnerSGD(lr=0.1))
+    assert result.engine == "forward"
+    expected = meta_gradient([step], g_w, InnerSGD(lr=0.1), engine="forward").coefficients
+    assert torch.equal(result.coefficients[0], expected[0])
+    with pytest.raises(ValueError, match="replaying"):
+        meta_gradient([step], g_w, InnerSGD(lr=0.1), engine="finite-difference")

@@ -40,6 +40,10 @@ FINITE_DIFFERENCE_STEP = 3e-4
 """Length of the step along ``u / |u|``: rounding and curvature errors balance near it in float32."""
 
 
+class ReplayError(ValueError):
+    """A step's forward pass, run again, gave something else."""
+
+
 @dataclass(frozen=True)
 class StudentStep:
     """One training step of the student, kept so that its forward pass can be run again.
@@ -95,7 +99,7 @@ class StudentStep:
             log_probs.shape != self.log_probs.shape
             or (log_probs - self.log_probs).abs().max().item() > allowed
         ):
-            raise ValueError(
+            raise ReplayError(
                 "replaying the step's forward pass gave other log-probabilities than the step: the batch "
                 "differs from the step's, or the student is not a deterministic function of its weights"
             )

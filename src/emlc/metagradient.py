@@ -237,6 +237,16 @@ class _Products:
         except NotImplementedError as error:
             self._fall_back(error)
             return self.jvp(step, u)
+        except _jvp.ReplayError:
+            if not self._may_fall_back or self.engine != "finite-difference":
+                raise
+            # The small move of the weights changed far more than a small move should.
+            warnings.warn(
+                "the network is too steep for finite differences: the meta-gradient uses forward-mode AD",
+                stacklevel=4,
+            )
+            self.engine = "forward"
+            return self.jvp(step, u)
 
     def jvp_and_hessian(self, step: StudentStep, u: Weights, cotangent: Tensor) -> tuple[Tensor, Weights]:
         forward = self.engine == "forward"

@@ -197,6 +197,8 @@ class EMLC(Method):
             why = "as asked"
         elif engine != chosen:
             # What the network does not support now it will not support in the next step.
-            self._engine, why = engine, "the network lacks forward-mode AD"
+            self._engine = engine
+            reasons = {"double-backward": "the network lacks forward-mode AD"}
+            why = reasons.get(engine, "the network is too steep for finite differences")
         self._noted = engine
         self.notes.append(f"Jacobian-vector products by {engine}: {why}")
