@@ -64,7 +64,7 @@ def plot_retain_weights(axes: Axes, labels: pd.DataFrame) -> None:
             alpha=0.6,
             label=f"wrong labels ({(~right).sum():,})",
         )
-        axes.legend()
+        axes.legend(loc="upper center")  # "best" would look at every bin
     else:
         axes.hist(labels["retain_weight"], bins, color=_BLUE)
     axes.set(
@@ -86,7 +86,7 @@ def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
         xlabel="teacher step",
         ylabel="cross-entropy (nats)",
     )
-    axes.legend()
+    axes.legend(loc="upper right")
 
 
 def plot_pretraining(axes: Axes, metrics: pd.DataFrame) -> None:
