@@ -221,6 +221,14 @@ def test_the_seed_decides_every_bit(tmp_path, method):
     assert not tiny.same_tensors(first, other)
 
 
+def test_a_step_schedule_falls_after_its_epochs(tmp_path):
+    changes = {"schedule": "step", "schedule_epochs": [1, 3], "schedule_factor": 0.5, "epochs": 4}
+    method, _, history = record(tmp_path, **changes)  # four steps an epoch
+    expected = [0.1] * 4 + [0.05] * 8 + [0.025] * 4
+    assert method.learning_rates == pytest.approx(expected)
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.1, 0.05, 0.05, 0.025])
+
+
 # Errors
 
 
