@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.config import AnySettings, PretrainSettings, Settings, groups
+from emlc.config import NAMED_SOURCES, AnySettings, PretrainSettings, Settings, groups
 from emlc.errors import InputError, InputErrors, raise_together
 from emlc.presets import preset_names, preset_path
 
@@ -65,7 +65,9 @@ def settings_from(arguments: Namespace, kind: type[S]) -> S:
         if arguments.data is None:
             values["data"] = read_config(path.absolute).get("data", values["data"])
     if values["data"] is None:
-        raise InputError("DATA is missing: digits, a .csv, .parquet or .npz file, or a folder")
+        raise InputError(
+            f"DATA is missing: {', '.join(NAMED_SOURCES)}, a .csv, .parquet or .npz file, or a folder"
+        )
     return kind(**values)
 
 

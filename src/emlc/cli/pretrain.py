@@ -1,7 +1,8 @@
 """Pretrain a backbone without labels (SimCLR), for `emlc train` to start from.
 
-DATA is one of: digits | a .csv, .parquet or .npz file | a folder or a quoted glob of parquet files |
-a folder of images. Samples named as trusted, as for `emlc train`, are what the features are probed on.
+DATA is one of: cifar10 | cifar100 | clothing1m | digits | a .csv, .parquet or .npz file | a folder or a
+quoted glob of parquet files | a folder of images. Samples named as trusted, as for `emlc train`, are what
+the features are probed on.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Train a student, and a teacher that corrects its labels, into a run directory.
 
-DATA is one of: digits | a .csv, .parquet or .npz file | a folder or a quoted glob of parquet files |
-a folder with one sub-folder of images a class.
+DATA is one of: cifar10 | cifar100 | clothing1m | digits | a .csv, .parquet or .npz file | a folder or a
+quoted glob of parquet files | a folder with one sub-folder of images a class.
 """
 
 import os
