@@ -236,16 +236,6 @@ class RunSettings:
     checkpoint_every: int | None = None
 
 
-GROUPS: tuple[type, ...] = (
-    DataSettings,
-    NoiseSettings,
-    NetworkSettings,
-    MethodSettings,
-    OptimisationSettings,
-    RunSettings,
-)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     RunSettings, OptimisationSettings, MethodSettings, NetworkSettings, NoiseSettings, DataSettings
@@ -262,7 +252,7 @@ class Settings(
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, in the order of the groups."""
         values = asdict(self)
-        return {f.name: values[f.name] for group in GROUPS for f in fields(group)}
+        return {f.name: values[f.name] for group in groups(type(self)) for f in fields(group)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,7 +334,7 @@ class PretrainSettings(PretrainRunSettings, ContrastiveSettings, DataSettings):
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, in the order of the groups."""
         values = asdict(self)
-        return {f.name: values[f.name] for group in groups(PretrainSettings) for f in fields(group)}
+        return {f.name: values[f.name] for group in groups(type(self)) for f in fields(group)}
 
 
 AnySettings = Settings | PretrainSettings

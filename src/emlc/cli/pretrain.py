@@ -5,11 +5,9 @@ quoted glob of parquet files | a folder of images. Samples named as trusted, as 
 the features are probed on.
 """
 
-import os
-
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.cli.arguments import add_settings, settings_from
+from emlc.cli.training import Told, add_training_arguments, run_training
 from emlc.config import PretrainSettings
 
 SETTINGS = PretrainSettings
@@ -17,27 +15,15 @@ USAGE = "DATA [--trusted T | --trusted_column C | --trusted_per_class N] [option
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_settings(parser, PretrainSettings)
-    parser.add_argument(
-        "--resume", action="store_true", help="go on where the run in the output directory was interrupted"
-    )
+    add_training_arguments(parser, PretrainSettings)
 
 
 def run(arguments: Namespace) -> int:
-    settings = settings_from(arguments, PretrainSettings)
-    # torch takes seconds to import: not before the settings are known to be right.
-    from rich.console import Console
+    return run_training(arguments, PretrainSettings, _work)
 
-    from emlc.distributed import launch, under_torchrun
 
-    if settings.devices > 1 and not under_torchrun():
-        return launch(settings.devices, arguments.argv)
+def _work(settings: PretrainSettings, resume: bool) -> Told:
     from emlc.pretraining import pretrain
 
-    pretrained = pretrain(settings, resume=arguments.resume)
-    console = Console(quiet=int(os.environ.get("RANK", 0)) > 0)
-    console.print(f"backbone: {pretrained.backbone}", highlight=False)
-    for name, value in pretrained.summary.items():
-        if value is not None and name != "versions":
-            console.print(f"  {name}: {value}", highlight=False)
-    return 0
+    finished = pretrain(settings, resume=resume)
+    return f"backbone: {finished.backbone}", finished.summary
