@@ -251,6 +251,6 @@ def test_a_checkpoint_holds_the_whole_teacher_both_optimisers_and_the_position(w
     state = torch.load(whole(*RANDOM) / "checkpoint.pt", weights_only=True)
     assert {"gate.0.weight", "label_embedding.weight"} <= state["networks"]["teacher"].keys()
     for optimizer in ("student", "teacher"):
-        assert state["optimizers"][optimizer]["state"][0]["momentum_buffer"].norm() > 0
+        assert state["optimizers"][optimizer][0]["momentum_buffer"].norm() > 0
     assert state["progress"]["steps"] == 15
     assert state["progress"]["epoch"] == 3

@@ -17,7 +17,9 @@ from emlc.files import atomic_write
 
 
 class Trained(Protocol):
-    """Networks and optimisers by name."""
+    """Networks and optimisers by name, and what was decided on the way."""
+
+    decisions: dict[str, str]
 
     def networks(self) -> dict[str, nn.Module]: ...
     def optimizers(self) -> dict[str, torch.optim.Optimizer]: ...
@@ -55,11 +57,13 @@ class Progress:
 def save_checkpoint(path: Path, method: Trained, progress: Progress) -> None:
     """Write networks, optimisers and position, atomically.
 
-    There are no random states: all that is drawn is a function of the seed and the position.
+    There are no random states: all that is drawn is a function of the seed and the position. So are
+    learning rates; how an optimiser computes is a matter of the device.
     """
     state = {
         "networks": {name: network.state_dict() for name, network in method.networks().items()},
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in method.optimizers().items()},
+        "optimizers": {name: o.state_dict()["state"] for name, o in method.optimizers().items()},
+        "decisions": method.decisions,
         "progress": asdict(progress),
     }
     with atomic_write(path) as temporary:
@@ -77,7 +81,9 @@ def load_checkpoint(path: Path, method: Trained) -> Progress:
         for name, network in method.networks().items():
             network.load_state_dict(state["networks"][name])
         for name, optimizer in method.optimizers().items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state["optimizers"][name], "param_groups": groups})
+        method.decisions.update(state["decisions"])
         return Progress(**state["progress"])
     except Exception as error:
         raise InputError(

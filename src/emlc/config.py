@@ -201,6 +201,8 @@ class OptimisationSettings:
         precision: float32, or bf16-mixed for GPUs and CPUs that compute with bfloat16 natively.
         workers: Threads that decode images which are not held in memory (default: one a core). The
             result does not depend on their number.
+        cuda_graph: Whether the step is recorded as a CUDA graph and replayed, where it can be: with one GPU,
+            and networks that draw no random numbers. The result does not depend on it.
     """
 
     epochs: int = 15
@@ -221,6 +223,7 @@ class OptimisationSettings:
     devices: int = 1
     precision: Precision = "float32"
     workers: int | None = None
+    cuda_graph: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

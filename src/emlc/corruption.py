@@ -16,6 +16,7 @@ def corrupt_half(
     kind: Corruption,
     key: tuple[int, ...],
     *,
+    step: Tensor | int = 0,
     total: int | None = None,
     share: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
@@ -26,7 +27,8 @@ def corrupt_half(
         logits: (m, C) the teacher's class scores.
         kind: ``random`` draws uniformly over all classes, so that a draw may hit the true one;
             ``adversarial`` takes the wrong class that the teacher finds most likely.
-        key: Non-negative integers that fix the draws.
+        key: Non-negative integers that fix the draws, together with the step.
+        step: Number of the step, 0-d int64 on the labels' device.
         total: Samples in the joint batch, of which these m are the ``share``.
         share: Which samples of the joint batch these are; by default all of them.
 
@@ -35,7 +37,7 @@ def corrupt_half(
         right, 0 where it is wrong.
     """
     total, num_classes = total or len(labels), logits.shape[1]
-    draws = uniforms(key, torch.arange(total, device=labels.device), 2)
+    draws = uniforms(key, torch.arange(total, device=labels.device) + step * 2**32, 2)
     chosen = torch.zeros(total, dtype=torch.bool, device=labels.device)
     chosen[draws[:, 0].argsort()[: total // 2]] = True
     if kind == "random":

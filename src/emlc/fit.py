@@ -4,14 +4,17 @@ import itertools
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 from emlc.checkpoint import Progress, load_checkpoint, save_checkpoint, save_networks
 from emlc.config import Settings
+from emlc.cuda_graph import CapturedStep
 from emlc.data import Split
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
@@ -61,6 +64,8 @@ def fit(
     trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
 
     losses = PendingLosses(ranks)
+    recorded = settings.cuda_graph and ranks.device.type == "cuda" and ranks.size == 1
+    step = CapturedStep(method, ranks.device) if recorded else method.step
 
     reporter.on_start(progress, steps_per_epoch)
     while progress.epoch < settings.epochs:
@@ -72,14 +77,14 @@ def fit(
         for group in _look_ahead_groups(noisy, method, progress, steps_per_epoch):
             schedule.apply(progress.steps)
             ranks.reseed(settings.seed, _DROPOUT, progress.steps)
-            method.steps = progress.steps
-            losses.append(method.step(group, next(trusted_batches)))
+            method.step_number.fill_(progress.steps)
+            losses.append(step(group, next(trusted_batches)))
             clock = _advance(progress, method.look_ahead, clock)
             while method.notes:
                 reporter.on_note(method.notes.pop(0))
             save = settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0
             if save or progress.steps % TELL_EVERY == 0:
-                losses.flush(progress)
+                losses.flush(progress, wait=bool(save))
             reporter.on_step(progress)
             if save and ranks.is_first:
                 save_checkpoint(checkpoint, method, progress)
@@ -150,18 +155,47 @@ class PendingLosses:
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
         self._steps: list[Losses] = []
+        self._sent: deque[_Sent] = deque()
 
     def append(self, losses: Losses) -> None:
         """Add those of a step."""
         self._steps.append(losses)
 
-    def flush(self, progress: Progress) -> None:
-        """Add them to the progress, averaged over the ranks."""
-        for name in self._steps[0] if self._steps else ():
-            values = torch.stack([losses[name].float() for losses in self._steps])
-            self._ranks.average([values])
-            progress.losses.setdefault(name, []).extend(values.tolist())
+    def flush(self, progress: Progress, *, wait: bool = True) -> None:
+        """Add them to the progress, averaged over the ranks.
+
+        Without waiting they are sent for, and those are added that the call before sent for.
+        """
+        if self._steps:
+            self._sent.append(self._send())
+        while len(self._sent) > (0 if wait else 1):
+            sent = self._sent.popleft()
+            if sent.arrived is not None:
+                sent.arrived.synchronize()
+            for name, values in zip(sent.names, sent.values.tolist(), strict=True):
+                progress.losses.setdefault(name, []).extend(values)
+
+    def _send(self) -> "_Sent":
+        names = list(self._steps[0])
+        values = torch.stack([losses[name].float() for name in names for losses in self._steps])
+        self._ranks.average([values])
+        values = values.view(len(names), -1)
         self._steps.clear()
+        if values.device.type != "cuda":
+            return _Sent(names, values, None)
+        here = torch.empty_like(values, device="cpu", pin_memory=True)
+        here.copy_(values, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(values.device))
+        return _Sent(names, here, arrived)
+
+
+class _Sent(NamedTuple):
+    """Losses (names, steps) on their way from the device, and when they are here; None: they are."""
+
+    names: list[str]
+    values: Tensor
+    arrived: torch.cuda.Event | None
 
 
 def _advance(progress: Progress, k: int, clock: float) -> float:
@@ -198,11 +232,20 @@ def _finish_epoch(
 
 
 class _Schedule:
-    """Learning rates as a function of the step alone, so that nothing of it needs to be saved."""
+    """Learning rates as a function of the step alone, so that nothing of it needs to be saved.
+
+    Attributes:
+        learning_rate: The student's, as last applied.
+    """
 
     def __init__(self, method: Method, settings: Settings, steps_per_epoch: int) -> None:
+        device = method.ranks.device
         self._optimizers = list(method.optimizers().values())
-        self._initial = [optimizer.param_groups[0]["lr"] for optimizer in self._optimizers]
+        self._initial = [float(optimizer.param_groups[0]["lr"]) for optimizer in self._optimizers]
+        # On a GPU a tensor: a recorded step reads its rate from there.
+        self._rates = [torch.zeros((), device=device) for _ in self._initial]
+        self._on_device = device.type == "cuda"
+        self.learning_rate = self._initial[0]
         self._settings = settings
         self._steps_per_epoch = steps_per_epoch
 
@@ -216,11 +259,8 @@ class _Schedule:
 
     def apply(self, step: int) -> None:
         factor = self._factor(step)
-        for optimizer, initial in zip(self._optimizers, self._initial, strict=True):
+        for optimizer, initial, rate in zip(self._optimizers, self._initial, self._rates, strict=True):
+            value = initial * factor
             for group in optimizer.param_groups:
-                group["lr"] = initial * factor
-
-    @property
-    def learning_rate(self) -> float:
-        """The student's, as last applied."""
-        return float(self._optimizers[0].param_groups[0]["lr"])
+                group["lr"] = rate.fill_(value) if self._on_device else value
+        self.learning_rate = self._initial[0] * factor

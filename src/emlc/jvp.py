@@ -8,18 +8,18 @@ the step, the batch, the dropout masks and the precision. Each engine below repl
 =================== ========================= ==============================================
 engine              cost in forward passes    where it is right
 =================== ========================= ==============================================
-finite-difference   1                         float32; any module
-forward             about 2 to 4              any precision; modules with forward-mode AD
-double-backward     about 8                   any precision; modules with double backward
+finite-difference   1                         float32; networks that are not too steep
+forward             about 3                   any precision; modules with forward-mode AD
+double-backward     about 8 to 15             any precision; modules with double backward
 =================== ========================= ==============================================
 """
 
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import log_softmax
+from torch.overrides import TorchFunctionMode
 
 from emlc.precision import full_precision
 
@@ -78,7 +79,7 @@ class StudentStep:
         self._check_unchanged()
         enabled, dtype = self._autocast
         # A fresh copy of the buffers a replay: batch norm writes its running statistics into it.
-        state = weights | {name: buffer.clone() for name, buffer in self.buffers.items()}
+        state = weights | copies(self.buffers)
         # The cast cache would hand out the casts of other weights.
         autocast = torch.autocast(self.inputs.device.type, dtype, enabled, cache_enabled=False)
         with self._rng_state.replayed(), autocast:
@@ -91,7 +92,12 @@ class StudentStep:
             raise ValueError("the student's train/eval modes differ from those of the step")
 
     def check_replay(self, log_probs: Tensor, tolerance: float | None = None) -> None:
-        """Raise if replayed log-probabilities are further from those of the step than rounding explains."""
+        """Raise if replayed log-probabilities are further from those of the step than rounding explains.
+
+        Not while a CUDA graph is recorded: there is nothing to look at yet.
+        """
+        if is_recording(log_probs.device):
+            return
         if tolerance is None:
             tolerance = torch.finfo(self.precision).eps ** 0.5
         allowed = tolerance * (1 + self.log_probs.abs().max().item())
@@ -119,12 +125,8 @@ def record_step(student: nn.Module, inputs: Tensor) -> tuple[StudentStep, Tensor
         autograd graph, for the loss of the step.
     """
     rng_state = _RngState.capture(inputs.device)
-    weights = {
-        name: p.detach().clone(memory_format=torch.preserve_format)
-        for name, p in student.named_parameters()
-        if p.requires_grad
-    }
-    buffers = {name: b.detach().clone() for name, b in student.named_buffers()}
+    weights = copies({name: p for name, p in student.named_parameters() if p.requires_grad})
+    buffers = copies(dict(student.named_buffers()))
     inputs_version = inputs._version
     logits = student(inputs)
     log_probs = log_softmax(full_precision(logits), dim=1)
@@ -150,7 +152,7 @@ def record_step(student: nn.Module, inputs: Tensor) -> tuple[StudentStep, Tensor
 
 def jvp_forward(step: StudentStep, u: Weights) -> Tensor:
     """``J_w u`` (n, C) by forward-mode AD, all samples in one pass."""
-    with torch.no_grad(), _dual_level():
+    with torch.no_grad(), _dual_level(), FusedTangents():
         log_probs, tangent = forward_ad.unpack_dual(step.replay(_dual(step.weights, u)))
     step.check_replay(log_probs)
     return torch.zeros_like(log_probs) if tangent is None else tangent
@@ -163,15 +165,12 @@ def jvp_finite_difference(step: StudentStep, u: Weights) -> Tensor:
             f"finite differences drown in the rounding of {rounding}: use the forward or the "
             "double-backward engine, or run the student in float32"
         )
-    norm = _norm(u)
-    if norm == 0:
-        return torch.zeros_like(step.log_probs)
     with torch.no_grad():
-        moved = torch._foreach_add(
-            list(step.weights.values()),
-            [u[name] for name in step.weights],
-            alpha=FINITE_DIFFERENCE_STEP / norm,
-        )
+        # Stays on the device, as reading a number would wait for all that was asked of it.
+        norm = _norm(u)
+        scale = FINITE_DIFFERENCE_STEP / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        moves = torch._foreach_mul([u[name] for name in step.weights], scale)
+        moved = torch._foreach_add(list(step.weights.values()), moves)
         log_probs = step.replay(dict(zip(step.weights, moved, strict=True)))
         # The move itself changes log-probabilities by some 1e-3; another mask or batch by far more.
         step.check_replay(log_probs, tolerance=0.1)
@@ -271,9 +270,61 @@ def unsupported_operator(error: NotImplementedError) -> str | None:
 # --- pieces ------------------------------------------------------------------------------------
 
 
+class FusedTangents(TorchFunctionMode):
+    """Batch norm, while it trains, with a tangent from the kernel of its backward pass.
+
+    torch composes this tangent of some fifteen operations that each read the activations once more. But
+    the Jacobian of normalisation, ``gamma / s (I - 1 1^T / n - x^ x^^T / n)``, is symmetric: what the
+    backward kernel does to a gradient is what happens to a tangent.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.nn.functional.batch_norm:
+            return _batch_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    (x, dx), (gamma, d_gamma), (beta, d_beta) = (_unpacked(t) for t in (input, weight, bias))
+    if not training or gamma is None or d_gamma is None or beta is None or d_beta is None or dx is None:
+        options = (weight, bias, training, momentum, eps)
+        return torch.nn.functional.batch_norm(input, running_mean, running_var, *options)
+    assert x is not None
+    cudnn = torch.backends.cudnn.enabled
+    y, mean, inverse_std, reserve, kernel = torch._batch_norm_impl_index(
+        x, gamma, beta, running_mean, running_var, True, momentum, eps, cudnn
+    )
+    saved = (running_mean, running_var, mean, inverse_std, True, eps, [True, False, False], reserve)
+    dy, _, _ = torch.ops.aten._batch_norm_impl_index_backward(kernel, x, dx, gamma, *saved)
+    # ... + d_gamma x^ + d_beta, with x^ = (x - mean) / s.
+    scale = d_gamma * inverse_std
+    shift = d_beta - mean * scale
+    shape = (1, -1, *(1,) * (x.ndim - 2))
+    dy.addcmul_(x, scale.view(shape).to(x.dtype)).add_(shift.view(shape).to(x.dtype))
+    return cast(Tensor, forward_ad.make_dual(y, dy))
+
+
+def _unpacked(values: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if values is None else forward_ad.unpack_dual(values)
+
+
 @dataclass(frozen=True)
 class _RngState:
-    """State of the generators that dropout draws from."""
+    """State of the generators that dropout draws from.
+
+    While a CUDA graph is recorded that of the device cannot be had: networks that draw are not recorded.
+    """
 
     cpu: Tensor
     device: torch.device
@@ -281,7 +332,8 @@ class _RngState:
 
     @classmethod
     def capture(cls, device: torch.device) -> "_RngState":
-        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        readable = device.type == "cuda" and not is_recording(device)
+        on_device = torch.cuda.get_rng_state(device) if readable else None
         return cls(torch.get_rng_state(), device, on_device)
 
     @contextmanager
@@ -341,5 +393,20 @@ def _tangent_or_zero(dual: Tensor) -> Tensor:
     return torch.zeros_like(primal) if tangent is None else tangent.detach()
 
 
-def _norm(u: Weights) -> float:
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(u.values())))))
+def _norm(u: Weights) -> Tensor:
+    norms = torch.stack(torch._foreach_norm(list(u.values())))
+    return norms.square().sum().sqrt()
+
+
+def copies(tensors: Mapping[str, Tensor]) -> Weights:
+    """Detached copies of the same layout, all of one dtype by one kernel where there is such a kernel."""
+    new = {name: torch.empty_like(t.detach()) for name, t in tensors.items()}
+    for dtype in {t.dtype for t in tensors.values()}:
+        names = [name for name, t in tensors.items() if t.dtype == dtype]
+        torch._foreach_copy_([new[name] for name in names], [tensors[name].detach() for name in names])
+    return new
+
+
+def is_recording(device: torch.device) -> bool:
+    """Whether kernels are being recorded for a CUDA graph, so that no value can be looked at."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()

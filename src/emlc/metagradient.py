@@ -26,6 +26,8 @@ Equations are those of "Enhanced Meta Label Correction for Coping with Label Cor
 k-step recursion goes beyond it.
 """
 
+import math
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +39,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from emlc import jvp as _jvp
-from emlc.jvp import Engine, StudentStep, Weights, record_step
+from emlc.jvp import Engine, StudentStep, Weights, copies, is_recording, record_step
 from emlc.precision import full_precision
 
 __all__ = [
@@ -56,10 +58,10 @@ class InnerSGD:
     """The student's optimiser: ``g += weight_decay w``, ``v = momentum v + g``, ``w -= lr v``.
 
     With Nesterov the weights move by ``lr (g + momentum v)`` instead. This is ``torch.optim.SGD``
-    without dampening.
+    without dampening. The learning rate may be a 0-d tensor, which a recorded step reads anew each time.
     """
 
-    lr: float
+    lr: float | Tensor
     momentum: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
@@ -77,12 +79,12 @@ class InnerSGD:
             )
         names = ("lr", "momentum", "weight_decay", "nesterov", "dampening", "maximize")
         settings = [{name: group[name] for name in names} for group in optimizer.param_groups]
-        if any(other != settings[0] for other in settings):
+        if any(other != settings[0] for other in settings[1:]):
             raise ValueError(f"parameter groups with different settings are not supported: {settings}")
         first = settings[0]
         if first["dampening"] != 0 or first["maximize"]:
             raise ValueError("dampening and maximize are not supported in the student's SGD")
-        return cls(float(first["lr"]), first["momentum"], first["weight_decay"], first["nesterov"])
+        return cls(first["lr"], first["momentum"], first["weight_decay"], first["nesterov"])
 
 
 class MetaGradient(NamedTuple):
@@ -121,7 +123,7 @@ def trusted_gradient(student: nn.Module, inputs: Tensor, labels: Tensor) -> tupl
         the loss does not depend on it.
     """
     weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
-    buffers = {name: b.detach().clone() for name, b in student.named_buffers()}
+    buffers = copies(dict(student.named_buffers()))
     logits = full_precision(functional_call(student, weights | buffers, (inputs,)))
     loss = cross_entropy(logits, labels)
     with torch.autocast(inputs.device.type, enabled=False):  # it is for forward passes only
@@ -153,10 +155,15 @@ def meta_gradient(
         kind: ``approximate`` is Prop. 1 for one step (exact but for Nesterov, which it ignores) and
             Prop. 2 (``H_ww = I``, no momentum) for more; ``exact`` differentiates the optimiser itself,
             momentum and weight decay included.
-        engine: How Jacobian-vector products are computed; ``auto`` picks by device and precision,
-            and moves to double backward, with a warning, where the network lacks forward-mode AD.
+        engine: How Jacobian-vector products are computed; ``auto`` picks by device and precision. Where
+            it picks finite differences it compares the first product with automatic differentiation, and
+            moves to that, with a warning, if their cosine is below 0.999. It moves to double backward,
+            with a warning, where the network lacks forward-mode AD.
         average: Averages tensors in place over the processes that share each batch; ``exact`` needs
             it for its Hessian-vector products. Coefficients are always those of this process' samples.
+
+    While a CUDA graph is recorded no value is looked at: neither ``auto`` nor the checks for numbers that
+    are not finite. So take a step or more before, and name the engine that it found.
 
     Raises:
         ValueError: no steps; a batch or mode that changed since its step; finite differences for
@@ -164,7 +171,7 @@ def meta_gradient(
         FloatingPointError: log-probabilities, gradient or result not finite; names step and quantity.
     """
     _check_arguments(steps, g_w, targets, r, kind, engine)
-    products = _Products(steps[0], engine, exact=kind == "exact")
+    products = _Products(steps[0], engine, exact=kind == "exact", average=average)
     if r is None:
         r = [step.log_probs.new_full((len(step.inputs),), 1 / len(step.inputs)) for step in steps]
     if kind == "exact":
@@ -184,7 +191,7 @@ def _approximate(
     coefficients: list[Tensor] = []
     for tau, step in enumerate(steps):
         j_g = products.jvp(step, g_w)
-        _check_finite(j_g, tau, steps, "the Jacobian-vector product is")
+        _check_finite(_where(tau, steps), {"the Jacobian-vector product is": j_g})
         coefficients.append(eta * gamma ** (t - tau) * r[tau][:, None] * j_g)
     return coefficients
 
@@ -212,10 +219,13 @@ def _exact(
         u = {name: b[name] - eta * (1 + mu * sgd.nesterov) * a[name] for name in a}
         j_u, h_u = products.jvp_and_hessian(step, u, -r_tau * q)
         average(list(h_u.values()))
-        _check_finite(j_u, tau, steps, "the Jacobian-vector product is")
+        _check_finite(
+            _where(tau, steps),
+            {"the Jacobian-vector product is": j_u}
+            | {f"the Hessian-vector product of parameter {name} is": h for name, h in h_u.items()},
+        )
         coefficients.append(-r_tau * j_u)
         for name, h in h_u.items():  # parameters without a gradient were skipped by the optimiser
-            _check_finite(h, tau, steps, f"the Hessian-vector product of parameter {name} is")
             b[name] = mu * (b[name] - eta * mu * a[name] if sgd.nesterov else u[name])
             a[name] = a[name] + lam * u[name] + h
     return coefficients[::-1]
@@ -224,29 +234,64 @@ def _exact(
 _KINDS = ("approximate", "exact")
 
 
-class _Products:
-    """``J_w u``, and ``H_ww u`` with it, by one engine that may fall back to double backward."""
+LEAST_COSINE = 0.999
+"""Of finite differences to automatic differentiation, for ``auto`` to go on with the former."""
 
-    def __init__(self, step: StudentStep, engine: Engine | Literal["auto"], *, exact: bool) -> None:
+
+class _Products:
+    """``J_w u``, and ``H_ww u`` with it, by one engine, which ``auto`` may change."""
+
+    def __init__(
+        self,
+        step: StudentStep,
+        engine: Engine | Literal["auto"],
+        *,
+        exact: bool,
+        average: Callable[[Sequence[Tensor]], None],
+    ) -> None:
         self._may_fall_back = engine == "auto"
+        self._average = average
         self.engine: Engine = _jvp.choose_engine(step, exact=exact)[0] if engine == "auto" else engine
+        self._unproven = engine == "auto" and self.engine == "finite-difference"
 
     def jvp(self, step: StudentStep, u: Weights) -> Tensor:
+        if self._unproven:
+            return self._prove(step, u)
         try:
             return _jvp.JVP[self.engine](step, u)
         except NotImplementedError as error:
             self._fall_back(error)
             return self.jvp(step, u)
-        except _jvp.ReplayError:
-            if not self._may_fall_back or self.engine != "finite-difference":
+
+    def _prove(self, step: StudentStep, u: Weights) -> Tensor:
+        """``J_w u``, and from then on by finite differences only if here they come near enough."""
+        self._unproven = False
+        try:
+            difference = _jvp.jvp_finite_difference(step, u)
+        except _jvp.ReplayError:  # the small move of the weights changed far more than a small move should
+            difference = torch.zeros_like(step.log_probs)
+        try:
+            exact = _jvp.jvp_forward(step, u)
+            instead: Engine = "forward"
+        except NotImplementedError as error:
+            if _jvp.unsupported_operator(error) is None:
                 raise
-            # The small move of the weights changed far more than a small move should.
+            exact = _jvp.jvp_double_backward(step, u)
+            instead = "double-backward"
+        if self._cosine(difference, exact) < LEAST_COSINE:
             warnings.warn(
-                "the network is too steep for finite differences: the meta-gradient uses forward-mode AD",
-                stacklevel=4,
+                f"the network is too steep for finite differences: the meta-gradient uses {instead}",
+                stacklevel=5,
             )
-            self.engine = "forward"
-            return self.jvp(step, u)
+            self.engine = instead
+        return exact
+
+    def _cosine(self, a: Tensor, b: Tensor) -> float:
+        """Of the products of all processes; 1 of two that are zero."""
+        products = torch.stack([(a * b).sum(), a.square().sum(), b.square().sum()]).double()
+        self._average([products])
+        ab, aa, bb = products.tolist()
+        return 1.0 if aa == bb == 0 else ab / max(math.sqrt(aa * bb), sys.float_info.min)
 
     def jvp_and_hessian(self, step: StudentStep, u: Weights, cotangent: Tensor) -> tuple[Tensor, Weights]:
         forward = self.engine == "forward"
@@ -297,25 +342,31 @@ def _check_arguments(
         )
     if targets is not None and len(targets) != len(steps):
         raise ValueError(f"expected the soft labels of {len(steps)} steps as targets, got {len(targets)}")
-    for tau, step in enumerate(steps, start=1):
-        where = f"look-ahead step {tau} of {len(steps)}"
-        if targets is not None and targets[tau - 1].shape != step.log_probs.shape:
+    for tau, step in enumerate(steps):
+        where = _where(tau, steps)
+        if targets is not None and targets[tau].shape != step.log_probs.shape:
             raise ValueError(
                 f"{where}: the batch differs from the step's: targets have shape "
-                f"{tuple(targets[tau - 1].shape)}, the step's log-probabilities {tuple(step.log_probs.shape)}"
+                f"{tuple(targets[tau].shape)}, the step's log-probabilities {tuple(step.log_probs.shape)}"
             )
-        _check_finite(step.log_probs, tau - 1, steps, "the student's log-probabilities are")
-        if targets is not None:
-            _check_finite(targets[tau - 1], tau - 1, steps, "the targets are")
+        wanted = {"the student's log-probabilities are": step.log_probs}
+        _check_finite(where, wanted if targets is None else wanted | {"the targets are": targets[tau]})
         if step.weights.keys() != g_w.keys():
             raise ValueError(f"{where}: its trained parameters are not those of g_w")
-    for name, g in g_w.items():
-        if not torch.isfinite(g).all():
-            raise FloatingPointError(
-                f"after look-ahead step {len(steps)}: g_w of parameter {name} is not finite"
-            )
+    _check_finite(
+        f"after look-ahead step {len(steps)}", {f"g_w of parameter {name} is": g for name, g in g_w.items()}
+    )
 
 
-def _check_finite(values: Tensor, tau: int, steps: Sequence[StudentStep], quantity: str) -> None:
-    if not torch.isfinite(values).all():
-        raise FloatingPointError(f"look-ahead step {tau + 1} of {len(steps)}: {quantity} not finite")
+def _where(tau: int, steps: Sequence[StudentStep]) -> str:
+    return f"look-ahead step {tau + 1} of {len(steps)}"
+
+
+def _check_finite(where: str, quantities: dict[str, Tensor]) -> None:
+    values = list(quantities.values())
+    # By one look at the device: the largest absolute value of a tensor carries inf and nan.
+    if is_recording(values[0].device) or torch.stack(torch._foreach_norm(values, torch.inf)).isfinite().all():
+        return
+    for quantity, tensor in quantities.items():
+        if not tensor.isfinite().all():
+            raise FloatingPointError(f"{where}: {quantity} not finite")

@@ -43,7 +43,10 @@ from emlc.weight_files import check_initial_weights
 
 S = TypeVar("S", Settings, PretrainSettings)
 
-_FREE_ON_RESUME = {"output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"}
+_FREE_ON_RESUME = {
+    *("output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"),
+    "cuda_graph",
+}
 """Settings that may change when a run goes on: they do not change its result."""
 
 _PATHS = (

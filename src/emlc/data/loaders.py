@@ -70,6 +70,7 @@ class Stream:
     ) -> None:
         assert samples.labels is not None
         self._inputs = _on_device(samples.inputs, ranks.device)
+        self._on_device = isinstance(self._inputs, Tensor) and self._inputs.device.type == "cuda"
         self._labels = torch.from_numpy(samples.labels).to(ranks.device)
         self._augment = augment
         self._batch_size = batch_size
@@ -115,25 +116,26 @@ class Stream:
         return np.random.default_rng([*self._key, round_]).permutation(len(self._labels))
 
     def _load(self, batches: Iterable[_Visits]) -> Iterator[Batch]:
-        shares: deque[tuple[_Visits, int]] = deque()
+        shares: deque[tuple[Tensor, int]] = deque()
 
         def rows() -> Iterator[Tensor]:
             for visits in batches:
-                share = np.ascontiguousarray(visits[self._ranks.share(len(visits))])
+                share = torch.from_numpy(visits[self._ranks.share(len(visits))].T.copy())
+                if self._on_device:
+                    share = _sent(share, self._ranks.device)
                 shares.append((share, len(visits)))
-                yield torch.from_numpy(share[:, 1].copy())
+                yield share[1]
 
         for inputs in read_ahead(self._inputs, rows(), self._workers):
             share, total = shares.popleft()
             yield self._batch(inputs, share, total)
 
-    def _batch(self, inputs: Tensor, visits: _Visits, total: int) -> Batch:
-        device = self._ranks.device
-        positions = torch.from_numpy(visits[:, 1].copy()).to(device, non_blocking=True)
-        inputs = inputs.to(device, non_blocking=True)
+    def _batch(self, inputs: Tensor, share: Tensor, total: int) -> Batch:
+        """From inputs, and their visits and positions (2, n), on the device or not."""
+        rounds, positions = _sent(share, self._ranks.device)
+        inputs = _sent(inputs, self._ranks.device)
         if self._augment is not None:
-            items = torch.from_numpy(visits[:, 0] * 2**32 + visits[:, 1]).to(device, non_blocking=True)
-            inputs = self._augment(inputs, items)
+            inputs = self._augment(inputs, rounds * 2**32 + positions)
         return Batch(inputs, self._labels[positions], positions, total)
 
 
@@ -143,7 +145,7 @@ def read_ahead(inputs: Inputs, batches: Iterable[Tensor], workers: int) -> Itera
     Stored images are decoded some batches ahead, each by several threads.
     """
     if isinstance(inputs, Tensor):
-        yield from (inputs[rows.to(inputs.device)] for rows in batches)
+        yield from (inputs[rows] for rows in batches)
         return
     with ThreadPoolExecutor(1) as reader:
         pending: deque[Future[Tensor]] = deque()
@@ -163,3 +165,10 @@ def _on_device(inputs: Inputs, device: torch.device) -> Inputs:
         return inputs
     free, _ = torch.cuda.mem_get_info(device)
     return inputs.to(device) if inputs.nbytes <= _DEVICE_SHARE * free else inputs
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for what is under way there."""
+    if device.type != "cuda" or values.device.type == "cuda":
+        return values
+    return values.pin_memory().to(device, non_blocking=True)

@@ -32,8 +32,9 @@ class Method(ABC):
         look_ahead: Noisy batches a step, k.
         student: The classifier that is wanted, inputs (n, ...) to logits (n, C).
         epoch: The current epoch, from 0; the loop sets it.
-        steps: Steps taken so far; the loop sets it.
+        step_number: 0-d int64 on the device: steps taken so far; the loop sets it.
         ranks: The processes that train together, of which this is one.
+        decisions: What was chosen on the way, such as the JVP engine; checkpoints hold it.
         notes: Lines worth telling the user, such as the JVP engine that was picked; the loop empties it.
     """
 
@@ -42,7 +43,7 @@ class Method(ABC):
     uses_trusted: ClassVar[bool] = True
     look_ahead: int = 1
     epoch: int = 0
-    steps: int = 0
+    step_number: Tensor
     ranks: Ranks
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
@@ -56,6 +57,7 @@ class Method(ABC):
         self.settings = settings
         self._inputs, self._statistics = inputs, Statistics(inputs)
         self.student = Classifier(*self.build_backbone(settings.backbone), num_classes)
+        self.decisions: dict[str, str] = {}
         self.notes: list[str] = []
 
     def build_backbone(self, name: str) -> tuple[nn.Module, int]:
@@ -79,6 +81,7 @@ class Method(ABC):
     def prepare(self, ranks: Ranks) -> None:
         """Move the networks to the device and make the optimisers. Called once, before any step."""
         self.ranks = ranks
+        self.step_number = torch.zeros((), dtype=torch.int64, device=ranks.device)
         for network in self.networks().values():
             network.to(ranks.device).to(memory_format=torch.channels_last)
             if ranks.size > 1:
@@ -112,7 +115,12 @@ class Method(ABC):
         s = self.settings
         trained = [p for p in network.parameters() if p.requires_grad]
         return torch.optim.SGD(
-            trained, learning_rate, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=s.nesterov
+            trained,
+            learning_rate,
+            momentum=s.momentum,
+            weight_decay=s.weight_decay,
+            nesterov=s.nesterov,
+            fused=self.ranks.device.type == "cuda",
         )
 
     def factor(self, batch: Batch) -> float:

@@ -1,7 +1,7 @@
 """Enhanced Meta Label Correction: Algorithm 1 with the teacher and the losses of Sec. 3.6."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,6 @@ class EMLC(Method):
             label_embedding_dim=settings.label_embedding_dim,
             gate_hidden_dim=settings.gate_hidden_dim,
         )
-        self._engine: Engine | Literal["auto"] = settings.jvp
         self._noted: Engine | None = None
 
     def load_initial_weights(self) -> list[str]:
@@ -156,7 +155,8 @@ class EMLC(Method):
                 y,
                 logits,
                 self.settings.corruption,
-                (self.settings.seed, _CORRUPTION, self.steps),
+                (self.settings.seed, _CORRUPTION),
+                step=self.step_number,
                 total=trusted.total,
                 share=self.ranks.share(trusted.total),
             )
@@ -165,14 +165,14 @@ class EMLC(Method):
         return self.factor(trusted) * ce, self.factor(trusted) * bce
 
     @property
-    def meta_weight(self) -> float:
+    def meta_weight(self) -> float | Tensor:
         """The setting, or 1/eta, which takes the factor eta of the moment out of the coefficients."""
         weight = self.settings.meta_weight
         return 1 / InnerSGD.of(self.student_sgd).lr if weight is None else weight
 
     def _meta_loss(self, steps: Sequence[_Step], g_w: Weights) -> Tensor:
         """A scalar whose gradient in the teacher's parameters is the meta-gradient."""
-        if self.meta_weight == 0:
+        if self.settings.meta_weight == 0:
             return steps[0].q.new_zeros(())
         coefficients, engine = meta_gradient(
             [step.record for step in steps],
@@ -181,9 +181,11 @@ class EMLC(Method):
             targets=[step.targets for step in steps],
             r=[step.r for step in steps],
             kind=self.settings.meta_gradient,
-            engine=self._engine,
+            engine=cast(Engine | Literal["auto"], self.decisions.get("jvp", self.settings.jvp)),
             average=self.ranks.average,
         )
+        # What the network does not support now it will not support in the next step.
+        self.decisions["jvp"] = engine
         self._note_engine(engine, steps[0].record)
         # Rows of trusted samples, if the student learned from any, come last: no teacher made their labels.
         products = [(c[: len(step.q)] * step.q).sum() for c, step in zip(coefficients, steps, strict=True)]
@@ -196,8 +198,6 @@ class EMLC(Method):
         if self.settings.jvp != "auto":
             why = "as asked"
         elif engine != chosen:
-            # What the network does not support now it will not support in the next step.
-            self._engine = engine
             reasons = {"double-backward": "the network lacks forward-mode AD"}
             why = reasons.get(engine, "the network is too steep for finite differences")
         self._noted = engine

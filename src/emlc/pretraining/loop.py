@@ -49,7 +49,7 @@ def fit(
         ends = progress.epoch_steps == schedule.steps_per_epoch
         save = ends or (settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0)
         if save or progress.steps % TELL_EVERY == 0:
-            losses.flush(progress)
+            losses.flush(progress, wait=bool(save))
         progress.seconds += time.perf_counter() - clock
         reporter.on_step(progress)
         if ends:

@@ -41,6 +41,7 @@ class SimCLR:
 
         self._settings = settings
         self._ranks = ranks
+        self.decisions: dict[str, str] = {}
         self.backbone, dim = build_backbone(settings.backbone, inputs, settings.width, stem=settings.stem)
         if not any(True for _ in self.backbone.parameters()):
             raise InputError(f"backbone: {settings.backbone} has no weights to pretrain")
@@ -89,7 +90,8 @@ class SimCLR:
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
         if s.optimizer == "sgd":
-            return torch.optim.SGD(parts, rate, momentum=s.momentum)
+            on_gpu = self._ranks.device.type == "cuda"
+            return torch.optim.SGD(parts, rate, momentum=s.momentum, fused=on_gpu)
         from lightly.utils.lars import LARS
 
         lars: torch.optim.Optimizer = LARS(parts, rate, momentum=s.momentum)
