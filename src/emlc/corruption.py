@@ -39,7 +39,7 @@ def corrupt_half(
     total, num_classes = total or len(labels), logits.shape[1]
     draws = uniforms(key, torch.arange(total, device=labels.device) + step * 2**32, 2)
     chosen = torch.zeros(total, dtype=torch.bool, device=labels.device)
-    chosen[draws[:, 0].argsort()[: total // 2]] = True
+    chosen.index_fill_(0, draws[:, 0].argsort()[: total // 2], True)
     if kind == "random":
         wrong = (draws[share, 1] * num_classes).long()
     else:

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from emlc.checkpoint import Progress, load_checkpoint, save_checkpoint, save_networks
-from emlc.config import Settings
-from emlc.cuda_graph import CapturedStep
+from emlc.config import Augmentation, Settings
+from emlc.cuda_graph import Recorded
 from emlc.data import Split
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.distributed import Ranks
 from emlc.methods import Losses, Method
+from emlc.methods.recorded import RecordedStep
 from emlc.metrics import epoch_metrics
 
 _NOISY_STREAM, _TRUSTED_STREAM, _DROPOUT = 1, 2, 3
@@ -64,8 +65,7 @@ def fit(
     trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
 
     losses = PendingLosses(ranks)
-    recorded = settings.cuda_graph and ranks.device.type == "cuda" and ranks.size == 1
-    step = CapturedStep(method, ranks.device) if recorded else method.step
+    step = RecordedStep(method, ranks.device) if _records(settings, ranks) else method.step
 
     reporter.on_start(progress, steps_per_epoch)
     while progress.epoch < settings.epochs:
@@ -131,9 +131,27 @@ def _streams(split: Split, settings: Settings, ranks: Ranks) -> tuple[Stream, St
         names = default if names is None else names
         key = (settings.seed, number)
         height_width = (samples.inputs.shape[2], samples.inputs.shape[3]) if names else (0, 0)
-        augment = Augment(names, height_width, key) if names else None
+        augment = _augment(names, height_width, key, settings, ranks) if names else None
         streams.append(Stream(samples, augment, batch_size, key, ranks, workers))
     return streams[0], streams[1]
+
+
+def _augment(
+    names: Sequence[Augmentation],
+    image_size: tuple[int, int],
+    key: tuple[int, int],
+    settings: Settings,
+    ranks: Ranks,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    augment = Augment(names, image_size, key)
+    if not _records(settings, ranks):
+        return augment
+    recorded = Recorded(lambda images, items: [augment(images, items)], ranks.device)
+    return lambda images, items: recorded(images, items)[0]
+
+
+def _records(settings: Settings, ranks: Ranks) -> bool:
+    return settings.cuda_graph and ranks.device.type == "cuda" and ranks.size == 1
 
 
 def _look_ahead_groups(

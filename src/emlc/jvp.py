@@ -30,6 +30,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import log_softmax
 from torch.overrides import TorchFunctionMode
 
+from emlc.cuda_graph import is_recording
 from emlc.precision import full_precision
 
 Weights = dict[str, Tensor]
@@ -405,8 +406,3 @@ def copies(tensors: Mapping[str, Tensor]) -> Weights:
         names = [name for name, t in tensors.items() if t.dtype == dtype]
         torch._foreach_copy_([new[name] for name in names], [tensors[name].detach() for name in names])
     return new
-
-
-def is_recording(device: torch.device) -> bool:
-    """Whether kernels are being recorded for a CUDA graph, so that no value can be looked at."""
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()

@@ -39,7 +39,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from emlc import jvp as _jvp
-from emlc.jvp import Engine, StudentStep, Weights, copies, is_recording, record_step
+from emlc.cuda_graph import is_recording
+from emlc.jvp import Engine, StudentStep, Weights, copies, record_step
 from emlc.precision import full_precision
 
 __all__ = [

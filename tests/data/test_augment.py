@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from scipy import stats
@@ -115,7 +117,9 @@ def test_cuda_gives_the_same_images_and_never_waits(size):
     expected = augment(images, items)
     there = images.cuda(), items.cuda()
     augment(*there)  # the tables move to the device once
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
     try:
         found = augment(*there)
     finally:

@@ -41,6 +41,11 @@ class Batch(NamedTuple):
     positions: Tensor
     total: int
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs, labels and positions."""
+        return self.inputs, self.labels, self.positions
+
 
 _Visits = NDArray[np.int64]
 """(n, 2): the how-manieth visit to a sample, and its position in the set."""
@@ -126,9 +131,12 @@ class Stream:
                 shares.append((share, len(visits)))
                 yield share[1]
 
-        for inputs in read_ahead(self._inputs, rows(), self._workers):
-            share, total = shares.popleft()
-            yield self._batch(inputs, share, total)
+        def made() -> Iterator[Batch]:
+            for inputs in read_ahead(self._inputs, rows(), self._workers):
+                share, total = shares.popleft()
+                yield self._batch(inputs, share, total)
+
+        return _beside(made(), self._ranks.device)
 
     def _batch(self, inputs: Tensor, share: Tensor, total: int) -> Batch:
         """From inputs, and their visits and positions (2, n), on the device or not."""
@@ -165,6 +173,28 @@ def _on_device(inputs: Inputs, device: torch.device) -> Inputs:
         return inputs
     free, _ = torch.cuda.mem_get_info(device)
     return inputs.to(device) if inputs.nbytes <= _DEVICE_SHARE * free else inputs
+
+
+def _beside(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches; on a GPU each is made beside the step before it."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    stream = torch.cuda.Stream(device)
+
+    def make() -> Batch | None:
+        with torch.cuda.stream(stream):
+            return next(batches, None)
+
+    batch = make()
+    while batch is not None:
+        here = torch.cuda.current_stream(device)
+        here.wait_stream(stream)
+        for tensor in batch.tensors:
+            tensor.record_stream(here)
+        following = make()
+        yield batch
+        batch = following
 
 
 def _sent(values: Tensor, device: torch.device) -> Tensor:

@@ -131,6 +131,10 @@ class Method(ABC):
         """One step of ``optimizer`` down ``loss``, averaged over the ranks."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.descend_gradients(optimizer)
+
+    def descend_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """One step of ``optimizer`` down the gradients that are there, averaged over the ranks."""
         weights = [p for group in optimizer.param_groups for p in group["params"]]
         self.ranks.average([p.grad for p in weights if p.grad is not None])
         optimizer.step()

@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from emlc.config import Settings
 from emlc.corruption import corrupt_half
+from emlc.cuda_graph import Beside
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
@@ -83,16 +84,27 @@ class EMLC(Method):
         if self.warming_up:
             return self._warm_up(noisy)
         for_student, for_judging = self._halves(trusted)
+        # The teacher stays as it is until the last line: its forward passes, and those of its losses that
+        # do not come through the student, go beside the student's steps.
+        beside = Beside(self.ranks.device)
+
         # k student steps on soft labels q of a fixed teacher (Algorithm 1, line 7).
         steps: list[_Step] = []
         for batch in noisy:
-            with self.ranks.autocast():
+            with beside.work(), self.ranks.autocast():
                 q = self.teacher(batch.inputs, batch.labels).soft_labels
-                x, targets, r = self._lesson(batch, q.detach(), for_student)
-                record, log_probs = record_step(self.student, x)
+            with self.ranks.autocast():
+                record, log_probs = record_step(self.student, _joined(batch, for_student))
+            beside.join()
+            targets, r = self._lesson(batch, q.detach(), for_student)
             loss = soft_cross_entropy(log_probs, targets, r)
             self.descend(loss, self.student_sgd)
             steps.append(_Step(record, q, targets, r, loss.detach()))
+
+        self.teacher_sgd.zero_grad(set_to_none=True)
+        with beside.work():
+            ce, bce = self._trusted_losses(trusted)
+            (self.settings.ce_weight * ce + self.settings.bce_weight * bce).backward()
 
         # The student's loss on trusted data, and how it depends on the soft labels (Eq. 10, 11).
         with self.ranks.autocast():
@@ -101,9 +113,10 @@ class EMLC(Method):
         meta_loss = self._meta_loss(steps, g_w)
 
         # One teacher step on all its losses (Eq. 12).
-        ce, bce = self._trusted_losses(trusted)
-        s = self.settings
-        self.descend(s.ce_weight * ce + s.bce_weight * bce + self.meta_weight * meta_loss, self.teacher_sgd)
+        beside.join()
+        if meta_loss is not None:
+            (self.meta_weight * meta_loss).backward()
+        self.descend_gradients(self.teacher_sgd)
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
             "teacher_ce": ce.detach(),
@@ -127,18 +140,14 @@ class EMLC(Method):
             Batch(x[n:], y[n:], positions[n:], total - half),
         )
 
-    def _lesson(self, noisy: Batch, q: Tensor, trusted: Batch | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs, soft labels and weights of a student step: the noisy batch, and trusted samples if any."""
+    def _lesson(self, noisy: Batch, q: Tensor, trusted: Batch | None) -> tuple[Tensor, Tensor]:
+        """Soft labels and weights of a student step: the noisy batch, and trusted samples if any."""
         r = q.new_full((len(q),), self.factor(noisy) / len(q))
         if trusted is None:
-            return noisy.inputs, q, r
+            return q, r
         truth = one_hot(trusted.labels, q.shape[1]).to(q)
-        # One forward pass, so that batch norm sees the same batch in the step and in the JVP.
-        return (
-            torch.cat([noisy.inputs, trusted.inputs]),
-            torch.cat([q, truth]),
-            torch.cat([r, r.new_full((len(truth),), self.factor(trusted) / len(truth))]),
-        )
+        r_trusted = r.new_full((len(truth),), self.factor(trusted) / len(truth))
+        return torch.cat([q, truth]), torch.cat([r, r_trusted])
 
     def _average(self, gradient: Weights, batch: Batch) -> None:
         """Make the gradients that each rank took on its share of a batch that of the joint batch."""
@@ -170,10 +179,10 @@ class EMLC(Method):
         weight = self.settings.meta_weight
         return 1 / InnerSGD.of(self.student_sgd).lr if weight is None else weight
 
-    def _meta_loss(self, steps: Sequence[_Step], g_w: Weights) -> Tensor:
-        """A scalar whose gradient in the teacher's parameters is the meta-gradient."""
+    def _meta_loss(self, steps: Sequence[_Step], g_w: Weights) -> Tensor | None:
+        """A scalar whose gradient in the teacher is the meta-gradient, or None if that has no weight."""
         if self.settings.meta_weight == 0:
-            return steps[0].q.new_zeros(())
+            return None
         coefficients, engine = meta_gradient(
             [step.record for step in steps],
             g_w,
@@ -202,3 +211,8 @@ class EMLC(Method):
             why = reasons.get(engine, "the network is too steep for finite differences")
         self._noted = engine
         self.notes.append(f"Jacobian-vector products by {engine}: {why}")
+
+
+def _joined(noisy: Batch, trusted: Batch | None) -> Tensor:
+    """Inputs of a student step; in one pass, so that batch norm sees one batch in the step and in the JVP."""
+    return noisy.inputs if trusted is None else torch.cat([noisy.inputs, trusted.inputs])

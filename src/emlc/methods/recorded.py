@@ -1,0 +1,47 @@
+"""A method's step as a CUDA graph."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from emlc.cuda_graph import Recorded
+from emlc.data.loaders import Batch
+from emlc.methods.base import Losses, Method
+
+
+class RecordedStep:
+    """``method.step`` for batches on a CUDA device, recorded where it can be."""
+
+    def __init__(self, method: Method, device: torch.device) -> None:
+        self._method = method
+        self._device = device
+        self._kinds: dict[tuple[object, ...], tuple[Recorded, list[str]]] = {}
+        self._told = False
+
+    def __call__(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        """Take a step; the losses are those of :meth:`Method.step`."""
+        batches = [*noisy, *([] if trusted is None else [trusted])]
+        totals = [batch.total for batch in batches]
+        kind = (self._method.warming_up, trusted is None, *totals)
+        if kind not in self._kinds:
+            self._kinds[kind] = self._recorded(totals, trusted is not None)
+        step, names = self._kinds[kind]
+        losses = step(*(tensor for batch in batches for tensor in batch.tensors))
+        if step.refusal is not None and not self._told:
+            self._told = True
+            self._method.notes.append(f"the step is not recorded as a CUDA graph: {step.refusal}")
+        return dict(zip(names, losses, strict=True))
+
+    def _recorded(self, totals: list[int], has_trusted: bool) -> tuple[Recorded, list[str]]:
+        names: list[str] = []
+
+        def step(*tensors: Tensor) -> list[Tensor]:
+            parts = zip(tensors[::3], tensors[1::3], tensors[2::3], totals, strict=True)
+            batches = [Batch(*part) for part in parts]
+            trusted = batches.pop() if has_trusted else None
+            losses = self._method.step(batches, trusted)
+            names[:] = losses
+            return list(losses.values())
+
+        return Recorded(step, self._device), names
