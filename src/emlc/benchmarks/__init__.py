@@ -1,0 +1,1 @@
+"""What `emlc bench` measures: methods beside each other, within one process."""

@@ -1,0 +1,119 @@
+"""MLC's step beside an unrolled one: torch differentiates the student's whole step, in float64."""
+
+import pytest
+import torch
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, log_softmax
+
+import tiny
+from emlc.benchmarks.mlc import MLC, PrunedMLC
+from emlc.data.loaders import Batch
+
+C = 3
+
+
+def batch(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 4, generator=generator, dtype=torch.float64)
+    return Batch(x, torch.randint(0, C, (n,), generator=generator), torch.arange(n), n)
+
+
+def prepared(kind=MLC, **changes):
+    torch.manual_seed(0)
+    settings = tiny.settings(backbone="mlp", learning_rate=0.3, **changes)
+    method = kind(settings, batch(20, seed=9).inputs, C)
+    for network in method.networks().values():
+        network.double()
+    method.prepare(tiny.ALONE)
+    method.train_mode()
+    return method
+
+
+def reference(method, noisy, trusted, v):
+    """Weights after a step on ``noisy``, and the derivative of the judging half's loss there in alpha."""
+    s = method.settings
+    half = len(trusted.labels) // 2
+    n = len(noisy.labels)
+    alpha = [p.detach().clone().requires_grad_() for p in method.meta_net.parameters()]
+    w = {name: p.detach().clone().requires_grad_() for name, p in method.student.named_parameters()}
+    buffers = {name: b.clone() for name, b in method.student.named_buffers()}
+
+    def logits(weights, x):
+        return functional_call(method.student, weights | {k: b.clone() for k, b in buffers.items()}, (x,))
+
+    inner = {name.removeprefix("backbone."): p for name, p in w.items() if name.startswith("backbone.")}
+    inner |= {k.removeprefix("backbone."): b.clone() for k, b in buffers.items()}
+    h = functional_call(method.student.backbone, inner, (noisy.inputs,)).detach()
+    names = [name for name, _ in method.meta_net.named_parameters()]
+    q = functional_call(method.meta_net, dict(zip(names, alpha, strict=True)), (h, noisy.labels))
+    soft = -(q * log_softmax(logits(w, noisy.inputs), 1)).sum()
+    hard = cross_entropy(logits(w, trusted.inputs[half:]), trusted.labels[half:], reduction="sum")
+    loss = (soft + hard) / (n + len(trusted.labels) - half)
+    gradients = torch.autograd.grad(loss, list(w.values()), create_graph=True)
+    moved = {}
+    for (name, p), g in zip(w.items(), gradients, strict=True):
+        d = g + s.weight_decay * p
+        buffer = s.momentum * v[name] + d
+        moved[name] = p - s.learning_rate * (d + s.momentum * buffer if s.nesterov else buffer)
+    judged = cross_entropy(logits(moved, trusted.inputs[:half]), trusted.labels[:half])
+    return moved, torch.autograd.grad(judged, alpha)
+
+
+def momentum_buffers(method):
+    found = {
+        name: method.student_sgd.state[p].get("momentum_buffer")
+        for name, p in method.student.named_parameters()
+    }
+    return {name: torch.tensor(0.0) if v is None else v.clone() for name, v in found.items()}
+
+
+@pytest.mark.parametrize("kind", [MLC, PrunedMLC])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"momentum": 0.0}, {"nesterov": True}])
+def test_step_equals_unrolled_step(kind, options):
+    method = prepared(kind, **options)
+    for seed in range(3):  # the second and third step have momentum
+        noisy, trusted = batch(7, seed), batch(6, 10 + seed)
+        moved, meta_gradient = reference(method, noisy, trusted, momentum_buffers(method))
+        before = [p.detach().clone() for p in method.meta_net.parameters()]
+        method.step([noisy], trusted)
+        for name, p in method.student.named_parameters():
+            torch.testing.assert_close(p, moved[name])
+        for p, g, old in zip(method.meta_net.parameters(), meta_gradient, before, strict=True):
+            torch.testing.assert_close(p.grad, g)
+            assert not torch.equal(p, old)
+
+
+def test_history_is_discounted_by_gamma():
+    method, beside = prepared(look_ahead=2), prepared()
+    first, second, trusted = batch(7, 0), batch(7, 1), batch(6, 2)
+    v = momentum_buffers(beside)
+    _, earlier = reference(beside, first, trusted, v)
+    beside.step([first], trusted)
+    for own, its in zip(beside.meta_net.parameters(), method.meta_net.parameters(), strict=True):
+        own.data.copy_(its)  # Adam has moved beside's, and not yet method's
+    # gamma is the second iteration's: its g is taken where the first has led, its g' one step further.
+    moved, latest = reference(beside, second, trusted, momentum_buffers(beside))
+
+    def g(weights):
+        weights = {name: p.detach().requires_grad_() for name, p in weights.items()}
+        state = weights | {name: b.clone() for name, b in beside.student.named_buffers()}
+        loss = cross_entropy(
+            functional_call(beside.student, state, (trusted.inputs[:3],)), trusted.labels[:3]
+        )
+        return torch.cat([x.flatten() for x in torch.autograd.grad(loss, list(weights.values()))])
+
+    here, there = g(dict(beside.student.named_parameters())), g(moved)
+    gamma = 0.7 * (there @ here) / (here @ here)
+    method.step([first, second], trusted)
+    for p, now, before in zip(method.meta_net.parameters(), latest, earlier, strict=True):
+        torch.testing.assert_close(p.grad, now + gamma * before)
+
+
+def test_trusted_gradients_leave_running_statistics_alone():
+    method, plain = prepared(), prepared()
+    noisy, trusted = batch(7, 0), batch(6, 1)
+    method.step([noisy], trusted)
+    plain.student(noisy.inputs)
+    plain.student(trusted.inputs[3:])
+    for name, buffer in method.student.named_buffers():
+        torch.testing.assert_close(buffer, plain.student.get_buffer(name))
