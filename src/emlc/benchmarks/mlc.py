@@ -17,6 +17,7 @@ from emlc.config import Settings
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
+from emlc.jvp import copies
 from emlc.metagradient import InnerSGD, soft_cross_entropy
 from emlc.methods.base import Losses, Method
 from emlc.precision import full_precision
@@ -144,7 +145,7 @@ class MLC(Method):
         moved = self._moved(w, g_student)  # (3)
         trusted_loss, g_moved = self._trusted_gradient(moved, *judging)  # (4)
         meta_gradient = torch.autograd.grad(  # (5)
-            g_noisy, list(self.meta_net.parameters()), torch._foreach_mul(g_moved, -eta)
+            g_noisy, list(self.meta_net.parameters()), _times(g_moved, -eta)
         )
         if g is not None:
             at_w, at_moved = _flat(g), _flat(g_moved)
@@ -178,7 +179,7 @@ class MLC(Method):
         """The loss on trusted samples and its gradient, at any weights; running statistics stay."""
         names = [name for name, p in self.student.named_parameters() if p.requires_grad]
         state = dict(zip(names, w, strict=True))
-        state |= {name: b.clone() for name, b in self.student.named_buffers()}
+        state |= copies(dict(self.student.named_buffers()))
         with self.ranks.autocast():
             logits = full_precision(functional_call(self.student, state, (inputs,)))
         loss = cross_entropy(logits, labels)
@@ -195,7 +196,7 @@ class MLC(Method):
             if buffers[0] is not None:
                 v = torch._foreach_add(d, buffers, alpha=sgd.momentum)
             direction = torch._foreach_add(d, v, alpha=sgd.momentum) if sgd.nesterov else v
-            moved = torch._foreach_add(w, direction, alpha=-sgd.lr)
+            moved = torch._foreach_sub(w, _times(direction, sgd.lr))
         return [each.requires_grad_() for each in moved]
 
 
@@ -207,6 +208,12 @@ class PrunedMLC(MLC):
 
     name: ClassVar[str] = "mlc-pruned"
     measures_unused_discount: ClassVar[bool] = False
+
+
+def _times(tensors: tuple[Tensor, ...] | list[Tensor], factor: float | Tensor) -> tuple[Tensor, ...]:
+    if isinstance(factor, Tensor):
+        return torch._foreach_mul(tensors, factor)
+    return torch._foreach_mul(tensors, factor)
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

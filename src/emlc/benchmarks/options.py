@@ -1,0 +1,106 @@
+"""What `emlc bench step` may be asked for, without torch, so that `--help` does not wait for it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from emlc.config import Precision
+from emlc.errors import raise_together
+
+MethodName = Literal["cross-entropy", "mlc", "mlc-pruned", "emlc", "data"]
+EngineName = Literal["finite-difference", "forward", "double-backward"]
+MetaGradientName = Literal["approximate", "exact"]
+MemoryFormat = Literal["channels_last", "contiguous"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """What is measured, and how often. Lists are multiplied; what cannot go together is left out.
+
+    Attributes:
+        networks: Backbones, as for ``emlc train``.
+        methods: Any of cross-entropy (plain training, the unit; it is always measured), mlc, mlc-pruned (the
+            same without a gradient that one look-ahead step has no use for), emlc, and data (loading and
+            augmenting alone).
+        look_ahead: Student steps per teacher step of emlc, k.
+        engines: How emlc computes Jacobian-vector products: any of finite-difference (in float32, on GPUs
+            only without TF32), forward, double-backward.
+        meta_gradients: Any of approximate and exact (not by finite differences).
+        precisions: Any of float32 and bf16-mixed.
+        memory_formats: Any of channels_last, which emlc trains with, and contiguous (channels first).
+        captured: Whether steps are replayed as CUDA graphs: true, false or both. Elsewhere they never are.
+        noisy_batch: Noisy images a student step.
+        trusted_batch: Trusted images a teacher step.
+        classes: Numbers of classes.
+        image_size: Pixels a side, of colour images.
+        device: auto | cpu | cuda | cuda:N.
+        repetitions: Rounds, each of which runs every case once.
+        seed: Of the images, the weights and the order within the rounds.
+        output: File for the measurements (.json).
+        plot: File for a picture of them (.png).
+    """
+
+    networks: list[str] = field(default_factory=lambda: ["resnet18"])
+    methods: list[MethodName] = field(default_factory=lambda: list(get_args(MethodName)))
+    look_ahead: list[int] = field(default_factory=lambda: [1, 5])
+    engines: list[EngineName] = field(default_factory=lambda: list(get_args(EngineName)))
+    meta_gradients: list[MetaGradientName] = field(default_factory=lambda: list(get_args(MetaGradientName)))
+    precisions: list[Precision] = field(default_factory=lambda: list(get_args(Precision)))
+    memory_formats: list[MemoryFormat] = field(default_factory=lambda: list(get_args(MemoryFormat)))
+    noisy_batch: list[int] = field(default_factory=lambda: [128])
+    trusted_batch: list[int] = field(default_factory=lambda: [32])
+    classes: list[int] = field(default_factory=lambda: [10])
+    captured: Literal["true", "false", "both"] = "both"
+    image_size: int = 32
+    device: str = "auto"
+    repetitions: int = 7
+    seed: int = 0
+    output: str = "bench.json"
+    plot: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            InputError: lists every option that is out of range.
+        """
+        raise_together(list(_problems(self)), "the options")
+
+
+def _problems(o: StepOptions) -> Iterator[str]:
+    for name in _LISTS:
+        values = getattr(o, name)
+        if not values:
+            yield f"{name}: expected at least one"
+        if len(set(values)) < len(values):
+            yield f"{name}: expected each once, got {values}"
+    for name, least in _LEAST.items():
+        value = getattr(o, name)
+        for number in value if isinstance(value, list) else [value]:
+            if number < least:
+                yield f"{name}: expected at least {least}, got {number}"
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", o.device):
+        yield f"device: expected auto, cpu, cuda or cuda:N, got {o.device!r}"
+    for name, ending in (("output", ".json"), ("plot", ".png")):
+        path = getattr(o, name)
+        if path is not None and not path.endswith(ending):
+            yield f"{name}: expected a file name that ends in {ending}, got {path!r}"
+        elif path is not None and Path(path).is_dir():
+            yield f"{name}: {path} is a directory, expected a file"
+
+
+_LISTS = (
+    *("networks", "methods", "look_ahead", "engines", "meta_gradients", "precisions", "memory_formats"),
+    *("noisy_batch", "trusted_batch", "classes"),
+)
+_LEAST = {
+    "look_ahead": 1,
+    "noisy_batch": 2,
+    "trusted_batch": 4,  # mlc trains on one half and judges by the other, which batch norm needs two of
+    "classes": 2,
+    "image_size": 1,
+    "repetitions": 1,
+    "seed": 0,
+}

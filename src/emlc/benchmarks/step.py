@@ -1,0 +1,408 @@
+"""What a step costs: every method and engine beside plain training, in turns, within one process."""
+
+import gc
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from emlc.benchmarks.cases import Case, Group, make_cases, make_groups
+from emlc.benchmarks.cost import ERM_PASSES, forward_passes
+from emlc.benchmarks.memory import held_bytes, peak_of_cpu
+from emlc.benchmarks.mlc import MLC, PrunedMLC
+from emlc.benchmarks.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
+from emlc.config import Precision, Settings
+from emlc.cuda_graph import CapturedStep
+from emlc.data.augment import Augment, default_augmentations
+from emlc.data.loaders import Batch, Stream
+from emlc.data.samples import Samples
+from emlc.distributed import Ranks, pick_device, start_ranks
+from emlc.jvp import ReplayError
+from emlc.methods import METHODS, Method
+from emlc.standardize import Standardize
+
+_METHODS: dict[MethodName, type[Method]] = {
+    "cross-entropy": METHODS["cross-entropy"],
+    "emlc": METHODS["emlc"],
+    "mlc": MLC,
+    "mlc-pruned": PrunedMLC,
+}
+_WARM_UP_STEPS = 5
+"""Enough for a captured step to be recorded, and replayed once."""
+
+_LEAST_SECONDS_ON_CUDA = 0.2
+"""Of a timed region, beside which the time to launch and to wait for it is nothing."""
+
+_BATCHES_TO_LOAD_FROM = 8
+_FAILURES = (RuntimeError, FloatingPointError, ReplayError)
+"""What ends one case, and not the benchmark: no memory, no such operator, too coarse a precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A measured case.
+
+    Attributes:
+        method: cross-entropy, mlc, mlc-pruned, emlc, or data: loading and augmenting alone, n noisy and m
+            trusted images a step.
+        k: Student steps per step.
+        engine: Of Jacobian-vector products, if any.
+        meta_gradient: approximate or exact, of emlc.
+        precision: float32 or bf16-mixed.
+        memory_format: channels_last or contiguous.
+        device: Where it ran, such as cpu or cuda:0.
+        network: Backbone of the student, and of emlc's teacher.
+        noisy_batch: Noisy images a student step, n.
+        trusted_batch: Trusted images a teacher step, m.
+        seconds_per_image: Median over the rounds of the seconds per noisy image, of which a step sees k n.
+        ratio_to_erm: Median over the rounds of the ratio to plain training (``method="cross-entropy"``) of
+            the same precision and memory format, captured if this is, in the same round.
+        over_model: ``ratio_to_erm`` over what :func:`~emlc.benchmarks.cost.forward_passes` predicts; None
+            of data.
+        peak_memory_bytes: Most bytes alive during a step with the networks of this method alone; None of
+            data. Neither the batches nor what libraries allocate by themselves counts.
+        classes: C.
+        captured: Whether the step was replayed as a CUDA graph.
+        seconds: Seconds per noisy image in every round.
+        ratio_spread: Lower and upper quartile of the ratio over the rounds.
+        problem: Why there are no figures, else None.
+    """
+
+    method: MethodName
+    k: int
+    engine: EngineName | None
+    meta_gradient: MetaGradientName | None
+    precision: Precision
+    memory_format: MemoryFormat
+    device: str
+    network: str
+    noisy_batch: int
+    trusted_batch: int
+    seconds_per_image: float | None
+    ratio_to_erm: float | None
+    over_model: float | None
+    peak_memory_bytes: int | None
+    classes: int
+    captured: bool
+    seconds: list[float]
+    ratio_spread: tuple[float, float] | None
+    problem: str | None
+
+    @property
+    def case(self) -> Case:
+        """What was measured, without where."""
+        kind = (self.method, self.precision, self.memory_format, self.captured)
+        return Case(*kind, self.k, self.engine, self.meta_gradient)
+
+    @property
+    def group(self) -> Group:
+        """What it took turns with: those of the same group."""
+        return Group(self.network, self.noisy_batch, self.trusted_batch, self.classes)
+
+
+@dataclass
+class _Running:
+    """A case that is ready to run, and what was measured of it; without a step, why it is not."""
+
+    case: Case
+    step: Callable[[], object] | None = None
+    repeats: int = 1
+    peak_memory_bytes: int | None = None
+    seconds: list[float] = field(default_factory=list)
+    problem: str | None = None
+
+    def fail(self, error: BaseException) -> None:
+        lines = str(error).splitlines()
+        self.problem = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        self.step, self.seconds = None, []
+
+
+def measure_steps(options: StepOptions, console: Console | None = None) -> list[Record]:
+    """Measure every case that the options ask for, group by group.
+
+    Within a group all cases stay alive and take turns: every round runs each once, in an order of its
+    own. Images are random and lie on the device already. Steps are those of the training loop, without
+    its loading, logging and evaluation.
+
+    Args:
+        options: What to measure.
+        console: Where to show progress; standard error by default.
+
+    Raises:
+        InputError: no such device or network; nothing to measure.
+    """
+    console = console or Console(stderr=True)
+    device = pick_device(options.device)
+    cuda = device.type == "cuda"
+    cases = make_cases(options, cuda=cuda, tf32=cuda and uses_tf32())
+    groups = make_groups(options)
+    records: list[Record] = []
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(groups) * len(cases) * (1 + options.repetitions))
+
+        def tell(what: str) -> None:
+            progress.update(task, advance=1, description=what)
+
+        for group in groups:
+            console.print(
+                f"{group.network}, {group.noisy_batch} noisy and {group.trusted_batch} trusted images, "
+                f"{group.classes} classes: {len(cases)} cases, {options.repetitions} rounds",
+                highlight=False,
+            )
+            records += _measure_group(group, cases, options, tell)
+    return records
+
+
+def _measure_group(
+    group: Group, cases: list[Case], options: StepOptions, tell: Callable[[str], None]
+) -> list[Record]:
+    device = pick_device(options.device)
+    ranks = {precision: start_ranks(str(device), precision) for precision in options.precisions}
+    batches = _Batches(group, options, device)
+    running = []
+    for case in cases:
+        tell(f"building {case.name}")
+        running.append(_built(case, group, options, ranks[case.precision], batches))
+    order = np.random.default_rng(options.seed)
+    for _ in range(options.repetitions):
+        for index in order.permutation(len(running)):
+            each = running[index]
+            tell(each.case.name)
+            if each.step is not None:
+                _time(each, group, device)
+    found = {each.case: each for each in running}
+    return [_record(each, found.get(each.case.erm), group, device) for each in running]
+
+
+class _Batches:
+    """Random images on the device, the same for every case of a group."""
+
+    def __init__(self, group: Group, options: StepOptions, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(options.seed)
+        shape = (3, options.image_size, options.image_size)
+
+        def draw(n: int) -> Batch:
+            x = torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator)
+            y = torch.randint(0, group.classes, (n,), generator=generator)
+            return Batch(x.to(device), y.to(device), torch.arange(n, device=device), n)
+
+        self.noisy = [draw(group.noisy_batch) for _ in range(max(options.look_ahead))]
+        self.trusted = draw(group.trusted_batch)
+
+
+def _built(case: Case, group: Group, options: StepOptions, ranks: Ranks, batches: _Batches) -> _Running:
+    running = _Running(case)
+    try:
+        if case.method == "data":
+            running.step = _loading(group, options, ranks)
+            running.step()  # the first batches wait for more than the others
+        elif ranks.device.type == "cuda":
+            _build_on_cuda(running, group, options, ranks, batches)
+        else:
+            _build_on_cpu(running, group, options, ranks, batches)
+    except _FAILURES as error:
+        running.fail(error)
+    if running.problem is not None:
+        gc.collect()  # the traceback's frames held on to the networks
+        torch.cuda.empty_cache()
+    return running
+
+
+def _build_on_cuda(
+    running: _Running, group: Group, options: StepOptions, ranks: Ranks, batches: _Batches
+) -> None:
+    gc.collect()
+    before = torch.cuda.memory_allocated(ranks.device)  # what others hold, which does not change meanwhile
+    torch.cuda.reset_peak_memory_stats(ranks.device)
+    method = build_method(running.case, group, options, ranks, batches.noisy[0])
+    step = _stepping(method, running.case, batches)
+    for _ in range(_WARM_UP_STEPS):
+        step()
+    if running.case.captured and (refusal := next((n for n in method.notes if "not recorded" in n), None)):
+        raise RuntimeError(refusal)
+    torch.cuda.synchronize(ranks.device)
+    running.peak_memory_bytes = torch.cuda.max_memory_allocated(ranks.device) - before
+    running.step = step
+    running.repeats = math.ceil(_LEAST_SECONDS_ON_CUDA / _seconds(step, 1, ranks.device))
+
+
+def _build_on_cpu(
+    running: _Running, group: Group, options: StepOptions, ranks: Ranks, batches: _Batches
+) -> None:
+    method = build_method(running.case, group, options, ranks, batches.noisy[0])
+    step = _stepping(method, running.case, batches)
+    step()  # now the optimisers have their states
+    for optimizer in method.optimizers().values():
+        optimizer.zero_grad(set_to_none=True)  # or the step would free what it did not allocate
+    running.peak_memory_bytes = held_bytes(method) + peak_of_cpu(step)
+    running.step = step
+
+
+def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, batch: Batch) -> Method:
+    """The method of a case, prepared for its first step.
+
+    Args:
+        case: Of any method but data.
+        group: The network and the batches.
+        options: Device and seed.
+        ranks: One process, of the case's precision.
+        batch: Images like those that it will see.
+    """
+    settings = Settings(
+        backbone=group.network,
+        method="cross-entropy" if case.method == "cross-entropy" else "emlc",
+        look_ahead=case.k,
+        jvp=case.engine or "auto",
+        meta_gradient=case.meta_gradient or "approximate",
+        precision=case.precision,
+        noisy_batch=group.noisy_batch,
+        trusted_batch=group.trusted_batch,
+        device=options.device,
+        seed=options.seed,
+    )
+    torch.manual_seed(options.seed)
+    method = _METHODS[case.method](settings, batch.inputs.cpu(), group.classes)
+    method.prepare(ranks)
+    if case.memory_format == "contiguous":
+        _use_contiguous(method)
+    method.train_mode()
+    return method
+
+
+def _use_contiguous(method: Method) -> None:
+    for network in method.networks().values():
+        network.to(memory_format=torch.contiguous_format)
+        for module in network.modules():
+            if isinstance(module, Standardize):
+                module.memory_format = torch.contiguous_format
+
+
+def _stepping(method: Method, case: Case, batches: _Batches) -> Callable[[], object]:
+    noisy, trusted = batches.noisy[: case.k], batches.trusted if method.uses_trusted else None
+    step = CapturedStep(method, method.ranks.device) if case.captured else method.step
+
+    def run() -> object:
+        method.step_number.add_(1)
+        return step(noisy, trusted)
+
+    return run
+
+
+def _loading(group: Group, options: StepOptions, ranks: Ranks) -> Callable[[], object]:
+    """Load and augment a step's images, as the training loop does from memory."""
+    rng = np.random.default_rng(options.seed)
+    streams: list[Iterator[Batch]] = []
+    for number, n in enumerate((group.noisy_batch, group.trusted_batch)):
+        many, size = n * _BATCHES_TO_LOAD_FROM, options.image_size
+        images = rng.integers(0, 256, (many, size, size, 3), dtype=np.uint8)
+        labels = list(islice(cycle(str(label) for label in range(group.classes)), many))
+        samples = Samples.from_arrays(images, labels)
+        key = (options.seed, number)
+        augment = Augment(default_augmentations(samples.inputs)[number], (size, size), key)
+        streams.append(Stream(samples, augment, n, key, ranks, os.cpu_count() or 1).cycle())
+    return lambda: [next(stream) for stream in streams]
+
+
+def _time(running: _Running, group: Group, device: torch.device) -> None:
+    assert running.step is not None
+    images = running.case.k * group.noisy_batch
+    try:
+        running.seconds.append(_seconds(running.step, running.repeats, device) / images)
+    except _FAILURES as error:
+        running.fail(error)
+
+
+def _seconds(step: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Seconds a step, of so many in a row."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - start) / repeats
+
+
+def _record(running: _Running, erm: _Running | None, group: Group, device: torch.device) -> Record:
+    case = running.case
+    measured, compared = bool(running.seconds), bool(running.seconds and erm and erm.seconds)
+    ratios = np.divide(running.seconds, erm.seconds) if compared and erm else np.empty(0)
+    over_model = None
+    if compared and case.method != "data":
+        passes = sum(forward_passes(case, group.noisy_batch, group.trusted_batch).values())
+        over_model = float(np.median(ratios)) * ERM_PASSES / passes
+    return Record(
+        method=case.method,
+        k=case.k,
+        engine=case.engine,
+        meta_gradient=case.meta_gradient,
+        precision=case.precision,
+        memory_format=case.memory_format,
+        device=str(device),
+        network=group.network,
+        noisy_batch=group.noisy_batch,
+        trusted_batch=group.trusted_batch,
+        seconds_per_image=float(np.median(running.seconds)) if measured else None,
+        ratio_to_erm=float(np.median(ratios)) if compared else None,
+        over_model=over_model,
+        peak_memory_bytes=running.peak_memory_bytes,
+        classes=group.classes,
+        captured=case.captured,
+        seconds=running.seconds,
+        ratio_spread=(float(np.quantile(ratios, 0.25)), float(np.quantile(ratios, 0.75)))
+        if compared
+        else None,
+        problem=running.problem,
+    )
+
+
+# --- where it was measured ---------------------------------------------------------------------
+
+
+def uses_tf32() -> bool:
+    """Whether float32 convolutions or matrix products on GPUs are rounded to TF32."""
+    # Asking, by the old names, for what was set by the new ones raises RuntimeError.
+    try:
+        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:
+        return True
+
+
+def describe_hardware(device: torch.device) -> dict[str, Any]:
+    """The device by name, and what else decides how fast it is."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device), "tf32": uses_tf32()}
+    return {
+        "device": _cpu_name(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu_name() -> str:
+    table = Path("/proc/cpuinfo")  # on Linux, where platform.processor() says nothing
+    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def describe_versions() -> dict[str, str | None]:
+    """Versions of everything that decides how fast a step is."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("emlc", "torch", "torchvision", "numpy")},
+        "cuda": torch.version.cuda,
+    }
