@@ -30,7 +30,8 @@ class StepOptions:
         meta_gradients: Any of approximate and exact (not by finite differences).
         precisions: Any of float32 and bf16-mixed.
         memory_formats: Any of channels_last, which emlc trains with, and contiguous (channels first).
-        captured: Whether steps are replayed as CUDA graphs: true, false or both. Elsewhere they never are.
+        captured: Whether steps on a GPU are replayed as CUDA graphs: true, false or both. A captured step is
+            compared with plain training captured likewise.
         noisy_batch: Noisy images a student step.
         trusted_batch: Trusted images a teacher step.
         classes: Numbers of classes.

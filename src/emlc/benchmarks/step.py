@@ -171,6 +171,8 @@ def _measure_group(
     device = pick_device(options.device)
     ranks = {precision: start_ranks(str(device), precision) for precision in options.precisions}
     batches = _Batches(group, options, device)
+    if device.type == "cuda":
+        _take_workspaces(device)
     running = []
     for case in cases:
         tell(f"building {case.name}")
@@ -236,6 +238,12 @@ def _build_on_cuda(
     running.peak_memory_bytes = torch.cuda.max_memory_allocated(ranks.device) - before
     running.step = step
     running.repeats = math.ceil(_LEAST_SECONDS_ON_CUDA / _seconds(step, 1, ranks.device))
+
+
+def _take_workspaces(device: torch.device) -> None:
+    """Let cuBLAS have its workspaces, which come with the first product of each thread, before any case."""
+    x = torch.ones(8, 8, device=device, requires_grad=True)
+    (x @ x).sum().backward()
 
 
 def _build_on_cpu(
@@ -382,14 +390,16 @@ def uses_tf32() -> bool:
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
-    """The device by name, and what else decides how fast it is."""
+    """The device by name, and what else decides how fast it is; of a GPU also the CPU that launches for it."""
+    cpu = {"capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
     if device.type == "cuda":
-        return {"device": torch.cuda.get_device_name(device), "tf32": uses_tf32()}
-    return {
-        "device": _cpu_name(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-    }
+        return {
+            "device": torch.cuda.get_device_name(device),
+            "tf32": uses_tf32(),
+            "cpu": _cpu_name(),
+            **cpu,
+        }
+    return {"device": _cpu_name(), **cpu}
 
 
 def _cpu_name() -> str:
