@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, log_softmax
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
 from emlc.benchmarks.mlc import MLC, PrunedMLC
@@ -117,3 +118,20 @@ def test_trusted_gradients_leave_running_statistics_alone():
     plain.student(trusted.inputs[3:])
     for name, buffer in method.student.named_buffers():
         torch.testing.assert_close(buffer, plain.student.get_buffer(name))
+
+
+def test_no_value_is_brought_from_the_device(monkeypatch):
+    seen = set()
+
+    class Operators(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    method = prepared()
+    # On a CPU Adam counts its steps there; capturable, as it is made for CUDA, it does not.
+    monkeypatch.setattr(method.meta_adam, "step", lambda: None)
+    with Operators():
+        method.step([batch(7, 0)], batch(6, 1))
+    assert "addmm" in seen
+    assert not seen & {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select"}

@@ -390,7 +390,7 @@ def uses_tf32() -> bool:
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
-    """The device by name, and what else decides how fast it is; of a GPU also the CPU that launches for it."""
+    """The device by name, and what else decides how fast it is; of a GPU also the CPU that feeds it."""
     cpu = {"capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
     if device.type == "cuda":
         return {
