@@ -23,13 +23,13 @@ from emlc.benchmarks.memory import held_bytes, peak_of_cpu
 from emlc.benchmarks.mlc import MLC, PrunedMLC
 from emlc.benchmarks.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
 from emlc.config import Precision, Settings
-from emlc.cuda_graph import CapturedStep
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.data.samples import Samples
 from emlc.distributed import Ranks, pick_device, start_ranks
 from emlc.jvp import ReplayError
 from emlc.methods import METHODS, Method
+from emlc.methods.recorded import RecordedStep
 from emlc.standardize import Standardize
 
 _METHODS: dict[MethodName, type[Method]] = {
@@ -299,7 +299,7 @@ def _use_contiguous(method: Method) -> None:
 
 def _stepping(method: Method, case: Case, batches: _Batches) -> Callable[[], object]:
     noisy, trusted = batches.noisy[: case.k], batches.trusted if method.uses_trusted else None
-    step = CapturedStep(method, method.ranks.device) if case.captured else method.step
+    step = RecordedStep(method, method.ranks.device) if case.captured else method.step
 
     def run() -> object:
         method.step_number.add_(1)
