@@ -231,7 +231,9 @@ def test_records_hold_weights_that_do_not_follow_the_student() -> None:
         with torch.no_grad():
             for tensor in [*network.parameters(), *network.buffers()]:
                 tensor += 1
-    kept = [tensor for step in steps for tensor in [*step.weights.values(), *step.buffers.values()]]
+    kept = [
+        tensor for step in steps for tensor in [*step.weights.values(), *step.forward_pass.buffers.values()]
+    ]
     live = [*network.parameters(), *network.buffers()]
     assert len({tensor.data_ptr() for tensor in [*kept, *live]}) == len(kept) + len(live)
     for step, snapshot in zip(steps, snapshots, strict=True):
@@ -241,7 +243,7 @@ def test_records_hold_weights_that_do_not_follow_the_student() -> None:
 
 def test_batch_is_held_by_reference() -> None:
     x = images()
-    assert record_step(mlp().double(), x)[0].inputs is x
+    assert record_step(mlp().double(), x)[0].forward_pass.inputs[0] is x
 
 
 class ShiftsItsBatch(nn.Module):

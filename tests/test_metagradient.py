@@ -193,11 +193,11 @@ def test_student_records_and_generator_are_left_alone(student: str, kind: str, e
     for p in look_ahead.student.parameters():
         p.grad = torch.randn_like(p) if p.requires_grad else None
     before, rng_state = state_of(look_ahead.student), torch.get_rng_state()
-    records = [deepcopy((step.weights, step.buffers)) for step in look_ahead.steps]
+    records = [deepcopy((step.weights, step.forward_pass.buffers)) for step in look_ahead.steps]
     look_ahead.meta_gradient(kind=kind, engine=engine)
     assert_same_state(before, state_of(look_ahead.student))
     for record, step in zip(records, look_ahead.steps, strict=True):
-        torch.testing.assert_close((step.weights, step.buffers), record, rtol=0, atol=0)
+        torch.testing.assert_close((step.weights, step.forward_pass.buffers), record, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), rng_state)
 
 

@@ -150,6 +150,10 @@ class MethodSettings:
         look_ahead: Student steps per teacher step, k.
         meta_gradient: approximate: Propositions 1 and 2 of the paper. exact: through the optimiser.
         jvp: How Jacobian-vector products are computed; auto picks by device and precision.
+        save_memory: Compute again what is otherwise kept from a look-ahead step until its meta-gradient:
+            the teacher's activations, and products of the student's layers. A further step of the
+            look-ahead then takes as much memory as the student's weights, and each step one to two
+            forward passes more.
         meta_weight: Weight of the meta loss (default: 1 / learning_rate, so that its share does not
             depend on the student's learning rate; the paper's tables have 1).
         ce_weight: Weight of the teacher's cross-entropy on trusted samples.
@@ -167,6 +171,7 @@ class MethodSettings:
     look_ahead: int = 1
     meta_gradient: Literal["approximate", "exact"] = "approximate"
     jvp: Literal["auto", "forward", "finite-difference", "double-backward"] = "auto"
+    save_memory: bool = False
     meta_weight: float | None = None
     ce_weight: float = 1.0
     bce_weight: float = 1.0

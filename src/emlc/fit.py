@@ -89,6 +89,7 @@ def fit(
             if save and ranks.is_first:
                 save_checkpoint(checkpoint, method, progress)
         losses.flush(progress)
+        progress.seconds += time.perf_counter() - clock  # in which a GPU came to the end of what it was given
         _finish_epoch(progress, method, split, schedule, ranks)
         # Told before it is saved: a run killed in between tells the epoch again, and never leaves it out.
         reporter.on_epoch(progress)

@@ -40,8 +40,9 @@ from torch.nn.functional import cross_entropy
 
 from emlc import jvp as _jvp
 from emlc.cuda_graph import is_recording
-from emlc.jvp import Engine, StudentStep, Weights, copies, record_step
+from emlc.jvp import Engine, StudentStep, Weights, record_step
 from emlc.precision import full_precision
+from emlc.replay import copies
 
 __all__ = [
     "InnerSGD",
@@ -174,7 +175,7 @@ def meta_gradient(
     _check_arguments(steps, g_w, targets, r, kind, engine)
     products = _Products(steps[0], engine, exact=kind == "exact", average=average)
     if r is None:
-        r = [step.log_probs.new_full((len(step.inputs),), 1 / len(step.inputs)) for step in steps]
+        r = [step.log_probs.new_full((len(step.log_probs),), 1 / len(step.log_probs)) for step in steps]
     if kind == "exact":
         assert targets is not None
         coefficients = _exact(products, steps, targets, r, g_w, sgd, average)
@@ -338,7 +339,7 @@ def _check_arguments(
             raise ValueError("the exact meta-gradient needs the soft labels of every step, as targets")
     if r is not None and [each.shape for each in r] != [step.log_probs.shape[:1] for step in steps]:
         raise ValueError(
-            f"expected weights r for {[len(step.inputs) for step in steps]} samples, "
+            f"expected weights r for {[len(step.log_probs) for step in steps]} samples, "
             f"got {[tuple(each.shape) for each in r]}"
         )
     if targets is not None and len(targets) != len(steps):

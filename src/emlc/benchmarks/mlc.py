@@ -17,10 +17,10 @@ from emlc.config import Settings
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
-from emlc.jvp import copies
 from emlc.metagradient import InnerSGD, soft_cross_entropy
 from emlc.methods.base import Losses, Method
 from emlc.precision import full_precision
+from emlc.replay import copies
 
 LABEL_EMBEDDING_DIM, HIDDEN_DIM = 64, 128
 META_LEARNING_RATE = 3e-4

@@ -1,6 +1,6 @@
 """Enhanced Meta Label Correction: Algorithm 1 with the teacher and the losses of Sec. 3.6."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
@@ -18,6 +18,7 @@ from emlc.jvp import Engine, StudentStep, Weights, choose_engine, record_step
 from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.methods.base import Losses, Method
 from emlc.precision import full_precision
+from emlc.replay import Replay
 from emlc.teacher import Teacher
 
 _CORRUPTION = 5
@@ -28,7 +29,7 @@ class _Step(NamedTuple):
     """A look-ahead step: its record, the teacher's soft labels, and what the student learned from."""
 
     record: StudentStep
-    q: Tensor
+    soft_labels: Callable[[], Tensor]
     targets: Tensor
     r: Tensor
     loss: Tensor
@@ -92,14 +93,15 @@ class EMLC(Method):
         steps: list[_Step] = []
         for batch in noisy:
             with beside.work(), self.ranks.autocast():
-                q = self.teacher(batch.inputs, batch.labels).soft_labels
+                q, soft_labels = self._ask_teacher(batch)
             with self.ranks.autocast():
-                record, log_probs = record_step(self.student, _joined(batch, for_student))
+                x = _joined(batch, for_student)
+                record, log_probs = record_step(self.student, x, keep_products=self._keeps_products)
             beside.join()
-            targets, r = self._lesson(batch, q.detach(), for_student)
+            targets, r = self._lesson(batch, q, for_student)
             loss = soft_cross_entropy(log_probs, targets, r)
             self.descend(loss, self.student_sgd)
-            steps.append(_Step(record, q, targets, r, loss.detach()))
+            steps.append(_Step(record, soft_labels, targets, r, loss.detach()))
 
         self.teacher_sgd.zero_grad(set_to_none=True)
         with beside.work():
@@ -110,12 +112,14 @@ class EMLC(Method):
         with self.ranks.autocast():
             trusted_loss, g_w = trusted_gradient(self.student, for_judging.inputs, for_judging.labels)
         self._average(g_w, for_judging)
-        meta_loss = self._meta_loss(steps, g_w)
+        coefficients = self._coefficients(steps, g_w)
 
         # One teacher step on all its losses (Eq. 12).
         beside.join()
-        if meta_loss is not None:
-            (self.meta_weight * meta_loss).backward()
+        for step, c in zip(steps, coefficients, strict=False):  # none where the meta loss has no weight
+            q = step.soft_labels()
+            # Rows of trusted samples, if the student learned from any, come last: nobody made their labels.
+            (self.meta_weight * (c[: len(q)] * q).sum()).backward()
         self.descend_gradients(self.teacher_sgd)
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
@@ -149,6 +153,23 @@ class EMLC(Method):
         r_trusted = r.new_full((len(truth),), self.factor(trusted) / len(truth))
         return torch.cat([q, truth]), torch.cat([r, r_trusted])
 
+    @property
+    def _keeps_products(self) -> bool:
+        """Whether the meta-gradient will want what the student's layers gave in a step."""
+        s = self.settings
+        forward = self.decisions.get("jvp") == "forward" and s.meta_gradient == "approximate"
+        return forward and s.meta_weight != 0 and not s.save_memory
+
+    def _ask_teacher(self, noisy: Batch) -> tuple[Tensor, Callable[[], Tensor]]:
+        """Soft labels q (n, C) for the student, and, when their meta-gradient is known, with their graph."""
+        if not self.settings.save_memory:
+            q = self.teacher(noisy.inputs, noisy.labels).soft_labels
+            return q.detach(), lambda: q
+        replay = Replay(self.teacher, *noisy.tensors[:2])
+        with torch.no_grad():
+            q = self.teacher(noisy.inputs, noisy.labels).soft_labels
+        return q, lambda: replay({}).soft_labels
+
     def _average(self, gradient: Weights, batch: Batch) -> None:
         """Make the gradients that each rank took on its share of a batch that of the joint batch."""
         torch._foreach_mul_(list(gradient.values()), self.factor(batch))
@@ -179,10 +200,10 @@ class EMLC(Method):
         weight = self.settings.meta_weight
         return 1 / InnerSGD.of(self.student_sgd).lr if weight is None else weight
 
-    def _meta_loss(self, steps: Sequence[_Step], g_w: Weights) -> Tensor | None:
-        """A scalar whose gradient in the teacher is the meta-gradient, or None if that has no weight."""
+    def _coefficients(self, steps: Sequence[_Step], g_w: Weights) -> list[Tensor]:
+        """What each step's soft labels (n, C) are multiplied by in the meta loss; none if it has no weight."""
         if self.settings.meta_weight == 0:
-            return None
+            return []
         coefficients, engine = meta_gradient(
             [step.record for step in steps],
             g_w,
@@ -196,9 +217,7 @@ class EMLC(Method):
         # What the network does not support now it will not support in the next step.
         self.decisions["jvp"] = engine
         self._note_engine(engine, steps[0].record)
-        # Rows of trusted samples, if the student learned from any, come last: no teacher made their labels.
-        products = [(c[: len(step.q)] * step.q).sum() for c, step in zip(coefficients, steps, strict=True)]
-        return torch.stack(products).sum()
+        return coefficients
 
     def _note_engine(self, engine: Engine, step: StudentStep) -> None:
         if self._noted == engine:
