@@ -15,6 +15,7 @@ from emlc.errors import raise_together
 
 Augmentation = Literal["flip", "crop", "autoaugment"]
 Precision = Literal["float32", "bf16-mixed"]
+PrecisionSetting = Literal["auto", "float32", "bf16-mixed"]
 View = Literal["crop", "flip", "colour", "grey", "blur"]
 
 NAMED_SOURCES = ("cifar10", "cifar100", "clothing1m", "digits")
@@ -203,7 +204,8 @@ class OptimisationSettings:
         device: auto | cpu | cuda | cuda:N. With several processes each takes a GPU of its own.
         devices: GPUs, or CPU processes, of this machine to train on. For several machines start
             ``emlc train`` by ``torchrun``, and leave this alone.
-        precision: float32, or bf16-mixed for GPUs and CPUs that compute with bfloat16 natively.
+        precision: float32 | bf16-mixed: forward passes in bfloat16, weights and losses in float32. auto is
+            the latter for images, on GPUs and CPUs that compute with bfloat16 natively.
         workers: Threads that decode images which are not held in memory (default: one a core). The
             result does not depend on their number.
         cuda_graph: Whether the step is recorded as a CUDA graph and replayed, where it can be: with one GPU,
@@ -226,7 +228,7 @@ class OptimisationSettings:
     seed: int = 0
     device: str = "auto"
     devices: int = 1
-    precision: Precision = "float32"
+    precision: PrecisionSetting = "auto"
     workers: int | None = None
     cuda_graph: bool = True
 
@@ -289,7 +291,8 @@ class ContrastiveSettings:
         device: auto | cpu | cuda | cuda:N. With several processes each takes a GPU of its own.
         devices: GPUs, or CPU processes, of this machine to train on. For several machines start
             ``emlc pretrain`` by ``torchrun``, and leave this alone.
-        precision: float32, or bf16-mixed for GPUs and CPUs that compute with bfloat16 natively.
+        precision: float32 | bf16-mixed: forward passes in bfloat16, weights and losses in float32. auto is
+            the latter for images, on GPUs and CPUs that compute with bfloat16 natively.
         workers: Threads that decode images which are not held in memory (default: one a core).
     """
 
@@ -311,7 +314,7 @@ class ContrastiveSettings:
     seed: int = 0
     device: str = "auto"
     devices: int = 1
-    precision: Precision = "float32"
+    precision: PrecisionSetting = "auto"
     workers: int | None = None
 
 

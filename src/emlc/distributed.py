@@ -37,10 +37,12 @@ class Ranks:
         rank: Number of this process, from 0.
         size: Number of processes.
         device: Where this process computes.
+        precision: Of the forward passes that go into :meth:`autocast`.
     """
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: Fabric, precision: Precision) -> None:
         self._fabric = fabric
+        self.precision = precision
         self.rank: int = fabric.global_rank
         self.size: int = fabric.world_size
         self.device: torch.device = fabric.device
@@ -57,8 +59,7 @@ class Ranks:
 
     def autocast(self) -> AbstractContextManager[None]:
         """The forward passes of networks go in here; with float32 it does nothing."""
-        context: AbstractContextManager[None] = self._fabric.autocast()
-        return context
+        return torch.autocast(self.device.type, torch.bfloat16, self.precision == "bf16-mixed")
 
     def reseed(self, *key: int) -> None:
         """Seed what dropout draws from with a key of non-negative integers, differently on every rank."""
@@ -67,6 +68,12 @@ class Ranks:
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+
+    def all_agree(self, here: bool) -> bool:
+        """Whether this is so on every rank."""
+        votes = torch.tensor([float(here)], device=self.device)
+        self.average([votes])
+        return votes.item() == 1
 
     def share(self, items: int) -> slice:
         """Which of n items are this rank's: every size-th, so that any run of them is spread evenly."""
@@ -139,7 +146,6 @@ def start_ranks(device: str = "auto", precision: Precision = "float32") -> Ranks
         InputError: no such kind of device, or CUDA is asked for and absent.
     """
     picked = pick_device(device)
-    plugin = {"float32": "32-true", "bf16-mixed": "bf16-mixed"}[precision]
     if under_torchrun():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         _check_devices(picked, local)
@@ -148,15 +154,14 @@ def start_ranks(device: str = "auto", precision: Precision = "float32") -> Ranks
             devices=local,
             num_nodes=int(os.environ["WORLD_SIZE"]) // local,
             strategy="ddp",
-            precision=plugin,  # type: ignore[arg-type]  # one of Fabric's literals
         )
     else:
         devices = [picked.index or 0] if picked.type == "cuda" else 1
-        fabric = Fabric(accelerator=picked.type, devices=devices, precision=plugin)  # type: ignore[arg-type]
+        fabric = Fabric(accelerator=picked.type, devices=devices)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every rank
     with lost_rank():
         fabric.launch()
-    return Ranks(fabric)
+    return Ranks(fabric, precision)
 
 
 def pick_device(name: str) -> torch.device:

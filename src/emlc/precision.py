@@ -1,4 +1,4 @@
-"""Keeping what needs it out of bfloat16."""
+"""When to compute in bfloat16, and what to keep out of it."""
 
 import torch
 from torch import Tensor
@@ -7,3 +7,13 @@ from torch import Tensor
 def full_precision(values: Tensor) -> Tensor:
     """Values in float32 at least: probabilities, losses and statistics lose too much in half of it."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 by itself, and so faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return bool(torch.cpu._is_avx512_bf16_supported())  # of older torch

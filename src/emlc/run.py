@@ -38,6 +38,7 @@ from emlc.fit import chosen_epoch, fit
 from emlc.labels import label_table
 from emlc.logs import QuietReporter, RunReporter
 from emlc.methods import METHODS, Method
+from emlc.precision import computes_bfloat16
 from emlc.teacher import Teacher
 from emlc.weight_files import check_initial_weights
 
@@ -173,7 +174,7 @@ def train(
     """
     console = console or Console(stderr=True)
     _check_one_source(settings, data, trusted, validation, test)
-    ranks = start_ranks(settings.device, settings.precision)
+    ranks = start_ranks(settings.device)
     folder = Path(settings.output or default_output(settings))
     with ranks.together():
         check_folder(folder, settings, resume=resume)
@@ -188,6 +189,7 @@ def train(
         torch.manual_seed(settings.seed)
         method = _method(settings, split.noisy.inputs, len(split.classes))
         started = method.load_initial_weights() if begins and init else []
+    settings = with_precision(settings, folder, ranks, split.noisy.inputs)
 
     if ranks.is_first:
         remove_leftovers(folder)
@@ -227,6 +229,8 @@ def _tell_beginning(console: Console, split: Split, schema: Schema, ranks: Ranks
     console.print(describe_split(split), highlight=False, soft_wrap=True)
     if ranks.size > 1:
         console.print(f"{ranks.size} processes, this one on {ranks.device}", highlight=False)
+    if ranks.precision != "float32":
+        console.print(f"precision: {ranks.precision} on {ranks.device.type}", highlight=False)
 
 
 def _reporter(
@@ -249,6 +253,18 @@ def with_absolute_paths(settings: S) -> S:
             if path is not None and path not in (*NAMED_SOURCES, "none", "imagenet")
         },
     )
+
+
+def with_precision(settings: S, folder: Path, ranks: Ranks, inputs: Inputs) -> S:
+    """The settings with the precision that ``auto`` means, which the ranks take on: as the run began."""
+    precision = settings.precision
+    if precision == "auto" and (folder / "settings.yaml").exists():
+        precision = read_settings(folder, type(settings)).precision
+    if precision == "auto":
+        pays = inputs.ndim == 4 and computes_bfloat16(ranks.device)
+        precision = "bf16-mixed" if ranks.all_agree(pays) else "float32"
+    ranks.precision = precision
+    return replace(settings, precision=precision)
 
 
 def default_output(settings: Settings) -> str:
@@ -305,7 +321,8 @@ def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
             f"output: {folder} holds a run already; --resume goes on with it, --output names another"
         )
     before, now = read_settings(folder, type(settings)).as_dict(), with_absolute_paths(settings).as_dict()
-    changed = [k for k in now if k not in _FREE_ON_RESUME and before.get(k) != now[k]]
+    free = _FREE_ON_RESUME | ({"precision"} if settings.precision == "auto" else set())
+    changed = [k for k in now if k not in free and before.get(k) != now[k]]
     if changed:
         changes = "; ".join(f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed)
         raise InputError(f"resume: {folder} was made with other settings: {changes}")

@@ -201,7 +201,7 @@ class EMLC(Method):
         return 1 / InnerSGD.of(self.student_sgd).lr if weight is None else weight
 
     def _coefficients(self, steps: Sequence[_Step], g_w: Weights) -> list[Tensor]:
-        """What each step's soft labels (n, C) are multiplied by in the meta loss; none if it has no weight."""
+        """What each step's soft labels (n, C) are multiplied by in the meta loss; [] if it has no weight."""
         if self.settings.meta_weight == 0:
             return []
         coefficients, engine = meta_gradient(

@@ -36,7 +36,7 @@ from emlc.pretraining.images import check_images, joined, read_images
 from emlc.pretraining.loop import fit
 from emlc.pretraining.probe import MOST_PROBED, Probe
 from emlc.pretraining.simclr import SimCLR, check_lightly
-from emlc.run import check_folder, data_name, with_absolute_paths
+from emlc.run import check_folder, data_name, with_absolute_paths, with_precision
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def pretrain(
     """
     console = console or Console(stderr=True)
     check_lightly()
-    ranks = start_ranks(settings.device, settings.precision)
+    ranks = start_ranks(settings.device)
     folder = Path(settings.output or default_output(settings))
     with ranks.together():
         check_folder(folder, settings, resume=resume)
@@ -96,6 +96,7 @@ def pretrain(
         _check_batch(settings, images, ranks)
         torch.manual_seed(settings.seed)
         simclr = SimCLR(settings, images, ranks)
+    settings = with_precision(settings, folder, ranks, images)
     if ranks.is_first:
         remove_leftovers(folder)
         resolved = with_absolute_paths(settings).as_dict()
