@@ -10,9 +10,9 @@ Part = Literal["student", "teacher", "trusted gradient", "Jacobian products"]
 ERM_PASSES = 3.0
 """A forward pass, and a backward pass at twice its cost."""
 
-JVP_PASSES: Mapping[str, float] = {"finite-difference": 1, "forward": 3, "double-backward": 5}
-"""Of a Jacobian-vector product. A forward pass with the weights moved; the primal and two tangent products;
-or a forward and a backward pass whose graph is kept, and the second backward pass pruned to the cotangent."""
+JVP_PASSES: Mapping[str, float] = {"finite-difference": 1, "forward": 2, "double-backward": 5}
+"""Of a Jacobian-vector product. A forward pass with the weights moved; two tangent products for each product of
+the step, which was kept; or a forward and a backward pass whose graph is kept, and the second backward pass pruned to the cotangent."""
 
 EXACT_PASSES = 9.0
 """Of a Jacobian- and a Hessian-vector product together, by either engine: the forward and the backward pass
@@ -24,7 +24,7 @@ def forward_passes(case: Case, noisy_batch: int, trusted_batch: int) -> dict[Par
 
     A backward pass counts 2, an image of the m trusted ones 1/n. Cross-entropy is 3. EMLC is
 
-        3 (n + m/k)/n  teacher + 3  student + 3 m/(k n)  trusted gradient + 1, 3, 5 or 9  products.
+        3 (n + m/k)/n  teacher + 3  student + 3 m/(k n)  trusted gradient + 1, 2, 5 or 9  products.
 
     MLC, whose halves of the trusted batch judge and train, is ``3 + 3 m/(2 n)`` for the student,
     ``3 m/(2 n)`` for each of the two trusted gradients (mlc-pruned: for the one), and 2 for the second
