@@ -11,8 +11,9 @@ ERM_PASSES = 3.0
 """A forward pass, and a backward pass at twice its cost."""
 
 JVP_PASSES: Mapping[str, float] = {"finite-difference": 1, "forward": 2, "double-backward": 5}
-"""Of a Jacobian-vector product. A forward pass with the weights moved; two tangent products for each product of
-the step, which was kept; or a forward and a backward pass whose graph is kept, and the second backward pass pruned to the cotangent."""
+"""Of a Jacobian-vector product: a forward pass with the weights moved; two tangent products for each
+product of the step, which was kept; or a forward and a backward pass whose graph is kept, and the second
+backward pass pruned to the cotangent."""
 
 EXACT_PASSES = 9.0
 """Of a Jacobian- and a Hessian-vector product together, by either engine: the forward and the backward pass
