@@ -53,10 +53,16 @@ class Case:
         return Case("cross-entropy", self.precision, self.memory_format, self.captured)
 
     @property
+    def plain(self) -> "Case":
+        """EMLC's step of this look-ahead as one would write it first."""
+        return Case("emlc-plain", "float32", "contiguous", False, self.k, "forward", "approximate")
+
+    @property
     def name(self) -> str:
         """All that tells it from the others of its group, for people."""
-        parts = [self.method, f"k={self.k}" if self.method == "emlc" else None]
-        parts += [self.meta_gradient, self.engine if self.method == "emlc" else None]
+        emlc = self.method in ("emlc", "emlc-plain")
+        parts = [self.method, f"k={self.k}" if emlc else None]
+        parts += [self.meta_gradient, self.engine if emlc else None]
         parts += [self.precision, self.memory_format, "captured" if self.captured else None]
         return " ".join(part for part in parts if part is not None)
 
@@ -104,6 +110,10 @@ def _methods(
                 if engine == "finite-difference" and (reduced or kind == "exact"):
                     continue
                 yield Case(method, precision, memory_format, captured, k, engine, kind)
+        elif method == "emlc-plain":
+            plain = (Case("emlc", precision, memory_format, captured, k).plain for k in options.look_ahead)
+            here = ("float32", "contiguous", False)
+            yield from plain if (precision, memory_format, captured) == here else ()
         elif method in ("mlc", "mlc-pruned"):
             yield Case(method, precision, memory_format, captured, engine="double-backward")
         elif method == "cross-entropy" or not captured:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from emlc.config import Precision
 from emlc.errors import raise_together
 
-MethodName = Literal["cross-entropy", "mlc", "mlc-pruned", "emlc", "data"]
+MethodName = Literal["cross-entropy", "mlc", "mlc-pruned", "emlc", "emlc-plain", "data"]
 EngineName = Literal["finite-difference", "forward", "double-backward"]
 MetaGradientName = Literal["approximate", "exact"]
 MemoryFormat = Literal["channels_last", "contiguous"]
@@ -22,8 +22,9 @@ class StepOptions:
     Attributes:
         networks: Backbones, as for ``emlc train``.
         methods: Any of cross-entropy (plain training, the unit; it is always measured), mlc, mlc-pruned (the
-            same without a gradient that one look-ahead step has no use for), emlc, and data (loading and
-            augmenting alone).
+            same without a gradient that one look-ahead step has no use for), emlc, emlc-plain (as one would
+            write it first: float32, channels first, torch's forward-mode AD, kernel by kernel), and data
+            (loading and augmenting alone).
         look_ahead: Student steps per teacher step of emlc, k.
         engines: How emlc computes Jacobian-vector products: any of finite-difference (in float32, on GPUs
             only without TF32), forward, double-backward.

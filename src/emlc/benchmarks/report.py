@@ -42,7 +42,7 @@ def tables(records: Sequence[Record], hardware: str) -> Iterator[Table]:
 
 
 _TRAITS: dict[str, Callable[[Record], str]] = {
-    "step": lambda r: f"{r.method} k={r.k}" if r.method == "emlc" else r.method,
+    "step": lambda r: f"{r.method} k={r.k}" if r.method in ("emlc", "emlc-plain") else r.method,
     "gradient": lambda r: r.meta_gradient or "",
     "JVP": lambda r: r.engine or "",
     "precision": lambda r: r.precision,
@@ -57,9 +57,9 @@ def _table(group: Group, records: Sequence[Record], hardware: str) -> Table:
     table = Table(title="; ".join([_title(group), *said, hardware]), box=SIMPLE_HEAD, pad_edge=False)
     for name in _TRAITS:
         if name not in common:
-            table.add_column(name, no_wrap=True)
-    for heading in ("ms/image", "x ERM", "quartiles", "/model", "MiB", "load %"):
-        table.add_column(heading, justify="right")
+            table.add_column(name)
+    for heading in ("ms/image", "x ERM", "quartiles", "/model", "x plain", "MiB", "load %"):
+        table.add_column(heading, justify="right", no_wrap=True)
     loading = {r.case.erm: r.seconds_per_image for r in records if r.method == "data"}
     for r in records:
         row = [trait(r) for name, trait in _TRAITS.items() if name not in common]
@@ -75,6 +75,7 @@ def _figures(record: Record, loading: Mapping[Case, float | None]) -> Iterator[s
     yield _number(record.ratio_to_erm)
     yield "-".join(_number(quartile) for quartile in record.ratio_spread or ())
     yield _number(record.over_model)
+    yield _number(record.ratio_to_plain)
     peak = record.peak_memory_bytes
     yield "" if peak is None else f"{peak / 2**20:,.0f}"
     # Loading does not depend on how the step is replayed.

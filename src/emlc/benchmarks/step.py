@@ -14,15 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from emlc.benchmarks.cases import Case, Group, make_cases, make_groups
 from emlc.benchmarks.cost import ERM_PASSES, forward_passes
 from emlc.benchmarks.memory import held_bytes, peak_of_cpu
 from emlc.benchmarks.mlc import MLC, PrunedMLC
 from emlc.benchmarks.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
+from emlc.benchmarks.plain import PlainEMLC
 from emlc.config import Precision, Settings
+from emlc.cuda_graph import Recorded
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.data.samples import Samples
@@ -37,6 +41,7 @@ _METHODS: dict[MethodName, type[Method]] = {
     "emlc": METHODS["emlc"],
     "mlc": MLC,
     "mlc-pruned": PrunedMLC,
+    "emlc-plain": PlainEMLC,
 }
 _WARM_UP_STEPS = 5
 """Enough for a captured step to be recorded, and replayed once."""
@@ -75,6 +80,7 @@ class Record:
         classes: C.
         captured: Whether the step was replayed as a CUDA graph.
         seconds: Seconds per noisy image in every round.
+        ratio_to_plain: Likewise to ``method="emlc-plain"`` of the same k, if that is measured; of emlc only.
         ratio_spread: Lower and upper quartile of the ratio over the rounds.
         problem: Why there are no figures, else None.
     """
@@ -96,6 +102,7 @@ class Record:
     classes: int
     captured: bool
     seconds: list[float]
+    ratio_to_plain: float | None
     ratio_spread: tuple[float, float] | None
     problem: str | None
 
@@ -185,7 +192,9 @@ def _measure_group(
             if each.step is not None:
                 _time(each, group, device)
     found = {each.case: each for each in running}
-    return [_record(each, found.get(each.case.erm), group, device) for each in running]
+    return [
+        _record(each, found.get(each.case.erm), found.get(each.case.plain), group, device) for each in running
+    ]
 
 
 class _Batches:
@@ -319,8 +328,15 @@ def _loading(group: Group, options: StepOptions, ranks: Ranks) -> Callable[[], o
         samples = Samples.from_arrays(images, labels)
         key = (options.seed, number)
         augment = Augment(default_augmentations(samples.inputs)[number], (size, size), key)
-        streams.append(Stream(samples, augment, n, key, ranks, os.cpu_count() or 1).cycle())
+        streams.append(Stream(samples, _recorded(augment, ranks), n, key, ranks, os.cpu_count() or 1).cycle())
     return lambda: [next(stream) for stream in streams]
+
+
+def _recorded(augment: Augment, ranks: Ranks) -> Callable[[Tensor, Tensor], Tensor]:
+    if ranks.device.type != "cuda":
+        return augment
+    recorded = Recorded(lambda images, items: [augment(images, items)], ranks.device)
+    return lambda images, items: recorded(images, items)[0]
 
 
 def _time(running: _Running, group: Group, device: torch.device) -> None:
@@ -344,12 +360,14 @@ def _seconds(step: Callable[[], object], repeats: int, device: torch.device) -> 
     return (time.perf_counter() - start) / repeats
 
 
-def _record(running: _Running, erm: _Running | None, group: Group, device: torch.device) -> Record:
+def _record(
+    running: _Running, erm: _Running | None, plain: _Running | None, group: Group, device: torch.device
+) -> Record:
     case = running.case
-    measured, compared = bool(running.seconds), bool(running.seconds and erm and erm.seconds)
-    ratios = np.divide(running.seconds, erm.seconds) if compared and erm else np.empty(0)
+    ratios = _ratios(running, erm)
+    to_plain = _ratios(running, plain if case.method == "emlc" else None)
     over_model = None
-    if compared and case.method != "data":
+    if ratios is not None and case.method != "data":
         passes = sum(forward_passes(case, group.noisy_batch, group.trusted_batch).values())
         over_model = float(np.median(ratios)) * ERM_PASSES / passes
     return Record(
@@ -363,18 +381,28 @@ def _record(running: _Running, erm: _Running | None, group: Group, device: torch
         network=group.network,
         noisy_batch=group.noisy_batch,
         trusted_batch=group.trusted_batch,
-        seconds_per_image=float(np.median(running.seconds)) if measured else None,
-        ratio_to_erm=float(np.median(ratios)) if compared else None,
+        seconds_per_image=float(np.median(running.seconds)) if running.seconds else None,
+        ratio_to_erm=None if ratios is None else float(np.median(ratios)),
         over_model=over_model,
         peak_memory_bytes=running.peak_memory_bytes,
         classes=group.classes,
         captured=case.captured,
         seconds=running.seconds,
-        ratio_spread=(float(np.quantile(ratios, 0.25)), float(np.quantile(ratios, 0.75)))
-        if compared
-        else None,
+        ratio_to_plain=None if to_plain is None else float(np.median(to_plain)),
+        ratio_spread=None if ratios is None else (_quantile(ratios, 0.25), _quantile(ratios, 0.75)),
         problem=running.problem,
     )
+
+
+def _ratios(running: _Running, other: _Running | None) -> NDArray[np.float64] | None:
+    """Round by round, if both were measured."""
+    if other is None or not running.seconds or not other.seconds:
+        return None
+    return np.divide(running.seconds, other.seconds)
+
+
+def _quantile(ratios: NDArray[np.float64], q: float) -> float:
+    return float(np.quantile(ratios, q))
 
 
 # --- where it was measured ---------------------------------------------------------------------

@@ -115,11 +115,13 @@ class EMLC(Method):
         coefficients = self._coefficients(steps, g_w)
 
         # One teacher step on all its losses (Eq. 12).
-        beside.join()
         for step, c in zip(steps, coefficients, strict=False):  # none where the meta loss has no weight
-            q = step.soft_labels()
+            with beside.work():
+                q = step.soft_labels()
+            beside.join()
             # Rows of trusted samples, if the student learned from any, come last: nobody made their labels.
             (self.meta_weight * (c[: len(q)] * q).sum()).backward()
+        beside.join()
         self.descend_gradients(self.teacher_sgd)
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
