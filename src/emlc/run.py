@@ -262,6 +262,7 @@ def with_precision(settings: S, folder: Path, ranks: Ranks, inputs: Inputs) -> S
         precision = read_settings(folder, type(settings)).precision
     if precision == "auto":
         pays = inputs.ndim == 4 and computes_bfloat16(ranks.device)
+        pays = pays and getattr(settings, "jvp", None) != "finite-difference"  # which drown in its rounding
         precision = "bf16-mixed" if ranks.all_agree(pays) else "float32"
     ranks.precision = precision
     return replace(settings, precision=precision)
