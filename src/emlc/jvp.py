@@ -140,11 +140,13 @@ def jvp_finite_difference(step: StudentStep, u: Weights) -> Tensor:
             "double-backward engine, or run the student in float32"
         )
     with torch.no_grad():
-        # Stays on the device, as reading a number would wait for all that was asked of it.
         norm = _norm(u)
         scale = FINITE_DIFFERENCE_STEP / norm.clamp_min(torch.finfo(norm.dtype).tiny)
-        moves = torch._foreach_mul([u[name] for name in step.weights], scale)
-        moved = torch._foreach_add(list(step.weights.values()), moves)
+        w, direction = list(step.weights.values()), [u[name] for name in step.weights]
+        if norm.device.type == "cpu":
+            moved = torch._foreach_add(w, direction, alpha=scale.item())
+        else:  # reading a number would wait for all that the device was asked for
+            moved = torch._foreach_add(w, torch._foreach_mul(direction, scale))
         log_probs = step.replay(dict(zip(step.weights, moved, strict=True)))
         # The move itself changes log-probabilities by some 1e-3; another mask or batch by far more.
         step.check_replay(log_probs, tolerance=0.1)

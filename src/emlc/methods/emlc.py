@@ -174,8 +174,9 @@ class EMLC(Method):
 
     def _average(self, gradient: Weights, batch: Batch) -> None:
         """Make the gradients that each rank took on its share of a batch that of the joint batch."""
-        torch._foreach_mul_(list(gradient.values()), self.factor(batch))
-        self.ranks.average(list(gradient.values()))
+        if self.ranks.size > 1:
+            torch._foreach_mul_(list(gradient.values()), self.factor(batch))
+            self.ranks.average(list(gradient.values()))
 
     def _trusted_losses(self, trusted: Batch) -> tuple[Tensor, Tensor]:
         """CE of the teacher's own prediction, and BCE of the retain weight on corrupted labels."""
