@@ -55,8 +55,8 @@ class Tangents(TorchFunctionMode):
         if func is torch.nn.functional.batch_norm:
             return _batch_norm(*args, **kwargs)
         if func in _PRODUCTS and self._products is not None:
-            product = next(self._products)
-            if product.values._version == product.version:
+            product = next(self._products, None)
+            if product is not None and product.values._version == product.version:
                 return _product(func, product.values, *args, **kwargs)
         return func(*args, **kwargs)
 
@@ -78,7 +78,11 @@ def _product(
     if dx is not None:
         of_input = func(dx, w, None, *args, **kwargs)
         tangent = of_input if tangent is None else of_input.add_(tangent)
-    return result if tangent is None else _with_tangent(result, tangent)
+    if tangent is None:
+        return result
+    if tangent.shape != result.shape:  # another layer than in the step: the results will tell
+        return func(input, weight, bias, *args, **kwargs)
+    return _with_tangent(result, tangent)
 
 
 def _batch_norm(
