@@ -87,3 +87,28 @@ def test_shares_of_a_batch_make_up_the_joint_batch(kind):
         part = corrupt_half(labels[share], logits[share], kind, KEY, total=11, share=share)
         for of_rank, of_all in zip(part, joint, strict=True):
             assert torch.equal(of_rank, of_all[share])
+
+
+@pytest.mark.parametrize("kind", ["random", "adversarial"])
+def test_the_step_takes_part_in_the_draws(kind):
+    labels, logits = batch(40)
+
+    def corrupted(step, key=KEY):
+        return corrupt_half(labels, logits, kind, key, step=step)[0].tolist()
+
+    steps = [0, 1, 2, 10**6]
+    results = [corrupted(step) for step in steps]
+    assert len({tuple(result) for result in results}) == len(steps)
+    assert [corrupted(step) for step in steps] == results
+    assert [corrupted(torch.tensor(step)) for step in steps] == results
+    assert results[0] == corrupt_half(labels, logits, kind, KEY)[0].tolist()
+    assert corrupted(1, key=(3, 2)) != results[1]
+
+
+def test_every_position_is_chosen_half_of_the_time_over_the_steps():
+    labels, logits = batch(10)
+    counts, step = torch.zeros(10), torch.zeros((), dtype=torch.int64)
+    for _ in range(2000):
+        counts += 1 - corrupt_half(labels, logits, "adversarial", KEY, step=step)[1]
+        step += 1
+    assert all(within_binomial_bounds(count.item(), 2000, 0.5) for count in counts)

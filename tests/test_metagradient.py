@@ -26,6 +26,7 @@ from references import (
     mlp,
     problem,
     relative_error,
+    student_jacobian,
     unrolled,
 )
 
@@ -507,3 +508,89 @@ def test_auto_leaves_finite_differences_where_the_student_is_too_steep() -> None
     assert torch.equal(result.coefficients[0], expected[0])
     with pytest.raises(ValueError, match="replaying"):
         meta_gradient([step], g_w, InnerSGD(lr=0.1), engine="finite-difference")
+
+
+# --- auto with float32 on a CPU: finite differences, if they are near enough ------------------------
+
+
+class _Ripples(torch.autograd.Function):
+    """sin without a jvp."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradients[0] * x.cos()
+
+
+class Rippled(nn.Module):
+    """An MLP with small ripples: a small move of its weights changes its slope, and hardly what it gives."""
+
+    def __init__(self, *, forward_ad: bool) -> None:
+        super().__init__()
+        self.net, self.ripples, self.forward_ad = mlp(), nn.Linear(36, 3), forward_ad
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = 3000 * self.ripples(x.flatten(1))
+        ripples = h.sin() if self.forward_ad else _Ripples.apply(h)
+        return self.net(x) + 0.01 * ripples  # pyright: ignore[reportOperatorIssue]
+
+
+def of_auto(case: Problem, instead: str) -> tuple[LookAhead, MetaGradient, list[Tensor]]:
+    """What auto gives, and the coefficients by automatic differentiation."""
+    look_ahead = LookAhead(case)
+    return look_ahead, look_ahead.meta_gradient(), look_ahead.meta_gradient(engine=instead).coefficients
+
+
+@pytest.mark.parametrize("forward_ad", [True, False], ids=["forward", "double-backward"])
+def test_auto_keeps_finite_differences_of_a_smooth_student(forward_ad: bool) -> None:
+    instead = "forward" if forward_ad else "double-backward"
+    case = problem("mlp", (6, 6, 4), dtype=torch.float32)
+    if not forward_ad:
+        case.student = without_forward_ad("_Softsign")[0].float()
+    look_ahead, result, exact = of_auto(case, instead)
+    assert result.engine == "finite-difference"
+    differences = look_ahead.meta_gradient(engine="finite-difference").coefficients
+    assert relative_error(result.coefficients[0], exact[0]) <= 1e-6  # it was computed anyway
+    assert relative_error(differences[0], exact[0]) > 1e-6
+    for found, difference, value in zip(result.coefficients[1:], differences[1:], exact[1:], strict=True):
+        assert torch.equal(found, difference)
+        assert relative_error(found, value) <= 0.01
+
+
+@pytest.mark.parametrize("forward_ad", [True, False], ids=["forward", "double-backward"])
+def test_auto_leaves_finite_differences_of_a_student_with_ripples(forward_ad: bool) -> None:
+    instead = "forward" if forward_ad else "double-backward"
+    case = problem("mlp", (6, 6, 4), dtype=torch.float32)
+    torch.manual_seed(1)
+    case.student = Rippled(forward_ad=forward_ad)
+    with pytest.warns(UserWarning, match=f"too steep for finite differences: .* uses {instead}$") as caught:
+        look_ahead, result, exact = of_auto(case, instead)
+    assert len(caught) == 1
+    assert result.engine == instead
+    # Near enough for the check of the replay, and not as a product.
+    differences = look_ahead.meta_gradient(engine="finite-difference").coefficients
+    assert relative_error(differences[0], exact[0]) > 0.05
+    for found, value in zip(result.coefficients, exact, strict=True):
+        assert relative_error(found, value) <= 1e-6
+
+
+@pytest.mark.parametrize("student", ["mlp", "rippled"])
+def test_the_first_product_of_auto_is_the_dense_one(student: str) -> None:
+    case = problem("mlp", dtype=torch.float32)
+    if student == "rippled":
+        torch.manual_seed(1)
+        case.student = Rippled(forward_ad=True)
+    look_ahead = LookAhead(case)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*too steep", category=UserWarning)
+        (found,) = look_ahead.meta_gradient().coefficients
+    before, x = case.student.double(), case.noisy[0][0].double()
+    g_w = flat(look_ahead.g_w.values()).double()
+    expected = case.sgd["lr"] / len(x) * student_jacobian(before, x, torch.get_rng_state()) @ g_w
+    # sin(3000 ...) of float32 has lost four of its seven digits.
+    assert relative_error(found, expected) <= (1e-6 if student == "mlp" else 1e-2)
