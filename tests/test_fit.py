@@ -14,8 +14,9 @@ from emlc import fit as fit_module
 from emlc.checkpoint import Progress
 from emlc.distributed import pick_device
 from emlc.errors import InputError
-from emlc.fit import chosen_epoch, fit
+from emlc.fit import PendingLosses, chosen_epoch, fit
 from emlc.methods import METHODS, CrossEntropy
+from emlc.methods import emlc as emlc_module
 
 CPU = torch.device("cpu")
 
@@ -109,6 +110,81 @@ def test_losses_are_averaged_over_the_epochs_steps(tmp_path):
     assert [row["student_loss"] for row in history] == [np.mean([1, 2, 3, 4]), np.mean([5, 6, 7, 8])]
     assert [row["steps"] for row in history] == [4, 8]
     assert [row["epoch"] for row in history] == [1, 2]
+
+
+# Losses that are read later than they are made
+
+
+def losses_of(step):
+    return {"one": torch.tensor(float(step)), "other": torch.tensor(-2.0 * step, dtype=torch.bfloat16)}
+
+
+@pytest.mark.parametrize("waits", [[True], [False], [False, False, True, True], [True, False]], ids=str)
+@pytest.mark.parametrize("steps_between", [1, 3])
+def test_losses_arrive_in_their_order_and_once(waits, steps_between):
+    pending, progress = PendingLosses(tiny.ALONE), Progress()
+    taken = 0
+    for flush in range(6):
+        arrived = taken
+        for _ in range(steps_between):
+            taken += 1
+            pending.append(losses_of(taken))
+        wait = waits[flush % len(waits)]
+        pending.flush(progress, wait=wait)
+        if wait:
+            arrived = taken
+        expected = [float(step) for step in range(1, arrived + 1)]
+        assert progress.losses.get("one", []) == expected
+        assert progress.losses.get("other", []) == [-2 * loss for loss in expected]
+    for _ in range(2):
+        pending.flush(progress)
+        assert progress.losses["one"] == [float(step) for step in range(1, taken + 1)]
+
+
+def test_flushing_nothing_gives_nothing():
+    progress = Progress()
+    for wait in (False, True):
+        PendingLosses(tiny.ALONE).flush(progress, wait=wait)
+    assert progress.losses == {}
+
+
+def test_means_are_of_the_losses_that_are_there():
+    pending, progress = PendingLosses(tiny.ALONE), Progress()
+    means = []
+    for step in range(1, 9):
+        if step == 5:  # another epoch begins
+            pending.flush(progress)
+            assert progress.mean_losses() == {
+                "one": np.mean([1, 2, 3, 4]),
+                "other": np.mean([-2, -4, -6, -8]),
+            }
+            progress.epoch_steps = 0
+        pending.append(losses_of(step))
+        progress.steps += 1
+        progress.epoch_steps += 1
+        pending.flush(progress, wait=False)
+        means.append(progress.mean_losses().get("one"))
+    assert means == [None, 1, 1.5, 2, None, 5, 5.5, 6]
+
+
+def test_a_loss_that_begins_later_has_a_mean_of_its_own():
+    progress = Progress(steps=6, epoch_steps=2)
+    progress.losses = {"student": [9.0, 9, 9, 9, 1, 3], "teacher": [5.0, 6]}
+    assert progress.mean_losses() == {"student": 2, "teacher": 5.5}
+
+
+@pytest.mark.parametrize("checkpoint_every", [None, 3])
+@pytest.mark.parametrize("tell_every", [1, 3, 20])
+def test_every_loss_of_a_run_is_kept(tmp_path, monkeypatch, tell_every, checkpoint_every):
+    monkeypatch.setattr(fit_module, "TELL_EVERY", tell_every)
+    seen = []
+    monkeypatch.setattr(Silent, "on_step", lambda _, progress: seen.append(progress.mean_losses()))
+    _, _, history = record(tmp_path, epochs=2, checkpoint_every=checkpoint_every)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["progress"]["losses"] == {"student_loss": [float(step) for step in range(1, 9)]}
+    assert [row["student_loss"] for row in history] == [2.5, 6.5]
+    # What was sent for is added at the next look; a checkpoint waits for it.
+    assert bool(seen[3]) == (tell_every == 1 or checkpoint_every is not None)
 
 
 # The schedule
@@ -219,6 +295,36 @@ def test_the_seed_decides_every_bit(tmp_path, method):
     )
     assert tiny.same_tensors(first, again)
     assert not tiny.same_tensors(first, other)
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize(("least", "engine"), [(0.9, "finite-difference"), (2.0, "forward")])
+@pytest.mark.filterwarnings("ignore:the network is too steep:UserWarning")
+def test_a_resumed_run_goes_on_with_the_engine_it_chose(tmp_path, monkeypatch, least, engine, steps):
+    monkeypatch.setattr("emlc.metagradient.LEAST_COSINE", least)
+    whole = train(tmp_path / "whole", look_ahead=2, epochs=4)
+    with tiny.interrupted_after(steps):
+        train(tmp_path / "run", look_ahead=2, epochs=4, checkpoint_every=1)
+    state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    assert state["progress"]["steps"] == steps
+    assert state["decisions"] == {"jvp": engine}
+
+    kept = []
+    record_step = emlc_module.record_step
+    monkeypatch.setattr(
+        emlc_module,
+        "record_step",
+        lambda *batch, keep_products: (
+            kept.append(keep_products),
+            record_step(*batch, keep_products=keep_products),
+        )[1],
+    )
+    monkeypatch.setattr("emlc.jvp.choose_engine", lambda *_, **__: pytest.fail("chosen anew"))
+    monkeypatch.setattr("emlc.metagradient._Products._prove", lambda *_: pytest.fail("compared anew"))
+    resumed = train(tmp_path / "run", look_ahead=2, epochs=4)
+    assert tiny.same_tensors(resumed[2], whole[2])
+    assert set(kept) == {engine == "forward"}
+    assert len(kept) == 2 * (8 - steps)
 
 
 def test_a_step_schedule_falls_after_its_epochs(tmp_path):

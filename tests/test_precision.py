@@ -13,6 +13,7 @@ from emlc.jvp import StudentStep, Weights, record_step
 from emlc.logs import QuietReporter
 from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.methods import METHODS
+from emlc.precision import computes_bfloat16
 
 C = 10
 SGD = InnerSGD(lr=0.02)
@@ -74,3 +75,37 @@ def test_a_run_in_bf16_is_within_the_noise_of_one_in_float32(method, tmp_path):
     rough = torch.stack([losses("bf16-mixed", seed) for seed in range(4)])
     assert not torch.equal(rough, exact)
     assert ((rough - exact).abs().mean(dim=0) < exact.std(dim=0)).all()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({}, False),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+    ],
+    ids=str,
+)
+def test_what_a_cpu_computes(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert computes_bfloat16(torch.device("cpu")) is expected
+
+
+@pytest.mark.parametrize("expected", [True, False])
+def test_what_a_cpu_computes_as_older_torch_tells(monkeypatch, expected):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: expected, raising=False)
+    assert computes_bfloat16(torch.device("cpu")) is expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 0), False), ((7, 5), False), ((8, 0), True), ((9, 0), True)]
+)
+def test_what_a_gpu_computes(monkeypatch, capability, expected):
+    devices = []
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", lambda device: (devices.append(device), capability)[1]
+    )
+    assert computes_bfloat16(torch.device("cuda:1")) is expected
+    assert devices == [torch.device("cuda:1")]

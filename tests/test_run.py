@@ -18,8 +18,12 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import tiny
-from emlc import InputError, Run, Samples, train
+from emlc import InputError, Run, Samples, plots, train
+from emlc.config import PretrainSettings
 from emlc.data.classes import UNKNOWN
+from emlc.distributed import start_ranks
+from emlc.methods import EMLC
+from emlc.run import with_precision
 
 QUIET = Console(file=io.StringIO())
 
@@ -134,7 +138,7 @@ def test_the_pictures_show_something(run, name):
 
 
 def test_the_saved_settings_are_those_of_the_run(run):
-    settings = tiny.settings(output=str(run.folder), epochs=8)
+    settings = tiny.settings(output=str(run.folder), epochs=8, precision="float32")
     assert yaml.safe_load((run.folder / "settings.yaml").read_text()) == settings.as_dict()
     assert run.settings == settings
 
@@ -335,6 +339,89 @@ def test_a_missing_file(copy, name):
 def test_no_run_at_all(tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
         Run.load(tmp_path / "nothing")
+
+
+# In which precision a run computes
+
+
+@pytest.fixture
+def bfloat16(monkeypatch):
+    """Says whether the hardware computes it."""
+    monkeypatch.setattr(plots, "save_run_plots", lambda *_: None)  # they take the longest
+    return lambda native: monkeypatch.setattr("emlc.run.computes_bfloat16", lambda device: native)
+
+
+def train_in(folder, *, image=True, resume=False, **changes):
+    """What autocast was told in the steps of a short run, and the run."""
+    settings = tiny.settings(output=str(folder), width=2, epochs=1, checkpoint_every=1, **changes)
+    original, steps = EMLC.step, []
+
+    def step(*arguments):
+        losses = original(*arguments)
+        steps.append(arguments[0].ranks.precision)
+        return losses
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EMLC, "step", step)
+        run = train(settings, tiny.samples(image=image), resume=resume, console=QUIET)
+    return steps, run
+
+
+def assert_precision(folder, precision):
+    assert yaml.safe_load((folder / "settings.yaml").read_text())["precision"] == precision
+    assert json.loads((folder / "summary.json").read_text())["precision"] == precision
+
+
+@pytest.mark.parametrize(
+    ("native", "image", "changes", "expected"),
+    [
+        (True, True, {}, "bf16-mixed"),
+        (True, False, {}, "float32"),
+        (False, True, {}, "float32"),
+        (False, False, {}, "float32"),
+        (True, True, {"precision": "float32"}, "float32"),
+        (False, False, {"precision": "bf16-mixed"}, "bf16-mixed"),
+        (True, True, {"jvp": "finite-difference"}, "float32"),  # they drown in the rounding of bfloat16
+    ],
+    ids=str,
+)
+def test_precision_auto(tmp_path, bfloat16, native, image, changes, expected):
+    bfloat16(native)
+    steps, run = train_in(tmp_path / "run", image=image, **changes)
+    assert_precision(tmp_path / "run", expected)
+    assert run.settings.precision == expected
+    assert set(steps) == {expected}
+    decisions = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["decisions"]
+    assert decisions == {"jvp": "forward" if expected == "bf16-mixed" else "finite-difference"}
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_run_goes_on_in_the_precision_that_it_began_with(tmp_path, bfloat16, native):
+    began, other = ("bf16-mixed", "float32") if native else ("float32", "bf16-mixed")
+    bfloat16(native)
+    train_in(tmp_path / "whole")
+    with tiny.interrupted_after(2):
+        train_in(tmp_path / "run")
+    assert (tmp_path / "run/checkpoint.pt").exists()
+
+    bfloat16(not native)  # the run moves to another machine
+    with pytest.raises(InputError, match=f"precision was '{began}', now '{other}'"):
+        train_in(tmp_path / "run", resume=True, precision=other)
+    steps, _ = train_in(tmp_path / "run", resume=True)
+    assert steps == [began, began]
+    assert_precision(tmp_path / "run", began)
+    weights = [load_file(tmp_path / name / "last/student.safetensors") for name in ("run", "whole")]
+    assert tiny.same_tensors(*weights)
+    train_in(tmp_path / "run", resume=True, precision=began)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_pretraining_resolves_its_precision_too(tmp_path, bfloat16, native):
+    bfloat16(native)
+    ranks = start_ranks("cpu")
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    settings = with_precision(PretrainSettings(data="digits"), tmp_path, ranks, images)
+    assert settings.precision == ranks.precision == ("bf16-mixed" if native else "float32")
 
 
 # Where the images are

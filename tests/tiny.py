@@ -1,13 +1,17 @@
 """Small samples, splits and settings, with which a run takes a fraction of a second."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from emlc.config import Settings
 from emlc.data import Samples, Split, split_samples
 from emlc.distributed import start_ranks
+from emlc.methods import EMLC
 
 CLASSES = ("cat", "cow", "dog")
 ALONE = start_ranks("cpu")
@@ -60,3 +64,25 @@ def unlike(n: int, seed: int, *, image: bool = False) -> Samples:
 def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Whether two state dicts are equal bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class InterruptedRun(Exception):
+    """In place of Ctrl-C."""
+
+
+@contextmanager
+def interrupted_after(steps: int) -> Iterator[None]:
+    """A run of EMLC in this block must want to take more steps than these, and is stopped there."""
+    original, taken = EMLC.step, 0
+
+    def step(*arguments: Any) -> Any:
+        nonlocal taken
+        if taken == steps:
+            raise InterruptedRun
+        taken += 1
+        return original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EMLC, "step", step)
+        with pytest.raises(InterruptedRun):
+            yield
