@@ -1,9 +1,12 @@
 """One step of EMLC against Eq. 12 written with autograd through the unrolled student, in float64."""
 
+import weakref
 from copy import deepcopy
 
 import pytest
 import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy, cross_entropy, log_softmax
 
@@ -278,3 +281,127 @@ def test_the_teacher_is_copied_once():
     method.epoch = 2
     method.start_epoch()
     assert torch.equal(parameters(method.teacher), before)
+
+
+# --- save_memory -------------------------------------------------------------------------------
+
+
+def backbone_with_dropout(shape):
+    return nn.Sequential(nn.Linear(*shape, 7), nn.BatchNorm1d(7), nn.ReLU(inplace=True), nn.Dropout(0.3))
+
+
+def with_dropout(**changes):
+    changes = {"backbone": f"{__name__}:backbone_with_dropout", "momentum": 0.9} | changes
+    return make_method(**changes)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"look_ahead": 1},
+        {"look_ahead": 3},
+        {"look_ahead": 3, "meta_gradient": "exact"},
+        {"look_ahead": 2, "student_trusted": True},
+        {"look_ahead": 2, "meta_weight": 0.0},
+    ],
+    ids=str,
+)
+def test_saving_memory_changes_nothing(changes, seed):
+    results = []
+    for save_memory in (False, True):
+        method = with_dropout(save_memory=save_memory, **changes)
+        torch.manual_seed(seed)
+        *noisy, trusted = make_batches(method.look_ahead)
+        losses = [method.step(noisy, trusted) for _ in range(3)]
+        after = {f"{n}.{k}": v for n, net in method.networks().items() for k, v in net.state_dict().items()}
+        results.append({"networks": after, "losses": losses, "generator": torch.get_rng_state()})
+    counts = [v.item() for name, v in results[0]["networks"].items() if name.endswith("num_batches_tracked")]
+    assert len(counts) == 2
+    assert min(counts) >= 3
+    torch.testing.assert_close(results[1], results[0], rtol=1e-12, atol=1e-12)
+
+
+class _Held:
+    """Stands in a graph for a tensor that it keeps for the backward pass."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+def bytes_of(tensors):
+    """Of what tensors hold, each storage once."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())
+
+
+def held_before_the_meta_gradient(monkeypatch, k, **changes):
+    """Bytes that graphs hold when the meta-gradient is asked for, and those of the kept products."""
+    method = with_dropout(look_ahead=k, **changes)
+    *noisy, trusted = make_batches(k)
+    held, found = weakref.WeakSet(), []
+    original = emlc_module.meta_gradient
+
+    def meta_gradient(steps, *arguments, **options):
+        states = [tensor for net in method.networks().values() for tensor in net.state_dict().values()]
+        own = {tensor.untyped_storage().data_ptr() for tensor in states}
+        tensors = [h.tensor for h in held if h.tensor.untyped_storage().data_ptr() not in own]
+        products = [product.values for step in steps for product in step.products or ()]
+        found.append((bytes_of(tensors), bytes_of(products)))
+        return original(steps, *arguments, **options)
+
+    def pack(tensor):
+        wrapped = _Held(tensor.detach())
+        held.add(wrapped)
+        return wrapped
+
+    monkeypatch.setattr(emlc_module, "meta_gradient", meta_gradient)
+    with saved_tensors_hooks(pack, lambda wrapped: wrapped.tensor):
+        for _ in range(2):  # products are kept once the engine is known
+            method.step(noisy, trusted)
+    return found[1]
+
+
+def test_saving_memory_keeps_no_graph_of_the_teacher_and_no_products(monkeypatch):
+    kept = [held_before_the_meta_gradient(monkeypatch, k) for k in (1, 4)]
+    assert kept[0][0] > 0
+    assert kept[1][0] == 4 * kept[0][0]
+    assert kept[0][1] > 0
+    assert kept[1][1] == 4 * kept[0][1]
+    for k in (1, 4):
+        assert held_before_the_meta_gradient(monkeypatch, k, save_memory=True) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "keeps"),
+    [
+        ({"jvp": "auto"}, [False, True]),  # float64: auto finds forward in the first step
+        ({"jvp": "double-backward"}, [False, False]),
+        ({"meta_gradient": "exact"}, [False, False]),
+        ({"meta_weight": 0.0}, [False, False]),
+        ({"save_memory": True}, [False, False]),
+    ],
+    ids=str,
+)
+def test_products_are_kept_for_the_engine_that_wants_them(monkeypatch, changes, keeps):
+    kept = []
+    original = emlc_module.record_step
+
+    def record_step(student, x, *, keep_products):
+        kept.append(keep_products)
+        return original(student, x, keep_products=keep_products)
+
+    monkeypatch.setattr(emlc_module, "record_step", record_step)
+    method = make_method(**changes)
+    noisy, trusted = make_batches(1)
+    for _ in range(2):
+        method.step([noisy], trusted)
+    assert kept == keeps
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "cnn"])
+def test_a_step_with_kept_products_is_equation_12(backbone):
+    method = make_method(backbone=backbone)
+    method.decisions["jvp"] = "forward"  # as after a first step
+    noisy, trusted = make_batches(1, image=backbone == "cnn")
+    assert_step_is(method, [noisy], trusted, meta_weight=1 / ETA)
