@@ -43,10 +43,12 @@ def test_parameters_and_running_statistics_are_left_alone() -> None:
     net, x = network(), images()
     replay = Replay(net, x)
     net(x)
-    before = state(net)
+    before, kept = state(net), copies(replay.buffers)
     replay({})
     replay({"5.bias": torch.ones(3)})
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in replay.buffers.items())
+    assert kept["1.num_batches_tracked"] == 0
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -348,6 +348,7 @@ def held_before_the_meta_gradient(monkeypatch, k, **changes):
         tensors = [h.tensor for h in held if h.tensor.untyped_storage().data_ptr() not in own]
         products = [product.values for step in steps for product in step.products or ()]
         found.append((bytes_of(tensors), bytes_of(products)))
+        assert not any(targets.requires_grad for targets in options["targets"])
         return original(steps, *arguments, **options)
 
     def pack(tensor):
