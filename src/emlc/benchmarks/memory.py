@@ -17,7 +17,7 @@ def peak_of_cpu(function: Callable[[], object]) -> int:
     """
     # Else it complains on standard error of every machine without a GPU driver.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
         function()
     results = record.profiler.kineto_results
     changes = [

@@ -13,8 +13,8 @@ from jsonargparse import ArgumentParser, Namespace
 from emlc.benchmarks.options import StepOptions
 
 USAGE = "WHAT [options]"
-_WIDTH = 120
-"""Columns of text in a file, which the table does without wrapping."""
+_WIDTH = 160
+"""Columns of text in a file, in which the table fits without wrapping."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

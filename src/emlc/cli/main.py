@@ -81,10 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"emlc: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            f"emlc: interrupted; `emlc {argv[0]} ... --resume` goes on from the last checkpoint",
-            file=sys.stderr,
-        )
+        resumes = hasattr(COMMANDS.get(argv[0] if argv else ""), "SETTINGS")
+        hint = f"; `emlc {argv[0]} ... --resume` goes on from the last checkpoint" if resumes else ""
+        print(f"emlc: interrupted{hint}", file=sys.stderr)
         return 130
     except RuntimeError as error:
         if type(error).__name__ != "RankLost":  # whose module imports torch, which takes seconds

@@ -1,0 +1,69 @@
+"""Whether the fast paths cost accuracy: the demo's EMLC run with each of them, over seeds.
+
+    python -m benchmarks.fast_paths
+
+Every variant has the same splits, networks and steps. Runs that are finished are read instead of trained
+again. Writes FOLDER/results.md and FOLDER/results.json.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+
+from benchmarks.compare import cell, hardware
+from emlc.cli.arguments import read_config
+from emlc.config import Settings
+from emlc.files import write_json, write_text
+from emlc.run import train
+
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "float32, forward (reference)": {"precision": "float32", "jvp": "forward"},
+    "float32, finite-difference": {"precision": "float32", "jvp": "finite-difference"},
+    "float32, double-backward": {"precision": "float32", "jvp": "double-backward"},
+    "float32, save_memory": {"precision": "float32", "jvp": "forward", "save_memory": True},
+    "bf16-mixed, forward": {"precision": "bf16-mixed", "jvp": "forward"},
+}
+_FIGURES = {
+    "test %, chosen": "test_accuracy",
+    "test %, last": "last_test_accuracy",
+    "labels recovered %": "label_recovery",
+}
+
+
+def fast_paths(
+    settings: str = "benchmarks/digits.yaml",
+    seeds: list[int] | None = None,
+    folder: str = "runs/benchmarks/fast_paths",
+) -> None:
+    """Train every variant with every seed and tabulate the results.
+
+    Args:
+        settings: YAML file with settings.
+        seeds: Seeds, 0 to 4 by default.
+        folder: Where runs and results go.
+    """
+    values, seeds = read_config(settings), seeds or list(range(5))
+    results: dict[str, list[dict[str, Any]]] = {}
+    for variant, changes in _VARIANTS.items():
+        name = variant.replace(", ", "-").replace(" ", "-")
+        results[variant] = [
+            train(
+                Settings(**(values | changes | {"seed": seed, "output": f"{folder}/{name}-{seed}"})),
+                resume=True,
+            ).summary
+            for seed in seeds
+        ]
+    lines = [f"| {' | '.join(['variant', *_FIGURES])} |", "|---" * (len(_FIGURES) + 1) + "|"]
+    for variant, summaries in results.items():
+        cells = [cell([summary[key] for summary in summaries]) for key in _FIGURES.values()]
+        lines.append(f"| {' | '.join([variant, *cells])} |")
+    note = f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}. {hardware(summaries[0])}."
+    text = "\n".join([*lines, "", note, ""])
+    write_json(Path(folder) / "results.json", results)
+    write_text(Path(folder) / "results.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    auto_cli(fast_paths)
