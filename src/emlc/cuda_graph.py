@@ -73,6 +73,7 @@ class Recorded:
         return outputs
 
     def _record(self, shapes: _Shapes, inputs: Sequence[Tensor]) -> None:
+        here = torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         self._shapes = shapes
         self._inputs = [x.clone() for x in inputs]
@@ -80,9 +81,19 @@ class Recorded:
             with torch.cuda.graph(graph, stream=self._stream):
                 self._outputs = list(self._function(*self._inputs))
         except RuntimeError as error:
-            self.refusal = str(error).splitlines()[0]
+            torch.cuda.set_stream(here)  # where the end of the recording fails, torch does not come back
+            # It fails because of what went wrong before.
+            self.refusal = str(error.__context__ or error).splitlines()[0]
         else:
             self._graph = graph
+
+
+def recorded_map(
+    function: Callable[[Tensor, Tensor], Tensor], device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function of two tensors to one, by :class:`Recorded`."""
+    recorded = Recorded(lambda x, y: [function(x, y)], device)
+    return lambda x, y: recorded(x, y)[0]
 
 
 def is_recording(device: torch.device) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emlc.checkpoint import Progress, load_checkpoint, save_checkpoint, save_networks
 from emlc.config import Augmentation, Settings
-from emlc.cuda_graph import Recorded
+from emlc.cuda_graph import recorded_map
 from emlc.data import Split
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
@@ -145,10 +145,7 @@ def _augment(
     ranks: Ranks,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     augment = Augment(names, image_size, key)
-    if not _records(settings, ranks):
-        return augment
-    recorded = Recorded(lambda images, items: [augment(images, items)], ranks.device)
-    return lambda images, items: recorded(images, items)[0]
+    return recorded_map(augment, ranks.device) if _records(settings, ranks) else augment
 
 
 def _records(settings: Settings, ranks: Ranks) -> bool:
@@ -183,15 +180,22 @@ class PendingLosses:
     def flush(self, progress: Progress, *, wait: bool = True) -> None:
         """Add them to the progress, averaged over the ranks.
 
-        Without waiting they are sent for, and those are added that the call before sent for.
+        Without waiting, those that a GPU has yet to compute are added by the next call.
+
+        Raises:
+            FloatingPointError: one of them is not finite.
         """
         if self._steps:
             self._sent.append(self._send())
-        while len(self._sent) > (0 if wait else 1):
+        while self._sent and (wait or len(self._sent) > 1 or self._sent[0].arrived is None):
             sent = self._sent.popleft()
             if sent.arrived is not None:
                 sent.arrived.synchronize()
             for name, values in zip(sent.names, sent.values.tolist(), strict=True):
+                if not all(map(math.isfinite, values)):
+                    raise FloatingPointError(
+                        f"{name} is not finite in epoch {progress.epoch + 1}: lower learning_rate"
+                    )
                 progress.losses.setdefault(name, []).extend(values)
 
     def _send(self) -> "_Sent":
@@ -230,12 +234,6 @@ def _finish_epoch(
     progress: Progress, method: Method, split: Split, schedule: "_Schedule", ranks: Ranks
 ) -> None:
     progress.epoch += 1
-    losses = progress.mean_losses()
-    for name, loss in losses.items():
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"{name} is not finite in epoch {progress.epoch}: lower learning_rate or meta_weight"
-            )
     progress.history.append(
         {
             "epoch": progress.epoch,
@@ -243,7 +241,7 @@ def _finish_epoch(
             "warm_up": float(method.warming_up),
             "learning_rate": schedule.learning_rate,
             "seconds": round(progress.seconds, 3),
-            **losses,
+            **progress.mean_losses(),
             **epoch_metrics(method, split, ranks),
         }
     )

@@ -9,7 +9,7 @@ the step, the batch, the dropout masks and the precision. Each engine below repl
 engine              cost in forward passes    where it is right
 =================== ========================= ==============================================
 finite-difference   1                         float32; networks that are not too steep
-forward             about 3                   any precision; modules with forward-mode AD
+forward             2 to 3                    any precision; modules with forward-mode AD
 double-backward     about 8 to 15             any precision; modules with double backward
 =================== ========================= ==============================================
 """
@@ -29,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import log_softmax
 
 from emlc.cuda_graph import is_recording
-from emlc.precision import full_precision
+from emlc.precision import full_precision, uses_tf32
 from emlc.replay import Replay, copies
 from emlc.tangents import KeepProducts, Product, Tangents
 
@@ -75,6 +75,8 @@ class StudentStep:
 
     def check_replay(self, log_probs: Tensor, tolerance: float | None = None) -> None:
         """Raise if replayed log-probabilities are further from those of the step than rounding explains.
+
+        Where products were kept they are the step's own, so that only another network can be noticed.
 
         Not while a CUDA graph is recorded: there is nothing to look at yet.
         """
@@ -253,12 +255,7 @@ def _reduced_rounding(step: StudentStep) -> str | None:
     if step.precision == torch.float64:
         return None
     if step.log_probs.device.type == "cuda":
-        # Asking, by the old names, for what was set by the new ones raises RuntimeError.
-        try:
-            tf32 = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-        except RuntimeError:
-            tf32 = True
-        return "TF32" if tf32 else None
+        return "TF32" if uses_tf32() else None
     return "bfloat16 products" if torch.get_float32_matmul_precision() == "medium" else None
 
 

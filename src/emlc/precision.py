@@ -17,3 +17,12 @@ def computes_bfloat16(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return bool(torch.cpu._is_avx512_bf16_supported())  # of older torch
+
+
+def uses_tf32() -> bool:
+    """Whether float32 convolutions or matrix products on GPUs are rounded to TF32."""
+    # Asking, by the old names, for what was set by the new ones raises RuntimeError.
+    try:
+        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:
+        return True

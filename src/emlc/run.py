@@ -46,7 +46,7 @@ S = TypeVar("S", Settings, PretrainSettings)
 
 _FREE_ON_RESUME = {
     *("output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"),
-    "cuda_graph",
+    *("cuda_graph", "save_memory"),
 }
 """Settings that may change when a run goes on: they do not change its result."""
 

@@ -109,11 +109,9 @@ def _batch_norm(
     )
     saved = (running_mean, running_var, mean, inverse_std, True, eps, [True, False, False], reserve)
     dy, _, _ = torch.ops.aten._batch_norm_impl_index_backward(kernel, x, dx, gamma, *saved)
-    # ... + d_gamma x^ + d_beta, with x^ = (x - mean) / s.
-    scale = d_gamma * inverse_std
-    shift = d_beta - mean * scale
-    shape = (1, -1, *(1,) * (x.ndim - 2))
-    dy.addcmul_(x, scale.view(shape).to(x.dtype)).add_(shift.view(shape).to(x.dtype))
+    # ... + d_gamma x^ + d_beta, which is what batch norm gives at given statistics.
+    variance = inverse_std**-2 - eps
+    dy += torch.nn.functional.batch_norm(x, mean, variance, d_gamma, d_beta, training=False, eps=eps)
     return _with_tangent(y, dy)
 
 

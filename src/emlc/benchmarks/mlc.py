@@ -1,8 +1,8 @@
 """Meta Label Correction (Zheng, Awadallah and Dumais, AAAI 2021), the method that EMLC is timed against.
 
 Its meta-gradient is a second backward pass through the student's gradient. It is written here as fast
-as that formulation allows: the second pass is pruned to what the meta-net depends on, gradients that it
-does not run through keep no graph, and nothing waits for the device.
+as that formulation allows, one pass after another: the second pass is pruned to what the meta-net
+depends on, gradients that it does not run through keep no graph, and nothing waits for the device.
 """
 
 from collections.abc import Sequence
@@ -148,8 +148,7 @@ class MLC(Method):
             g_noisy, list(self.meta_net.parameters()), _times(g_moved, -eta)
         )
         if g is not None:
-            at_w, at_moved = _flat(g), _flat(g_moved)
-            gamma = (1 - eta) * at_moved.dot(at_w) / at_w.dot(at_w)
+            gamma = (1 - eta) * _dot(g_moved, g) / _dot(g, g)
             history = previous or [torch.zeros_like(each) for each in meta_gradient]
             meta_gradient = tuple(
                 now + gamma * before for now, before in zip(meta_gradient, history, strict=True)
@@ -211,10 +210,8 @@ class PrunedMLC(MLC):
 
 
 def _times(tensors: tuple[Tensor, ...] | list[Tensor], factor: float | Tensor) -> tuple[Tensor, ...]:
-    if isinstance(factor, Tensor):
-        return torch._foreach_mul(tensors, factor)
-    return torch._foreach_mul(tensors, factor)
+    return torch._foreach_mul(tensors, factor)  # type: ignore[arg-type, call-overload, no-any-return, unused-ignore]
 
 
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([t.reshape(-1) for t in tensors])
+def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(a * b).sum() for a, b in zip(one, other, strict=True)]).sum()

@@ -26,7 +26,7 @@ from emlc.benchmarks.mlc import MLC, PrunedMLC
 from emlc.benchmarks.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
 from emlc.benchmarks.plain import PlainEMLC
 from emlc.config import Precision, Settings
-from emlc.cuda_graph import Recorded
+from emlc.cuda_graph import recorded_map
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.data.samples import Samples
@@ -34,6 +34,7 @@ from emlc.distributed import Ranks, pick_device, start_ranks
 from emlc.jvp import ReplayError
 from emlc.methods import METHODS, Method
 from emlc.methods.recorded import RecordedStep
+from emlc.precision import uses_tf32
 from emlc.standardize import Standardize
 
 _METHODS: dict[MethodName, type[Method]] = {
@@ -59,7 +60,7 @@ class Record:
     """A measured case.
 
     Attributes:
-        method: cross-entropy, mlc, mlc-pruned, emlc, or data: loading and augmenting alone, n noisy and m
+        method: cross-entropy, mlc, mlc-pruned, emlc, emlc-plain, or data: loading and augmenting alone, n noisy and m
             trusted images a step.
         k: Student steps per step.
         engine: Of Jacobian-vector products, if any.
@@ -124,6 +125,7 @@ class _Running:
 
     case: Case
     step: Callable[[], object] | None = None
+    method: Method | None = None
     repeats: int = 1
     peak_memory_bytes: int | None = None
     seconds: list[float] = field(default_factory=list)
@@ -132,7 +134,13 @@ class _Running:
     def fail(self, error: BaseException) -> None:
         lines = str(error).splitlines()
         self.problem = f"{type(error).__name__}: {lines[0] if lines else ''}"
-        self.step, self.seconds = None, []
+        self.step, self.method, self.seconds = None, None, []
+
+    def check_finite(self) -> None:
+        """Fail if the networks have diverged: steps on numbers that are not finite measure nothing."""
+        networks = self.method.networks().values() if self.method is not None else ()
+        if not all(p.isfinite().all() for network in networks for p in network.parameters()):
+            self.fail(FloatingPointError("the networks diverged"))
 
 
 def measure_steps(options: StepOptions, console: Console | None = None) -> list[Record]:
@@ -191,6 +199,8 @@ def _measure_group(
             tell(each.case.name)
             if each.step is not None:
                 _time(each, group, device)
+    for each in running:
+        each.check_finite()
     found = {each.case: each for each in running}
     return [
         _record(each, found.get(each.case.erm), found.get(each.case.plain), group, device) for each in running
@@ -245,7 +255,7 @@ def _build_on_cuda(
         raise RuntimeError(refusal)
     torch.cuda.synchronize(ranks.device)
     running.peak_memory_bytes = torch.cuda.max_memory_allocated(ranks.device) - before
-    running.step = step
+    running.step, running.method = step, method
     running.repeats = math.ceil(_LEAST_SECONDS_ON_CUDA / _seconds(step, 1, ranks.device))
 
 
@@ -264,7 +274,7 @@ def _build_on_cpu(
     for optimizer in method.optimizers().values():
         optimizer.zero_grad(set_to_none=True)  # or the step would free what it did not allocate
     running.peak_memory_bytes = held_bytes(method) + peak_of_cpu(step)
-    running.step = step
+    running.step, running.method = step, method
 
 
 def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, batch: Batch) -> Method:
@@ -294,6 +304,10 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
     method.prepare(ranks)
     if case.memory_format == "contiguous":
         _use_contiguous(method)
+    if ranks.device.type == "cuda" and case.method != "emlc-plain":
+        # As the training loop has it: a recorded step reads its learning rate from there.
+        for group in method.student_sgd.param_groups:
+            group["lr"] = torch.tensor(group["lr"], device=ranks.device)
     method.train_mode()
     return method
 
@@ -327,16 +341,12 @@ def _loading(group: Group, options: StepOptions, ranks: Ranks) -> Callable[[], o
         labels = list(islice(cycle(str(label) for label in range(group.classes)), many))
         samples = Samples.from_arrays(images, labels)
         key = (options.seed, number)
+        augment: Callable[[Tensor, Tensor], Tensor]
         augment = Augment(default_augmentations(samples.inputs)[number], (size, size), key)
-        streams.append(Stream(samples, _recorded(augment, ranks), n, key, ranks, os.cpu_count() or 1).cycle())
+        if ranks.device.type == "cuda":
+            augment = recorded_map(augment, ranks.device)
+        streams.append(Stream(samples, augment, n, key, ranks, os.cpu_count() or 1).cycle())
     return lambda: [next(stream) for stream in streams]
-
-
-def _recorded(augment: Augment, ranks: Ranks) -> Callable[[Tensor, Tensor], Tensor]:
-    if ranks.device.type != "cuda":
-        return augment
-    recorded = Recorded(lambda images, items: [augment(images, items)], ranks.device)
-    return lambda images, items: recorded(images, items)[0]
 
 
 def _time(running: _Running, group: Group, device: torch.device) -> None:
@@ -365,7 +375,8 @@ def _record(
 ) -> Record:
     case = running.case
     ratios = _ratios(running, erm)
-    to_plain = _ratios(running, plain if case.method == "emlc" else None)
+    alike = case.method == "emlc" and case.meta_gradient == "approximate"
+    to_plain = _ratios(running, plain if alike else None)
     over_model = None
     if ratios is not None and case.method != "data":
         passes = sum(forward_passes(case, group.noisy_batch, group.trusted_batch).values())
@@ -406,15 +417,6 @@ def _quantile(ratios: NDArray[np.float64], q: float) -> float:
 
 
 # --- where it was measured ---------------------------------------------------------------------
-
-
-def uses_tf32() -> bool:
-    """Whether float32 convolutions or matrix products on GPUs are rounded to TF32."""
-    # Asking, by the old names, for what was set by the new ones raises RuntimeError.
-    try:
-        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-    except RuntimeError:
-        return True
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:

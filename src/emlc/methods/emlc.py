@@ -26,9 +26,11 @@ _CORRUPTION = 5
 
 
 class _Step(NamedTuple):
-    """A look-ahead step: its record, the teacher's soft labels, and what the student learned from."""
+    """A look-ahead step: its record, the teacher's soft labels, without graph and with it, and what the
+    student learned from."""
 
     record: StudentStep
+    q: Tensor
     soft_labels: Callable[[], Tensor]
     targets: Tensor
     r: Tensor
@@ -101,7 +103,7 @@ class EMLC(Method):
             targets, r = self._lesson(batch, q, for_student)
             loss = soft_cross_entropy(log_probs, targets, r)
             self.descend(loss, self.student_sgd)
-            steps.append(_Step(record, soft_labels, targets, r, loss.detach()))
+            steps.append(_Step(record, q, soft_labels, targets, r, loss.detach()))
 
         self.teacher_sgd.zero_grad(set_to_none=True)
         with beside.work():
@@ -214,13 +216,23 @@ class EMLC(Method):
             targets=[step.targets for step in steps],
             r=[step.r for step in steps],
             kind=self.settings.meta_gradient,
-            engine=cast(Engine | Literal["auto"], self.decisions.get("jvp", self.settings.jvp)),
+            engine=self._engine(steps[0].record),
             average=self.ranks.average,
         )
         # What the network does not support now it will not support in the next step.
         self.decisions["jvp"] = engine
         self._note_engine(engine, steps[0].record)
         return coefficients
+
+    def _engine(self, step: StudentStep) -> Engine | Literal["auto"]:
+        """As asked for, or as was decided; but a run that goes on elsewhere may have to decide again."""
+        if self.settings.jvp != "auto":
+            return self.settings.jvp
+        decided = cast(Engine | None, self.decisions.get("jvp"))
+        exact = self.settings.meta_gradient == "exact"
+        if decided == "finite-difference" and choose_engine(step, exact=exact)[0] != decided:
+            return "auto"
+        return decided or "auto"
 
     def _note_engine(self, engine: Engine, step: StudentStep) -> None:
         if self._noted == engine:

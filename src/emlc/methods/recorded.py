@@ -25,6 +25,8 @@ class RecordedStep:
         totals = [batch.total for batch in batches]
         kind = (self._method.warming_up, trusted is None, *totals)
         if kind not in self._kinds:
+            # What was recorded before a warm-up's end is not wanted again: it would only hold memory.
+            self._kinds = {k: v for k, v in self._kinds.items() if k[0] == kind[0]}
             self._kinds[kind] = self._recorded(totals, trusted is not None)
         step, names = self._kinds[kind]
         losses = step(*(tensor for batch in batches for tensor in batch.tensors))

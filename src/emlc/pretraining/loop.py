@@ -1,6 +1,5 @@
 """The loop of pretraining: views, a step, and what is told and saved in between."""
 
-import math
 import os
 import time
 from pathlib import Path
@@ -94,16 +93,11 @@ class _Schedule:
 
 def _finish_epoch(progress: Progress, rate: float, figures: dict[str, float]) -> None:
     progress.epoch += 1
-    losses = progress.mean_losses()
-    if not all(map(math.isfinite, losses.values())):
-        raise FloatingPointError(
-            f"contrastive_loss is not finite in epoch {progress.epoch}: lower learning_rate"
-        )
     row = {
         "epoch": progress.epoch,
         "steps": progress.steps,
         "learning_rate": rate,
         "seconds": round(progress.seconds, 3),
     }
-    progress.history.append(row | losses | figures)
+    progress.history.append(row | progress.mean_losses() | figures)
     progress.epoch_steps = 0
