@@ -55,9 +55,8 @@ def jvp(
         exact, g_exact = problem.step(torch.float64, bf16=False, keep=False)
         truth = _coefficients(exact, g_exact, "forward")
         print(f"\n{network}, {noisy_batch} + {trusted_batch} images of {image_size} px\n")
-        print(
-            "| engine | precision | forward passes | cosine, same g_w | cosine, own g_w |\n|---|---|---|---|---|"
-        )
+        print("| engine | precision | forward passes | cosine, same g_w | cosine, own g_w |")
+        print("|---|---|---|---|---|")
         for engine, bf16 in _CASES:
             step, g_w = problem.step(torch.float32, bf16=bf16, keep=engine == "forward")
             same_g = {name: g.float() for name, g in g_exact.items()}
@@ -66,10 +65,8 @@ def jvp(
                 for g in (same_g, g_w)
             ]
             ratio = _ratio(partial(JVP[engine], step, g_w), partial(_forward, step), rounds)
-            precision = "bf16-mixed" if bf16 else "float32"
-            print(
-                f"| {engine} | {precision} | {ratio:.2f} | {cosines[0]:.5f} | {cosines[1]:.5f} |", flush=True
-            )
+            figures = f"{ratio:.2f} | {cosines[0]:.5f} | {cosines[1]:.5f}"
+            print(f"| {engine} | {'bf16-mixed' if bf16 else 'float32'} | {figures} |", flush=True)
 
 
 class _Problem:

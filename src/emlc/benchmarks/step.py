@@ -60,8 +60,8 @@ class Record:
     """A measured case.
 
     Attributes:
-        method: cross-entropy, mlc, mlc-pruned, emlc, emlc-plain, or data: loading and augmenting alone, n noisy and m
-            trusted images a step.
+        method: cross-entropy, mlc, mlc-pruned, emlc, emlc-plain, or data: loading and augmenting alone, n
+            noisy and m trusted images a step.
         k: Student steps per step.
         engine: Of Jacobian-vector products, if any.
         meta_gradient: approximate or exact, of emlc.
@@ -306,8 +306,8 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
         _use_contiguous(method)
     if ranks.device.type == "cuda" and case.method != "emlc-plain":
         # As the training loop has it: a recorded step reads its learning rate from there.
-        for group in method.student_sgd.param_groups:
-            group["lr"] = torch.tensor(group["lr"], device=ranks.device)
+        for parameters in method.student_sgd.param_groups:
+            parameters["lr"] = torch.tensor(parameters["lr"], device=ranks.device)
     method.train_mode()
     return method
 
