@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.functional import conv2d, cosine_similarity, linear
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from emlc.jvp import ReplayError, StudentStep, Weights, jvp_forward, record_step
+from emlc.jvp import ReplayError, StudentStep, Weights, _dual_level, jvp_forward, record_step
+from emlc.tangents import Tangents
 from references import STUDENTS, flat, relative_error, student_jacobian
 
 Layers = Callable[[], list[nn.Module]]
@@ -222,6 +224,22 @@ def test_bfloat16_autocast_keeps_the_direction(layers: str) -> None:
         expected = student_jacobian(network.double(), x.double(), rng_state) @ flat(u.values()).double()
     assert cosine_similarity(value.double().flatten(), expected.double().flatten(), dim=0) >= 0.99
     assert relative_error(value, expected) > 1e-4  # it did run in bfloat16
+
+
+def test_batch_norm_of_values_far_from_zero_in_bfloat16() -> None:
+    """Where the mean is 30 standard deviations, two large terms must not cancel in bfloat16."""
+    x = (torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) + 30).bfloat16()
+    norm = nn.BatchNorm1d(8)
+    u = {"weight": torch.ones(8), "bias": torch.zeros(8)}
+    tangents = []
+    for values, parameters in ((x, norm), (x.double(), nn.BatchNorm1d(8).double())):
+        weights = dict(parameters.named_parameters())
+        with torch.no_grad(), _dual_level(), Tangents(None):
+            duals = {k: forward_ad.make_dual(w.detach(), u[k].to(w)) for k, w in weights.items()}
+            zero = forward_ad.make_dual(values, torch.zeros_like(values))
+            out = torch.func.functional_call(parameters, duals, (zero,))
+            tangents.append(forward_ad.unpack_dual(out).tangent.double())
+    assert relative_error(*tangents) < 0.01
 
 
 class Moody(nn.Module):

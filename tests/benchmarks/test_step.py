@@ -4,6 +4,7 @@ No test here says how long anything takes.
 """
 
 import json
+import math
 from dataclasses import asdict
 from statistics import median
 
@@ -187,6 +188,21 @@ def test_a_case_that_fails_is_told_and_the_others_go_on(monkeypatch):
     text = printed(found)
     assert "failed" in text
     assert "mlc float32 channels_last: NotImplementedError: no such operator" in text
+
+
+def test_steps_of_networks_that_diverged_are_no_figures(monkeypatch):
+    plain_step = step_module.MLC.step
+
+    def diverge(self, noisy, trusted):
+        losses = plain_step(self, noisy, trusted)
+        with torch.no_grad():
+            next(self.student.parameters()).mul_(math.nan)
+        return losses
+
+    monkeypatch.setattr(step_module.MLC, "step", diverge)
+    found = measure_steps(options(methods=["mlc"]), Console(quiet=True))
+    assert [r.problem for r in found] == [None, "FloatingPointError: the networks diverged"]
+    assert found[1].seconds_per_image is None
 
 
 def test_without_the_plain_step_there_is_no_ratio(monkeypatch):

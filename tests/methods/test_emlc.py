@@ -406,3 +406,13 @@ def test_a_step_with_kept_products_is_equation_12(backbone):
     method.decisions["jvp"] = "forward"  # as after a first step
     noisy, trusted = make_batches(1, image=backbone == "cnn")
     assert_step_is(method, [noisy], trusted, meta_weight=1 / ETA)
+
+
+def test_a_decision_for_finite_differences_is_made_anew_where_they_drown():
+    noisy, trusted = make_batches(1)
+    method, other = make_method(jvp="auto"), make_method(jvp="forward")
+    method.decisions["jvp"] = "finite-difference"  # of a run that began in float32, or on another device
+    for each in (method, other):
+        each.step([noisy], trusted)
+    assert method.decisions["jvp"] == "forward"
+    assert torch.equal(parameters(method.teacher), parameters(other.teacher))
