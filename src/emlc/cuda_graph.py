@@ -38,9 +38,8 @@ class Recorded:
     def __init__(self, function: Callable[..., Sequence[Tensor]], device: torch.device) -> None:
         self._function = function
         self._device = device
-        # Warm-up and recording share a stream, which must not be the default one. What is on it goes before
-        # what goes beside.
-        self._stream = torch.cuda.Stream(device, priority=-1)
+        # Warm-up and recording share a stream, which must not be the default one.
+        self._stream = torch.cuda.Stream(device)
         self._calls: Counter[_Shapes] = Counter()
         self._graph: torch.cuda.CUDAGraph | None = None
 
