@@ -4,10 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint types tests format clean
+.PHONY: demo bench test lint types tests format clean
 
 demo: $(INSTALLED)  ## the main job on data that ships inside scikit-learn
 	$(BIN)/emlc demo
+
+bench: $(INSTALLED)  ## what a step costs on this machine, some minutes
+	$(BIN)/emlc bench step --look_ahead '[1]' --meta_gradients '["approximate"]'
 
 test: lint types tests  ## everything that CI checks
 
