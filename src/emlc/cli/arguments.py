@@ -154,6 +154,7 @@ def plain_message(error: ArgumentError) -> str:
     )
     for python, english in {"a int": "an integer", "a float": "a number"}.items():
         text = text.replace(f"Expected {python}", f"expected {english}")
+    text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", text)
     text = re.sub(r"\. Got value: ?(.*)", lambda m: f", got {m[1] or 'nothing'}", text)
     text = re.sub(r'^Parser key "([^"]*)":', r"\1:", text)
     return re.sub(r"(required: )\w+\.", r"\1", text)
