@@ -44,6 +44,7 @@ class Recorded:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """The function of these inputs; the results are the caller's, and no later call changes them."""
         shapes = tuple((x.shape, x.dtype) for x in inputs)
         if self._graph is None and self.refusal is None and self._calls[shapes] >= _CALLS_BEFORE:
             self._record(shapes, inputs)

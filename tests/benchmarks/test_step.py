@@ -16,10 +16,11 @@ import tiny
 from emlc.benchmarks import step as step_module
 from emlc.benchmarks.cases import Case, make_cases
 from emlc.benchmarks.cost import forward_passes
+from emlc.benchmarks.hardware import describe_hardware
 from emlc.benchmarks.memory import held_bytes, peak_of_cpu
 from emlc.benchmarks.options import StepOptions
 from emlc.benchmarks.report import save_plot, tables
-from emlc.benchmarks.step import build_method, describe_hardware, make_groups, measure_steps
+from emlc.benchmarks.step import build_method, make_groups, measure_steps
 from emlc.cli import main
 from emlc.errors import InputError
 from emlc.methods import CrossEntropy

@@ -26,8 +26,9 @@ def run(arguments: Namespace) -> None:
     options = StepOptions(**{f.name: arguments[f.name] for f in fields(StepOptions)})
     from rich.console import Console
 
+    from emlc.benchmarks.hardware import describe_hardware, describe_versions
     from emlc.benchmarks.report import save_plot, tables
-    from emlc.benchmarks.step import describe_hardware, describe_versions, measure_steps
+    from emlc.benchmarks.step import measure_steps
     from emlc.distributed import pick_device
     from emlc.files import write_json
 
