@@ -4,7 +4,8 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from emlc.config import _LIMITS, Settings, groups
+from emlc.config import Settings, groups
+from emlc.config.checks import LIMITS
 from emlc.errors import InputError, InputErrors
 
 VALID = {"data": "digits", "trusted_per_class": 10}
@@ -98,7 +99,7 @@ def problems(**changes):
 
 
 def test_every_limit_has_a_case():
-    assert {name for name in _LIMITS if hasattr(Settings, name)} <= set(OUT_OF_RANGE)
+    assert {name for name in LIMITS if hasattr(Settings, name)} <= set(OUT_OF_RANGE)
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in OUT_OF_RANGE.items() for v in values])

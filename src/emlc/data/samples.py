@@ -27,9 +27,14 @@ class Samples(Annotations):
         inputs: (n, d) float32 features, or (n, channels, height, width) images: uint8, or float32 in
             [0, 1] where the images were floats that are no multiples of 1/255. Images that do not fit
             the memory budget are :class:`~emlc.data.stored.StoredImages`.
+        files: (n,) absolute paths of the image files, for people and programs to open; None where the
+            inputs are no files of their own.
+        texts: (n,) the texts that the inputs are embeddings of; None where they are not.
     """
 
     inputs: Inputs
+    files: pa.Array | None = None
+    texts: pa.Array | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -45,7 +50,8 @@ class Samples(Annotations):
             inputs = self.inputs.take(indices)
         else:
             inputs = self.inputs[torch.from_numpy(indices)]
-        return Samples(inputs=inputs, **vars(self.annotations(indices)))
+        files, texts = (None if a is None else a.take(pa.array(indices)) for a in (self.files, self.texts))
+        return Samples(inputs=inputs, files=files, texts=texts, **vars(self.annotations(indices)))
 
     def with_classes(self, classes: tuple[str, ...], where: str) -> Self:
         """The same samples with their labels as indices into another list of classes, matched by name.

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings
 from emlc.data.annotations import Annotations
-from emlc.data.encoded import EncodedImages
+from emlc.data.encoded import EncodedImages, ImageFiles
 from emlc.data.samples import Samples, check_finite
 from emlc.data.stored import load_images
 from emlc.errors import InputError
@@ -55,11 +56,13 @@ class Source(Annotations):
         name: File or folder, for messages.
         schema: How it is read.
         inputs: Its images, or what reads other inputs.
+        texts: Reads the texts of some rows (m,), where the inputs are embeddings of them.
     """
 
     name: str
     schema: Schema
     inputs: EncodedImages | LoadInputs
+    texts: Callable[[NDArray[np.int64]], pa.Array] | None = None
 
     def take(self, rows: NDArray[np.int64], settings: DataSettings | None = None) -> Samples:
         """Read the samples of rows (m,): :func:`take_all` of one set."""
@@ -101,7 +104,9 @@ def take_all(
         rows = rows[readable]
         if len(rows) == 0:
             raise InputError(f"{source.name}: no samples")
-        samples = Samples(inputs=inputs, **vars(source.annotations(rows)))
+        files = source.inputs.identities(rows) if isinstance(source.inputs, ImageFiles) else None
+        texts = None if source.texts is None else source.texts(rows)
+        samples = Samples(inputs=inputs, files=files, texts=texts, **vars(source.annotations(rows)))
         if isinstance(inputs, torch.Tensor):
             columns = source.schema.feature_columns
             check_finite(inputs, samples.ids, source.name, rows=rows, columns=columns)

@@ -1,0 +1,27 @@
+"""Every setting, typed once, for the command line, YAML files and Python alike.
+
+The groups below become the sections of ``emlc train --help``. Types are checked by jsonargparse,
+ranges and clashes here, when the settings are built: all problems are reported together, each
+naming its field.
+"""
+
+from emlc.config.data import NAMED_SOURCES, DataSettings, NoiseSettings
+from emlc.config.groups import Precision, PrecisionSetting, groups
+from emlc.config.pretraining import PretrainSettings, View
+from emlc.config.training import Augmentation, Settings
+
+AnySettings = Settings | PretrainSettings
+
+__all__ = [
+    "NAMED_SOURCES",
+    "AnySettings",
+    "Augmentation",
+    "DataSettings",
+    "NoiseSettings",
+    "Precision",
+    "PrecisionSetting",
+    "PretrainSettings",
+    "Settings",
+    "View",
+    "groups",
+]

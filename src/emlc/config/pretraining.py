@@ -1,0 +1,122 @@
+"""The settings of a pretraining run."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from emlc.config.checks import backbone_problems, data_problems, out_of_range, wrong_types
+from emlc.config.data import DataSettings
+from emlc.config.groups import PrecisionSetting, groups
+from emlc.errors import raise_together
+
+View = Literal["crop", "flip", "colour", "grey", "blur"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveSettings:
+    """Self-supervised pretraining with SimCLR.
+
+    Attributes:
+        backbone: As for ``emlc train``, whose backbone this is to become.
+        stem: First layers of torchvision's residual networks, as for ``emlc train``.
+        width: Units of the mlp's hidden layers; channels of the cnn's first stage.
+        epochs: Passes over the images.
+        batch: Images a step, over all devices. Each is told from all others of its batch.
+        optimizer: sgd | lars, for batches of thousands.
+        learning_rate: At its highest (default: 0.12 of sgd, 0.3 of lars, times batch / 256).
+        momentum: Of both optimisers.
+        weight_decay: Of weights, not of biases and norms (default: 5e-4 of sgd, 1e-6 of lars).
+        warm_up_epochs: First epochs, in which the learning rate rises (default: a tenth of all, 10 at
+            most); it falls to zero along a cosine afterwards.
+        temperature: By which similarities are divided.
+        projection_dim: Width of the projections that are compared; the head is as wide as the backbone.
+        views: Any of crop, flip, colour, grey, blur: how two views of an image differ (default: all; no
+            flip and grey for grey images, no blur for images below 64 pixels).
+        smallest_crop: Share of the image that a crop covers at least.
+        colour_strength: How much colours change (default: 0.5 for images below 64 pixels, else 1).
+        seed: Seed of the split, the initial weights, the order and the views.
+        device: auto | cpu | cuda | cuda:N. With several processes each takes a GPU of its own.
+        devices: GPUs, or CPU processes, of this machine to train on. For several machines start
+            ``emlc pretrain`` by ``torchrun``, and leave this alone.
+        precision: float32 | bf16-mixed: forward passes in bfloat16, weights and losses in float32. auto is
+            the latter for images, on GPUs and CPUs that compute with bfloat16 natively.
+        workers: Threads that decode images which are not held in memory (default: one a core).
+    """
+
+    backbone: str = "auto"
+    stem: Literal["auto", "cifar", "imagenet"] = "auto"
+    width: int | None = None
+    epochs: int = 100
+    batch: int = 256
+    optimizer: Literal["sgd", "lars"] = "sgd"
+    learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float | None = None
+    warm_up_epochs: int | None = None
+    temperature: float = 0.5
+    projection_dim: int = 128
+    views: list[View] | None = None
+    smallest_crop: float = 0.08
+    colour_strength: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    precision: PrecisionSetting = "auto"
+    workers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRunSettings:
+    """Where the pretrained network is kept.
+
+    Attributes:
+        output: Directory (default: runs/pretrain-DATA-BACKBONE).
+        checkpoint_every: Steps between checkpoints (default: one checkpoint an epoch).
+    """
+
+    output: str | None = None
+    checkpoint_every: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings(PretrainRunSettings, ContrastiveSettings, DataSettings):
+    """All settings of ``emlc pretrain``, validated when built.
+
+    Raises:
+        InputError: lists every field out of range and every pair of fields that clash.
+    """
+
+    def __post_init__(self) -> None:
+        raise_together(list(_pretrain_problems(self)), "the settings")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values, in the order of the groups."""
+        values = asdict(self)
+        return {f.name: values[f.name] for group in groups(type(self)) for f in fields(group)}
+
+
+def _pretrain_problems(s: PretrainSettings) -> Iterator[str]:
+    if wrong := list(wrong_types(s)):
+        yield from wrong
+        return
+    yield from out_of_range(s)
+    yield from data_problems(s)
+    yield from backbone_problems(s)
+    trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
+    if len(trusted) > 1:
+        yield f"trusted, trusted_column, trusted_per_class: give at most one, got {' and '.join(trusted)}"
+    for name in ("validation", "validation_fraction"):
+        if not trusted and getattr(s, name) is not None:
+            yield f"{name}: goes with trusted samples"
+    if s.optimizer == "lars" and s.weight_decay == 0:
+        # lightly's LARS leaves parameters without weight decay to plain SGD.
+        yield "weight_decay: lars needs more than 0"
+    if s.warm_up_epochs is not None and s.warm_up_epochs >= s.epochs > 0:
+        yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
+    if not 0 < s.smallest_crop <= 1:
+        yield f"smallest_crop: expected more than 0 and at most 1, got {s.smallest_crop}"
+    if s.views is not None and not s.views:
+        yield "views: expected at least one, or two views of an image are the same"
+    for view in s.views or ():
+        if view not in get_args(View):
+            yield f"views: expected any of {', '.join(get_args(View))}, got {view!r}"

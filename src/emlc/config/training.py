@@ -1,0 +1,235 @@
+"""The settings of a training run."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from emlc.config.checks import backbone_problems, data_problems, out_of_range, wrong_types
+from emlc.config.data import NAMED_SOURCES, DataSettings, NoiseSettings
+from emlc.config.groups import PrecisionSetting, groups
+from emlc.errors import raise_together
+
+Augmentation = Literal["flip", "crop", "autoaugment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """Student and teacher networks.
+
+    Attributes:
+        backbone: auto | linear | mlp | cnn | a classification network of torchvision.models, such as
+            resnet50 or convnext_tiny | module:factory, your own, found from the current directory or on
+            Python's path. auto is mlp for features and cnn for images.
+        teacher_backbone: The teacher's backbone (default: as the student's).
+        stem: First layers of torchvision's residual networks. cifar: a 3 x 3 convolution of stride 1, no
+            pooling. imagenet: as torchvision has them. auto: cifar for images below 64 pixels.
+        init: Initial weights of the student's backbone. none: random | imagenet: torchvision's, downloaded |
+            a file: what `emlc pretrain` wrote, a run's student.safetensors, or a checkpoint (.pt, .pth) of
+            SupContrast, lightly or torchvision.
+        teacher_init: The same for the teacher's backbone (default: as the student's).
+        width: Units of the mlp's hidden layers; channels of the cnn's first stage.
+        label_embedding_dim: Width of the teacher's label embedding.
+        gate_hidden_dim: Hidden units of the teacher's gate.
+    """
+
+    backbone: str = "auto"
+    teacher_backbone: str | None = None
+    stem: Literal["auto", "cifar", "imagenet"] = "auto"
+    init: str = "none"
+    teacher_init: str | None = None
+    width: int | None = None
+    label_embedding_dim: int = 128
+    gate_hidden_dim: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """What is learned from which labels.
+
+    Attributes:
+        method: emlc | cross-entropy (on the given labels) | trusted-only.
+        look_ahead: Student steps per teacher step, k.
+        meta_gradient: approximate: Propositions 1 and 2 of the paper. exact: through the optimiser.
+        jvp: How Jacobian-vector products are computed; auto picks by device and precision.
+        save_memory: Compute again what is otherwise kept from a look-ahead step until its meta-gradient:
+            the teacher's activations, and products of the student's layers. A further step of the
+            look-ahead then takes as much memory as the student's weights, and each step one to two
+            forward passes more.
+        meta_weight: Weight of the meta loss (default: 1 / learning_rate, so that its share does not
+            depend on the student's learning rate; the paper's tables have 1).
+        ce_weight: Weight of the teacher's cross-entropy on trusted samples.
+        bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
+        corruption: How half of each trusted batch is corrupted for the gate.
+        student_trusted: Whether the student also learns from half of each trusted batch, with weight 1;
+            the meta objective is then measured on the other half. The authors' code does so on
+            Clothing1M; Eq. 6 of the paper does not.
+        warm_up_epochs: First epochs in which the student learns from the labels as given, after which
+            the teacher's network starts as a copy of the student's. Not in the paper, whose networks
+            are pretrained; for networks that start from random weights.
+    """
+
+    method: Literal["emlc", "cross-entropy", "trusted-only"] = "emlc"
+    look_ahead: int = 1
+    meta_gradient: Literal["approximate", "exact"] = "approximate"
+    jvp: Literal["auto", "forward", "finite-difference", "double-backward"] = "auto"
+    save_memory: bool = False
+    meta_weight: float | None = None
+    ce_weight: float = 1.0
+    bce_weight: float = 1.0
+    corruption: Literal["random", "adversarial"] = "adversarial"
+    student_trusted: bool = False
+    warm_up_epochs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationSettings:
+    """How long and how fast.
+
+    Attributes:
+        epochs: Passes over the noisy samples.
+        noisy_batch: Noisy samples a student step, over all devices.
+        trusted_batch: Trusted samples a teacher step, over all devices.
+        learning_rate: Learning rate of the student's SGD, eta.
+        teacher_learning_rate: Learning rate of the teacher's SGD (default: as the student's).
+        momentum: Momentum of both.
+        weight_decay: Weight decay of both.
+        nesterov: Nesterov momentum in both.
+        schedule: constant | cosine: to zero over all steps | step: after the ``schedule_epochs``.
+        schedule_epochs: Epochs after each of which the learning rates fall (step).
+        schedule_factor: What they are multiplied by each time (step).
+        noisy_augmentation: Any of flip, crop, autoaugment, for noisy images
+            (default: crop for grey images, flip and crop for colour).
+        trusted_augmentation: The same for trusted images (default: also autoaugment for colour).
+        seed: Seed of the split, the noise, the initial weights, the order and the augmentation.
+        device: auto | cpu | cuda | cuda:N. With several processes each takes a GPU of its own.
+        devices: GPUs, or CPU processes, of this machine to train on. For several machines start
+            ``emlc train`` by ``torchrun``, and leave this alone.
+        precision: float32 | bf16-mixed: forward passes in bfloat16, weights and losses in float32. auto is
+            the latter for images, on GPUs and CPUs that compute with bfloat16 natively.
+        workers: Threads that decode images which are not held in memory (default: one a core). The
+            result does not depend on their number.
+        cuda_graph: Whether the step is recorded as a CUDA graph and replayed, where it can be: with one GPU,
+            and networks that draw no random numbers. The result does not depend on it.
+    """
+
+    epochs: int = 15
+    noisy_batch: int = 128
+    trusted_batch: int = 32
+    learning_rate: float = 0.02
+    teacher_learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    schedule_epochs: list[int] | None = None
+    schedule_factor: float = 0.1
+    noisy_augmentation: list[Augmentation] | None = None
+    trusted_augmentation: list[Augmentation] | None = None
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    precision: PrecisionSetting = "auto"
+    workers: int | None = None
+    cuda_graph: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Where the run is kept.
+
+    Attributes:
+        output: Run directory (default: runs/DATA-METHOD-seedN).
+        checkpoint_every: Teacher steps between checkpoints (default: one checkpoint an epoch).
+    """
+
+    output: str | None = None
+    checkpoint_every: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(
+    RunSettings, OptimisationSettings, MethodSettings, NetworkSettings, NoiseSettings, DataSettings
+):
+    """All settings of a training run, validated when built.
+
+    Raises:
+        InputError: lists every field out of range and every pair of fields that clash.
+    """
+
+    def __post_init__(self) -> None:
+        raise_together(list(_problems(self)), "the settings")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values, in the order of the groups."""
+        values = asdict(self)
+        return {f.name: values[f.name] for group in groups(type(self)) for f in fields(group)}
+
+
+def _problems(s: Settings) -> Iterator[str]:
+    if wrong := list(wrong_types(s)):
+        yield from wrong
+        return
+    yield from out_of_range(s)
+    yield from data_problems(s)
+    if s.nesterov and s.momentum == 0:
+        yield "nesterov: needs momentum above 0"
+    trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
+    if s.data is not None and len(trusted) != 1 and (trusted or not _may_bring_trusted(s.data)):
+        found = " and ".join(trusted) or "none"
+        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {found}"
+    if s.human_labels is not None and s.noise != "none":
+        yield "human_labels and noise: noise is injected into labels that are right"
+    if s.noise in ("symmetric", "asymmetric") and s.noise_rate == 0:
+        yield f"noise_rate: {s.noise} noise needs a rate above 0"
+    if (s.noise == "matrix") != (s.noise_matrix is not None):
+        yield "noise and noise_matrix: a matrix file goes with --noise matrix, and only with it"
+    if s.noise in ("none", "matrix") and s.noise_rate != 0:
+        yield f"noise_rate: has no meaning with --noise {s.noise}"
+    if s.warm_up_epochs >= s.epochs > 0:
+        yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
+    if s.warm_up_epochs > 0 and s.teacher_backbone not in (None, s.backbone):
+        yield "warm_up_epochs and teacher_backbone: the teacher starts as a copy of the student's network"
+    if s.student_trusted and s.trusted_batch < 4:
+        yield f"trusted_batch: student_trusted halves it; expected at least 4, got {s.trusted_batch}"
+    if s.precision == "bf16-mixed" and s.jvp == "finite-difference":
+        yield "precision and jvp: finite differences drown in the rounding of bfloat16"
+    if s.meta_gradient == "exact" and s.jvp == "finite-difference":
+        yield "meta_gradient and jvp: finite differences cannot give the exact meta-gradient"
+    for name in ("noisy_augmentation", "trusted_augmentation"):
+        for augmentation in getattr(s, name) or ():
+            if augmentation not in get_args(Augmentation):
+                yield f"{name}: expected any of {', '.join(get_args(Augmentation))}, got {augmentation!r}"
+    yield from _network_problems(s)
+    yield from _schedule_problems(s)
+
+
+def _network_problems(s: Settings) -> Iterator[str]:
+    yield from backbone_problems(s)
+    other_backbone = s.teacher_backbone not in (None, s.backbone)
+    if other_backbone and s.init != "none" and s.teacher_init is None:
+        yield "teacher_init: needed beside init, as teacher_backbone is not the student's; may be none"
+    if s.warm_up_epochs > 0 and s.teacher_init not in (None, s.init):
+        yield "warm_up_epochs and teacher_init: the teacher starts as a copy of the student's network"
+
+
+def _may_bring_trusted(data: str) -> bool:
+    """Whether trusted samples may come with the data: with clothing1m they do, with a folder they may.
+
+    Whether a path is a folder, and what is in it, is seen when it is opened: settings are read again
+    where their files are gone.
+    """
+    is_file = data.lower().endswith((".csv", ".parquet", ".npz"))
+    return data == "clothing1m" or not (data in NAMED_SOURCES or is_file)
+
+
+def _schedule_problems(s: Settings) -> Iterator[str]:
+    epochs = s.schedule_epochs
+    if (s.schedule == "step") != bool(epochs):
+        yield "schedule and schedule_epochs: epochs go with --schedule step, and only with it"
+    elif epochs and not all(
+        type(later) is int and earlier < later
+        for earlier, later in zip([0, *epochs], [*epochs, s.epochs], strict=True)
+    ):
+        yield f"schedule_epochs: expected rising numbers from 1 to {s.epochs - 1}, got {epochs}"
+    if not 0 < s.schedule_factor < 1:
+        yield f"schedule_factor: expected between 0 and 1, got {s.schedule_factor}"
