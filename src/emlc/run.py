@@ -134,6 +134,18 @@ class Run:
             )
         return self.teacher
 
+    def split(self) -> Split:
+        """The run's own samples, read again from their sources and checked against ``split.csv``.
+
+        Raises:
+            InputError: the sources have changed, or the samples were given from Python and not kept.
+        """
+        if self.settings.data is None:
+            raise InputError(f"{self.folder}: trained on samples given from Python, which are not kept")
+        split, _ = make_split(self.settings, self.settings, self.settings.seed)
+        check_split(split, self.folder / "split.csv")
+        return split
+
     @property
     def summary(self) -> dict[str, Any]:
         """The figures of ``summary.json``."""

@@ -23,7 +23,7 @@ def run(arguments: Namespace) -> None:
     from emlc.files import write_csv
 
     if arguments.data is None:
-        samples = using.training_split(trained).noisy
+        samples = trained.split().noisy
     else:
         samples = using.read_samples(trained, arguments, role="data")
     table = trained.correct_labels(samples)

@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     trained = using.load_run(arguments)
     if arguments.data is None:
-        test = using.training_split(trained).test
+        test = trained.split().test
         if test is None:
             raise InputError(f"{trained.folder}: the run has no test set; name DATA to evaluate on")
         samples = test

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import DataSettings
-from emlc.errors import InputError
 
 if TYPE_CHECKING:
-    from emlc.data import Samples, Split
+    from emlc.data import Samples
     from emlc.run import Run
 
 
@@ -41,17 +40,6 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
     if arguments.label_column is not None:
         values |= {"label_column": arguments.label_column, "true_label_column": None}
     return read(arguments.data, DataSettings(**values), role=role, schema=run.schema)
-
-
-def training_split(run: "Run") -> "Split":
-    """The run's own split, read again from its sources and checked against the saved one."""
-    from emlc.data import check_split, make_split
-
-    if run.settings.data is None:
-        raise InputError(f"{run.folder}: trained on samples given from Python, which are not kept: name DATA")
-    split, _ = make_split(run.settings, run.settings, run.settings.seed)
-    check_split(split, run.folder / "split.csv")
-    return split
 
 
 def default_output(run: "Run", arguments: Namespace, stem: str) -> Path:
