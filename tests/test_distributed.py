@@ -114,7 +114,7 @@ def test_bad_input_is_told_once(tmp_path):
     (tmp_path / "data.csv").write_text("a,b\n1,2\n")
     arguments = [str(tmp_path / "data.csv"), "--trusted_per_class", "5", "--output", str(tmp_path / "run")]
     run = start_emlc("train", *arguments, "--devices", "2", "--device", "cpu")
-    _, told = run.communicate(timeout=60)
+    _, told = run.communicate(timeout=120)
     assert run.returncode == 2
     assert told.count("no column 'label'") == 1
     assert "Traceback" not in told

@@ -95,9 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _tell(error: Exception) -> None:
     rank = int(os.environ.get("RANK", 0))
     if rank > 0:
-        # Most often every process finds the same: the first tells, and its end ends the others. What only
-        # this one found is told all the same.
-        time.sleep(2)
+        # Most often every process finds the same: the first tells, and its end ends the others, within some
+        # seconds on a busy machine. What only this one found is told all the same.
+        time.sleep(10)
         print(f"emlc: error on rank {rank}: {error}", file=sys.stderr)
     else:
         print(f"emlc: error: {error}", file=sys.stderr)
