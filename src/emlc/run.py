@@ -46,13 +46,13 @@ S = TypeVar("S", Settings, PretrainSettings)
 
 _FREE_ON_RESUME = {
     *("output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"),
-    *("cuda_graph", "save_memory"),
+    *("cuda_graph", "save_memory", "embedding_cache"),
 }
 """Settings that may change when a run goes on: they do not change its result."""
 
 _PATHS = (
     *("data", "trusted", "validation", "test", "data_root", "human_labels", "image_cache", "noise_matrix"),
-    *("init", "teacher_init"),
+    *("init", "teacher_init", "text_model", "embedding_cache"),
 )
 
 
@@ -238,6 +238,8 @@ def _write_beginning(folder: Path, settings: Settings, split: Split, schema: Sch
 def _tell_beginning(console: Console, split: Split, schema: Schema, ranks: Ranks) -> None:
     if schema.feature_columns:
         console.print(f"features: {', '.join(schema.feature_columns)}", highlight=False, soft_wrap=True)
+    if schema.text_column:
+        console.print(f"texts: {schema.text_column}, embedded by {schema.text_model}", highlight=False)
     console.print(describe_split(split), highlight=False, soft_wrap=True)
     if ranks.size > 1:
         console.print(f"{ranks.size} processes, this one on {ranks.device}", highlight=False)
@@ -263,6 +265,7 @@ def with_absolute_paths(settings: S) -> S:
             name: path if path.startswith("~") else os.path.abspath(path)
             for name, path in paths.items()
             if path is not None and path not in (*NAMED_SOURCES, "none", "imagenet")
+            if name != "text_model" or os.path.isdir(path)  # else a name: minilm, or one of the hub's
         },
     )
 

@@ -1,6 +1,6 @@
 """What the commands that use a finished run have in common."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +11,13 @@ from emlc.config import DataSettings
 if TYPE_CHECKING:
     from emlc.data import Samples
     from emlc.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading(DataSettings):
+    """How DATA are read, and where texts of them are embedded."""
+
+    device: str = "auto"
 
 
 def add_run_arguments(parser: ArgumentParser, data_help: str, *, data_required: bool = False) -> None:
@@ -39,7 +46,7 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
         values |= {"true_label_column": None, "trusted_column": None}
     if arguments.label_column is not None:
         values |= {"label_column": arguments.label_column, "true_label_column": None}
-    return read(arguments.data, DataSettings(**values), role=role, schema=run.schema)
+    return read(arguments.data, _Reading(**values, device=arguments.device), role=role, schema=run.schema)
 
 
 def default_output(run: "Run", arguments: Namespace, stem: str) -> Path:

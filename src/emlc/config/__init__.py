@@ -5,7 +5,7 @@ ranges and clashes here, when the settings are built: all problems are reported 
 naming its field.
 """
 
-from emlc.config.data import NAMED_SOURCES, DataSettings, NoiseSettings
+from emlc.config.data import BUNDLED_TEXT_MODEL, NAMED_SOURCES, DataSettings, NoiseSettings
 from emlc.config.groups import Precision, PrecisionSetting, groups
 from emlc.config.pretraining import PretrainSettings, View
 from emlc.config.training import Augmentation, Settings
@@ -13,6 +13,7 @@ from emlc.config.training import Augmentation, Settings
 AnySettings = Settings | PretrainSettings
 
 __all__ = [
+    "BUNDLED_TEXT_MODEL",
     "NAMED_SOURCES",
     "AnySettings",
     "Augmentation",

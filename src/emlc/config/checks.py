@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from emlc.config.data import BUNDLED_TEXT_MODEL
+
 LIMITS: dict[str, tuple[float, float]] = {
     "trusted_per_class": (1, math.inf),
     "image_size": (1, math.inf),
@@ -55,6 +57,11 @@ def data_problems(s: Any) -> Iterator[str]:
             yield f"{name} and {name}_fraction: give one of the two"
     if s.resize is not None and 0 < s.resize < (s.image_size or math.inf):
         yield f"resize: goes with an image_size of at most {s.resize}, got {s.image_size or 'none'}"
+    for name in ("feature_columns", "image_column"):
+        if s.text_column is not None and getattr(s, name) is not None:
+            yield f"text_column and {name}: give one of the two"
+    if s.text_model != BUNDLED_TEXT_MODEL and s.text_column is None:
+        yield "text_model: embeds the texts of text_column, which is not given"
     if s.human_labels_key is not None and s.human_labels is None:
         yield "human_labels_key: says which labels of the file human_labels, which is not given"
     if s.human_labels is not None and s.true_label_column is not None:

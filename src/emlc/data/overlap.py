@@ -18,8 +18,8 @@ def without_overlap(
     """``samples`` without those that are also among ``others``.
 
     A sample is shared if both sets have ids of their own and these agree, or if it is an image with
-    the same pixels; of images that stay on disk, the same file, or the same row of a file. Row numbers
-    and relative paths that agree mean nothing. Equal features are worth a note only.
+    the same pixels, or the same text; of images that stay on disk, the same file, or the same row of a
+    file. Row numbers and relative paths that agree mean nothing. Equal features are worth a note only.
 
     Raises:
         InputError: With ``overlap="error"``, if any is shared; names the ids.
@@ -28,7 +28,7 @@ def without_overlap(
     shared = np.zeros(len(samples), dtype=np.bool_)
     if samples.own_ids and others.own_ids:
         shared |= pd.Series(samples.ids, dtype=object).isin(others.ids).to_numpy()
-    if samples.inputs.ndim == 4 or overlap == "drop":
+    if samples.inputs.ndim == 4 or samples.texts is not None or overlap == "drop":
         shared |= same
     if not shared.any():
         if same.any():  # equal rows of numbers may well be different samples: that is for the user to say
@@ -42,7 +42,7 @@ def without_overlap(
         print(f"removed {shared.sum()} {role} samples that are also {other_role} samples", file=sys.stderr)
         return samples.take(~shared)
     raise InputError(
-        f"{shared.sum()} samples are both {role} and {other_role}, by id, by file or by identical pixels; "
-        f"{role} ids: {shorten(samples.ids[shared].tolist(), 5)}; --overlap drop removes them from the "
-        f"{role} samples"
+        f"{shared.sum()} samples are both {role} and {other_role}, by id, by file, or by identical pixels or "
+        f"texts; {role} ids: {shorten(samples.ids[shared].tolist(), 5)}; --overlap drop removes them from "
+        f"the {role} samples"
     )

@@ -1,5 +1,6 @@
 """Read a source of any kind."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,8 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
     """Read ids and labels of a source, and leave its inputs for later; arguments as for :func:`read`."""
     schema = schema or Schema(classes=tuple(settings.classes or ()))
     id_prefix = "" if role in ("data", "predict") else f"{role}-"
+    if source in NAMED_SOURCES and settings.text_column is not None:
+        raise InputError(f"text_column: {source} is a set of images")
     if source == "digits":
         return open_digits(role, schema, id_prefix)
     if source in CIFAR:
@@ -53,6 +56,8 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
     if is_clothing1m(path):
         return open_clothing1m(path, role, schema)
     files = parquet_files(source, role)
+    if schema.text_column or settings.text_column:
+        _check_table(path, files)
     if files:
         return open_table(files, source, settings, role, schema, id_prefix)
     if not path.exists():
@@ -64,6 +69,12 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
     if path.suffix.lower() == ".npz":
         return open_npz(path, settings, role, schema, id_prefix)
     raise InputError(f"{source}: not a known kind of source; expected {_KINDS}")
+
+
+def _check_table(path: Path, files: Sequence[Path]) -> None:
+    """Raise an :class:`InputError` for a source that is no table, and so has no column of texts."""
+    if not files and path.exists() and path.suffix.lower() != ".csv":
+        raise InputError(f"{path}: texts are read from a column of a .csv file or of parquet files")
 
 
 def own_roles(source: str, settings: DataSettings) -> set[Role]:

@@ -73,11 +73,14 @@ class Samples(Annotations):
     def input_keys(self) -> pa.Array:
         """(n,) texts, which are equal where inputs are: a hash of the values, in hexadecimal.
 
-        Stored images are too many to be read: of them it is the path, or the file and row. Two files with
-        the same image are not noticed.
+        Of embeddings it is that of the text, since their last bits depend on how texts were batched.
+        Stored images are too many to be read: of them it is the path, or the file and row. Two files
+        with the same image are not noticed.
         """
         if isinstance(self.inputs, StoredImages):
             return self.inputs.identities()
+        if self.texts is not None:
+            return pa.array([_hash(text.encode()) for text in self.texts.to_pylist()], pa.large_string())
         rows = self.inputs.contiguous().numpy()
         return pa.array([_hash(values) for values in rows], pa.large_string())
 

@@ -27,13 +27,19 @@ class Schema:
         classes: Class names; empty: those found in the data.
         input_shape: (d,) features or (channels, height, width); empty: not known yet.
         image_column: Column with images, of tables.
-        feature_columns: Columns with features, in order, of tables; empty for images and arrays.
+        feature_columns: Columns with features, in order, of tables; empty for images, texts and arrays.
+        text_column: Column with texts, of tables, whose embeddings are the inputs.
+        text_model: What embeds them, as the setting names it; of a folder the absolute path.
+        text_model_digest: Identity of its files.
     """
 
     classes: tuple[str, ...] = ()
     input_shape: tuple[int, ...] = ()
     image_column: str | None = None
     feature_columns: tuple[str, ...] = ()
+    text_column: str | None = None
+    text_model: str | None = None
+    text_model_digest: str | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

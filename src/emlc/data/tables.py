@@ -1,7 +1,8 @@
-"""Read CSV and parquet tables of numeric features, image paths or embedded images."""
+"""Read CSV and parquet tables of numeric features, texts, image paths or embedded images."""
 
 import glob
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from emlc.data.classes import shorten
 from emlc.data.columns import Columns, Defaults, find_columns, missing_column
 from emlc.data.encoded import EncodedImages, ImageFiles, ParquetImages
 from emlc.data.source import LoadInputs, Role, Schema, Source
+from emlc.data.text_models import find_model, model_identity
+from emlc.data.texts import TextInputs
 from emlc.errors import InputError
 
 _DEFAULTS = Defaults(label=("label",), id=("id",), true_label=("true_label",))
@@ -102,8 +105,8 @@ def open_table(
 
     The inputs are the schema's columns, else those of the settings, else an image column found by its
     content (embedded images, or paths relative to the table), else the numeric columns that have no
-    other role. Class names are the schema's, else those in a Hugging Face parquet file's metadata, else
-    ``default_classes``.
+    other role. Those of a text column are the texts' embeddings. Class names are the schema's, else those
+    in a Hugging Face parquet file's metadata, else ``default_classes``.
 
     Raises:
         InputError: If the table cannot be read, a column is missing, or a value is wrong; names the
@@ -126,6 +129,9 @@ def open_table(
         classes=schema.classes,
     )
     schema = _choose_inputs(table, settings, columns, schema)
+    if schema.text_column:
+        texts = _texts(table, schema.text_column, settings)
+        return Source(name=name, schema=schema, inputs=texts, texts=texts.take, **vars(annotations))
     inputs = _images(table, schema.image_column) if schema.image_column else _load_features(table)
     return Source(name=name, schema=schema, inputs=inputs, **vars(annotations))
 
@@ -146,17 +152,19 @@ def _open_dataset(files: Sequence[Path], settings: DataSettings) -> pads.Dataset
 
 
 def _read_csv(file: Path, settings: DataSettings) -> pa.Table:
-    # Ids and labels are kept as written: neither "007" nor a class called "NA" may change.
+    # Ids, labels and texts are kept as written: neither "007" nor a class called "NA" may change.
     as_text = [
         settings.label_column,
         settings.true_label_column,
         settings.id_column,
+        settings.text_column,
         *_DEFAULTS.label,
         *_DEFAULTS.true_label,
         *_DEFAULTS.id,
     ]
     return pyarrow.csv.read_csv(
         file,
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=settings.text_column is not None),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types={column: pa.string() for column in as_text if column is not None}
         ),
@@ -173,8 +181,10 @@ def _hugging_face_classes(table: _Table, columns: Columns) -> tuple[str, ...]:
 
 
 def _choose_inputs(table: _Table, settings: DataSettings, columns: Columns, schema: Schema) -> Schema:
-    if schema.image_column or schema.feature_columns:
+    if schema.image_column or schema.feature_columns or schema.text_column:
         return schema
+    if settings.text_column is not None:
+        return _with_texts(schema, settings.text_column, settings.text_model)
     if settings.image_column is not None:
         if settings.image_column not in table.columns:
             raise missing_column([settings.image_column], "image_column", table.columns, table.name)
@@ -188,6 +198,23 @@ def _choose_inputs(table: _Table, settings: DataSettings, columns: Columns, sche
     if image_column is not None:
         return replace(schema, image_column=image_column)
     return replace(schema, feature_columns=_numeric_columns(table, free))
+
+
+def _with_texts(schema: Schema, column: str, model: str) -> Schema:
+    folder = find_model(model)
+    name = os.path.abspath(folder) if os.path.isdir(os.path.expanduser(model)) else model
+    return replace(schema, text_column=column, text_model=name, text_model_digest=model_identity(folder))
+
+
+def _texts(table: _Table, column: str, settings: DataSettings) -> TextInputs:
+    if column not in table.columns:
+        raise missing_column([column], "text_column", table.columns, table.name)
+    kind = table.type_of(column)
+    if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        raise InputError(
+            f"{table.name}: column {column!r} (--text_column) has values of type {kind}, expected texts"
+        )
+    return TextInputs(table.name, column, table.texts(column), settings)
 
 
 def _find_image_column(table: _Table, candidates: Sequence[str]) -> str | None:
@@ -218,7 +245,8 @@ def _numeric_columns(table: _Table, candidates: Sequence[str]) -> tuple[str, ...
         ]
         raise InputError(
             f"{table.name}: found neither an image column nor numeric features{''.join(missing)}; columns: "
-            f"{shorten(table.columns)}; name them by --image_column or --feature_columns"
+            f"{shorten(table.columns)}; name them by --image_column or --feature_columns, or texts by "
+            "--text_column"
         )
     text = [column for column in candidates if column not in numeric]
     if text:

@@ -1,0 +1,116 @@
+"""Embeddings on disk, so that no text is embedded twice: one SQLite file a model."""
+
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from hashlib import blake2b
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from emlc.errors import InputError
+
+T = TypeVar("T")
+Block = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Positions (m,) among the texts asked for, and their embeddings (m, d)."""
+
+_LIMIT = 8 * 2**30
+"""Bytes of embeddings a file holds; of more, the oldest go."""
+_TABLE = """CREATE TABLE IF NOT EXISTS embeddings
+    (id INTEGER PRIMARY KEY, key BLOB UNIQUE NOT NULL, vector BLOB NOT NULL, digest BLOB NOT NULL)"""
+_READ = 500  # rows read at once
+_WAIT = 60.0  # seconds that another process may take to write a block
+
+
+class EmbeddingCache:
+    """The embeddings that one model made, found by text.
+
+    A row holds a hash of the text, the embedding, and a hash of both: a row that a disk has spoilt is
+    passed over, a file that is none of ours is begun anew. Several processes may share a folder.
+
+    Args:
+        folder: Where the file is; None: nothing is kept.
+        model: Identity of the model, the file's name.
+    """
+
+    def __init__(self, folder: Path | None, model: str) -> None:
+        self._path = None if folder is None else folder / f"{model}.sqlite"
+
+    def lock(self) -> AbstractContextManager[object]:
+        """Held by the process that embeds; others wait for it, and then find what it wrote."""
+        if self._path is None:
+            return nullcontext()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._path.with_suffix(".lock"))
+
+    def read(self, texts: Sequence[str]) -> Iterator[Block]:
+        """The embeddings that are there, in blocks."""
+        if self._path is None or not self._path.exists():
+            return
+        for start in range(0, len(texts), _READ):
+            positions = {text_key(text): start + k for k, text in enumerate(texts[start : start + _READ])}
+            intact = self._rows(list(positions))
+            if intact:
+                vectors = np.frombuffer(b"".join(intact.values()), dtype="<f4")
+                yield np.array([positions[key] for key in intact]), vectors.reshape(len(intact), -1)
+
+    def _rows(self, keys: list[bytes]) -> dict[bytes, bytes]:
+        query = f"SELECT key, vector, digest FROM embeddings WHERE key IN ({','.join('?' * len(keys))})"
+
+        def select(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, bytes]]:
+            return connection.execute(query, keys).fetchall()
+
+        none: list[tuple[bytes, bytes, bytes]] = []
+        found = self._with(select, none.copy)
+        return {key: vector for key, vector, digest in found if digest == _digest(key, vector)}
+
+    def write(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Keep the embeddings (m, d) of m texts."""
+        if self._path is None:
+            return
+        rows = []
+        for text, vector in zip(texts, vectors.astype("<f4"), strict=True):
+            key, values = text_key(text), vector.tobytes()
+            rows.append((key, values, _digest(key, values)))
+        most = _LIMIT // vectors[0].nbytes
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT OR REPLACE INTO embeddings (key, vector, digest) VALUES (?, ?, ?)", rows
+            )
+            connection.execute(
+                "DELETE FROM embeddings WHERE id <= (SELECT max(id) FROM embeddings) - ?", (most,)
+            )
+
+        self._with(insert, lambda: self._with(insert, lambda: None))
+
+    def _with(self, work: Callable[[sqlite3.Connection], T], otherwise: Callable[[], T]) -> T:
+        """Do some work on the file; if it is broken, begin it anew and do something else."""
+        assert self._path is not None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._path, timeout=_WAIT)) as connection, connection:
+                connection.execute(_TABLE)
+                return work(connection)
+        except (OSError, sqlite3.OperationalError) as error:  # no right to write, no room, locked for long
+            raise InputError(
+                f"embedding_cache: {self._path} cannot be used: {error}; name another folder, or null"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            print(f"embedding_cache: {self._path} is broken ({error}) and begun anew", file=sys.stderr)
+            self._path.unlink(missing_ok=True)
+            self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
+            return otherwise()
+
+
+def text_key(text: str) -> bytes:
+    """A hash by which a text is found, 16 bytes."""
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def _digest(key: bytes, vector: bytes) -> bytes:
+    return blake2b(key + vector, digest_size=8).digest()
