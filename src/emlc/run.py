@@ -142,7 +142,9 @@ class Run:
         """
         if self.settings.data is None:
             raise InputError(f"{self.folder}: trained on samples given from Python, which are not kept")
-        split, _ = make_split(self.settings, self.settings, self.settings.seed)
+        here = str(next(self.student.parameters()).device)  # texts are embedded there
+        settings = replace(self.settings, device=here)
+        split, _ = make_split(settings, settings, settings.seed)
         check_split(split, self.folder / "split.csv")
         return split
 

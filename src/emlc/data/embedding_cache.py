@@ -3,7 +3,7 @@
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
@@ -40,12 +40,22 @@ class EmbeddingCache:
     def __init__(self, folder: Path | None, model: str) -> None:
         self._path = None if folder is None else folder / f"{model}.sqlite"
 
-    def lock(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Held by the process that embeds; others wait for it, and then find what it wrote."""
         if self._path is None:
-            return nullcontext()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self._path.with_suffix(".lock"))
+            yield
+            return
+        lock = FileLock(self._path.with_suffix(".lock"))
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def read(self, texts: Sequence[str]) -> Iterator[Block]:
         """The embeddings that are there, in blocks."""
@@ -97,14 +107,17 @@ class EmbeddingCache:
                 connection.execute(_TABLE)
                 return work(connection)
         except (OSError, sqlite3.OperationalError) as error:  # no right to write, no room, locked for long
-            raise InputError(
-                f"embedding_cache: {self._path} cannot be used: {error}; name another folder, or null"
-            ) from error
+            raise self._unusable(error) from error
         except sqlite3.DatabaseError as error:
             print(f"embedding_cache: {self._path} is broken ({error}) and begun anew", file=sys.stderr)
             self._path.unlink(missing_ok=True)
             self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
             return otherwise()
+
+    def _unusable(self, error: Exception) -> InputError:
+        return InputError(
+            f"embedding_cache: {self._path} cannot be used: {error}; name another folder, or null"
+        )
 
 
 def text_key(text: str) -> bytes:
