@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from emlc.errors import InputError
 from emlc.files import atomic_write
@@ -91,16 +91,35 @@ def load_checkpoint(path: Path, method: Trained) -> Progress:
         ) from error
 
 
-def save_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
+NetworkWeights = dict[str, dict[str, Tensor]]
+"""The tensors of each network, by its name and theirs."""
+
+
+def copy_weights(networks: dict[str, nn.Module]) -> NetworkWeights:
+    """The networks' weights as they are now, contiguous, on the CPU."""
+    return {
+        name: {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in network.state_dict().items()
+        }
+        for name, network in networks.items()
+    }
+
+
+def save_weights(folder: Path, weights: NetworkWeights) -> None:
     """Write each network's weights to ``folder/NAME.safetensors``, each atomically."""
-    for name, network in networks.items():
-        tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    for name, tensors in weights.items():
         with atomic_write(folder / f"{name}.safetensors") as temporary:
             save_file(tensors, temporary)
 
 
+def save_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
+    """:func:`save_weights` of the networks as they are now."""
+    save_weights(folder, copy_weights(networks))
+
+
 def load_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
-    """Read the weights that :func:`save_networks` wrote; every tensor must fit.
+    """Read the weights that :func:`save_weights` wrote; every tensor must fit.
 
     Raises:
         InputError: a file is missing, broken, or holds other tensors than the network has.

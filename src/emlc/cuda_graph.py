@@ -8,7 +8,7 @@ learning rates, the number of the step.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -117,7 +117,8 @@ class Beside:
     @contextmanager
     def work(self) -> Iterator[None]:
         """What is done in this block goes beside, in its order."""
-        with torch.cuda.stream(self._there):  # of None: nothing changes
+        # torch.cuda.stream(None) changes nothing either, but asks the driver how many GPUs there are.
+        with nullcontext() if self._there is None else torch.cuda.stream(self._there):
             yield
 
     def join(self) -> None:

@@ -12,7 +12,14 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from emlc.checkpoint import Progress, load_checkpoint, save_checkpoint, save_networks
+from emlc.checkpoint import (
+    Progress,
+    copy_weights,
+    load_checkpoint,
+    save_checkpoint,
+    save_networks,
+    save_weights,
+)
 from emlc.config import Augmentation, Settings
 from emlc.cuda_graph import recorded_map
 from emlc.data import Split
@@ -46,11 +53,14 @@ def fit(
     reporter: Reporter,
     folder: Path,
     ranks: Ranks,
+    *,
+    resumable: bool = True,
 ) -> list[dict[str, float]]:
     """Train a method on a split, from its latest checkpoint in ``folder`` if there is one.
 
     The first rank writes ``checkpoint.pt`` and the weights ``chosen/*.safetensors`` (best on the
-    validation set, or without one on the trusted set) and ``last/*.safetensors``.
+    validation set, or without one on the trusted set) and ``last/*.safetensors``. Without
+    ``resumable`` it writes no checkpoint, and the weights at the end only.
 
     Returns:
         The metrics of every epoch.
@@ -68,6 +78,7 @@ def fit(
     step = RecordedStep(method, ranks.device) if _records(settings, ranks) else method.step
 
     reporter.on_start(progress, steps_per_epoch)
+    every = settings.checkpoint_every if resumable else None
     while progress.epoch < settings.epochs:
         method.train_mode()
         method.epoch = progress.epoch
@@ -82,7 +93,7 @@ def fit(
             clock = _advance(progress, method.look_ahead, clock)
             while method.notes:
                 reporter.on_note(method.notes.pop(0))
-            save = settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0
+            save = every and progress.steps % every == 0
             if save or progress.steps % TELL_EVERY == 0:
                 losses.flush(progress, wait=bool(save))
             reporter.on_step(progress)
@@ -95,9 +106,14 @@ def fit(
         reporter.on_epoch(progress)
         if ranks.is_first:
             if chosen_epoch(progress.history) == progress.epoch:
-                save_networks(folder / "chosen", method.networks())
-            save_checkpoint(checkpoint, method, progress)
+                chosen = copy_weights(method.networks())
+                if resumable:
+                    save_weights(folder / "chosen", chosen)
+            if resumable:
+                save_checkpoint(checkpoint, method, progress)
     if ranks.is_first:
+        if not resumable:
+            save_weights(folder / "chosen", chosen)
         save_networks(folder / "last", method.networks())
     ranks.barrier()
     return progress.history

@@ -2,34 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
 from emlc.checkpoint import Progress as RunProgress
 from emlc.files import write_csv
 
 
-class RunReporter:
-    """Logs a run to its directory and shows it on the console.
+class ConsoleReporter:
+    """Shows a run on the console.
 
     On a terminal there is a live bar with rate, losses and time left; everywhere there is one line
     an epoch.
 
     Args:
-        folder: Run directory.
         title: Shown before each line, such as the method's name.
         samples_per_step: Noisy samples a teacher step, for the rate.
         epochs: Epochs in all.
         console: Where to print; quiet consoles are fine.
     """
 
-    def __init__(
-        self, folder: Path, title: str, samples_per_step: int, epochs: int, console: Console
-    ) -> None:
-        self._folder = folder
+    def __init__(self, title: str, samples_per_step: int, epochs: int, console: Console) -> None:
         self._title = title
         self._samples_per_step = samples_per_step
         self._epochs = epochs
@@ -42,15 +38,13 @@ class RunReporter:
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[losses]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=console.quiet or not console.is_terminal,
             transient=True,
         )
 
     def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None:
         self._first_step = progress.steps
         self._first_seconds = progress.seconds
-        # After a crash the event files may be ahead of the checkpoint: TensorBoard drops that part.
-        self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=progress.steps + 1)
         self._task = self._bar.add_task(
             self._title, total=self._epochs * steps_per_epoch, completed=progress.steps, rate="", losses=""
         )
@@ -70,18 +64,42 @@ class RunReporter:
         self._console.print(note, highlight=False)
 
     def on_epoch(self, progress: RunProgress) -> None:
-        row = progress.history[-1]
-        write_metrics(self._folder / "metrics.csv", progress.history)
-        for name, value in row.items():
-            if name not in ("epoch", "steps", "warm_up"):
-                self._writer.add_scalar(name, value, progress.steps)
-        self._writer.flush()
-        self._console.print(
-            f"{self._title} {describe_epoch(row, self._epochs)}", highlight=False, soft_wrap=True
-        )
+        told = f"{self._title} {describe_epoch(progress.history[-1], self._epochs)}"
+        self._console.print(told, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._bar.stop()
+
+
+class RunReporter(ConsoleReporter):
+    """Also logs a run to its directory: ``metrics.csv`` and TensorBoard's events.
+
+    Args:
+        folder: Run directory.
+        shown: As for :class:`ConsoleReporter`.
+    """
+
+    def __init__(self, folder: Path, *shown: Any) -> None:
+        super().__init__(*shown)
+        self._folder = folder
+
+    def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+
+        super().on_start(progress, steps_per_epoch)
+        # After a crash the event files may be ahead of the checkpoint: TensorBoard drops that part.
+        self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=progress.steps + 1)
+
+    def on_epoch(self, progress: RunProgress) -> None:
+        write_metrics(self._folder / "metrics.csv", progress.history)
+        for name, value in progress.history[-1].items():
+            if name not in ("epoch", "steps", "warm_up"):
+                self._writer.add_scalar(name, value, progress.steps)
+        self._writer.flush()
+        super().on_epoch(progress)
+
+    def close(self) -> None:
+        super().close()
         if hasattr(self, "_writer"):
             self._writer.close()
 

@@ -36,7 +36,7 @@ from emlc.errors import InputError
 from emlc.files import remove_leftovers, write_csv, write_json, write_text
 from emlc.fit import chosen_epoch, fit
 from emlc.labels import label_table
-from emlc.logs import QuietReporter, RunReporter
+from emlc.logs import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.methods import METHODS, Method
 from emlc.precision import computes_bfloat16
 from emlc.teacher import Teacher
@@ -161,12 +161,13 @@ class Run:
 
 def train(
     settings: Settings,
-    data: Samples | None = None,
+    data: Samples | Split | None = None,
     *,
     trusted: Samples | None = None,
     validation: Samples | None = None,
     test: Samples | None = None,
     resume: bool = False,
+    lean: bool = False,
     console: Console | None = None,
 ) -> Run:
     """Train from settings to a run directory.
@@ -174,11 +175,14 @@ def train(
     Args:
         settings: Everything; ``settings.output`` names the directory.
         data: Samples in memory, in place of the source that ``settings.data`` names. Their ``trusted``
-            mask, or ``trusted``, or ``settings.trusted_per_class``, says which are trusted.
+            mask, or ``trusted``, or ``settings.trusted_per_class``, says which are trusted. A split is
+            taken as it is.
         trusted: Trusted samples in memory; like the next two, with ``data`` only.
         validation: Samples for the choice of the epoch.
         test: Samples to measure on.
         resume: Go on where a run in that directory stopped; with no such run, start one.
+        lean: Write what :meth:`Run.load` reads and ``metrics.csv``, and nothing that is there to be looked
+            at or to resume from. Of small data that would take most of the time.
         console: Where to tell; standard error by default.
 
     Under ``torchrun`` every process calls this, and every one gets the run.
@@ -212,21 +216,27 @@ def train(
         for line in started:
             console.print(line, highlight=False, soft_wrap=True)
     ranks.barrier()
-    reporter = _reporter(folder, settings, method, console, ranks)
+    reporter = _reporter(folder, settings, method, console, ranks, lean=lean)
     try:
-        history = fit(method, split, settings, reporter, folder, ranks)
+        history = fit(method, split, settings, reporter, folder, ranks, resumable=not lean)
     finally:
         reporter.close()
     run = Run.load(folder, device=str(ranks.device))
-    _write_results(run, split, history, ranks)
+    if not lean:
+        _write_results(run, split, history, ranks)
+    elif ranks.is_first:
+        write_metrics(folder / "metrics.csv", history)
     ranks.barrier()
     return run
 
 
-def _read(settings: Settings, data: Samples | None, *others: Samples | None) -> tuple[Split, Schema]:
+def _read(settings: Settings, data: Samples | Split | None, *others: Samples | None) -> tuple[Split, Schema]:
     if data is None:
         return make_split(settings, settings, settings.seed)
-    split = split_samples(data, *others, settings=settings, noise=settings, seed=settings.seed)
+    if isinstance(data, Split):
+        split = data
+    else:
+        split = split_samples(data, *others, settings=settings, noise=settings, seed=settings.seed)
     return split, Schema(classes=split.classes, input_shape=tuple(split.noisy.inputs.shape[1:]))
 
 
@@ -250,12 +260,13 @@ def _tell_beginning(console: Console, split: Split, schema: Schema, ranks: Ranks
 
 
 def _reporter(
-    folder: Path, settings: Settings, method: Method, console: Console, ranks: Ranks
-) -> RunReporter | QuietReporter:
+    folder: Path, settings: Settings, method: Method, console: Console, ranks: Ranks, *, lean: bool
+) -> ConsoleReporter | QuietReporter:
     if not ranks.is_first:
         return QuietReporter()
     samples_per_step = settings.noisy_batch * method.look_ahead
-    return RunReporter(folder, settings.method, samples_per_step, settings.epochs, console)
+    shown = (settings.method, samples_per_step, settings.epochs, console)
+    return ConsoleReporter(*shown) if lean else RunReporter(folder, *shown)
 
 
 def with_absolute_paths(settings: S) -> S:
@@ -320,11 +331,11 @@ def describe_split(split: Split) -> str:
     return f"{len(split.classes)} classes; samples: {', '.join(counts)}" + "".join(f"; {n}" for n in noise)
 
 
-def _check_one_source(settings: Settings, data: Samples | None, *others: Samples | None) -> None:
+def _check_one_source(settings: Settings, data: Samples | Split | None, *others: Samples | None) -> None:
     named = [n for n in ("data", "trusted", "validation", "test") if getattr(settings, n) is not None]
     if data is not None and named:
         raise InputError(f"{', '.join(named)}: give samples in memory or name their source, not both")
-    if data is None and any(samples is not None for samples in others):
+    if not isinstance(data, Samples) and any(samples is not None for samples in others):
         raise InputError("trusted, validation and test samples in memory go with data in memory")
 
 
