@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from emlc.config import Settings
     from emlc.data import Samples
     from emlc.errors import InputError
+    from emlc.estimator import EMLCClassifier
     from emlc.metagradient import InnerSGD, meta_gradient, record_step, trusted_gradient
     from emlc.run import Run, train
     from emlc.teacher import Teacher
 
 __all__ = [
+    "EMLCClassifier",
     "InnerSGD",
     "InputError",
     "Run",
@@ -32,6 +34,7 @@ _HOME = {
     "Settings": "config",
     "Samples": "data",
     "InputError": "errors",
+    "EMLCClassifier": "estimator",
     "InnerSGD": "metagradient",
     "meta_gradient": "metagradient",
     "record_step": "metagradient",
