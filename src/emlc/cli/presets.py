@@ -1,6 +1,7 @@
-"""List the presets: the rows of the paper's tables, for `emlc train --preset NAME`.
+"""List the presets: the rows of the paper's tables, and kinds of data, for `emlc train --preset NAME`.
 
-Those of `emlc pretrain` make the weights that the others start from.
+Those for kinds of data name none: `emlc train DATA --preset text --trusted T`. Those of `emlc pretrain`
+make the weights that the rows start from.
 """
 
 from jsonargparse import ArgumentParser, Namespace

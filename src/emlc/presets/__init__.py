@@ -1,4 +1,4 @@
-"""Settings that ship with the package, one YAML file a row of the paper's tables."""
+"""Settings that ship with the package: a YAML file a row of the paper's tables, and a kind of data."""
 
 from difflib import get_close_matches
 from pathlib import Path
