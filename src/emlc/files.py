@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emlc.errors import InputError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -51,3 +53,18 @@ def write_csv(path: Path, table: "pd.DataFrame", *, index: bool = False) -> None
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people and programs: indented, with a final newline, NaN refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: It cannot be read, or holds no object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}")
+    return values
