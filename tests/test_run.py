@@ -79,8 +79,8 @@ def test_every_file_of_the_run_directory(run):
     weights = {
         f"{which}/{name}.safetensors" for which in ("chosen", "last") for name in ("student", "teacher")
     }
-    tables = {"metrics.csv", "steps.csv", "labels.csv", "split.csv"}
-    others = {"settings.yaml", "model.json", "summary.json", "checkpoint.pt", *PICTURES}
+    tables = {"metrics.csv", "steps.csv", "labels.csv", "labels.parquet", "split.csv"}
+    others = {"settings.yaml", "model.json", "decision.json", "summary.json", "checkpoint.pt", *PICTURES}
     assert files - events == weights | tables | others
 
 
@@ -122,9 +122,8 @@ def test_the_tables(run):
     assert labels["id"].tolist() == noisy["id"].tolist()
     assert labels["given_label"].tolist() == noisy["given_label"].tolist()
     assert set(labels["corrected_label"]) <= set(tiny.CLASSES)
-    assert 100 * (labels["corrected_label"] == labels["true_label"]).mean() == pytest.approx(
-        run.summary["label_recovery"], abs=1e-3
-    )
+    right_before = (labels["given_label"] == labels["true_label"]).mean()
+    assert (labels["corrected_label"] == labels["true_label"]).mean() > right_before
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -146,7 +146,8 @@ def log_odds(prediction: Floats, labels: Labels) -> Floats:
     """Log-odds (n,) of labels (n,) against the best other class, under class probabilities (n, C)."""
     others = np.where(_one_hot(labels, prediction.shape[1]), 0, prediction).max(axis=1)
     own = prediction[np.arange(len(labels)), labels]
-    return np.log(np.maximum(own, _LEAST)) - np.log(np.maximum(others, _LEAST))
+    odds: Floats = np.log(np.maximum(own, _LEAST)) - np.log(np.maximum(others, _LEAST))
+    return odds
 
 
 def corrupted_odds(prediction: Floats, labels: Labels) -> tuple[Floats, Floats]:
@@ -238,4 +239,5 @@ def _one_hot(labels: Labels, num_classes: int) -> NDArray[np.bool_]:
 
 def _normalized(values: Floats) -> Floats:
     """Rows that sum to 1, but for rows of zeros."""
-    return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-300)
+    normalized: Floats = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-300)
+    return normalized

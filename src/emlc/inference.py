@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,24 @@ from emlc.teacher import Correction
 
 _BATCH = 1024
 _WORKERS = os.cpu_count() or 1
+
+
+class Judgement(NamedTuple):
+    """What student and teacher say of n labelled samples, on the CPU.
+
+    Attributes:
+        student: (n, C) the student's class probabilities.
+        teacher: (n, C) the teacher's own, given the sample alone.
+        retain_weight: (n,) in (0, 1): how far the teacher keeps the given label.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    retain_weight: Tensor
+
+    def prediction(self) -> NDArray[np.float64]:
+        """(n, C) the mean of both predictions."""
+        return (self.student.double() + self.teacher.double()).numpy() / 2
 
 
 def predict_proba(network: nn.Module, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
@@ -36,6 +55,23 @@ def correct(
 ) -> Correction:
     """The teacher's corrections of a whole labelled set, on the CPU, in evaluation mode; see above."""
     return Correction(*_in_batches(teacher, teacher, ranks, inputs, torch.from_numpy(labels)))
+
+
+def judge(
+    student: nn.Module,
+    teacher: nn.Module,
+    inputs: Inputs,
+    labels: NDArray[np.int64],
+    ranks: Ranks | None = None,
+) -> Judgement:
+    """Both networks' predictions for a labelled set, whose inputs are read once; see above."""
+
+    def both(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        correction = teacher(x, y)
+        return student(x).float().softmax(dim=1), correction.prediction, correction.retain_weight
+
+    networks = nn.ModuleList([student, teacher])
+    return Judgement(*_in_batches(both, networks, ranks, inputs, torch.from_numpy(labels)))
 
 
 @torch.no_grad()

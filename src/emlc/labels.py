@@ -3,56 +3,143 @@
 Column names are cleanlab's where it has them.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pandas as pd
-import torch
+import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN
-from emlc.teacher import Correction
+from emlc.decision import Decision
+from emlc.errors import InputError
+from emlc.inference import Judgement
+
+BLOCK = 16_384
+"""Rows of a table that are in memory at a time."""
+
+_TEXT = ("id", "given_label", "corrected_label")
+_NUMBERS = ("corrected_probability", "retain_weight")
 
 
-def label_table(samples: Samples, correction: Correction, student_probabilities: Tensor) -> pd.DataFrame:
+def label_table(
+    samples: Samples, judgement: Judgement, decision: Decision, *, all_probabilities: bool = False
+) -> pd.DataFrame:
     """One row a sample, in the order of ``samples``.
 
     Columns:
         id: of the sample.
         given_label: as given, by class name.
-        corrected_label: the most probable class of the teacher's soft label q(y | x, given label).
-        corrected_probability: its probability under q, in [0, 1].
+        corrected_label: the given label, or the most probable other class where the given is an issue.
+        corrected_probability: its probability in the corrected soft label, in [0, 1].
         retain_weight: w in (0, 1), how far the teacher keeps the given label (paper, Appendix D).
         predicted_label: the student's most probable class.
-        label_quality: probability of the given label under q, in [0, 1]; low is bad.
-        is_label_issue: whether the corrected label is another one than the given.
+        label_quality: probability that the given label is right, in [0, 1]; low is bad.
+        is_label_issue: whether the label quality is below the decision's threshold.
         true_label: only where the truth is known.
+        probability_CLASS: with ``all_probabilities``, the corrected soft label.
 
     Args:
         samples: n labelled samples.
-        correction: The teacher's, of the same samples.
-        student_probabilities: (n, C) the student's, of the same samples.
+        judgement: Of the same samples.
+        decision: Of the same networks.
+        all_probabilities: Whether to add a column a class.
     """
     assert samples.labels is not None
-    names = pd.Index(samples.classes)
-    given = torch.from_numpy(samples.labels)
-    probability, corrected = correction.soft_labels.max(dim=1)
+    names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.labels
+    soft_labels = decision.soft_labels(judgement.prediction(), given)
+    quality = soft_labels[rows, given]
+    others = soft_labels.copy()
+    others[rows, given] = -1
+    other = others.argmax(axis=1)
+    issue = (quality < decision.threshold) & (other != given)  # one class has no other
+    corrected = np.where(issue, other, given)
     table = pd.DataFrame(
         {
             "id": samples.ids,
-            "given_label": names[samples.labels],
-            "corrected_label": names[corrected.numpy()],
-            "corrected_probability": probability.numpy(),
-            "retain_weight": correction.retain_weight.numpy(),
-            "predicted_label": names[student_probabilities.argmax(dim=1).numpy()],
-            "label_quality": correction.soft_labels.gather(1, given[:, None]).squeeze(1).numpy(),
-            "is_label_issue": (corrected != given).numpy(),
+            "given_label": names[given],
+            "corrected_label": names[corrected],
+            "corrected_probability": soft_labels[rows, corrected].astype(np.float32),
+            "retain_weight": judgement.retain_weight.numpy(),
+            "predicted_label": names[judgement.student.argmax(dim=1).numpy()],
+            "label_quality": quality,
+            "is_label_issue": issue,
         }
     )
     if samples.true_labels is not None:
         known = samples.true_labels != UNKNOWN
         table["true_label"] = names[samples.true_labels].where(known)
+    if all_probabilities:
+        columns = _probability_columns(samples.classes)
+        table = table.join(pd.DataFrame(soft_labels.astype(np.float32), columns=columns))
     return table
+
+
+def label_schema(classes: Sequence[str], *, true_labels: bool, all_probabilities: bool = False) -> pa.Schema:
+    """The types of :func:`label_table`, for a file whose first rows do not tell them all."""
+    types = [
+        *((name, pa.string()) for name in _TEXT),
+        *((name, pa.float32()) for name in _NUMBERS),
+        ("predicted_label", pa.string()),
+        ("label_quality", pa.float64()),
+        ("is_label_issue", pa.bool_()),
+        *([("true_label", pa.string())] if true_labels else []),
+        *((name, pa.float32()) for name in (_probability_columns(classes) if all_probabilities else [])),
+    ]
+    return pa.schema(types)
+
+
+def blocks(samples: Samples) -> Iterator[Samples]:
+    """The samples, :data:`BLOCK` at a time; their inputs are read when they are asked for."""
+    for start in range(0, len(samples), BLOCK):
+        yield samples.take(np.arange(start, min(start + BLOCK, len(samples))))
+
+
+def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """A label table in the form of cleanlab's ``CleanLearning.get_label_issues``.
+
+    ``CleanLearning(clf).fit(X, y, label_issues=to_cleanlab(labels))`` trains without the issues.
+
+    Args:
+        labels: As ``Run.correct_labels`` gives it, or as read from labels.csv or labels.parquet.
+        classes: Class names in the order of the integer labels that cleanlab is given; by default the
+            given and predicted labels, sorted.
+
+    Returns:
+        One row a sample, in the same order: is_label_issue (bool), label_quality (float), given_label and
+        predicted_label (int, index of the class).
+
+    Raises:
+        InputError: If a column is missing, or a label is not among ``classes``.
+    """
+    missing = [name for name in _CLEANLAB if name not in labels]
+    if missing:
+        raise InputError(f"labels: not a label table: no column {', '.join(missing)}")
+    texts = {name: labels[name].astype(str) for name in ("given_label", "predicted_label")}
+    if classes is None:
+        classes = sorted(set().union(*texts.values()))
+    codes = {}
+    for name, text in texts.items():
+        codes[name] = pd.Index([str(c) for c in classes]).get_indexer(pd.Index(text))
+        if (unknown := codes[name] < 0).any():
+            row = int(unknown.argmax())
+            raise InputError(
+                f"labels: row {row}, column {name!r}: {text.iloc[row]!r} is none of the classes "
+                f"{', '.join(map(str, classes))}"
+            )
+    return pd.DataFrame(
+        {
+            "is_label_issue": labels["is_label_issue"].astype(bool).to_numpy(),
+            "label_quality": labels["label_quality"].astype(float).to_numpy(),
+            "given_label": codes["given_label"].astype(np.int64),
+            "predicted_label": codes["predicted_label"].astype(np.int64),
+        }
+    )
+
+
+_CLEANLAB = ("is_label_issue", "label_quality", "given_label", "predicted_label")
 
 
 def prediction_table(
@@ -75,6 +162,10 @@ def prediction_table(
         }
     )
     if all_probabilities:
-        names = [f"probability_{name}" for name in classes]
-        table = table.join(pd.DataFrame(probabilities.numpy(), columns=names))
+        columns = _probability_columns(classes)
+        table = table.join(pd.DataFrame(probabilities.numpy(), columns=columns))
     return table
+
+
+def _probability_columns(classes: Sequence[str]) -> list[str]:
+    return [f"probability_{name}" for name in classes]

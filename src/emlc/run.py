@@ -6,20 +6,23 @@
       settings.yaml     every setting, resolved        split.csv     which sample had which role
       model.json        classes, columns, input shape  metrics.csv   one row an epoch
       summary.json      the figures at a glance        steps.csv     one row a teacher step
-      labels.csv        the corrected labels           tensorboard/  the same, for TensorBoard
+      labels.csv        the corrected labels           labels.parquet the same
+      decision.json     when a label counts as wrong   tensorboard/  the metrics, for TensorBoard
       chosen/ last/     student and teacher weights    checkpoint.pt everything, for --resume
       *.png             recovery, retain weights, meta objective
 """
 
-import json
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -30,12 +33,16 @@ from emlc import inference, plots
 from emlc.checkpoint import load_networks
 from emlc.config import NAMED_SOURCES, DataSettings, PretrainSettings, Settings
 from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
+from emlc.data.draw import generator
 from emlc.data.stored import Inputs
+from emlc.decision import Decision, decide, log_odds
 from emlc.distributed import Ranks, pick_device, start_ranks
 from emlc.errors import InputError
-from emlc.files import remove_leftovers, write_csv, write_json, write_text
+from emlc.files import read_json, remove_leftovers, write_csv, write_json, write_text
 from emlc.fit import chosen_epoch, fit
-from emlc.labels import label_table
+from emlc.inference import Judgement, judge
+from emlc.label_files import written
+from emlc.labels import blocks, label_schema, label_table
 from emlc.logs import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.methods import METHODS, Method
 from emlc.precision import computes_bfloat16
@@ -56,6 +63,10 @@ _PATHS = (
 )
 
 
+_DECIDED_ON = 10_000
+"""The decision looks at so many trusted and so many noisy samples, drawn at random, where there are more."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A trained run, read from its directory.
@@ -66,6 +77,7 @@ class Run:
         schema: Classes, columns and input shape of its data.
         student: The classifier, inputs (n, ...) to logits (n, C).
         teacher: The label corrector, or None where the method has none.
+        which: Whether the networks are those of the chosen or of the last epoch.
     """
 
     folder: Path
@@ -73,6 +85,7 @@ class Run:
     schema: Schema
     student: nn.Module
     teacher: Teacher | None
+    which: Literal["chosen", "last"] = "chosen"
 
     @classmethod
     def load(
@@ -88,7 +101,7 @@ class Run:
         folder = Path(folder)
         settings = read_settings(folder, Settings)
         try:
-            schema = Schema.from_dict(_read_json(folder / "model.json"))
+            schema = Schema.from_dict(read_json(folder / "model.json"))
             # Standardisation is part of the weights: placeholders of the right shape serve to build on.
             method = _method(settings, torch.zeros(2, *schema.input_shape), len(schema.classes))
         except InputError:
@@ -103,7 +116,7 @@ class Run:
             network.to(pick_device(device)).eval()
         teacher = networks.get("teacher")
         assert teacher is None or isinstance(teacher, Teacher)
-        return cls(folder, settings, schema, method.student, teacher)
+        return cls(folder, settings, schema, method.student, teacher, which)
 
     def predict_proba(self, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
         """The student's class probabilities (n, C) for inputs (n, ...) as stored.
@@ -112,19 +125,65 @@ class Run:
         """
         return inference.predict_proba(self.student, inputs, ranks)
 
-    def correct_labels(self, samples: Samples, ranks: Ranks | None = None) -> pd.DataFrame:
+    def correct_labels(
+        self, samples: Samples, ranks: Ranks | None = None, *, all_probabilities: bool = False
+    ) -> pd.DataFrame:
         """The label table of labelled samples: see :func:`emlc.labels.label_table`.
 
         ``ranks`` as for :meth:`predict_proba`.
 
         Raises:
-            InputError: the run's method corrects no labels, or the samples have none.
+            InputError: the run's method corrects no labels, or the samples have none; or what counts as
+                wrong is not known yet, and the run's own samples cannot be read again.
         """
-        teacher = self.require_teacher()
+        tables = (table for _, table, _ in self.judged(samples, ranks, all_probabilities=all_probabilities))
+        return pd.concat(tables, ignore_index=True)
+
+    def judged(
+        self, samples: Samples, ranks: Ranks | None = None, *, all_probabilities: bool = False
+    ) -> Iterator[tuple[Samples, pd.DataFrame, Judgement]]:
+        """:meth:`correct_labels` block by block, with the samples and the predictions of each."""
+        teacher, decision = self.require_teacher(), self.decision
         if samples.labels is None:
             raise InputError("correcting labels needs the given labels, and these samples have none")
-        correction = inference.correct(teacher, samples.inputs, samples.labels, ranks)
-        return label_table(samples, correction, self.predict_proba(samples.inputs, ranks))
+        for block in blocks(samples):
+            assert block.labels is not None
+            judgement = judge(self.student, teacher, block.inputs, block.labels, ranks)
+            yield (
+                block,
+                label_table(block, judgement, decision, all_probabilities=all_probabilities),
+                judgement,
+            )
+
+    @cached_property
+    def decision(self) -> Decision:
+        """When a label counts as wrong: as stored with the run, else from the run's own samples.
+
+        Raises:
+            InputError: ``decision.json`` is broken; or there is none for these networks, and the run's own
+                samples cannot be read again.
+        """
+        path = self.folder / "decision.json"
+        if self.which == "chosen" and path.exists():
+            return Decision.load(path)
+        return self.decide(self.split())
+
+    def decide(self, split: Split, ranks: Ranks | None = None) -> Decision:
+        """Calibrate when a label counts as wrong: see :mod:`emlc.decision`.
+
+        On the validation samples, which neither network learnt from, or without any on the trusted ones.
+        """
+        teacher = self.require_teacher()
+        named = ("trusted", split.trusted) if split.validation is None else ("validation", split.validation)
+        judged = {}
+        for name, samples in (named, ("noisy", split.noisy)):
+            rng = generator(self.settings.seed, "decision")
+            if len(samples) > _DECIDED_ON:
+                samples = samples.take(np.sort(rng.choice(len(samples), _DECIDED_ON, replace=False)))
+            assert samples.labels is not None
+            judgement = judge(self.student, teacher, samples.inputs, samples.labels, ranks)
+            judged[name] = judgement.prediction(), samples.labels
+        return decide(*judged[named[0]], log_odds(*judged["noisy"]), calibrated_on=named[0])
 
     def require_teacher(self) -> Teacher:
         """The teacher, or an :class:`InputError` if the run's method has none."""
@@ -151,7 +210,7 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """The figures of ``summary.json``."""
-        return _read_json(self.folder / "summary.json")
+        return read_json(self.folder / "summary.json")
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -378,7 +437,7 @@ def _method(settings: Settings, inputs: Inputs, num_classes: int) -> Method:
 
 
 def _write_results(run: Run, split: Split, history: list[dict[str, float]], ranks: Ranks) -> None:
-    labels = None if run.teacher is None else run.correct_labels(split.noisy, ranks)
+    labels = None if run.teacher is None else _write_labels(run, split, ranks)
     if not ranks.is_first:
         return
     summary = summarize(run.settings, split, history, ranks)
@@ -389,9 +448,22 @@ def _write_results(run: Run, split: Split, history: list[dict[str, float]], rank
     steps = pd.DataFrame(columns, index=pd.RangeIndex(1, total + 1, name="step"))
     write_csv(run.folder / "steps.csv", steps, index=True)
     if labels is not None:
-        write_csv(run.folder / "labels.csv", labels)
         plots.save_run_plots(run.folder, pd.DataFrame(history), steps, labels)
     write_json(run.folder / "summary.json", summary)
+
+
+def _write_labels(run: Run, split: Split, ranks: Ranks) -> pd.DataFrame:
+    """Decide, and write the labels; returns what the pictures show of them."""
+    decision = run.decide(split, ranks)
+    if ranks.is_first:
+        decision.save(run.folder / "decision.json")
+    ranks.barrier()
+    tables: Iterator[pd.DataFrame] = (table for _, table, _ in run.judged(split.noisy, ranks))
+    if ranks.is_first:
+        schema = label_schema(split.classes, true_labels=split.noisy.true_labels is not None)
+        tables = written(run.folder / "labels.csv", tables, schema)
+    shown = ["given_label", "retain_weight", "true_label"]
+    return pd.concat((table.filter(shown) for table in tables), ignore_index=True)
 
 
 def summarize(
@@ -431,11 +503,3 @@ def summarize(
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("emlc", "torch", "torchvision", "numpy")},
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    return values

@@ -1,11 +1,23 @@
 """Write the corrected labels of the training set, or of other labelled data.
 
-The result is a CSV file, one row a sample: see docs/labels.md.
+The result is a CSV and a parquet file, one row a sample: see docs/labels.md. Where the truth is known, how
+good they are is printed, beside cleanlab on the same samples, and written to a JSON file.
 """
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import using
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from emlc.data import Samples
+    from emlc.label_quality import QualityMeter
+    from emlc.run import Run
 
 USAGE = "RUN [DATA] [options]"
 
@@ -13,21 +25,83 @@ USAGE = "RUN [DATA] [options]"
 def add_arguments(parser: ArgumentParser) -> None:
     using.add_run_arguments(parser, "labelled samples (default: the noisy samples the run was trained on)")
     parser.add_argument(
-        "--output", type=str | None, help="CSV file (default: RUN/labels.csv, RUN/labels-DATA.csv)"
+        "--true_label_column", type=str | None, help="column of DATA with the true labels, to measure by"
     )
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        help="CSV file, beside which a parquet file goes (default: RUN/labels.csv, RUN/labels-DATA.csv)",
+    )
+    parser.add_argument("--all_probabilities", action="store_true", help="also write a column a class")
 
 
 def run(arguments: Namespace) -> None:
     trained = using.load_run(arguments)
     trained.require_teacher()
-    from emlc.files import write_csv
+    from emlc.label_files import label_paths
 
     if arguments.data is None:
         samples = trained.split().noisy
     else:
         samples = using.read_samples(trained, arguments, role="data")
-    table = trained.correct_labels(samples)
-    path = using.default_output(trained, arguments, "labels")
-    write_csv(path, table)
-    issues = int(table["is_label_issue"].sum())
-    print(f"{len(table):,} labels, {issues:,} of them ({issues / len(table):.1%}) corrected: {path}")
+    csv, parquet = label_paths(using.default_output(trained, arguments, "labels"))
+    meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
+    share = meter.issues / meter.total
+    print(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")
+    decision = trained.decision
+    print(
+        f"an issue is a label with a label_quality below {decision.threshold:.3f}, by "
+        f"{decision.trusted_samples:,} {decision.calibrated_on} samples; "
+        f"wrong labels in training, as estimated: {decision.noise_rate:.1%}"
+    )
+    _tell_quality(meter, csv)
+
+
+def _write(trained: "Run", samples: "Samples", path: Path, *, all_probabilities: bool) -> "QualityMeter":
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from emlc.label_files import written
+    from emlc.label_quality import QualityMeter
+    from emlc.labels import label_schema
+
+    meter = QualityMeter()
+    known = samples.true_labels is not None
+    schema = label_schema(samples.classes, true_labels=known, all_probabilities=all_probabilities)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("Correcting labels", total=len(samples))
+
+        def tables() -> Iterator["DataFrame"]:
+            for block, table, judgement in trained.judged(samples, all_probabilities=all_probabilities):
+                meter.add(block, table, judgement)
+                yield table
+
+        for table in written(path, tables(), schema):
+            bar.advance(task, len(table))
+    return meter
+
+
+def _tell_quality(meter: "QualityMeter", csv: Path) -> None:
+    figures = meter.figures()
+    if figures is None:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from emlc.files import write_json
+    from emlc.label_quality import FIGURES, figures_rows
+
+    path = csv.with_name("label_quality.json" if csv.stem == "labels" else f"{csv.stem}-quality.json")
+    write_json(path, figures)
+    table = Table(title="against the true labels, %")
+    table.add_column("")
+    for name in FIGURES:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in figures_rows((name, values) for name, values in figures.items() if values is not None):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    if figures["cleanlab"] is None:
+        console.print(meter.why_no_cleanlab(), highlight=False, soft_wrap=True)
+    console.print(f"written: {path}", highlight=False, soft_wrap=True)

@@ -46,6 +46,8 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
         values |= {"true_label_column": None, "trusted_column": None}
     if arguments.label_column is not None:
         values |= {"label_column": arguments.label_column, "true_label_column": None}
+    if getattr(arguments, "true_label_column", None) is not None:
+        values |= {"true_label_column": arguments.true_label_column}
     return read(arguments.data, _Reading(**values, device=arguments.device), role=role, schema=run.schema)
 
 

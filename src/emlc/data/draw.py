@@ -14,7 +14,7 @@ from emlc.data.classes import UNKNOWN, shorten
 from emlc.errors import InputError
 
 # One stream of random numbers a purpose, so that a change in one draw leaves the others alone.
-_STREAMS = {"test": 1, "trusted": 2, "noisy_limit": 3, "noise": 4, "validation": 5}
+_STREAMS = {"test": 1, "trusted": 2, "noisy_limit": 3, "noise": 4, "validation": 5, "decision": 6}
 _DIGITS_TEST_FRACTION = 0.25
 
 
@@ -28,7 +28,7 @@ class Rows:
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """The random numbers of one purpose: test, trusted, noisy_limit, noise or validation."""
+    """The random numbers of one purpose: test, trusted, noisy_limit, noise, validation or decision."""
     return np.random.default_rng([seed, _STREAMS[purpose]])
 
 

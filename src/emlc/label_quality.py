@@ -1,0 +1,151 @@
+"""How good the corrected labels are, where the truth is known; and those of cleanlab on the same samples."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from emlc.data import Samples
+from emlc.data.classes import UNKNOWN
+from emlc.inference import Judgement
+
+Labels = NDArray[np.int64]
+
+COMPARED = 100_000
+"""With more labels than this cleanlab is not run: it wants all probabilities at once."""
+
+FIGURES = {
+    "precision": "of the issues",
+    "recall": "of the issues",
+    "f1": "of the issues",
+    "average_precision": "of the wrong labels, the lowest label quality first",
+    "recovery": "share of corrected labels that are right",
+    "wrong_recovery": "share of wrong labels that are corrected to the right one",
+}
+
+
+def issue_figures(
+    given: Labels, truth: Labels, corrected: Labels, quality: NDArray[Any]
+) -> dict[str, float | int | None]:
+    """Figures of corrected labels (n,), in [0, 1]; None where there is nothing to measure.
+
+    Args:
+        given: As given.
+        truth: The right ones.
+        corrected: As corrected; those that differ from the given are the issues.
+        quality: Scores of the given labels; low is bad.
+
+    Returns:
+        labels and wrong_labels, as counts; noise_rate; and :data:`FIGURES`.
+    """
+    wrong, issue = given != truth, given != corrected
+    found = int((wrong & issue).sum())
+    right = corrected == truth
+    precision = _share(found, issue.sum())
+    recall = _share(found, wrong.sum())
+    return {
+        "labels": len(given),
+        "wrong_labels": int(wrong.sum()),
+        "issues": int(issue.sum()),
+        "noise_rate": _share(wrong.sum(), len(given)),
+        "precision": precision,
+        "recall": recall,
+        "f1": _share(2 * found, issue.sum() + wrong.sum()) if wrong.any() else None,
+        "average_precision": float(average_precision_score(wrong, -quality)) if wrong.any() else None,
+        "recovery": _share(right.sum(), len(given)),
+        "wrong_recovery": _share(right[wrong].sum(), wrong.sum()),
+    }
+
+
+def cleanlab_figures(
+    given: Labels, truth: Labels, probabilities: NDArray[Any]
+) -> dict[str, float | int | None]:
+    """The figures of ``cleanlab.filter.find_label_issues`` for a classifier's probabilities (n, C).
+
+    Where it finds an issue, the classifier's best other class is the corrected label.
+
+    Raises:
+        ImportError: There is no cleanlab.
+    """
+    find, rank = import_module("cleanlab.filter"), import_module("cleanlab.rank")
+    issue = find.find_label_issues(given, probabilities, n_jobs=1)
+    others = probabilities.copy()
+    others[np.arange(len(given)), given] = -1
+    corrected = np.where(issue, others.argmax(axis=1), given)
+    return issue_figures(given, truth, corrected, rank.get_label_quality_scores(given, probabilities))
+
+
+@dataclass
+class QualityMeter:
+    """Gathers what the figures need while a table is written: some numbers a sample, of known truth only.
+
+    Attributes:
+        total: Number of labels in all.
+        issues: How many of them are issues.
+    """
+
+    total: int = 0
+    issues: int = 0
+    _columns: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
+    _probabilities: list[NDArray[Any]] = field(default_factory=list)
+    _known: int = 0
+
+    def add(self, samples: Samples, table: pd.DataFrame, judgement: Judgement) -> None:
+        """Take in a block."""
+        self.total += len(samples)
+        self.issues += int(table["is_label_issue"].sum())
+        if samples.true_labels is None or samples.labels is None:
+            return
+        known = samples.true_labels != UNKNOWN
+        corrected = pd.Index(samples.classes).get_indexer(pd.Index(table["corrected_label"]))
+        columns = samples.labels, samples.true_labels, corrected, table["label_quality"].to_numpy()
+        self._columns.append(tuple(column[known] for column in columns))
+        self._known += int(known.sum())
+        if self._known <= COMPARED:
+            self._probabilities.append(judgement.student.numpy()[known])
+        else:
+            self._probabilities.clear()
+
+    def figures(self) -> dict[str, dict[str, float | int | None] | None] | None:
+        """By tool, "emlc" and "cleanlab", the figures; None where the truth is not known.
+
+        Those of cleanlab are None where it was not run: see :attr:`why_no_cleanlab`.
+        """
+        if not self._known:
+            return None
+        given, truth, corrected, quality = map(np.concatenate, zip(*self._columns, strict=True))
+        compared = None
+        if self._known <= COMPARED:
+            try:
+                compared = cleanlab_figures(given, truth, np.concatenate(self._probabilities))
+            except (ImportError, ValueError):  # it refuses labels of one class
+                compared = None
+        return {"emlc": issue_figures(given, truth, corrected, quality), "cleanlab": compared}
+
+    def why_no_cleanlab(self) -> str:
+        """One line for users whose figures have none of cleanlab."""
+        if self._known > COMPARED:
+            return f"cleanlab is compared on up to {COMPARED:,} labels, and these are {self._known:,}"
+        try:
+            import_module("cleanlab")
+        except ImportError:
+            return "to compare with cleanlab on the same samples: pip install cleanlab"
+        return "cleanlab cannot judge these labels: it needs two classes"
+
+
+def figures_rows(figures: Iterable[tuple[str, dict[str, float | int | None]]]) -> list[list[str]]:
+    """Rows of text, a tool each: its name and :data:`FIGURES` in per cent, or a dash."""
+    return [[name, *(_per_cent(values[key]) for key in FIGURES)] for name, values in figures]
+
+
+def _per_cent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _share(part: Any, whole: Any) -> float | None:
+    return float(part) / float(whole) if whole else None
