@@ -154,8 +154,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each sample, (n,)."""
-        codes = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[codes]
+        classes: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return classes
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
         """Class probabilities (n, C), in the order of ``classes_``."""
@@ -235,4 +235,7 @@ def _on_cpu(run: "Run") -> "Run":
     if next(run.student.parameters()).device.type == "cpu":
         return run
     teacher = None if run.teacher is None else deepcopy(run.teacher).cpu()
-    return replace(run, student=deepcopy(run.student).cpu(), teacher=teacher)
+    copied = replace(run, student=deepcopy(run.student).cpu(), teacher=teacher)
+    if teacher is not None:
+        vars(copied)["decision"] = run.decision  # its file may be gone
+    return copied

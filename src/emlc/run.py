@@ -281,6 +281,8 @@ def train(
     finally:
         reporter.close()
     run = Run.load(folder, device=str(ranks.device))
+    if run.teacher is not None:
+        _write_decision(run, split, ranks)
     if not lean:
         _write_results(run, split, history, ranks)
     elif ranks.is_first:
@@ -452,12 +454,15 @@ def _write_results(run: Run, split: Split, history: list[dict[str, float]], rank
     write_json(run.folder / "summary.json", summary)
 
 
-def _write_labels(run: Run, split: Split, ranks: Ranks) -> pd.DataFrame:
-    """Decide, and write the labels; returns what the pictures show of them."""
+def _write_decision(run: Run, split: Split, ranks: Ranks) -> None:
     decision = run.decide(split, ranks)
     if ranks.is_first:
         decision.save(run.folder / "decision.json")
     ranks.barrier()
+
+
+def _write_labels(run: Run, split: Split, ranks: Ranks) -> pd.DataFrame:
+    """Write the labels; returns what the pictures show of them."""
     tables: Iterator[pd.DataFrame] = (table for _, table, _ in run.judged(split.noisy, ranks))
     if ranks.is_first:
         schema = label_schema(split.classes, true_labels=split.noisy.true_labels is not None)
