@@ -22,12 +22,17 @@ class _Reading(DataSettings):
 
 def add_run_arguments(parser: ArgumentParser, data_help: str, *, data_required: bool = False) -> None:
     """RUN, DATA, and which of the run's networks to use."""
-    parser.add_argument("run", type=str, help="run directory of `emlc train`")
+    add_weights_arguments(parser)
     parser.add_argument("data", type=str | None, nargs=None if data_required else "?", help=data_help)
+    parser.add_argument("--label_column", type=str | None, help="label column of DATA, if not as in training")
+
+
+def add_weights_arguments(parser: ArgumentParser) -> None:
+    """RUN, which of its networks to use, and on what."""
+    parser.add_argument("run", type=str, help="run directory of `emlc train`")
     parser.add_argument(
         "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
     )
-    parser.add_argument("--label_column", type=str | None, help="label column of DATA, if not as in training")
     parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
 
 

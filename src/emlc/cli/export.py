@@ -1,0 +1,46 @@
+"""Write a run for other tools: its corrected labels, for Label Studio, FiftyOne or as files.
+
+csv: the corrected data set as one table. imagefolder: its images, one folder a class. labelstudio: tasks
+with predictions, worst label first, and the labelling interface. fiftyone: a data set that FiftyOne loads.
+See docs/export.md.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.cli import using
+from emlc.exports import TARGETS, export, given_options
+
+USAGE = "RUN --to TARGET [options]"
+
+_OPTIONS = sorted({option for target in TARGETS.values() for option in target.options})
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    using.add_weights_arguments(parser)
+    parser.add_argument("--to", choices=list(TARGETS), required=True, help="what to write")
+    parser.add_argument("--output", type=str | None, help="file or folder (default: in RUN, named as TARGET)")
+    parser.add_argument("--link", action="store_true", help="imagefolder: symbolic links, not copies")
+    parser.add_argument("--from_name", type=str | None, help="labelstudio: name of the choices")
+    parser.add_argument("--to_name", type=str | None, help="labelstudio: name of what is labelled")
+    parser.add_argument(
+        "--images",
+        type=Literal["files", "data"] | None,
+        help="labelstudio: image files by their path, or the images themselves (default: files if they are)",
+    )
+    parser.add_argument(
+        "--document_root",
+        type=str | None,
+        help="labelstudio: the folder from which it serves local files (default: /)",
+    )
+
+
+def run(arguments: Namespace) -> None:
+    options = given_options(arguments.to, {name: arguments[name] for name in _OPTIONS})
+    output = None if arguments.output is None else Path(arguments.output)
+    written, said = export(using.load_run(arguments), arguments.to, output, **options)
+    if said is not None:
+        print(said)
+    print(f"written: {written}")
