@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,10 +33,41 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path``; rename it to ``path`` if the block ends well.
+
+    Raises:
+        InputError: If ``path`` is there already, and is not an empty folder.
+    """
+    check_free(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.is_dir():
+            path.rmdir()
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(path: Path) -> None:
+    """Raise an :class:`InputError` unless a folder can be made at ``path``: nothing, or nothing in it."""
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"output: the folder {path} is not empty; name another, or remove it first")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"output: {path} is a file, expected a folder that is not there yet")
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of a process that was killed while it wrote below a folder."""
-    for path in folder.rglob(f"{_TEMPORARY}*"):
-        path.unlink(missing_ok=True)
+    """Delete what a process that was killed while it wrote below a folder has left there."""
+    for path in list(folder.rglob(f"{_TEMPORARY}*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

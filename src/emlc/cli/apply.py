@@ -1,0 +1,66 @@
+"""Apply a reviewer's decisions: write the next data set, which `emlc train` takes as it is.
+
+DECISIONS is the decisions.csv that the report of RUN writes. Samples that were reviewed join the trusted
+ones, with the label that the reviewer settled on; those skipped or not looked at stay noisy.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+USAGE = "RUN DECISIONS [options]"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="run directory of `emlc train`")
+    parser.add_argument("decisions", type=str, help="decisions.csv")
+    parser.add_argument("--output", type=str | None, help="folder (default: RUN/reviewed)")
+    parser.add_argument(
+        "--unreviewed",
+        type=Literal["keep", "correct", "drop"],
+        default="keep",
+        help="noisy labels that nobody decided on: as given | as the run corrects them | without those that "
+        "the run would correct",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Literal["chosen", "last"],
+        default="chosen",
+        help="which correct (with --unreviewed)",
+    )
+    parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
+
+
+def run(arguments: Namespace) -> None:
+    from emlc.cli import using
+    from emlc.review import apply_decisions
+
+    trained = using.load_run(arguments)
+    output = Path(arguments.output) if arguments.output else trained.folder / "reviewed"
+    summary = apply_decisions(trained, Path(arguments.decisions), output, unreviewed=arguments.unreviewed)
+    for line in _told(summary):
+        print(line)
+    print(f"written: {output}")
+    if summary["noisy_after"] > 1:
+        print(f"train again: emlc train --config {shlex.quote(str(output / 'train.yaml'))} --output ...")
+
+
+def _told(summary: dict[str, Any]) -> list[str]:
+    made = summary["decisions"]
+    lines = [
+        f"decisions: {made['accept']:,} accepted, {made['keep']:,} kept, {made['other']:,} other, "
+        f"{made['skip']:,} skipped; {summary['labels_changed']:,} labels changed",
+        f"trusted samples: {summary['trusted_before']:,} before, {summary['trusted_after']:,} now",
+        f"noisy samples: {summary['noisy_before']:,} before, {summary['noisy_after']:,} now; labels of those "
+        f"not reviewed: {summary['unreviewed']}",
+    ]
+    if known := summary["with_known_truth"]:
+        lines.append(
+            f"the truth is known of {known:,} reviewed samples: {summary['right']:,} decisions are right, "
+            f"{summary['given_right']:,} given labels were"
+        )
+    if summary["noisy_after"] < 2:
+        lines.append("too few samples are left to be corrected: `emlc train` needs 2 noisy ones")
+    return lines

@@ -1,0 +1,146 @@
+"""A reviewer's decisions applied: the next data set, which `emlc train` takes as it is.
+
+Reviewed samples join the trusted ones with the label that the reviewer settled on; the others stay noisy.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from emlc.config import NoiseSettings, Settings
+from emlc.data import Samples, Split
+from emlc.data.classes import UNKNOWN
+from emlc.data.overlap import without_overlap
+from emlc.data.write import write_sets
+from emlc.decisions import Decisions, read_decisions
+from emlc.files import atomic_folder, check_free, write_json, write_text
+from emlc.run import Run
+
+Unreviewed = Literal["keep", "correct", "drop"]
+
+_DRAWS = (
+    *("trusted", "trusted_per_class", "validation", "validation_fraction", "test", "test_fraction"),
+    *("noisy_limit", "human_labels", "human_labels_key"),
+)
+"""Settings that chose the samples, and do not choose them again."""
+
+
+def apply_decisions(
+    run: Run, decisions: Path, output: Path | None = None, *, unreviewed: Unreviewed = "keep"
+) -> dict[str, Any]:
+    """Write the data set that decisions on a run's noisy samples make of its data.
+
+    It is a folder with the data, the validation and the test set; with ``train.yaml``, the run's settings
+    for these; and with ``review.json``, which holds what is returned. Image files are not copied.
+
+    Args:
+        run: The run that was reviewed.
+        decisions: File; see :mod:`emlc.decisions`.
+        output: A folder that is not there yet (default: ``reviewed`` in the run directory).
+        unreviewed: What becomes of noisy samples that were skipped, or not looked at. keep: they have
+            their given label. correct: the one that the run corrects it to. drop: those whose label the
+            run would correct are left out.
+
+    Returns:
+        How many decisions of each kind there were, and what became of the samples.
+
+    Raises:
+        InputError: If the decisions do not belong to the run, or the folder is not free.
+    """
+    folder = output or run.folder / "reviewed"
+    check_free(folder)
+    split = run.split()
+    made = read_decisions(decisions, split)
+    reviewed = _reviewed(split.noisy, made)
+    rest = _rest(run, split.noisy, made, unreviewed)
+    left = _without_copies(rest, reviewed, run.settings)
+    trusted = replace(split.trusted, true_labels=None, trusted=np.ones(len(split.trusted), dtype=np.bool_))
+    sets = {"data": [replace(left, trusted=None), trusted, reviewed]}
+    sets |= {
+        role: [replace(samples, true_labels=None, trusted=None)]
+        for role in ("validation", "test")
+        if (samples := getattr(split, role)) is not None
+    }
+    summary = _summary(split, made, unreviewed) | {
+        "copies_left_out": len(rest) - len(left),
+        "noisy_after": len(left),
+        "trusted_after": len(trusted) + len(reviewed),
+    }
+    with atomic_folder(folder) as temporary:
+        reading = write_sets(sets, temporary, run.settings, run.schema)
+        settings = next_settings(run.settings, reading, {role: folder / reading[role] for role in sets})
+        write_text(temporary / "train.yaml", yaml_text(settings))
+        write_json(temporary / "review.json", summary)
+    return summary
+
+
+def _reviewed(noisy: Samples, made: Decisions) -> Samples:
+    """Trusted: whatever the truth may be, the label is what the reviewer says."""
+    rows, labels = made.settled
+    trusted = np.ones(len(rows), dtype=np.bool_)
+    return replace(noisy.take(rows), labels=labels, true_labels=None, trusted=trusted)
+
+
+def _rest(run: Run, noisy: Samples, made: Decisions, unreviewed: Unreviewed) -> Samples:
+    is_rest = np.ones(len(noisy), dtype=np.bool_)
+    is_rest[made.settled[0]] = False
+    rest = noisy.take(is_rest)
+    if unreviewed == "keep" or len(rest) == 0:
+        return rest
+    table = run.correct_labels(rest)
+    if unreviewed == "drop":
+        return rest.take(~table["is_label_issue"].to_numpy())
+    corrected = pd.Index(rest.classes).get_indexer(pd.Index(table["corrected_label"]))
+    return replace(rest, labels=corrected.astype(np.int64))
+
+
+def _without_copies(rest: Samples, reviewed: Samples, settings: Settings) -> Samples:
+    """Without those that a run would refuse beside their reviewed copy: the same image once more."""
+    if len(rest) == 0 or not (rest.inputs.ndim == 4 or settings.overlap == "drop"):
+        return rest
+    return without_overlap(rest, reviewed, "noisy", "trusted", "drop")
+
+
+def _summary(split: Split, made: Decisions, unreviewed: Unreviewed) -> dict[str, Any]:
+    noisy = split.noisy
+    rows, labels = made.settled
+    assert noisy.labels is not None
+    truth = np.full(len(rows), UNKNOWN) if noisy.true_labels is None else noisy.true_labels[rows]
+    known = truth != UNKNOWN
+    return {
+        "decisions": made.counts,
+        "labels_changed": int((labels != noisy.labels[rows]).sum()),
+        "with_known_truth": int(known.sum()),
+        "right": int((labels == truth)[known].sum()),
+        "given_right": int((noisy.labels[rows] == truth)[known].sum()),
+        "unreviewed": unreviewed,
+        "noisy_before": len(noisy),
+        "trusted_before": len(split.trusted),
+    }
+
+
+def next_settings(settings: Settings, reading: Mapping[str, Any], files: Mapping[str, Path]) -> Settings:
+    """A run's settings for data that were written: nothing is drawn, no noise is injected."""
+    found = {role: os.path.abspath(file) for role, file in files.items()}
+    changes: dict[str, Any] = dict.fromkeys(_DRAWS) | asdict(NoiseSettings()) | dict(reading) | found
+    return replace(settings, **changes, output=None)
+
+
+def yaml_text(settings: Settings) -> str:
+    """Settings as YAML in which every text is quoted: 1e5 and no may be names of classes."""
+    return yaml.dump(settings.as_dict(), Dumper=_Quoting, sort_keys=False, allow_unicode=True)
+
+
+class _Quoting(yaml.SafeDumper):
+    pass
+
+
+_Quoting.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
