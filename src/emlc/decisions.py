@@ -72,9 +72,7 @@ def read_decisions(path: Path, split: Split) -> Decisions:
     for number, row in enumerate(table):
         found = list(_problems(row, split.noisy, index, others, repeated))
         problems += [f"{path}: row {number} (id {row['id']!r}): {problem}" for problem in found]
-    if len(problems) > _SHOWN:
-        problems = [*problems[:_SHOWN], f"and {len(problems) - _SHOWN:,} more"]
-    raise_together(problems, str(path))
+    raise_together(problems, str(path), shown=_SHOWN)
     classes = {name: k for k, name in enumerate(split.classes)} | {"": UNKNOWN}
     words = Counter(row["decision"] for row in table)
     return Decisions(

@@ -12,10 +12,13 @@ class InputError(ValueError):
     """
 
 
-def raise_together(problems: Sequence[str], heading: str) -> None:
-    """Raise one :class:`InputError` that lists every problem, or return if there are none."""
+def raise_together(problems: Sequence[str], heading: str, *, shown: int | None = None) -> None:
+    """Raise one :class:`InputError` that lists the problems, or return if there are none.
+
+    ``shown`` is how many of them it lists, by default all.
+    """
     if problems:
-        raise InputErrors(problems, heading)
+        raise InputErrors(problems, heading, shown=shown)
 
 
 class InputErrors(InputError):
@@ -25,7 +28,9 @@ class InputErrors(InputError):
         problems: One message each.
     """
 
-    def __init__(self, problems: Sequence[str], heading: str) -> None:
+    def __init__(self, problems: Sequence[str], heading: str, *, shown: int | None = None) -> None:
         self.problems = list(problems)
-        lines = [f"{heading}, {len(problems)} problems:", *(f"  - {p}" for p in problems)]
+        listed = self.problems[:shown]
+        lines = [f"{heading}, {len(problems)} problems:", *(f"  - {p}" for p in listed)]
+        lines += [f"  and {more:,} more"] if (more := len(problems) - len(listed)) else []
         super().__init__(problems[0] if len(problems) == 1 else "\n".join(lines))
