@@ -14,7 +14,7 @@ from emlc.data.encoded import ImageFiles
 from emlc.data.source import Role, Schema, Source
 from emlc.errors import InputError
 
-_SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
+SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
 
 
 def open_folder(folder: Path, settings: DataSettings, role: Role, schema: Schema, id_prefix: str) -> Source:
@@ -63,7 +63,7 @@ def _check_class_folders(folder: Path, paths: list[str]) -> None:
             f"{shorten(stray, 5)}"
         )
     classes = {path.split("/")[0] for path in paths}
-    if classes <= _SPLIT_NAMES:
+    if classes <= SPLIT_NAMES:
         raise InputError(
             f"{folder}: expected one sub-folder a class, found {shorten(sorted(classes))}, which look like "
             "splits; pass one of them as the data, and others as --test or --validation"

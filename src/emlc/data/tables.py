@@ -30,6 +30,9 @@ from emlc.errors import InputError
 _DEFAULTS = Defaults(label=("label",), id=("id",), true_label=("true_label",))
 _CIFAR100_DEFAULTS = replace(_DEFAULTS, label=("fine_label",))  # beside a coarse_label
 _NO_FEATURES = {"label", "fine_label", "coarse_label", "true_label", "id"}
+# The evidence on a label tells the label: a table of ours that has it is read again without.
+_NO_FEATURES |= {"given_label", "corrected_label", "corrected_probability", "retain_weight"}
+_NO_FEATURES |= {"predicted_label", "label_quality", "is_label_issue"}
 _INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls a row number it wrote
 _PATH_COLUMNS = ("image", "img", "path", "file", "filename")
 _UNREADABLE = (OSError, pa.ArrowException)

@@ -11,7 +11,7 @@ other features, or floats   an .npz file
 ==========================  ========================================================================
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
@@ -97,12 +97,9 @@ def _write_embedded(sets: Sets, folder: Path, column: str) -> dict[str, Any]:
     inputs = InputColumns("files", (column,))
     names = free_names(ANNOTATIONS, inputs.names)
     as_they_were = all(can_be_copied(part) for parts in sets.values() for part in parts)
-    read = original_images if as_they_were else pixel_images
     for role, parts in sets.items():
         table = pa.table(_renamed(annotation_columns(parts), names))
-        found = (image for part in parts for image in read(part))
-        images = tracked(found, f"Writing the {role} images", len(table))
-        _write_images(folder / f"{role}.parquet", table, column, images)
+        write_with_images(folder / f"{role}.parquet", table, column, parts, as_they_were=as_they_were)
         if role == "data":
             written = _column_settings(table.column_names, names, inputs)
     # Pixels have the size that images are brought to; to bring them there again would change them.
@@ -110,7 +107,16 @@ def _write_embedded(sets: Sets, folder: Path, column: str) -> dict[str, Any]:
     return written | {role: f"{role}.parquet" for role in sets}
 
 
-def _write_images(path: Path, table: pa.Table, column: str, images: Iterator[bytes]) -> None:
+def write_with_images(
+    path: Path, table: pa.Table, column: str, parts: Sequence[Samples], *, as_they_were: bool = False
+) -> None:
+    """Write a .parquet file of a table and, in one more column, the images of all parts, (n,) each.
+
+    ``as_they_were`` takes the files of images that can be copied, not their pixels.
+    """
+    read = original_images if as_they_were else pixel_images
+    found = (image for part in parts for image in read(part))
+    images = tracked(found, f"Writing {path.name}", len(table))
     schema = table.schema.append(pa.field(column, _EMBEDDED))
     with pq.ParquetWriter(path, schema) as writer:
         for rows in table.to_batches(_ROW_GROUP):

@@ -1,0 +1,48 @@
+"""What the label exports share: a run's samples beside its label table."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from emlc.data import Samples
+from emlc.run import Run
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A run's noisy samples with their corrected labels, and its trusted ones.
+
+    Attributes:
+        run: The run.
+        noisy: n samples.
+        trusted: m samples.
+        labels: Of the noisy samples, as :func:`emlc.labels.label_table` has them.
+    """
+
+    run: Run
+    noisy: Samples
+    trusted: Samples
+    labels: pd.DataFrame
+
+    @classmethod
+    def of(cls, run: Run) -> "Corrected":
+        """Read the samples, and correct the labels.
+
+        Raises:
+            InputError: If the run corrects no labels, or its data are gone or have changed.
+        """
+        run.require_teacher()
+        split = run.split()
+        return cls(run, split.noisy, split.trusted, run.correct_labels(split.noisy))
+
+    @cached_property
+    def trusted_labels(self) -> list[str]:
+        """Class names of the trusted samples."""
+        assert self.trusted.labels is not None
+        return [self.trusted.classes[k] for k in self.trusted.labels]
+
+    @property
+    def are_images(self) -> bool:
+        """Whether the inputs are images."""
+        return self.noisy.inputs.ndim == 4

@@ -1,0 +1,36 @@
+"""Names of files and folders made of any text: classes, ids and paths are data, and may hold anything."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_UNSAFE = re.compile(r'[<>:"/\\|?*]')
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{k}" for port in ("COM", "LPT") for k in range(10))}
+_LONGEST = 100  # bytes; file systems take 255
+
+
+def safe_names(texts: Sequence[str], ending: str | Sequence[str] = "") -> list[str]:
+    """A name for each of n texts, which stay readable, with an ending for all or for each.
+
+    No name leads out of its folder, is hidden, or is refused by Windows; none is equal to another, even
+    where case makes no difference.
+    """
+    endings = [ending] * len(texts) if isinstance(ending, str) else ending
+    taken: set[str] = set()
+    names = []
+    for text, end in zip(texts, endings, strict=True):
+        stem = name = _safe(text)
+        count = 1
+        while (name + end).casefold() in taken:
+            count += 1
+            name = f"{stem}-{count}"
+        taken.add((name + end).casefold())
+        names.append(name + end)
+    return names
+
+
+def _safe(text: str) -> str:
+    normal = unicodedata.normalize("NFC", text)
+    printable = "".join("_" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in normal)
+    name = _UNSAFE.sub("_", printable).encode()[:_LONGEST].decode(errors="ignore").strip(". ") or "_"
+    return f"_{name}" if name.split(".")[0].strip().upper() in _DEVICES else name

@@ -1,0 +1,65 @@
+"""The corrected data set as one table: every sample with its inputs, its label, and the evidence."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from emlc.data.columnar import InputColumns, annotation_columns, fits_csv, free_names, write_table
+from emlc.data.write import write_with_images
+from emlc.errors import InputError
+from emlc.exports.corrected import Corrected
+from emlc.files import atomic_write
+from emlc.run import Run
+
+
+def export_table(run: Run, output: Path) -> str | None:
+    """Write a .csv or .parquet file; of images that are no files of their own, .parquet holds the pixels.
+
+    The label is the corrected one, and of the trusted samples, which stand last, their own. Beside it are
+    the columns of the label table, which trusted samples have not.
+
+    Raises:
+        InputError: If the file is to be of another kind.
+    """
+    if output.suffix not in (".csv", ".parquet"):
+        raise InputError(f"output: expected a .csv or a .parquet file, got {output}")
+    corrected = Corrected.of(run)
+    parts = [corrected.noisy, corrected.trusted]
+    inputs = InputColumns.find(parts, run.settings, run.schema)
+    if inputs is None and not corrected.are_images:
+        width = parts[0].input_shape[0]
+        inputs = InputColumns("inputs", tuple(f"feature_{k}" for k in range(width)))
+    values = {} if inputs is None else inputs.values(parts)
+    columns = _label_columns(corrected)
+    image = run.schema.image_column or "image"
+    names = free_names(list(columns), [*values, image])
+    table = pa.table({names[name]: column for name, column in columns.items()} | values)
+    embeds = inputs is None and output.suffix == ".parquet"
+    with atomic_write(output) as temporary:
+        if embeds:
+            write_with_images(temporary, table, image, parts)
+        else:
+            write_table(temporary, table)
+    if inputs is None and not embeds:
+        return "the images are no files of their own: the table is without them; a .parquet file holds them"
+    if output.suffix == ".csv" and not fits_csv(table):
+        return "texts have line breaks in them, which not every reader of CSV takes; .parquet is safe"
+    return None
+
+
+def _label_columns(corrected: Corrected) -> dict[str, Any]:
+    """id, label, trusted, and the label table's columns, which are null in trusted samples."""
+    labels = corrected.labels
+    evidence = [name for name in labels.columns if name not in ("id", "corrected_label")]
+    ids = annotation_columns([corrected.noisy, corrected.trusted])["id"]
+    n, m = len(corrected.noisy), len(corrected.trusted)
+    columns: dict[str, Any] = {
+        "id": ids,
+        "label": pa.array([*labels["corrected_label"].tolist(), *corrected.trusted_labels], pa.string()),
+        "trusted": pa.array([False] * n + [True] * m),
+    }
+    for name in evidence:
+        column = pa.Array.from_pandas(labels[name])
+        columns[name] = pa.concat_arrays([column, pa.nulls(m, column.type)])
+    return columns
