@@ -3,10 +3,10 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from emlc.errors import InputError
 
@@ -100,3 +100,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}")
     return values
+
+
+def write_json_list(file: IO[str], items: Iterable[Any]) -> None:
+    """Write a JSON list to an open file, an item a line, as the items come."""
+    separator = "[\n"
+    for item in items:
+        file.write(separator + json.dumps(item, ensure_ascii=False, allow_nan=False))
+        separator = ",\n"
+    file.write("[]\n" if separator == "[\n" else "\n]\n")

@@ -15,6 +15,7 @@ from emlc.data.stored import StoredImages
 from emlc.errors import InputError
 
 _BLOCK = 256  # images that are held at a time
+_SHOWN_BY_BROWSERS = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 
 def png(pixels: Tensor) -> bytes:
@@ -73,3 +74,14 @@ def _content(image: Path | bytes | None, sample_id: str) -> bytes:
         return image.read_bytes()
     except OSError as error:
         raise InputError(f"the image of {sample_id!r} cannot be read: {error}") from error
+
+
+def browser_image(content: bytes) -> tuple[str, bytes]:
+    """An image file as one that browsers show, and its MIME type: as it is, or as PNG."""
+    with Image.open(io.BytesIO(content)) as opened:
+        kind = Image.MIME.get(opened.format or "", "")
+        if kind in _SHOWN_BY_BROWSERS:
+            return kind, content
+        file = io.BytesIO()
+        opened.convert("RGB").save(file, "PNG")
+    return "image/png", file.getvalue()

@@ -55,7 +55,7 @@ def write_sets(sets: Sets, folder: Path, settings: DataSettings, schema: Schema)
     Raises:
         InputError: If an image cannot be read any more.
     """
-    sets = _with_distinct_ids(sets)
+    sets = with_distinct_ids(sets)
     parts = [part for each in sets.values() for part in each]
     inputs = InputColumns.find(parts, settings, schema)
     if inputs is not None:
@@ -148,7 +148,7 @@ def _plain(column: pa.Array) -> NDArray[Any]:
     return np.array(column.fill_null("").to_pylist())
 
 
-def _with_distinct_ids(sets: Sets) -> dict[str, list[Samples]]:
+def with_distinct_ids(sets: Sets) -> dict[str, list[Samples]]:
     """The sets with all ids written, and so given: equal ids must then mean the same sample.
 
     Row numbers and relative paths may be those of another sample: they get the name of the set before

@@ -6,6 +6,7 @@ from functools import cached_property
 import pandas as pd
 
 from emlc.data import Samples
+from emlc.data.write import with_distinct_ids
 from emlc.run import Run
 
 
@@ -16,7 +17,7 @@ class Corrected:
     Attributes:
         run: The run.
         noisy: n samples.
-        trusted: m samples.
+        trusted: m samples; all ids differ.
         labels: Of the noisy samples, as :func:`emlc.labels.label_table` has them.
     """
 
@@ -34,7 +35,8 @@ class Corrected:
         """
         run.require_teacher()
         split = run.split()
-        return cls(run, split.noisy, split.trusted, run.correct_labels(split.noisy))
+        noisy, trusted = with_distinct_ids({"data": [split.noisy, split.trusted]})["data"]
+        return cls(run, noisy, trusted, run.correct_labels(noisy))
 
     @cached_property
     def trusted_labels(self) -> list[str]:

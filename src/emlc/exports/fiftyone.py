@@ -1,0 +1,101 @@
+"""A data set for FiftyOne, in the readable one of its formats: ``fo.types.FiftyOneDataset``.
+
+https://docs.voxel51.com/user_guide/import_datasets.html describes it: ``metadata.json`` without a version of
+its database, and ``samples.json`` with a document a sample.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from emlc.data import Samples
+from emlc.data.embed import pixel_images
+from emlc.errors import InputError
+from emlc.exports.corrected import Corrected
+from emlc.exports.names import safe_names
+from emlc.files import atomic_folder, check_free, write_json, write_json_list
+from emlc.progress import tracked
+from emlc.run import Run
+
+
+def export_fiftyone(run: Run, output: Path) -> str:
+    """Write a folder that ``fiftyone.Dataset.from_dir`` loads.
+
+    A sample has its given label as ``ground_truth``, and ``corrected`` with its probability as confidence;
+    ``mistakenness`` (as FiftyOne calls it: **high** is bad), 1 - label_quality; ``retain_weight``; and the
+    tag ``label_issue`` where the two labels differ. Trusted samples have a ``ground_truth`` and the tag
+    ``trusted``. Image files are named by their path; other images are written into the folder.
+
+    Raises:
+        InputError: If the samples are no images.
+    """
+    check_free(output)
+    if len(run.schema.input_shape) != 3:
+        raise InputError("fiftyone: shows images, and the samples are none")
+    corrected = Corrected.of(run)
+    parts = {"noisy": corrected.noisy, "trusted": corrected.trusted}
+    with atomic_folder(output) as temporary:
+        (temporary / "data").mkdir()
+        paths = {role: _paths(samples, temporary, role) for role, samples in parts.items()}
+        documents = chain(
+            _noisy_documents(corrected, paths["noisy"]), _trusted_documents(corrected, paths["trusted"])
+        )
+        info = {"classes": list(run.schema.classes), "run": str(run.folder.resolve())}
+        write_json(
+            temporary / "metadata.json",
+            {"name": f"emlc-{run.folder.resolve().name}", "media_type": "image", "info": info},
+        )
+        with (temporary / "samples.json").open("w", encoding="utf-8") as file:
+            file.write('{"samples":\n')
+            write_json_list(file, documents)
+            file.write("}\n")
+    issues = int(corrected.labels["is_label_issue"].sum())
+    return f"{sum(map(len, parts.values())):,} samples, {issues:,} of them tagged label_issue"
+
+
+def _paths(samples: Samples, folder: Path, role: str) -> list[str]:
+    """Where each image is, relative to the folder if it was written there."""
+    if samples.files is not None:
+        files: list[str] = samples.files.to_pylist()
+        return files
+    paths = [
+        f"data/{name}"
+        for name in safe_names([f"{role}-{i}".removesuffix(".png") for i in samples.ids], ".png")
+    ]
+    images = tracked(pixel_images(samples), f"Writing the {role} images", len(samples))
+    for path, image in zip(paths, images, strict=True):
+        (folder / path).write_bytes(image)
+    return paths
+
+
+def _noisy_documents(corrected: Corrected, paths: list[str]) -> Iterator[dict[str, Any]]:
+    row: Any  # its columns are attributes
+    for row, path in zip(corrected.labels.itertuples(index=False), paths, strict=True):
+        yield {
+            "filepath": path,
+            "tags": ["label_issue"] if row.is_label_issue else [],
+            "metadata": None,
+            "emlc_id": str(row.id),
+            "ground_truth": _classification(row.given_label),
+            "corrected": _classification(row.corrected_label, row.corrected_probability),
+            "predicted": _classification(row.predicted_label),
+            "mistakenness": 1 - float(row.label_quality),
+            "retain_weight": float(row.retain_weight),
+        }
+
+
+def _trusted_documents(corrected: Corrected, paths: list[str]) -> Iterator[dict[str, Any]]:
+    for sample_id, label, path in zip(corrected.trusted.ids, corrected.trusted_labels, paths, strict=True):
+        yield {
+            "filepath": path,
+            "tags": ["trusted"],
+            "metadata": None,
+            "emlc_id": str(sample_id),
+            "ground_truth": _classification(label),
+        }
+
+
+def _classification(label: object, confidence: float | None = None) -> dict[str, Any]:
+    known = {} if confidence is None else {"confidence": float(confidence)}
+    return {"_cls": "Classification", "tags": [], "label": str(label)} | known

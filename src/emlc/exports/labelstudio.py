@@ -1,0 +1,161 @@
+"""Tasks for Label Studio: each noisy sample with the corrected label as prediction, the worst label first.
+
+https://labelstud.io/guide/predictions says what a prediction is, and how tasks and the labelling interface
+are imported.
+"""
+
+import base64
+import os
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+
+from emlc.data import Samples
+from emlc.data.embed import browser_image, can_be_copied, original_images, pixel_images
+from emlc.errors import InputError
+from emlc.exports.corrected import Corrected
+from emlc.files import atomic_folder, check_free, write_json_list
+from emlc.progress import tracked
+from emlc.run import Run
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NAME = re.compile(r"[A-Za-z_][\w-]*")
+_TAGS = {"image": "Image", "text": "Text", "values": "Table"}
+
+
+def export_label_studio(
+    run: Run,
+    output: Path,
+    *,
+    from_name: str = "label",
+    to_name: str | None = None,
+    images: Literal["files", "data"] | None = None,
+    document_root: str = "/",
+) -> str:
+    """Write ``tasks.json``, and ``config.xml`` with the labelling interface, into a folder.
+
+    Args:
+        run: The run.
+        output: A folder that is not there yet.
+        from_name: Name of the choices in the interface, to which predictions refer.
+        to_name: Name of what is labelled there (default: image, text or values).
+        images: files: by the address at which Label Studio serves local files. data: the images
+            themselves, which takes no storage. By default files where the images are files.
+        document_root: The folder whose files Label Studio serves.
+
+    Raises:
+        InputError: If a name cannot stand in the interface, or the images are not where they are to be.
+    """
+    check_free(output)
+    corrected = Corrected.of(run)
+    key = "image" if corrected.are_images else "values" if corrected.noisy.texts is None else "text"
+    if images is not None and key != "image":
+        raise InputError("images: the samples are no images")
+    to_name = to_name or key
+    config = labelling_interface(run.schema.classes, key, from_name, to_name)
+    order = np.argsort(corrected.labels["label_quality"].to_numpy(), kind="stable")
+    samples = corrected.noisy.take(order)
+    labels = corrected.labels.iloc[order].itertuples(index=False)
+    shown = _shown(samples, key, run.schema.feature_columns, images, document_root)
+    version = f"emlc-{run.folder.resolve().name}"
+    with atomic_folder(output) as temporary:
+        (temporary / "config.xml").write_text(config, encoding="utf-8")
+        rows = zip(labels, tracked(shown, "Writing tasks", len(samples)), strict=True)
+        with (temporary / "tasks.json").open("w", encoding="utf-8") as file:
+            write_json_list(
+                file, (_task(row, {key: value}, from_name, to_name, version) for row, value in rows)
+            )
+    return f"{len(samples):,} tasks, the worst label first; the labelling interface is in config.xml"
+
+
+def labelling_interface(classes: tuple[str, ...], key: str, from_name: str, to_name: str) -> str:
+    """The XML of a labelling interface: a sample, and a choice of one class.
+
+    Args:
+        classes: Class names.
+        key: Where a task has the sample: image, text or values.
+        from_name: Name of the choices.
+        to_name: Name of the sample.
+
+    Raises:
+        InputError: If a class has a character that XML cannot hold, or a name is no name.
+    """
+    for option, name in {"from_name": from_name, "to_name": to_name}.items():
+        if not _NAME.fullmatch(name):
+            raise InputError(f"{option}: expected letters, digits, _ and -, got {name!r}")
+    if from_name == to_name:
+        raise InputError(f"from_name and to_name: expected two names, both are {from_name!r}")
+    for name in classes:
+        if found := _NOT_XML.search(name):
+            raise InputError(
+                f"class {name!r}: the labelling interface cannot hold the character {found[0]!r}"
+            )
+    view = ET.Element("View")
+    ET.SubElement(view, _TAGS[key], name=to_name, value=f"${key}")
+    choices = ET.SubElement(
+        view, "Choices", name=from_name, toName=to_name, choice="single", showInline="true"
+    )
+    for name in classes:
+        ET.SubElement(choices, "Choice", value=name)
+    ET.indent(view)
+    return ET.tostring(view, encoding="unicode") + "\n"
+
+
+def _task(row: Any, shown: dict[str, Any], from_name: str, to_name: str, version: str) -> dict[str, Any]:
+    """A task, of a row of the label table."""
+    evidence = {
+        "emlc_id": str(row.id),
+        "given_label": str(row.given_label),
+        "corrected_probability": float(row.corrected_probability),
+        "retain_weight": float(row.retain_weight),
+    }
+    choice = {
+        "id": "corrected",
+        "from_name": from_name,
+        "to_name": to_name,
+        "type": "choices",
+        "value": {"choices": [str(row.corrected_label)]},
+    }
+    prediction = {"model_version": version, "score": float(row.label_quality), "result": [choice]}
+    return {"data": shown | evidence, "predictions": [prediction]}
+
+
+def _shown(
+    samples: Samples, key: str, names: tuple[str, ...], images: str | None, document_root: str
+) -> Iterator[Any]:
+    """What is to be seen of each sample."""
+    if key == "text":
+        assert samples.texts is not None
+        return iter(samples.texts.to_pylist())
+    if key == "values":
+        return _rows(samples, names)
+    if images == "data" or (images is None and samples.files is None):
+        return _data_uris(samples)
+    if samples.files is None:
+        raise InputError("images: they are no files of their own; --images data writes the images themselves")
+    return iter([_address(file, document_root) for file in samples.files.to_pylist()])
+
+
+def _rows(samples: Samples, names: tuple[str, ...]) -> Iterator[dict[str, float]]:
+    names = names or tuple(map(str, range(samples.input_shape[0])))
+    for k in range(len(samples)):
+        yield dict(zip(names, samples.inputs[k].tolist(), strict=True))  # type: ignore[index]
+
+
+def _data_uris(samples: Samples) -> Iterator[str]:
+    for content in original_images(samples) if can_be_copied(samples) else pixel_images(samples):
+        kind, image = browser_image(content)
+        yield f"data:{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def _address(file: str, root: str) -> str:
+    """Where Label Studio serves a file of its local storage."""
+    relative = os.path.relpath(file, os.path.abspath(root))
+    if relative.startswith(".."):
+        raise InputError(f"document_root: {file} is not below {root}")
+    return f"/data/local-files/?d={quote(relative)}"
