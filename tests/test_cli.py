@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 import tiny
+from emlc import Run
 from emlc.cli import main
 from emlc.cli.main import COMMANDS
 from emlc.config import Settings
@@ -522,3 +523,41 @@ def test_a_loss_that_is_not_finite_is_one_message(here, monkeypatch, capsys):
     err = capsys.readouterr().err
     assert "student_loss is not finite in epoch 1" in err
     assert "Traceback" not in err
+
+
+def test_export(run, tmp_path, capsys):
+    assert (
+        main(["export", str(run), "--to", "csv", "--weights", "last", "--output", str(tmp_path / "t.csv")])
+        == 0
+    )
+    assert f"written: {tmp_path / 't.csv'}" in capsys.readouterr().out
+    exported = pd.read_csv(tmp_path / "t.csv")
+    last = Run.load(run, which="last")
+    assert (
+        exported["label"].tolist()[:75] == last.correct_labels(last.split().noisy)["corrected_label"].tolist()
+    )
+    assert main(["export", str(run), "--to", "labelstudio"]) == 0
+    assert "75 tasks, the worst label first" in capsys.readouterr().out
+    assert {path.name for path in (run / "labelstudio").iterdir()} == {"tasks.json", "config.xml"}
+
+
+def test_export_refuses(run, capsys, tmp_path):
+    assert "invalid choice: 'excel'" in refused(["export", str(run), "--to", "excel"], capsys)
+    found = refused(["export", "nowhere", "--to", "csv", "--link"], capsys)
+    assert found == "link: goes with --to imagefolder, not with csv"
+    found = refused(["export", str(run), "--to", "fiftyone"], capsys)
+    assert found == "fiftyone: shows images, and the samples are none"
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/x").write_text("")
+    found = refused(["export", str(run), "--to", "labelstudio", "--output", str(tmp_path / "f")], capsys)
+    assert found == f"output: the folder {tmp_path / 'f'} is not empty; name another, or remove it first"
+
+
+def test_apply_refuses(run, capsys, tmp_path):
+    (tmp_path / "d.csv").write_text("id;decision;label;given_label;suggested_label\n")
+    assert "found semicolons" in refused(["apply", str(run), str(tmp_path / "d.csv")], capsys)
+    missing = refused(["apply", str(run), "nowhere.csv"], capsys)
+    assert missing == "nowhere.csv: cannot be read: No such file or directory"
+    found = refused(["apply", str(run), "d.csv", "--unreviewed", "forget"], capsys)
+    assert found == "unreviewed: expected one of 'keep', 'correct', 'drop', got forget"
+    assert not (run / "reviewed").exists()

@@ -2,7 +2,15 @@ import json
 
 import pytest
 
-from emlc.files import atomic_write, write_json, write_text
+from emlc import InputError
+from emlc.files import (
+    atomic_folder,
+    atomic_write,
+    remove_leftovers,
+    write_json,
+    write_json_list,
+    write_text,
+)
 
 
 def contents(folder):
@@ -62,3 +70,47 @@ def test_text_and_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, None]}
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path):
+    for name in ("new", "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with atomic_folder(tmp_path / name) as temporary:
+            (temporary / "a.txt").write_text("whole")
+            assert not (tmp_path / name / "a.txt").exists()
+        assert contents(tmp_path / name) == {"a.txt": "whole"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new"]
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path):
+    def fail(temporary):
+        (temporary / "a.txt").write_text("half")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "new") as temporary:
+        fail(temporary)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_empty_is_not_written_to(tmp_path):
+    (tmp_path / "a.txt").write_text("mine")
+    for taken in (tmp_path, tmp_path / "a.txt"):
+        with pytest.raises(InputError, match="output: "), atomic_folder(taken):
+            pass
+    assert contents(tmp_path) == {"a.txt": "mine"}
+
+
+def test_leftovers_are_removed_whatever_they_are(tmp_path):
+    (tmp_path / ".writing-1-a.txt").write_text("")
+    (tmp_path / ".writing-2-b" / "c").mkdir(parents=True)
+    (tmp_path / ".writing-2-b" / "c" / ".writing-3-d").write_text("")
+    (tmp_path / "mine").mkdir()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("items", [[], [1], [{"a": "猫"}, [None, "\n"]]])
+def test_json_lists_are_written_as_they_come(items, tmp_path):
+    with (tmp_path / "a.json").open("w", encoding="utf-8") as file:
+        write_json_list(file, iter(items))
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == items

@@ -65,7 +65,8 @@ def write_sets(sets: Sets, folder: Path, settings: DataSettings, schema: Schema)
     else:
         written = _write_arrays(sets, folder)
     if inputs is None or inputs.kind != "texts":  # what were texts may be arrays now
-        written |= {field.name: None for field in fields(settings) if field.name == "text_column"}
+        texts = ("text_column", "text_model")
+        written |= {field.name: field.default for field in fields(settings) if field.name in texts}
     return written | {"classes": list(parts[0].classes)}
 
 
