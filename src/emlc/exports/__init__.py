@@ -44,6 +44,9 @@ TARGETS: dict[str, Target] = {
         ("from_name", "to_name", "images", "document_root"),
     ),
     "fiftyone": Target("fiftyone:export_fiftyone", "fiftyone"),
+    "onnx": Target("model:export_onnx", "model.onnx"),
+    "torch-export": Target("model:export_torch", "model.pt2"),
+    "safetensors": Target("model:export_safetensors", "safetensors"),
 }
 
 

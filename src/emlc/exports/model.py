@@ -1,0 +1,205 @@
+"""The student as a file that other programs run: ONNX, torch.export's format, or plain weights.
+
+The exported network takes what the student takes, as float32: features as they are, images scaled to
+[0, 1]; standardisation is its first layer. It gives class probabilities.
+"""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from emlc.checkpoint import save_networks
+from emlc.config import DataSettings, NoiseSettings, Settings
+from emlc.errors import InputError
+from emlc.files import atomic_write, write_json, write_text
+from emlc.run import Run
+from emlc.standardize import Standardize
+
+_TOLERANCE = 1e-3
+"""By which probabilities of an exported network may differ from the run's: other kernels round otherwise."""
+
+
+class Deployed(nn.Module):
+    """A student with a softmax: float32 inputs (n, ...) to probabilities (n, C), on the CPU."""
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = deepcopy(student).cpu()
+        for module in self.student.modules():
+            if isinstance(module, Standardize):
+                module.memory_format = torch.contiguous_format  # the other is a matter of training's speed
+        self.eval()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.student(inputs)
+        return logits.softmax(dim=1)
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What a program has to know to use an exported network, for JSON."""
+    schema, settings = run.schema, run.settings
+    is_image = len(schema.input_shape) == 3
+    return {
+        "classes": list(schema.classes),
+        "input": {
+            "name": "inputs",
+            "dtype": "float32",
+            "shape": ["batch", *schema.input_shape],
+            "meaning": "channels, height, width; 0 to 1" if is_image else "features as they are in the data",
+            "feature_columns": list(schema.feature_columns) or None,
+            "image_size": settings.image_size if is_image else None,
+            "resize": settings.resize if is_image else None,
+        },
+        "output": {
+            "name": "probabilities",
+            "dtype": "float32",
+            "shape": ["batch", len(schema.classes)],
+        },
+        "emlc": version("emlc"),
+    }
+
+
+def export_onnx(run: Run, output: Path) -> str:
+    """Write an ONNX file; ``emlc`` in its metadata is :func:`describe` as JSON.
+
+    Raises:
+        InputError: onnx is not installed, or the network cannot be exported.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"--to onnx needs {', '.join(missing)}: pip install 'emlc[onnx]'")
+    import onnxruntime
+
+    network, example = Deployed(run.student), _example(run, 2)
+    program = _exported(
+        lambda: torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=_BATCH,
+            input_names=["inputs"],
+            output_names=["probabilities"],
+            verbose=False,
+        ),
+        "ONNX",
+    )
+    program.model.metadata_props["emlc"] = json.dumps(describe(run))
+    with atomic_write(output) as temporary:
+        program.save(temporary)
+        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+        difference = _difference(
+            run, lambda x: torch.from_numpy(session.run(["probabilities"], {"inputs": x.numpy()})[0])
+        )
+    return f"run by onnxruntime {onnxruntime.__version__}: {difference}"
+
+
+def export_torch(run: Run, output: Path) -> str:
+    """Write what ``torch.export.load`` reads; its extra file ``emlc.json`` is :func:`describe`.
+
+    Raises:
+        InputError: the network cannot be exported.
+    """
+    network, example = Deployed(run.student), _example(run, 2)
+    program = _exported(
+        lambda: torch.export.export(network, (example,), dynamic_shapes=_BATCH), "torch.export"
+    )
+    with atomic_write(output) as temporary:
+        torch.export.save(program, temporary, extra_files={"emlc.json": json.dumps(describe(run))})
+        difference = _difference(run, torch.export.load(temporary).module())
+    return f"run by torch {torch.__version__}: {difference}"
+
+
+def export_safetensors(run: Run, output: Path) -> None:
+    """Write a folder that :meth:`Run.load` reads: networks and what is needed to build them, no data.
+
+    Raises:
+        InputError: the folder holds a run already.
+    """
+    if (output / "settings.yaml").exists():
+        raise InputError(f"output: {output} holds a run already; name another folder")
+    networks = {"student": run.student} | ({} if run.teacher is None else {"teacher": run.teacher})
+    save_networks(output / "chosen", networks)
+    write_json(output / "model.json", asdict(run.schema))
+    write_text(output / "settings.yaml", yaml.safe_dump(_without_paths(run.settings), sort_keys=False))
+    write_text(output / "README.md", _README.format(description=json.dumps(describe(run), indent=2)))
+
+
+_BATCH = {"inputs": {0: torch.export.Dim("batch")}}
+
+_README = """# A classifier trained by emlc
+
+```python
+from emlc import Run
+
+run = Run.load("FOLDER")            # this folder; nothing in it is code, and none is run
+run.predict_proba(inputs)           # a tensor (n, ...) of float32, or images of uint8
+```
+
+`emlc predict FOLDER DATA` and `emlc correct FOLDER DATA` take it as well.
+
+```json
+{description}
+```
+"""
+
+
+def _without_paths(settings: Settings) -> dict[str, Any]:
+    """The settings that networks are built, and further data read, by; not where the run's data were."""
+    nowhere = replace(
+        settings,
+        **{f: getattr(DataSettings(), f) for f in _SOURCES},
+        **asdict(NoiseSettings()),
+        init="none",
+        teacher_init=None,
+        output=None,
+    )
+    return nowhere.as_dict()
+
+
+_SOURCES = (
+    *("data", "data_root", "trusted", "trusted_column", "trusted_per_class", "validation", "test"),
+    *("validation_fraction", "test_fraction", "human_labels", "human_labels_key", "image_cache"),
+)
+
+
+def _example(run: Run, n: int) -> Tensor:
+    """Inputs (n, ...) such as the run's were: images of noise, or features spread like the training data."""
+    shape, generator = run.schema.input_shape, torch.Generator().manual_seed(0)
+    if len(shape) == 3:
+        return torch.rand(n, *shape, generator=generator)
+    standardize = next(m for m in run.student.modules() if isinstance(m, Standardize))
+    noise = torch.randn(n, *shape, generator=generator)
+    return noise * standardize.std.cpu() + standardize.mean.cpu()
+
+
+def _exported(export: Callable[[], Any], to: str) -> Any:
+    try:
+        return export()
+    except Exception as error:  # whatever the exporter raises for a network of the user's
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"this network cannot be exported to {to}: {reason}") from error
+
+
+def _difference(run: Run, exported: Callable[[Tensor], Tensor]) -> str:
+    """How far the probabilities are from the run's own, for batches of two sizes.
+
+    Raises:
+        InputError: too far.
+    """
+    largest = 0.0
+    for n in (1, 5):
+        x = _example(run, n)
+        with torch.no_grad():
+            largest = max(largest, (exported(x) - run.predict_proba(x)).abs().max().item())
+    if not largest <= _TOLERANCE:
+        raise InputError(f"the exported network is another: its probabilities differ by {largest:.2g}")
+    return f"probabilities differ by {largest:.1e} at most from those of the run"
