@@ -106,8 +106,10 @@ def export_torch(run: Run, output: Path) -> str:
     """Write what ``torch.export.load`` reads; its extra file ``emlc.json`` is :func:`describe`.
 
     Raises:
-        InputError: the network cannot be exported.
+        InputError: the network cannot be exported, or the file is not called so that it can be loaded.
     """
+    if output.suffix != ".pt2":
+        raise InputError(f"output: torch.export.load reads files ending in .pt2, and {output} is none")
     network, example = Deployed(run.student), _example(run, 2)
     program = _exported(
         lambda: torch.export.export(network, (example,), dynamic_shapes=_BATCH), "torch.export"
@@ -185,7 +187,10 @@ def _exported(export: Callable[[], Any], to: str) -> Any:
     try:
         return export()
     except Exception as error:  # whatever the exporter raises for a network of the user's
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         raise InputError(f"this network cannot be exported to {to}: {reason}") from error
 
 
