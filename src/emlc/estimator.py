@@ -33,8 +33,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: Passes over the samples that are not trusted; None: 15, or more on small data.
         look_ahead: Student steps per teacher step, k.
         warm_up_epochs: First epochs in which the student learns from the labels as given, after which the
-            teacher's network starts as a copy of the student's. They come on top of ``epochs`` if those
-            are None.
+            teacher's network starts as a copy of the student's; None: a quarter of ``epochs``, 5 at most, of
+            networks that start from random weights.
         noisy_batch: Samples a student step; None: 128, or fewer on small data.
         trusted_batch: Trusted samples a teacher step.
         learning_rate: Of the student's SGD, and the teacher's.
@@ -70,7 +70,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         method: Literal["emlc", "cross-entropy", "trusted-only"] = "emlc",
         epochs: int | None = None,
         look_ahead: int = 1,
-        warm_up_epochs: int = 0,
+        warm_up_epochs: int | None = None,
         noisy_batch: int | None = None,
         trusted_batch: int = 32,
         learning_rate: float = 0.02,
@@ -134,7 +134,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise InputError(f"y: classification needs 2 classes or more, found 1 class: {classes[0]!r}")
+            raise InputError(f"y: classification needs 2 classes or more, found 1 class: {classes[0]}")
         from emlc.estimator_run import samples_of, settings_of, split_of, trained, trusted_mask
 
         seed = self._seed()
@@ -145,7 +145,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         split = split_of(samples, mask, self.validation_fraction, seed)
         parameters = {k: v for k, v in self.get_params(deep=False).items() if k not in _NO_SETTINGS}
         if mask is None:
-            parameters |= {"method": "cross-entropy", "look_ahead": 1, "warm_up_epochs": 0}
+            parameters |= {"method": "cross-entropy"}
         settings = settings_of(parameters, self.settings, split, seed)
         with trained(settings, split, self.output, verbose=bool(self.verbose)) as run:
             self.classes_, self.run_, self.history_ = classes, run, run.metrics

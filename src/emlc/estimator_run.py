@@ -32,6 +32,9 @@ MIN_STEPS = 300
 MIN_EPOCHS, MAX_EPOCHS = 15, 100
 """Between which the number of epochs then is."""
 
+WARM_UP_EPOCHS = 5
+"""Most epochs of warming up, where their number is left open."""
+
 CPU_STEPS = 2000
 """On rows of numbers, that many steps are over on a CPU before a GPU has warmed up."""
 
@@ -125,15 +128,26 @@ def settings_of(
     """
     _check_further(further, parameters)
     values = {name: _plain(value) for name, value in {**parameters, **(further or {})}.items()}
-    n = len(split.noisy)
-    if values["noisy_batch"] is None:
-        values["noisy_batch"] = min(128, max(16, n // 10))
-    if values["epochs"] is None:
-        steps_per_epoch = max(1, n // max(1, values["noisy_batch"] * values["look_ahead"]))
-        wanted = math.ceil(MIN_STEPS / steps_per_epoch)
-        values["epochs"] = min(MAX_EPOCHS, max(MIN_EPOCHS, wanted)) + values["warm_up_epochs"]
-    settings = Settings(**values, seed=seed)
+    left_open = {name for name in ("noisy_batch", "epochs", "warm_up_epochs") if values[name] is None}
+    # What is left open depends on the rest: that is checked first, by itself.
+    given = {name: value for name, value in values.items() if name not in left_open}
+    settings = Settings(**({"epochs": 2**31} | given), seed=seed)
+
+    n, is_emlc = len(split.noisy), settings.method == "emlc"
+    if "noisy_batch" in left_open:
+        settings = replace(settings, noisy_batch=min(128, max(16, n // 10)))
+    if "epochs" in left_open:
+        a_step = settings.noisy_batch * (settings.look_ahead if is_emlc else 1)
+        epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS * a_step / n)))
+        settings = replace(settings, epochs=epochs + settings.warm_up_epochs)
+    if "warm_up_epochs" in left_open and is_emlc and _start_anew(settings):
+        settings = replace(settings, warm_up_epochs=min(WARM_UP_EPOCHS, settings.epochs // 4))
     return replace(settings, device=_device(settings, split))
+
+
+def _start_anew(s: Settings) -> bool:
+    """Whether both networks start from random weights, and alike."""
+    return s.init == "none" and s.teacher_init is None and s.teacher_backbone in (None, s.backbone)
 
 
 def _check_further(further: Mapping[str, Any] | None, parameters: Mapping[str, Any]) -> None:

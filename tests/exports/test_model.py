@@ -64,7 +64,9 @@ def images(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("images") / "run", image=True)
 
 
-@pytest.mark.parametrize(("export", "run_exported"), [(export_onnx, by_onnxruntime), (export_torch, by_torch)])
+@pytest.mark.parametrize(
+    ("export", "run_exported"), [(export_onnx, by_onnxruntime), (export_torch, by_torch)]
+)
 @pytest.mark.parametrize("kind", ["features", "images"])
 def test_runs_elsewhere_as_here(kind, export, run_exported, tmp_path, request):
     run = request.getfixturevalue(kind)
