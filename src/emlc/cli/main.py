@@ -10,7 +10,7 @@ from types import ModuleType
 
 from jsonargparse import ArgumentParser
 
-from emlc.cli import apply, bench, correct, demo, evaluate, export, predict, presets, pretrain, train
+from emlc.cli import apply, bench, correct, demo, evaluate, export, predict, presets, pretrain, report, train
 from emlc.cli.arguments import explain, normalized, plain_message
 from emlc.errors import InputError
 
@@ -22,6 +22,7 @@ COMMANDS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "predict": predict,
     "correct": correct,
+    "report": report,
     "apply": apply,
     "export": export,
     "bench": bench,

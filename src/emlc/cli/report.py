@@ -1,0 +1,54 @@
+"""Write one HTML file with all about a run, and a gallery in which to review labels.
+
+The file opens offline in any browser: see docs/report.md.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.cli import using
+from emlc.errors import InputError
+
+USAGE = "RUN [options]"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="run directory of `emlc train`")
+    parser.add_argument("--output", type=str | None, help="HTML file (default: RUN/report.html)")
+    parser.add_argument("--samples", type=int, default=500, help="samples to review; 0 for no gallery")
+    parser.add_argument("--map_samples", type=int, default=2000, help="samples of the t-SNE; 0 for none")
+    parser.add_argument(
+        "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
+    )
+    parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
+
+
+def run(arguments: Namespace) -> None:
+    for name in ("samples", "map_samples"):
+        if arguments[name] < 0:
+            raise InputError(f"{name}: expected 0 or more, got {arguments[name]}")
+    trained = using.load_run(arguments)
+    path = Path(arguments.output) if arguments.output else trained.folder / "report.html"
+    if path.is_dir():
+        raise InputError(f"output: {path} is a directory, expected a file to write")
+    from rich.console import Console
+
+    from emlc.files import write_text
+    from emlc.report import collect, render
+
+    console = Console(stderr=True)
+    with console.status("report") as status:
+        facts = collect(
+            trained,
+            weights=arguments.weights,
+            samples=arguments.samples,
+            map_samples=arguments.map_samples,
+            tell=lambda message: status.update(f"report: {message}"),
+        )
+        status.update("report: writing the page")
+        write_text(path, render(facts))
+    if "data" in facts.missing:
+        console.print(f"{facts.missing['data']}; parts of the report are missing", highlight=False)
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

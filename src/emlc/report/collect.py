@@ -1,0 +1,222 @@
+"""Everything that a report shows of a run, gathered from its directory, its data and its networks."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from emlc.data import Split
+from emlc.errors import InputError
+from emlc.evaluation import Evaluation, evaluate_probabilities
+from emlc.report.gallery import Gallery, make_gallery
+from emlc.report.issues import LabelFacts, label_facts
+from emlc.report.projection import project, projected
+from emlc.run import Run
+
+_ROLES = ("noisy", "trusted", "validation", "test")
+
+_TABLE_COLUMNS = (
+    *("id", "given_label", "corrected_label", "corrected_probability", "retain_weight"),
+    *("predicted_label", "label_quality", "is_label_issue"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a run. What is None cannot be known, and ``missing`` says why.
+
+    Attributes:
+        run: The run.
+        weights: chosen | last: whose weights the figures are of.
+        identity: A hash that only this run has; review decisions are kept under it.
+        counts: Samples by role, of the roles there are.
+        summary: ``summary.json``; empty for an interrupted run.
+        metrics: One row an epoch.
+        steps: One row a teacher step.
+        evaluated: The role of the samples that ``evaluation`` is on.
+        evaluation: Of the student: on the test set, or else the validation or the trusted set.
+        labels: The label table summed up.
+        decision: ``decision.json``: how the threshold of the issues came about; empty where there is none.
+        points: A row of the label table, or of ids and given labels, a point, with columns x and y.
+        gallery: Samples to review.
+        missing: By part of the report (data, labels, map, gallery, ...), why it is not there.
+    """
+
+    run: Run
+    weights: str
+    identity: str
+    counts: dict[str, int]
+    summary: dict[str, Any]
+    metrics: pd.DataFrame | None
+    steps: pd.DataFrame | None
+    evaluated: str = ""
+    evaluation: Evaluation | None = None
+    labels: LabelFacts | None = None
+    decision: dict[str, Any] = field(default_factory=dict)
+    points: pd.DataFrame | None = None
+    gallery: Gallery | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.run.schema.classes
+
+
+def collect(
+    run: Run,
+    *,
+    weights: str = "chosen",
+    samples: int = 500,
+    map_samples: int = 2000,
+    tell: Callable[[str], None] = lambda message: None,
+) -> Facts:
+    """Gather the facts of a run; this takes as long as its networks take to look at all samples.
+
+    Args:
+        run: A run, loaded with these weights.
+        weights: chosen | last.
+        samples: Size of the gallery; 0 for none.
+        map_samples: Samples of the map; 0 for none.
+        tell: Is told what is being done.
+
+    Raises:
+        InputError: A file of the run cannot be read.
+    """
+    folder, missing = run.folder, dict[str, str]()
+    tell("reading the run's data")
+    split = _split(run, missing)
+    known: dict[str, Any] = {}
+    if split is not None:
+        tell("measuring the student")
+        known |= _evaluation(run, split)
+    tell("correcting the labels")
+    table = _label_table(run, split, missing)
+    if table is not None:
+        known["labels"] = label_facts(table, run.schema.classes)
+        known["decision"] = _json(folder / "decision.json")
+        if samples > 0:
+            tell("choosing samples to review")
+            known["gallery"] = _gallery(run, split, table, samples)
+        else:
+            missing["gallery"] = "It was left out on request."
+    if split is not None and map_samples > 0:
+        tell("drawing the map of the samples (t-SNE)")
+        known["points"] = _points(run, split, table, map_samples)
+    if known.get("points") is None:
+        missing.setdefault("map", missing.get("data") or "It was left out.")
+    return Facts(
+        run=run,
+        weights=weights,
+        identity=_identity(folder),
+        counts=_counts(folder),
+        summary=_json(folder / "summary.json"),
+        metrics=_csv(folder / "metrics.csv"),
+        steps=_csv(folder / "steps.csv"),
+        missing=missing,
+        **known,
+    )
+
+
+def _split(run: Run, missing: dict[str, str]) -> Split | None:
+    try:
+        return run.split()
+    except InputError as error:
+        missing["data"] = f"The run's samples are not to be had again: {error}"
+        return None
+
+
+def _evaluation(run: Run, split: Split) -> dict[str, Any]:
+    role = next(role for role in ("test", "validation", "trusted") if getattr(split, role) is not None)
+    samples = getattr(split, role)
+    probabilities = run.predict_proba(samples.inputs)
+    return {
+        "evaluated": role,
+        "evaluation": evaluate_probabilities(probabilities, samples.labels, run.schema.classes),
+    }
+
+
+def _label_table(run: Run, split: Split | None, missing: dict[str, str]) -> pd.DataFrame | None:
+    """The label table of the noisy samples: made anew with these weights, or else as the run wrote it."""
+    if run.teacher is None:
+        missing["labels"] = (
+            f"The method {run.settings.method} has no teacher, and so corrects no labels; "
+            "emlc train --method emlc does."
+        )
+        return None
+    if split is not None:
+        return run.correct_labels(split.noisy)
+    path = run.folder / "labels.csv"
+    if not path.is_file():
+        missing["labels"] = "The samples are not to be had again, and the run has written no labels.csv."
+        return None
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if absent := [name for name in _TABLE_COLUMNS if name not in table]:
+        raise InputError(f"{path}: expected a label table, but it has no column {', '.join(absent)}")
+    try:
+        for name in ("corrected_probability", "retain_weight", "label_quality"):
+            table[name] = table[name].astype(np.float64)
+    except ValueError as error:
+        raise InputError(f"{path}: {name}: {error}") from error
+    table["is_label_issue"] = table["is_label_issue"].str.lower() == "true"
+    return table
+
+
+def _gallery(run: Run, split: Split | None, table: pd.DataFrame, size: int) -> Gallery:
+    noisy = None if split is None else split.noisy
+    schema = run.schema
+    return make_gallery(table, schema.classes, size, noisy, run.teacher, schema.feature_columns)
+
+
+def _points(run: Run, split: Split, table: pd.DataFrame | None, size: int) -> pd.DataFrame | None:
+    backbone = run.student.get_submodule("backbone")
+    projection = project(backbone, split.noisy, size, run.settings.seed)
+    if projection is None:
+        return None
+    if table is None:
+        noisy = split.noisy
+        given = pd.Index(noisy.classes, dtype=object)[noisy.labels]
+        table = pd.DataFrame({"id": noisy.ids, "given_label": given})
+    return projected(projection, table)
+
+
+def _counts(folder: Path) -> dict[str, int]:
+    roles = _csv(folder / "split.csv", usecols=["role"])
+    if roles is None:
+        return {}
+    counts = roles["role"].value_counts()
+    return {role: int(counts[role]) for role in _ROLES if role in counts}
+
+
+def _identity(folder: Path) -> str:
+    digest = blake2b(digest_size=12)
+    for name in ("settings.yaml", "split.csv"):
+        path = folder / name
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
+
+
+def _csv(path: Path, **options: Any) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_csv(path, **options)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}")
+    return values

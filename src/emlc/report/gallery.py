@@ -1,0 +1,154 @@
+"""The samples most worth a look, and all that a reviewer needs to see of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from emlc import inference
+from emlc.data import Samples
+from emlc.report.thumbnails import thumbnails
+from emlc.teacher import Teacher
+
+_UNCERTAIN = 0.1
+"""Share of the gallery that goes to samples which the teacher is unsure of, whatever their label."""
+
+_TOP = 5
+_SHOWN_VALUES = 12
+_SHOWN_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Samples to review, each as plain values for the page.
+
+    Attributes:
+        content: image | text | values | none: what there is to see of a sample.
+        columns: Names of the values shown.
+        hidden_values: How many values more each sample has.
+        records: One a sample, in the order of review: ``id``; ``given``, ``suggested``, ``true`` as indices
+            into the classes (None where there is none); ``issue``, ``quality``, ``retain``,
+            ``confidence`` (the corrected label's probability), ``uncertain`` (chosen as such), ``top`` (pairs
+            of class and probability), ``content``.
+    """
+
+    content: str
+    columns: list[str]
+    hidden_values: int
+    records: list[dict[str, Any]]
+
+
+def choose(table: pd.DataFrame, size: int) -> tuple[NDArray[np.int64], int]:
+    """Rows of a label table to review, most suspect first.
+
+    Nine tenths have the lowest ``label_quality``; the rest, of what is left, the lowest
+    ``corrected_probability``: there the teacher is unsure which class it is.
+
+    Returns:
+        The rows (m,), m <= size, and how many of them, at the end, were chosen as uncertain.
+    """
+    suspect = np.argsort(table["label_quality"].to_numpy(), kind="stable")
+    if len(table) <= size:
+        return suspect, 0
+    uncertain = int(size * _UNCERTAIN)
+    chosen, rest = np.split(suspect, [size - uncertain])
+    order = np.argsort(table["corrected_probability"].to_numpy()[rest], kind="stable")
+    return np.concatenate([chosen, rest[order[:uncertain]]]), uncertain
+
+
+def make_gallery(
+    table: pd.DataFrame,
+    classes: tuple[str, ...],
+    size: int,
+    samples: Samples | None = None,
+    teacher: Teacher | None = None,
+    columns: tuple[str, ...] = (),
+) -> Gallery:
+    """Choose samples from a label table, and describe them.
+
+    Args:
+        table: The label table of ``samples``, in their order.
+        classes: Names of the classes.
+        size: How many samples at most.
+        samples: Where their inputs are to be had; without, there is nothing to see.
+        teacher: Gives the probabilities, together with ``samples``.
+        columns: Names of the features, where they have any.
+    """
+    rows, uncertain = choose(table, size)
+    chosen = table.iloc[rows]
+    probabilities = None
+    if samples is not None and teacher is not None:
+        assert samples.labels is not None
+        taken = samples.take(rows)
+        probabilities = inference.correct(teacher, taken.inputs, samples.labels[rows]).soft_labels.numpy()
+    content, names, hidden, seen = _content(samples, rows, columns)
+    codes = pd.Index(classes, dtype=object)
+    given, corrected, predicted = (
+        codes.get_indexer(pd.Index(chosen[name], dtype=object)).tolist()
+        for name in ("given_label", "corrected_label", "predicted_label")
+    )
+    true = codes.get_indexer(pd.Index(chosen["true_label"], dtype=object)) if "true_label" in chosen else None
+    records = []
+    for k, row in enumerate(chosen.itertuples()):
+        p = None if probabilities is None else probabilities[k]
+        records.append(
+            {
+                "id": str(row.id),
+                "given": given[k],
+                "suggested": _suggestion(given[k], corrected[k], predicted[k], p),
+                "true": None if true is None or true[k] < 0 else int(true[k]),
+                "issue": bool(row.is_label_issue),
+                "quality": _short(row.label_quality),
+                "retain": _short(row.retain_weight),
+                "confidence": _short(row.corrected_probability),
+                "uncertain": k >= len(chosen) - uncertain,
+                "top": [] if p is None else _top(p),
+                "content": seen[k],
+            }
+        )
+    return Gallery(content, names, hidden, records)
+
+
+def _suggestion(
+    given: int, corrected: int, predicted: int, probabilities: NDArray[np.float32] | None
+) -> int | None:
+    """The corrected class where it is another one than the given, else the most probable other class."""
+    if corrected != given:
+        return corrected
+    if probabilities is None:
+        return predicted if predicted != given else None
+    return next((c for c in np.argsort(-probabilities, kind="stable")[:2].tolist() if c != given), None)
+
+
+def _top(probabilities: NDArray[np.float32]) -> list[tuple[int, float]]:
+    order = np.argsort(-probabilities, kind="stable")[:_TOP]
+    return [(int(c), _short(probabilities[c])) for c in order]
+
+
+def _content(
+    samples: Samples | None, rows: NDArray[np.int64], columns: tuple[str, ...]
+) -> tuple[str, list[str], int, list[Any]]:
+    """What there is to see: its kind, the names of values, how many are hidden, and one content a row."""
+    if samples is None:
+        return "none", [], 0, [None] * len(rows)
+    if samples.texts is not None:
+        texts = samples.texts.take(rows).to_pylist()
+        return "text", [], 0, [_shortened(text or "") for text in texts]
+    if samples.inputs.ndim == 4:
+        return "image", [], 0, thumbnails(samples, rows)
+    values = samples.take(rows).inputs
+    assert not isinstance(values, int)
+    shown = _SHOWN_VALUES if values.shape[1] > _SHOWN_VALUES + 4 else values.shape[1]
+    names = list(columns[:shown]) or [str(k) for k in range(shown)]
+    contents = [[f"{value:.5g}" for value in row] for row in values[:, :shown].tolist()]
+    return "values", names, values.shape[1] - shown, contents
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _short(value: Any) -> float:
+    return float(f"{value:.4g}")

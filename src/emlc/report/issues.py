@@ -1,0 +1,119 @@
+"""What a label table says of the data as a whole: issues, how labels change, and the noise that explains it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from emlc.data.classes import UNKNOWN
+
+RETAIN_BINS = 40
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How good given and corrected labels are, over the samples whose true label is known.
+
+    Attributes:
+        samples: How many these are.
+        given_right: Share of given labels that are right, in [0, 1].
+        corrected_right: Share of corrected labels that are right, in [0, 1].
+        issue_precision: Share of the label issues whose given label is wrong; NaN without issues.
+        issue_recall: Share of the wrong given labels that are label issues; NaN without wrong labels.
+        transition: (C, C) P(given | true class), rows = true class; NaN in rows of absent classes.
+    """
+
+    samples: int
+    given_right: float
+    corrected_right: float
+    issue_precision: float
+    issue_recall: float
+    transition: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """A label table of n samples in C classes, summed up.
+
+    Attributes:
+        samples: n.
+        issues: How many of them are label issues.
+        corrected: (C, C) int64, samples by given (rows) and corrected class.
+        transition: (C, C) float64, estimate of P(given | class): the corrected label stands for the class.
+            Rows sum to 1; NaN in rows of classes that no sample is corrected to.
+        retain: Retain weights in ``RETAIN_BINS`` equal bins of [0, 1]: a column ``samples``, or the columns
+            ``right`` and ``wrong`` where truth is known.
+        truth: None where no true label is known.
+    """
+
+    samples: int
+    issues: int
+    corrected: NDArray[np.int64]
+    transition: NDArray[np.float64]
+    retain: pd.DataFrame
+    truth: Truth | None
+
+
+def label_facts(table: pd.DataFrame, classes: tuple[str, ...]) -> LabelFacts:
+    """Sum up a label table; see :class:`LabelFacts`."""
+    given, corrected = (_codes(table[name], classes) for name in ("given_label", "corrected_label"))
+    issue = table["is_label_issue"].to_numpy(dtype=np.bool_)
+    true = _codes(table["true_label"], classes) if "true_label" in table else np.full(len(table), UNKNOWN)
+    counts = _counts(given, corrected, len(classes))
+    return LabelFacts(
+        samples=len(table),
+        issues=int(issue.sum()),
+        corrected=counts,
+        transition=_shares(counts.T),
+        retain=_retain_weights(table["retain_weight"].to_numpy(dtype=np.float64), given, true),
+        truth=_truth(given, corrected, true, issue, len(classes)),
+    )
+
+
+def _truth(
+    given: NDArray[np.int64],
+    corrected: NDArray[np.int64],
+    true: NDArray[np.int64],
+    issue: NDArray[np.bool_],
+    num_classes: int,
+) -> Truth | None:
+    known = true != UNKNOWN
+    if not known.any():
+        return None
+    given, corrected, true, issue = given[known], corrected[known], true[known], issue[known]
+    wrong = given != true
+    return Truth(
+        samples=len(true),
+        given_right=1 - float(wrong.mean()),
+        corrected_right=float((corrected == true).mean()),
+        issue_precision=float(wrong[issue].mean()) if issue.any() else float("nan"),
+        issue_recall=float(issue[wrong].mean()) if wrong.any() else float("nan"),
+        transition=_shares(_counts(true, given, num_classes)),
+    )
+
+
+def _codes(names: pd.Series, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Names as indices into the classes; -1 for what is missing."""
+    return np.asarray(pd.Index(classes, dtype=object).get_indexer(pd.Index(names, dtype=object)), np.int64)
+
+
+def _counts(rows: NDArray[np.int64], columns: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, -1)
+
+
+def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # a class without samples: 0 / 0 is NaN
+        return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _retain_weights(
+    weights: NDArray[np.float64], given: NDArray[np.int64], true: NDArray[np.int64]
+) -> pd.DataFrame:
+    known = true != UNKNOWN
+    groups = {"right": known & (given == true), "wrong": known & (given != true)}
+    if not known.any():
+        groups = {"samples": np.ones(len(weights), dtype=np.bool_)}
+    edges = np.linspace(0, 1, RETAIN_BINS + 1)
+    columns = {name: np.histogram(weights[rows], edges)[0] for name, rows in groups.items()}
+    return pd.DataFrame({"from": edges[:-1], "to": edges[1:], **columns})

@@ -1,0 +1,64 @@
+// What the other scripts share: the data, elements, what the browser stores, and the theme.
+
+const report = JSON.parse(document.getElementById("report-data").textContent);
+
+const byId = (id) => document.getElementById(id);
+
+/** An element with properties and children; texts stay texts. */
+function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in made) made[name] = value;
+    else made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+/** The browser's storage, which it may refuse to pages that are files. */
+const stored = {
+  works: (() => {
+    try {
+      localStorage.setItem("emlc-probe", "1");
+      localStorage.removeItem("emlc-probe");
+      return true;
+    } catch {
+      return false;
+    }
+  })(),
+  read(key) {
+    try {
+      return localStorage.getItem(key);
+    } catch {
+      return null;
+    }
+  },
+  write(key, value) {
+    try {
+      localStorage.setItem(key, value);
+      return true;
+    } catch {
+      return false; // refused, or full
+    }
+  },
+};
+
+const theme = {
+  preference: matchMedia("(prefers-color-scheme: dark)"),
+  listeners: [],
+  get dark() {
+    return document.documentElement.dataset.theme === "dark";
+  },
+  show(dark) {
+    document.documentElement.dataset.theme = dark ? "dark" : "light";
+    byId("theme").setAttribute("aria-pressed", String(dark));
+    for (const listener of this.listeners) listener();
+  },
+};
+const chosenTheme = () => stored.read("emlc-theme");
+theme.show(chosenTheme() ? chosenTheme() === "dark" : theme.preference.matches);
+theme.preference.addEventListener("change", () => chosenTheme() || theme.show(theme.preference.matches));
+byId("theme").addEventListener("click", () => {
+  theme.show(!theme.dark);
+  stored.write("emlc-theme", theme.dark ? "dark" : "light");
+});

@@ -1,0 +1,58 @@
+"""A map of the student's features: t-SNE of a random part of the noisy samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from torch import nn
+
+from emlc import inference
+from emlc.data import Samples
+
+_LEAST = 5
+_PERPLEXITY = 30.0
+_DIMENSIONS = 50  # of more, t-SNE sees the first principal components: as good, and much faster
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Points in the plane.
+
+    Attributes:
+        rows: (m,) which samples these are, ascending.
+        points: (m, 2) float32.
+        samples: How many there were to choose from.
+    """
+
+    rows: NDArray[np.int64]
+    points: NDArray[np.float32]
+    samples: int
+
+
+def project(backbone: nn.Module, samples: Samples, size: int, seed: int) -> Projection | None:
+    """t-SNE of the features that a backbone gives of at most ``size`` samples, drawn at random.
+
+    None for fewer than five samples, of which there is no map to make.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(samples))[:size])
+    if len(rows) < _LEAST:
+        return None
+    features = inference.represent(backbone, samples.take(rows).inputs).flatten(1).numpy()
+    if features.shape[1] > _DIMENSIONS and len(rows) > _DIMENSIONS:
+        features = PCA(_DIMENSIONS, random_state=seed).fit_transform(features)
+    # Features that are all alike leave PCA, where t-SNE starts by default, nothing to scale by.
+    start = "pca" if features.shape[1] > 1 and np.ptp(features, axis=0).max() > 0 else "random"
+    perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1)
+    points = tsne.fit_transform(features.astype(np.float32))
+    return Projection(rows, points.astype(np.float32), len(samples))
+
+
+def projected(projection: Projection, table: pd.DataFrame) -> pd.DataFrame:
+    """The label table's rows of the points, with columns x and y."""
+    frame = table.iloc[projection.rows].reset_index(drop=True)
+    return frame.assign(x=projection.points[:, 0], y=projection.points[:, 1])

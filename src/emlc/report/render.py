@@ -1,0 +1,121 @@
+"""The page itself: facts and figures put into one HTML file that needs nothing beside it.
+
+Names, ids and texts come from the user's data and are taken for nothing else: Jinja escapes them in the
+HTML, :func:`script_json` in the data, :func:`emlc.report.figures.plot_text` in the figures. A
+Content-Security-Policy lets nothing be fetched, and no script run but the page's own.
+"""
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from emlc.report.collect import Facts
+from emlc.report.sections import describe
+
+_SCRIPTS = ("page", "csv", "figures", "decisions", "filters", "cards", "review")
+"""The page's own scripts, in the order in which they build on one another."""
+
+
+def render(facts: Facts) -> str:
+    """The report as HTML."""
+    view = describe(facts)
+    scripts = {"plotly": _normal(get_plotlyjs()), "own": _own_script()}
+    data = {
+        "identity": facts.identity,
+        "classes": list(facts.classes),
+        "figures": {figure.key: figure.spec for figure in view.figures},
+        "gallery": None if facts.gallery is None else vars(facts.gallery),
+    }
+    environment = Environment(
+        loader=PackageLoader("emlc.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"cells": _cells, "numeric": _numeric, "number": _number}
+    return environment.get_template("report.html.j2").render(
+        view=view,
+        facts=facts,
+        data=script_json(data),
+        style=_page_file("report.css"),
+        scripts=scripts,
+        policy=_policy(list(scripts.values())),
+        version=version("emlc"),
+        now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand in an HTML ``<script>``: nothing in it ends the script, or begins a comment."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _policy(scripts: list[str]) -> str:
+    """A Content-Security-Policy: no network, and no scripts but these."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _own_script() -> str:
+    parts = "\n".join(_page_file(f"{name}.js") for name in _SCRIPTS)
+    return _normal(f'(() => {{\n"use strict";\n{parts}}})();\n')
+
+
+def _page_file(name: str) -> str:
+    return (resources.files("emlc.report") / "page" / name).read_text(encoding="utf-8")
+
+
+def _normal(script: str) -> str:
+    """Line ends as the browser sees them, whose hash the policy compares."""
+    return script.replace("\r\n", "\n").replace("\r", "\n")
+
+
+# --- filters ------------------------------------------------------------------------------------
+
+
+def _number(value: object, digits: int = 1) -> str:
+    """A number for people: thousands apart, floats with so many digits, a dash for what is not known."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "–"
+    return f"{value:,.{digits}f}" if isinstance(value, float | np.floating) else f"{value:,}"
+
+
+def _cells(table: pd.DataFrame) -> list[list[str]]:
+    """The cells of a table as texts."""
+    columns = [[_cell(value) for value in table.iloc[:, k].tolist()] for k in range(table.shape[1])]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        if np.isnan(value):
+            return "–"
+        return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _numeric(table: pd.DataFrame) -> list[bool]:
+    """Which columns hold numbers."""
+    return [
+        all(isinstance(value, int | float) and not isinstance(value, bool) for value in table.iloc[:, k])
+        for k in range(table.shape[1])
+    ]

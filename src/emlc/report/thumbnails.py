@@ -1,0 +1,68 @@
+"""Small pictures of samples, as data URIs that stand in the page itself."""
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from emlc.data import Samples
+
+_SIDE = 160
+"""Pixels of the longer side: what a card shows. Smaller pictures are scaled up by the browser."""
+
+_BLOCK = 256  # images read at a time, of those that stay on disk
+
+
+def thumbnails(samples: Samples, rows: NDArray[np.int64]) -> list[str]:
+    """A data URI a sample of rows (m,), of images.
+
+    Image files are opened again, as networks are often given fewer pixels than people want to see. What
+    cannot be opened any more is shown as the network sees it.
+    """
+    pictures: list[Image.Image | None] = [None] * len(rows)
+    if samples.files is not None:
+        with ThreadPoolExecutor(cpu_count()) as pool:  # PIL decodes without holding the interpreter's lock
+            pictures = list(pool.map(_opened, samples.files.take(pa.array(rows)).to_pylist()))
+    missing = np.array([k for k, picture in enumerate(pictures) if picture is None], dtype=np.int64)
+    for block in np.array_split(missing, -(-len(missing) // _BLOCK) or 1):
+        for k, pixels in zip(block, samples.inputs[torch.from_numpy(rows[block])], strict=True):
+            pictures[k] = _picture(pixels)
+    return [data_uri(picture) for picture in pictures if picture is not None]
+
+
+def data_uri(picture: Image.Image) -> str:
+    """Small pictures without loss, as PNG; others as JPEG, which is smaller."""
+    file = io.BytesIO()
+    small = max(picture.size) <= 64
+    kind = "png" if small else "jpeg"
+    picture.save(file, kind, optimize=True, quality=80)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _opened(path: str) -> Image.Image | None:
+    try:
+        with Image.open(path) as opened:
+            opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # lets JPEG skip what would be thrown away
+            picture = ImageOps.exif_transpose(opened)
+            picture = picture.convert("RGBA" if picture.mode == "P" else picture.mode)
+            picture.thumbnail((_SIDE, _SIDE))
+            return picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
+    except Exception:  # PIL's plugins raise anything on broken files
+        return None
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    """An image (channels, height, width), uint8 or float32 in [0, 1]."""
+    if pixels.is_floating_point():
+        pixels = (255 * pixels).round().to(torch.uint8)
+    array = pixels.numpy()
+    picture = Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))
+    picture.thumbnail((_SIDE, _SIDE))
+    return picture
