@@ -1,6 +1,7 @@
 """The report of a run: one HTML file that opens offline, with a gallery to review labels in.
 
-``collect`` gathers the facts, ``figures`` and ``sections`` say how they are shown, ``render`` writes the page.
+``collect`` gathers the facts, ``figures`` and ``sections`` say how they are shown,
+``render`` writes the page.
 """
 
 from emlc.report.collect import Facts, collect

@@ -180,7 +180,8 @@ def _points(run: Run, split: Split, table: pd.DataFrame | None, size: int) -> pd
         return None
     if table is None:
         noisy = split.noisy
-        given = pd.Index(noisy.classes, dtype=object)[noisy.labels]
+        assert noisy.labels is not None
+        given = np.array(noisy.classes, dtype=object)[noisy.labels]
         table = pd.DataFrame({"id": noisy.ids, "given_label": given})
     return projected(projection, table)
 
@@ -205,7 +206,8 @@ def _csv(path: Path, **options: Any) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        return pd.read_csv(path, **options)
+        table: pd.DataFrame = pd.read_csv(path, **options)
+        return table
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 

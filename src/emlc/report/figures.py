@@ -6,6 +6,7 @@ Colours of text, grid and background are the page's, which knows whether it is l
 import colorsys
 import html
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9"
-_OKABE_ITO = (BLUE, "#e69f00", GREEN, ORANGE, SKY, PURPLE, "#b8a900", "#7f7f7f")
+_CLASS_COLOURS = (
+    *(BLUE, "#e69f00", GREEN, ORANGE, SKY, PURPLE, "#b8a900"),  # Okabe and Ito's, the yellow darkened
+    *("#7f7f7f", "#7b3f1d", "#6a3d9a", "#e7298a", "#5aae61"),
+)
 
 MOST_CLASSES = 150
 """Rows of a matrix that can still be looked at; of more classes, those with most samples off the diagonal."""
@@ -102,7 +106,9 @@ def learning_curves(metrics: pd.DataFrame, steps: pd.DataFrame | None, chosen: i
     )
     figures = []
     for key, title, unit, caption, names in groups:
-        shown = {name: named for name, named in names.items() if name in metrics and metrics[name].notna().any()}
+        shown = {
+            name: named for name, named in names.items() if name in metrics and metrics[name].notna().any()
+        }
         if shown:
             figures.append(_curves(key, title, unit, caption, metrics, shown, chosen))
     if steps is not None and "meta_objective" in steps and steps["meta_objective"].notna().any():
@@ -136,13 +142,21 @@ def _curves(
     ]
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": "epoch"}, "tickformat": "d", "rangemode": "tozero"},
-        "yaxis": {"title": {"text": unit}},
+        "yaxis": {"title": {"text": unit}, "rangemode": "tozero"},
         "hovermode": "x unified",
     }
     if chosen is not None:
         caption += f" The dotted line marks epoch {chosen}, the chosen one."
         layout["shapes"] = [
-            {"type": "line", "x0": chosen, "x1": chosen, "y0": 0, "y1": 1, "yref": "paper", "line": {"dash": "dot", "width": 1}}
+            {
+                "type": "line",
+                "x0": chosen,
+                "x1": chosen,
+                "y0": 0,
+                "y1": 1,
+                "yref": "paper",
+                "line": {"dash": "dot", "width": 1},
+            }
         ]
     table = metrics[["epoch", *names]].rename(columns={column: name for column, (name, _) in names.items()})
     return Figure(key, title, caption, {"data": data, "layout": layout}, table)
@@ -165,7 +179,7 @@ def _meta_objective(steps: pd.DataFrame) -> Figure:
     ]  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": "teacher step"}},
-        "yaxis": {"title": {"text": "nats"}},
+        "yaxis": {"title": {"text": "nats"}, "rangemode": "tozero"},
         "hovermode": "x unified",
     }
     tenths = np.unique(np.linspace(0, len(values) - 1, min(10, len(values))).astype(int))
@@ -334,7 +348,11 @@ def calibration(reliability: pd.DataFrame) -> Figure:
 
 def retain_weights(bins: pd.DataFrame) -> Figure:
     """Histogram of the retain weight; of right and of wrong labels, where truth is known."""
-    colours = {"samples": (BLUE, "all labels"), "right": (BLUE, "right labels"), "wrong": (ORANGE, "wrong labels")}
+    colours = {
+        "samples": (BLUE, "all labels"),
+        "right": (BLUE, "right labels"),
+        "wrong": (ORANGE, "wrong labels"),
+    }
     centres = _plain((bins["from"] + bins["to"]) / 2)
     data = [
         {"type": "bar", "x": centres, "y": bins[name].tolist(), "name": f"{label} ({bins[name].sum():,})",
@@ -346,6 +364,7 @@ def retain_weights(bins: pd.DataFrame) -> Figure:
         "barmode": "overlay",
         "xaxis": {"title": {"text": "retain weight"}, "range": [0, 1]},
         "yaxis": {"title": {"text": "samples (logarithmic)"}, "type": "log", "dtick": 1},
+        "height": 420,
         "showlegend": True,
     }
     tenths = bins.assign(tenth=(bins.index * 10) // len(bins)).groupby("tenth")
@@ -355,7 +374,8 @@ def retain_weights(bins: pd.DataFrame) -> Figure:
     return Figure(
         "retain",
         "Retain weights",
-        "How far the teacher keeps the given label: near 1 it believes it, near 0 it puts its own in its place.",
+        "How far the teacher keeps the given label: near 1 it believes it, near 0 it puts its own class "
+        "in its place.",
         {"data": data, "layout": layout},
         table.rename(columns={"right": "right labels", "wrong": "wrong labels"}),
     )
@@ -364,6 +384,8 @@ def retain_weights(bins: pd.DataFrame) -> Figure:
 def feature_map(points: pd.DataFrame, classes: tuple[str, ...], in_gallery: dict[str, int]) -> Figure:
     """The map of the student's features, coloured by class; label issues are crosses."""
     corrected = "corrected_label" in points
+    if corrected:  # the legend shows each class's first symbol
+        points = points.sort_values("is_label_issue", kind="stable", ignore_index=True)
     coloured_by = points["corrected_label" if corrected else "given_label"]
     issue = points["is_label_issue"] if corrected else pd.Series(False, index=points.index)
     data = []
@@ -381,7 +403,12 @@ def feature_map(points: pd.DataFrame, classes: tuple[str, ...], in_gallery: dict
                 "y": _plain(of_class["y"]),
                 "text": [_hover(row) for row in of_class.to_dict("records")],
                 "customdata": [in_gallery.get(str(key)) for key in of_class["id"]],
-                "marker": {"color": colour, "size": 7, "symbol": np.where(crosses, "x", "circle").tolist()},
+                "marker": {
+                    "color": colour,
+                    "size": 7,
+                    "opacity": 0.8,
+                    "symbol": np.where(crosses, "x", "circle").tolist(),
+                },
                 "hovertemplate": "%{text}<extra></extra>",
             }
         )
@@ -409,7 +436,7 @@ def feature_map(points: pd.DataFrame, classes: tuple[str, ...], in_gallery: dict
     )  # fmt: skip
 
 
-def _hover(row: dict[str, Any]) -> str:
+def _hover(row: Mapping[Any, Any]) -> str:
     lines = [f"<b>{plot_text(str(row['id']), 60)}</b>", f"given {plot_text(row['given_label'], 40)}"]
     if "corrected_label" in row:
         lines.append(f"corrected {plot_text(row['corrected_label'], 40)}")
@@ -418,9 +445,9 @@ def _hover(row: dict[str, Any]) -> str:
 
 
 def class_colours(num_classes: int) -> list[str]:
-    """Colours of Okabe and Ito while they last, else evenly spaced hues."""
-    if num_classes <= len(_OKABE_ITO):
-        return list(_OKABE_ITO[:num_classes])
+    """Colours that can be told apart while they last, else evenly spaced hues."""
+    if num_classes <= len(_CLASS_COLOURS):
+        return list(_CLASS_COLOURS[:num_classes])
     colours = []
     for k in range(num_classes):
         red, green, blue = colorsys.hls_to_rgb(k / num_classes, (0.38, 0.55)[k % 2], 0.75)

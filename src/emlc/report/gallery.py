@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from emlc import inference
@@ -15,7 +16,8 @@ from emlc.teacher import Teacher
 _UNCERTAIN = 0.1
 """Share of the gallery that goes to samples which the teacher is unsure of, whatever their label."""
 
-_TOP = 5
+_TOP = 5  # classes shown with their probability, and the given one; but none so improbable:
+_LEAST_SHOWN = 0.001
 _SHOWN_VALUES = 12
 _SHOWN_CHARACTERS = 2000
 
@@ -104,7 +106,7 @@ def make_gallery(
                 "retain": _short(row.retain_weight),
                 "confidence": _short(row.corrected_probability),
                 "uncertain": k >= len(chosen) - uncertain,
-                "top": [] if p is None else _top(p),
+                "top": [] if p is None else _top(p, given[k]),
                 "content": seen[k],
             }
         )
@@ -122,9 +124,10 @@ def _suggestion(
     return next((c for c in np.argsort(-probabilities, kind="stable")[:2].tolist() if c != given), None)
 
 
-def _top(probabilities: NDArray[np.float32]) -> list[tuple[int, float]]:
-    order = np.argsort(-probabilities, kind="stable")[:_TOP]
-    return [(int(c), _short(probabilities[c])) for c in order]
+def _top(probabilities: NDArray[np.float32], given: int) -> list[tuple[int, float]]:
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    shown = [c for c in order[:_TOP] if probabilities[c] >= _LEAST_SHOWN]
+    return [(c, _short(probabilities[c])) for c in [*shown, *({given} - set(shown))]]
 
 
 def _content(
@@ -138,8 +141,7 @@ def _content(
         return "text", [], 0, [_shortened(text or "") for text in texts]
     if samples.inputs.ndim == 4:
         return "image", [], 0, thumbnails(samples, rows)
-    values = samples.take(rows).inputs
-    assert not isinstance(values, int)
+    values = samples.inputs[torch.from_numpy(rows)]
     shown = _SHOWN_VALUES if values.shape[1] > _SHOWN_VALUES + 4 else values.shape[1]
     names = list(columns[:shown]) or [str(k) for k in range(shown)]
     contents = [[f"{value:.5g}" for value in row] for row in values[:, :shown].tolist()]

@@ -1,4 +1,4 @@
-"""What a label table says of the data as a whole: issues, how labels change, and the noise that explains it."""
+"""What a label table says of the data as a whole: issues, how labels change, and the noise behind it."""
 
 from dataclasses import dataclass
 

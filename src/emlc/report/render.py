@@ -95,7 +95,7 @@ def _normal(script: str) -> str:
 def _number(value: object, digits: int = 1) -> str:
     """A number for people: thousands apart, floats with so many digits, a dash for what is not known."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
-        return "–"
+        return "-"
     return f"{value:,.{digits}f}" if isinstance(value, float | np.floating) else f"{value:,}"
 
 
@@ -108,7 +108,7 @@ def _cells(table: pd.DataFrame) -> list[list[str]]:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         if np.isnan(value):
-            return "–"
+            return "-"
         return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 

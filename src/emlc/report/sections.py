@@ -166,8 +166,9 @@ def _training_tile(facts: Facts) -> list[Tile]:
 def _chosen_and_last(facts: Facts) -> tuple[dict[str, float], dict[str, float]] | None:
     if facts.metrics is None or facts.metrics.empty or "choice_accuracy" not in facts.metrics:
         return None
-    history = [{k: v for k, v in row.items() if pd.notna(v)} for row in facts.metrics.to_dict("records")]
-    return history[chosen_epoch(history) - 1], history[-1]
+    history = [{str(k): v for k, v in row.items() if pd.notna(v)} for row in facts.metrics.to_dict("records")]
+    chosen = chosen_epoch(history)
+    return (history[chosen - 1], history[-1]) if chosen > 0 else None
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -181,8 +182,8 @@ def _student_figures(facts: Facts) -> list[Figure]:
         figures.matrix(
             "confusion",
             "Confusion",
-            f"The {facts.evaluated} samples by their label and the student's class. Counts; the colour is the "
-            "share of the row.",
+            f"The {facts.evaluated} samples by their label and the student's class. Counts; the colour is "
+            "the share of the row.",
             confusion,
             facts.classes,
             ("label", "predicted"),
@@ -208,8 +209,8 @@ def _noise_figures(facts: Facts) -> list[Figure]:
         figures.matrix(
             "corrected",
             "Given → corrected",
-            "The noisy samples by their given and their corrected class. Counts; the colour is the share of the "
-            "row. A click on a cell shows its samples in the gallery.",
+            "The noisy samples by their given and their corrected class. Counts; the colour is the share of "
+            "the row. A click on a cell shows its samples in the gallery.",
             labels.corrected,
             classes,
             ("given", "corrected"),
@@ -229,7 +230,7 @@ def _noise_figures(facts: Facts) -> list[Figure]:
             figures.matrix(
                 "true-transition",
                 "Label noise, true",
-                f"The same from the true labels, of the {labels.truth.samples:,} samples where they are known.",
+                f"The same from the true labels, of the {labels.truth.samples:,} samples that have one.",
                 labels.truth.transition,
                 classes,
                 ("true class", "given"),
@@ -257,10 +258,9 @@ def _settings(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
     data = {field.name for field in fields(DataSettings)}
     rows = [(name, _value(value)) for name, value in settings.as_dict().items()]
     telling = [
-        row[0] in _TELLING or getattr(settings, row[0]) != defaults[row[0]] and row[0] != "output"
+        row[0] in _TELLING or (getattr(settings, row[0]) != defaults[row[0]] and row[0] != "output")
         for row in rows
     ]
-    rows = [(name, value) for name, value in rows]
     chosen = [row for row, tells in zip(rows, telling, strict=True) if tells]
     chosen.sort(key=lambda row: row[0] not in data)
     others = [row for row, tells in zip(rows, telling, strict=True) if not tells]
@@ -269,7 +269,7 @@ def _settings(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _value(value: object) -> str:
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return str(value)
@@ -279,7 +279,7 @@ def _surroundings(facts: Facts) -> pd.DataFrame:
     summary = facts.summary
     rows: list[tuple[str, Any]] = [(f"{role} samples", f"{n:,}") for role, n in facts.counts.items()]
     rows.append(("classes", len(facts.classes)))
-    rows.append(("input", " × ".join(map(str, facts.run.schema.input_shape))))
+    rows.append(("input", " x ".join(map(str, facts.run.schema.input_shape))))
     for name in ("nominal", "actual"):
         rate = summary.get(f"noise_rate_{name}")
         if rate is not None:

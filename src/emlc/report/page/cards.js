@@ -7,7 +7,8 @@ const VERDICTS = {
   skip: () => "skipped",
 };
 
-const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+const percent = (share) => (share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
+const fraction = (value) => (value < 0.001 ? "<0.001" : value.toFixed(3));
 
 function content(record) {
   if (gallery.content === "image") {
@@ -50,18 +51,20 @@ function odds(record) {
 function change(record) {
   const given = element("bdi", { className: "given" }, className(record.given));
   if (record.suggested === null) return [given];
-  const arrow = element("span", { "aria-hidden": "true" }, record.issue ? " → " : " ? ");
-  const words = element("span", { className: "hidden" }, record.issue ? ", suggested " : ", otherwise ");
-  return [given, arrow, words, element("bdi", { className: "suggested" }, className(record.suggested))];
+  const between = record.issue
+    ? [element("span", { "aria-hidden": "true" }, " → "), element("span", { className: "hidden" }, ", suggested ")]
+    : [element("span", { className: "or" }, " or ")];
+  return [given, ...between, element("bdi", { className: "suggested" }, className(record.suggested))];
 }
 
 function facts(record) {
-  const parts = [`retain weight ${record.retain.toFixed(3)}`, `quality ${record.quality.toFixed(3)}`];
-  if (!record.issue) parts.push("no issue");
-  if (record.uncertain) parts.push("uncertain");
-  const line = element("p", { className: "facts" }, parts.join(" · "));
-  if (record.true !== null) line.append(" · true class ", element("bdi", {}, className(record.true)));
-  return line;
+  const list = element("dl", { className: "facts" });
+  const add = (name, value) => list.append(element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, value))));
+  add("retain weight", fraction(record.retain));
+  add("label quality", fraction(record.quality));
+  if (!record.issue || record.uncertain) add("kind", [record.issue ? "issue" : "no issue", ...(record.uncertain ? ["uncertain"] : [])].join(", "));
+  if (record.true !== null) add("true class", className(record.true));
+  return list;
 }
 
 /** The card of a record; `act` is called with what its buttons say. */
@@ -90,7 +93,7 @@ function makeCard(record, position, total, act) {
     return button;
   });
   const verdict = element("p", { id: `${key}-verdict`, className: "verdict" });
-  const evidence = element("div", {}, facts(record), odds(record));
+  const evidence = element("div", { className: "evidence" }, facts(record), odds(record) ?? "");
   card.append(heading, element("div", { className: "body" }, content(record) ?? "", evidence), element("div", { className: "decide" }, ...buttons, verdict));
   return card;
 }

@@ -7,6 +7,13 @@ const figures = (() => {
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+  /** A colour of a trace; on dark grounds a third of the way to white. */
+  function visible(hex) {
+    if (!theme.dark || !/^#[0-9a-f]{6}$/.test(hex ?? "")) return hex;
+    const parts = [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
+    return `rgb(${parts.map((part) => Math.round(part + (255 - part) / 3)).join(",")})`;
+  }
+
   function axis(of) {
     return { automargin: true, gridcolor: colour("grid"), linecolor: colour("line"), zeroline: false, ...of };
   }
@@ -15,11 +22,11 @@ const figures = (() => {
     return {
       autosize: true,
       height: 320,
-      margin: { l: 52, r: 12, t: 12, b: 44 },
+      margin: { l: 52, r: 12, t: 28, b: 44 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("soft"), font: { color: colour("ink") }, align: "left" },
-      legend: { orientation: "h", y: -0.22, yanchor: "top", x: 0 },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
       uirevision: "kept", // a change of theme keeps the zoom
       ...of,
       font: { family: colour("sans"), size: 12, color: colour("ink"), ...of.font },
@@ -40,8 +47,14 @@ const figures = (() => {
   }
 
   function traces(figure) {
-    if (!figure.matrix) return figure.data;
-    const colorscale = [[0, colour("scale-low")], [0.5, colour("scale-middle")], [1, colour("scale-high")]];
+    if (!figure.matrix) {
+      return figure.data.map((trace) => ({
+        ...trace,
+        ...(trace.line && { line: { ...trace.line, color: visible(trace.line.color) } }),
+        ...(trace.marker && { marker: { ...trace.marker, color: visible(trace.marker.color ?? trace.line?.color) } }),
+      }));
+    }
+    const colorscale = [[0, colour("scale-low")], [0.35, colour("scale-middle")], [1, colour("scale-high")]];
     const heat = { ...figure.data[0], colorscale, hovertext: hover(figure.matrix, figure.data[0].z), hoverinfo: "text" };
     return [heat];
   }

@@ -1,6 +1,6 @@
 // Which samples of the gallery are looked at, and in which order.
 
-const UNNAMED = "–";
+const UNNAMED = "-";
 
 const gallery = report.gallery;
 const className = (index) => (index === null || index < 0 ? "" : report.classes[index]);

@@ -51,7 +51,7 @@ const theme = {
   },
   show(dark) {
     document.documentElement.dataset.theme = dark ? "dark" : "light";
-    byId("theme").setAttribute("aria-pressed", String(dark));
+    byId("theme").textContent = dark ? "Light theme" : "Dark theme";
     for (const listener of this.listeners) listener();
   },
 };
