@@ -1,0 +1,194 @@
+"""Which samples are shown for review, and what of them."""
+
+import base64
+import io
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+import tiny
+from emlc import Samples
+from emlc.report.gallery import choose, make_gallery
+from emlc.report.thumbnails import thumbnails
+
+
+def label_table(samples, seed=0):
+    rng = np.random.default_rng(seed)
+    names = np.array(samples.classes, dtype=object)
+    n = len(samples)
+    given, corrected = samples.labels, np.where(rng.random(n) < 0.5, samples.labels, rng.integers(0, 3, n))
+    return pd.DataFrame(
+        {
+            "id": samples.ids,
+            "given_label": names[given],
+            "corrected_label": names[corrected],
+            "corrected_probability": rng.random(n),
+            "retain_weight": rng.random(n),
+            "predicted_label": names[rng.integers(0, 3, n)],
+            "label_quality": rng.random(n),
+            "is_label_issue": given != corrected,
+        }
+    )
+
+
+def picture(uri):
+    kind, encoded = uri.split(",", 1)
+    return kind, Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)))
+
+
+# Choice
+
+
+def test_the_least_probable_labels_first_then_the_unsure():
+    table = label_table(tiny.samples(200))
+    rows, uncertain = choose(table, 50)
+    assert uncertain == 5
+    assert len(set(rows)) == 50
+    quality = table["label_quality"]
+    assert quality.index[rows[:45]].tolist() == quality.sort_values().index[:45].tolist()
+    rest = table.drop(index=rows[:45])["corrected_probability"].sort_values()
+    assert rows[45:].tolist() == rest.index[:5].tolist()
+
+
+@pytest.mark.parametrize("size", [200, 5000])
+def test_all_samples_where_they_fit(size):
+    table = label_table(tiny.samples(200))
+    rows, uncertain = choose(table, size)
+    assert uncertain == 0
+    assert table["label_quality"].iloc[rows].is_monotonic_increasing
+    assert sorted(rows) == list(range(200))
+
+
+def test_one_sample():
+    rows, uncertain = choose(label_table(tiny.samples(200)), 1)
+    assert (len(rows), uncertain) == (1, 0)
+
+
+# Content
+
+
+class Oracle(torch.nn.Module):
+    """A teacher whose soft labels are given, by the first feature: the row."""
+
+    def __init__(self, soft_labels):
+        super().__init__()
+        self.soft_labels = torch.nn.Parameter(soft_labels)
+
+    def forward(self, inputs, labels):
+        q = self.soft_labels[inputs[:, 0].long()]
+        return q, q, q[:, 0]
+
+
+def test_records(monkeypatch):
+    n = 40
+    rng = np.random.default_rng(3)
+    q = torch.from_numpy(rng.dirichlet([0.3] * 3, n).astype(np.float32))
+    samples = Samples.from_arrays(
+        np.stack([np.arange(n), rng.normal(size=n)], axis=1),
+        rng.integers(0, 3, n),
+        classes=list(tiny.CLASSES),
+        ids=[f"id {k}" for k in range(n)],
+    )
+    table = label_table(samples).assign(true_label=[*["cow"] * 20, *[None] * 20])
+    gallery = make_gallery(table, tiny.CLASSES, 30, samples, Oracle(q), ("row", "value"))
+    assert (gallery.content, gallery.columns, gallery.hidden_values) == ("values", ["row", "value"], 0)
+    assert len(gallery.records) == 30
+    by_id = table.set_index("id")
+    for record in gallery.records:
+        row, k = by_id.loc[record["id"]], int(record["id"].split()[1])
+        assert tiny.CLASSES[record["given"]] == row["given_label"]
+        if row["is_label_issue"]:
+            assert tiny.CLASSES[record["suggested"]] == row["corrected_label"]
+        else:
+            others = {c: q[k, c].item() for c in range(3) if c != record["given"]}
+            assert record["suggested"] == max(others, key=others.__getitem__)
+        assert record["true"] == (1 if k < 20 else None)
+        assert record["retain"] == pytest.approx(row["retain_weight"], rel=1e-3)
+        shown = dict(record["top"])
+        assert record["given"] in shown
+        assert shown[int(q[k].argmax())] == pytest.approx(q[k].max().item(), rel=1e-3)
+        for c in set(range(3)) - shown.keys():
+            assert q[k, c] < 0.001
+        assert [float(value) for value in record["content"]] == pytest.approx(
+            samples.inputs[k].tolist(), rel=1e-3
+        )
+
+
+def test_without_the_samples_there_is_nothing_to_see_but_a_suggestion():
+    samples = tiny.samples(40)
+    table = label_table(samples)
+    gallery = make_gallery(table, tiny.CLASSES, 40)
+    assert gallery.content == "none"
+    for record, (_, row) in zip(gallery.records, table.sort_values("label_quality").iterrows(), strict=True):
+        assert record["top"] == []
+        expected = row["corrected_label"] if row["is_label_issue"] else row["predicted_label"]
+        if expected == row["given_label"]:
+            assert record["suggested"] is None
+        else:
+            assert tiny.CLASSES[record["suggested"]] == expected
+
+
+def test_long_vectors_are_abbreviated_and_texts_shown_instead():
+    samples = replace(tiny.samples(10), inputs=torch.arange(4000.0).reshape(10, 400))
+    gallery = make_gallery(label_table(samples), tiny.CLASSES, 5, samples)
+    assert gallery.hidden_values == 388
+    assert gallery.columns == [str(k) for k in range(12)]
+    assert {len(record["content"]) for record in gallery.records} == {12}
+    texts = [f"<b>text {k}</b> " * (1000 if k == 3 else 1) for k in range(10)]
+    gallery = make_gallery(
+        label_table(samples), tiny.CLASSES, 10, replace(samples, texts=pa.array(texts)), None
+    )
+    assert gallery.content == "text"
+    for record in gallery.records:
+        whole = texts[int(record["id"][1:])]
+        assert len(record["content"]) <= 2000
+        assert whole.startswith(record["content"].removesuffix("…"))
+
+
+# Thumbnails
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("floats", [False, True])
+def test_small_images_are_shown_without_loss(channels, floats):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, channels, 8, 6)).astype(np.uint8)
+    inputs = torch.from_numpy(pixels.astype(np.float32) / 255 if floats else pixels)
+    samples = replace(tiny.samples(5), inputs=inputs)
+    rows = np.array([3, 1])
+    for row, uri in zip(rows, thumbnails(samples, rows), strict=True):
+        kind, image = picture(uri)
+        assert kind == "data:image/png;base64"
+        shown = np.asarray(image).reshape(8, 6, channels).transpose(2, 0, 1)
+        np.testing.assert_array_equal(shown, pixels[row])
+
+
+def test_large_images_are_made_small():
+    samples = replace(tiny.samples(1), inputs=torch.zeros((1, 3, 400, 200), dtype=torch.uint8))
+    kind, image = picture(thumbnails(samples, np.array([0]))[0])
+    assert kind == "data:image/jpeg;base64"
+    assert image.size == (80, 160)
+
+
+def test_files_are_opened_again_and_the_pixels_serve_where_they_are_gone(tmp_path):
+    Image.new("RGB", (300, 150), (0, 158, 115)).save(tmp_path / "good.jpg")
+    Image.new("P", (20, 20), 0).save(tmp_path / "palette.png", transparency=0)
+    Image.new("I;16", (20, 20), 300).save(tmp_path / "deep.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    names = ["good.jpg", "palette.png", "deep.png", "broken.png", "gone.png"]
+    samples = replace(
+        tiny.samples(5),
+        inputs=torch.full((5, 3, 8, 8), 7, dtype=torch.uint8),
+        files=pa.array([str(tmp_path / name) for name in names]),
+    )
+    shown = [picture(uri)[1] for uri in thumbnails(samples, np.arange(5))]
+    assert shown[0].size == (160, 80)
+    np.testing.assert_allclose(np.asarray(shown[0])[40, 80], (0, 158, 115), atol=4)
+    assert shown[1].size == (20, 20)
+    for image in shown[3:]:
+        assert image.size == (8, 8)
+        assert (np.asarray(image) == 7).all()
