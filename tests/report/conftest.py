@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hostile import HOSTILE_CLASSES, HOSTILE_IDS
 from PIL import Image
 from rich.console import Console
 
@@ -15,19 +16,6 @@ from emlc import Run, train
 from emlc.report import collect, render
 
 QUIET = Console(file=io.StringIO())
-
-HOSTILE_CLASSES = ("</script><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "__proto__")
-HOSTILE_IDS = (
-    '=cmd()|"x"!A1',
-    "two\nlines",
-    "\u202eevil\u2066",
-    "<b>bold</b><!--",
-    "__proto__",
-    'comma, "quote"',
-    " space ",
-    "%{x} \\u003c {{ 7 * 7 }} $x$",
-    "</textarea></title>",
-)
 
 
 def table(names, n=75, seed=0, wrong=0.3, prefix="s", ids=()):

@@ -1,10 +1,9 @@
 """The report of a run: one HTML file that opens offline, with a gallery to review labels in.
 
-``collect`` gathers the facts, ``figures`` and ``sections`` say how they are shown,
-``render`` writes the page.
+``facts`` gathers what is known, ``figures`` and ``sections`` say how it is shown, ``rendering`` writes it.
 """
 
-from emlc.report.collect import Facts, collect
-from emlc.report.render import render
+from emlc.report.facts import Facts, collect
+from emlc.report.rendering import render
 
 __all__ = ["Facts", "collect", "render"]

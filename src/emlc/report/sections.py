@@ -9,7 +9,7 @@ import pandas as pd
 from emlc.config import DataSettings, Settings
 from emlc.fit import chosen_epoch
 from emlc.report import figures
-from emlc.report.collect import Facts
+from emlc.report.facts import Facts
 from emlc.report.figures import Figure
 
 _COMMON_PAIRS = 12

@@ -86,7 +86,8 @@ const figures = (() => {
     },
     { rootMargin: "400px" },
   );
-  for (const holder of elements) seen.observe(holder);
+  // Plotly comes last in the page and is large: the review does not wait for it.
+  addEventListener("DOMContentLoaded", () => elements.forEach((holder) => seen.observe(holder)));
   theme.listeners.push(() => drawn.forEach(draw));
   return { onClick: (listener) => clicked.push(listener) };
 })();

@@ -107,6 +107,11 @@ function review() {
     showPage();
   }
 
+  function showAll() {
+    form.reset();
+    filter({ keep: true });
+  }
+
   function show(values) {
     form.reset();
     for (const [name, value] of Object.entries(values)) form.elements[name].value = value;
@@ -162,8 +167,7 @@ function review() {
     showProgress();
     let at = matches.indexOf(indexOf.get(id));
     if (at < 0) {
-      form.reset();
-      filter();
+      showAll();
       at = matches.indexOf(indexOf.get(id));
     }
     moveTo(at);
@@ -282,12 +286,11 @@ function review() {
   fillClasses(form.elements.given, "given");
   fillClasses(form.elements.suggested, "suggested");
   form.addEventListener("input", () => filter());
-  form.addEventListener("reset", () => setTimeout(filter));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     card()?.focus();
   });
-  byId("clear-filters").addEventListener("click", () => form.reset());
+  for (const button of [byId("clear"), byId("clear-filters")]) button.addEventListener("click", showAll);
   byId("start").addEventListener("click", () => {
     const undecided = decisions.get(record()?.id) === undefined ? position : nextUndecided();
     moveTo(undecided ?? position);

@@ -19,7 +19,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from emlc.report.collect import Facts
+from emlc.report.facts import Facts
 from emlc.report.sections import describe
 
 _SCRIPTS = ("page", "csv", "figures", "decisions", "filters", "cards", "review")

@@ -1,0 +1,479 @@
+"""The report in a real browser, headless: review by keyboard, decisions in and out, nothing fetched.
+
+Plotly takes a browser a second or more: tests of the review have a page without it.
+"""
+
+import csv
+import io
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile import HOSTILE_CLASSES, HOSTILE_IDS
+
+from emlc.report import collect, render
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no chromium")
+
+HEADER = ["id", "decision", "label", "given_label", "suggested_label"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """A page in a browser window of its own storage, and what went wrong in it."""
+
+    def __init__(self, browser, url, **options):
+        self.context = browser.new_context(reduced_motion="reduce", **options)
+        self.url, self.problems, self.requests = url, [], []
+        self.page = self.open()
+
+    def open(self):
+        page = self.context.new_page()
+        page.set_default_timeout(15000)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", lambda message: self.problems.append(message.text))
+        page.on("dialog", lambda dialog: (self.problems.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.goto(self.url)
+        return page
+
+    def text(self, selector):
+        return self.page.inner_text(selector)
+
+    def current(self):
+        """The record of the card that has the focus."""
+        found = self.page.evaluate("document.activeElement.querySelector('h3')?.title")
+        assert self.page.evaluate("document.activeElement.matches('.card')"), found
+        return next(record for record in self.records if record["id"] == found)
+
+    @property
+    def data(self):
+        return json.loads(self.page.text_content("#report-data"))
+
+    @property
+    def records(self):
+        return self.data["gallery"]["records"]
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def download(self):
+        with self.page.expect_download() as found:
+            self.page.click("#download")
+        assert found.value.suggested_filename == "decisions.csv"
+        text = Path(found.value.path()).read_bytes().decode("utf-8")
+        return list(csv.reader(io.StringIO(text, newline="")))
+
+    def load(self, rows):
+        file = io.StringIO(newline="")
+        csv.writer(file).writerows(rows)
+        self.load_text(file.getvalue())
+
+    def load_text(self, text):
+        before = self.text("#status")
+        content = {"name": "decisions.csv", "mimeType": "text/csv", "buffer": text.encode()}
+        self.page.set_input_files("#load-file", content)
+        self.page.wait_for_function(f"before => {STATUS} !== before", arg=before)
+
+    def draw_all(self):
+        for plot in self.page.query_selector_all(".plot"):
+            plot.scroll_into_view_if_needed()
+            plot.wait_for_selector(".main-svg")
+
+
+STATUS = "document.getElementById('status').textContent"
+
+
+NO_PLOTLY = "window.Plotly = { react(holder) { holder.on = () => {}; } };"
+
+
+@pytest.fixture(scope="module")
+def whole_file(hostile_page, tmp_path_factory):
+    """The report as it is."""
+    return written(hostile_page, tmp_path_factory.mktemp("pages"))
+
+
+@pytest.fixture(scope="module")
+def without_plotly():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emlc.report.rendering.get_plotlyjs", lambda: NO_PLOTLY)
+        yield
+
+
+@pytest.fixture(scope="module")
+def review_file(without_plotly, hostile_facts, tmp_path_factory):
+    """The report without figures."""
+    return written(render(hostile_facts), tmp_path_factory.mktemp("pages"))
+
+
+def written(page, folder):
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path.as_uri()
+
+
+@contextmanager
+def window(browser, url, **options):
+    """A window in which nothing may go wrong, and nothing be fetched but the page."""
+    opened = Opened(browser, url, **options)
+    yield opened
+    opened.context.close()
+    assert opened.problems == []
+    assert {url for url in opened.requests if not url.startswith(("data:", "blob:"))} == {url}
+
+
+@pytest.fixture
+def opened(browser, review_file):
+    with window(browser, review_file) as opened:
+        yield opened
+
+
+@pytest.fixture
+def whole(browser, whole_file):
+    with window(browser, whole_file) as opened:
+        yield opened
+
+
+def named(opened, record, field):
+    index = record[field]
+    return opened.data["classes"][index]
+
+
+def test_names_that_mean_harm_are_shown_and_nothing_runs(whole):
+    whole.draw_all()
+    for name in HOSTILE_CLASSES:
+        assert name in whole.text("#labels")
+    assert whole.page.evaluate("document.querySelectorAll('img, script').length") == 3
+    ticks = whole.page.eval_on_selector_all(
+        "#figure-corrected .ytick text", "texts => texts.map((text) => text.textContent)"
+    )
+    classes = sorted(HOSTILE_CLASSES)
+    assert [tick.rstrip("…") for tick in ticks] == [name[:21] if len(name) > 22 else name for name in classes]
+    links = whole.page.eval_on_selector_all(
+        ".plot svg :is(a, image)",
+        "found => found.map((one) => one.href?.baseVal ?? one.getAttribute('href'))",
+    )
+    assert all(link.startswith("data:image/png") for link in links)  # what heat maps are drawn with
+    whole.page.fill("[name=search]", "bold")
+    assert whole.text(".card h3") == "<b>bold</b><!--"
+
+
+def test_a_review_by_keyboard_survives_a_reload_and_leaves_as_csv(opened):
+    expected = {}
+    opened.page.focus("#start")
+    opened.press("Enter")
+    for key, decision, field in (("a", "accept", "suggested"), ("k", "keep", "given"), ("s", "skip", None)):
+        record = opened.current()
+        opened.press(key)
+        label = "" if field is None else named(opened, record, field)
+        expected[record["id"]] = [decision, label]
+    record = opened.current()
+    third = next(c for c in range(3) if c not in (record["given"], record["suggested"]))
+    opened.press("o")
+    opened.page.keyboard.type(opened.data["classes"][third][:4])
+    opened.press("Enter")
+    expected[record["id"]] = ["other", opened.data["classes"][third]]
+    record = opened.current()
+    opened.press("a", "u")  # and undone
+    assert opened.current() == record
+    assert "4 of 60 decided" in opened.text("#progress-text")
+    assert "undone" in opened.text("#status")
+    again = opened.open()
+    assert "4 of 60 decided" in again.inner_text("#progress-text")
+    header, *rows = opened.download()
+    assert header == HEADER
+    assert {key: [decision, label] for key, decision, label, _, _ in rows} == expected
+    records = {record["id"]: record for record in opened.records}
+    for key, _, _, given, suggested in rows:
+        assert given == named(opened, records[key], "given")
+        assert suggested == named(opened, records[key], "suggested")
+
+
+def test_every_id_and_class_survives_the_csv(opened):
+    opened.page.click("#start")
+    for _ in range(60):
+        opened.press("a")
+    assert "60 of 60 decided" in opened.text("#progress-text")
+    assert "All that match are decided" in opened.text("#status")
+    _, *rows = opened.download()
+    shown = {record["id"]: record for record in opened.records}
+    assert {row[0] for row in rows} == shown.keys()
+    assert len(shown.keys() & set(HOSTILE_IDS)) > 3
+    assert {row[2] for row in rows} <= set(HOSTILE_CLASSES)
+    for row in rows:
+        assert row[2] == row[4] == named(opened, shown[row[0]], "suggested")
+
+
+def test_decisions_are_loaded_again(opened):
+    first, second, third = (record for record in opened.records[:3])
+    classes = opened.data["classes"]
+    given, suggested = classes[first["given"]], classes[first["suggested"]]
+    rows = [
+        [first["id"], "accept", suggested, given, suggested],
+        [second["id"], "skip", "", classes[second["given"]], "whatever"],
+        [third["id"], "keep", "another", "another", suggested],  # of data that have changed since
+        ["elsewhere", "keep", given, given, suggested],  # of a larger gallery
+    ]
+    rows[2][2:4] = [classes[(third["given"] + 1) % 3]] * 2
+    opened.load([HEADER, *rows])
+    assert "3 decisions loaded from decisions.csv. 1 left out" in opened.text("#status")
+    assert "2 of 60 decided, and 1 not shown here" in opened.text("#progress-text")
+    assert opened.download()[1:] == [rows[0], rows[1], rows[3]]
+    opened.load_text("\ufeff" + "\n".join(",".join(row) for row in [HEADER, ["x", "skip", "", "", ""]]))
+    assert "1 decisions loaded" in opened.text("#status")
+
+
+def test_files_that_are_no_decisions(opened):
+    header = ",".join(HEADER)
+    for text, message in (
+        ("", "found nothing"),
+        ("id,label\n1,2\n", "found id, label"),
+        (f'{header}\n"x', "begins in line 2 has no end"),
+        (f"{header}\nx,maybe,a,b,c", "row 1: decision: expected accept"),
+        (f"{header}\nx,keep", "row 1: expected 5 cells, found 2"),
+        (f"{header}\nx,other,none such,b,c", "row 1: label: expected a class"),
+        (f"{header}\nx,skip,__proto__,b,c", "row 1: label: expected nothing"),
+        (f"{header}\nx,keep,__proto__,b,c", "keep means the label b"),
+    ):
+        opened.load_text(text)
+        assert opened.text("#status").startswith("decisions.csv was not loaded: ")
+        assert message in opened.text("#status")
+        assert "0 of 60 decided" in opened.text("#progress-text")
+
+
+def test_filters_sorting_and_search(opened):
+    page, records = opened.page, opened.records
+
+    def shown():
+        return page.eval_on_selector_all(".card h3", "found => found.map((h3) => h3.title)")
+
+    def matching(text):
+        return int(text.split("·")[1].split()[0])
+
+    issue = next(record for record in records if record["issue"])
+    page.select_option("[name=given]", str(issue["given"]))
+    expected = [record for record in records if record["given"] == issue["given"]]
+    assert matching(opened.text("#pages-top")) == len(expected) > 0
+    page.select_option("[name=suggested]", str(issue["suggested"]))
+    page.select_option("[name=kind]", "issue")
+    expected = [r for r in expected if r["suggested"] == issue["suggested"] and r["issue"]]
+    assert matching(opened.text("#pages-top")) == len(expected) > 0
+    page.click("text=Clear")
+    page.wait_for_function("document.querySelectorAll('.card').length === 24")
+    page.select_option("[name=sort]", "retain")
+    page.select_option("[name=order]", "down")
+    by_retain = sorted(records, key=lambda record: -record["retain"])
+    assert shown() == [record["id"] for record in by_retain[:24]]
+    page.fill("[name=search]", "no such id")
+    assert page.is_visible("#nothing")
+    page.click("#clear-filters")
+    page.wait_for_function("document.querySelectorAll('.card').length === 24")
+    page.click("#start")
+    opened.press("a")
+    page.select_option("[name=decision]", "decided")
+    assert len(shown()) == 1
+    page.select_option("[name=kind]", "uncertain")
+    page.select_option("[name=decision]", "undecided")
+    assert shown() == [record["id"] for record in records if record["uncertain"]]
+
+
+def test_keys_move_through_all_pages(opened):
+    ids = [record["id"] for record in sorted(opened.records, key=lambda record: record["quality"])]
+    opened.page.click("#start")
+    for keys, at in (
+        (["ArrowRight"], 1), (["n"], 2), (["p", "ArrowLeft"], 0), (["ArrowLeft"], 0), (["End"], 59), (["Home"], 0),
+        (["PageDown"], 24), (["ArrowLeft"], 23), (["PageUp"], 0), (["ArrowDown"], 3), (["ArrowUp"], 0),
+    ):  # fmt: skip
+        opened.press(*keys)
+        assert opened.current()["id"] == ids[at], keys
+    opened.press("/")
+    assert opened.page.evaluate("document.activeElement.name") == "search"
+    opened.page.keyboard.type("s")  # a letter in a field is no decision
+    opened.press("Enter")
+    assert opened.current()["id"].startswith("s")
+    opened.press("Shift+?")
+    assert opened.page.is_visible("#help")
+    opened.press("Escape", "o")
+    assert opened.page.is_visible("#other")
+    opened.press("Escape")
+    assert opened.current()["id"].startswith("s")
+    opened.press("a", "ArrowLeft", "c")
+    assert "cleared" in opened.text("#status")
+    assert "0 of 60 decided" in opened.text("#progress-text")
+
+
+def test_a_cell_or_a_pair_leads_to_its_samples(whole):
+    whole.draw_all()
+    counts = np.array(whole.data["figures"]["corrected"]["matrix"]["counts"])
+    np.fill_diagonal(counts, 0)
+    given, corrected = np.unravel_index(counts.argmax(), counts.shape)
+    holder = whole.page.query_selector("[data-figure=corrected]")
+    holder.scroll_into_view_if_needed()
+    box = whole.page.query_selector("#figure-corrected .nsewdrag").bounding_box()
+    x, y = ((k + 0.5) / 3 for k in (corrected, given))
+    whole.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    whole.page.wait_for_selector("#figure-corrected .hovertext")
+    assert "samples," in whole.page.text_content("#figure-corrected .hovertext")
+    whole.page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    whole.page.wait_for_function(f"{STATUS} !== ''")
+    values = whole.page.evaluate("Object.fromEntries(new FormData(document.getElementById('filters')))")
+    assert (values["given"], values["suggested"], values["kind"]) == (str(given), str(corrected), "issue")
+    assert whole.current()["given"] == given
+    whole.page.click("#filters button")
+    whole.page.focus("button.pair")
+    whole.press("Enter")
+    assert whole.current()["suggested"] == corrected
+
+
+def test_two_windows_of_one_report_agree(opened):
+    other = opened.open()
+    opened.page.click("#start")
+    opened.press("a")
+    other.wait_for_function("document.getElementById('progress').value === 1")
+    assert other.inner_text("#progress-text").startswith("1 of 60")
+
+
+def test_where_nothing_may_be_stored_the_review_works_and_says_so(browser, review_file):
+    opened = Opened(browser, "about:blank")
+    opened.context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no'); } })"
+    )
+    opened.page.goto(review_file)
+    assert opened.page.is_visible("#storage-note")
+    opened.page.click("#start")
+    opened.press("a", "k")
+    assert "2 of 60 decided" in opened.text("#progress-text")
+    assert len(opened.download()) == 3
+    assert opened.problems == []
+    opened.context.close()
+
+
+def test_storage_that_holds_something_else_is_no_obstacle(opened):
+    opened.page.evaluate(
+        "([id]) => localStorage.setItem(`emlc-decisions-${id}`, '{\"a\": 1}')", [opened.data["identity"]]
+    )
+    opened.page.reload()
+    assert "0 of 60 decided" in opened.text("#progress-text")
+
+
+def test_small_pictures_are_scaled_up_crisply(browser, image_facts, tmp_path, without_plotly):
+    gallery = image_facts.gallery
+    pixel = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    records = [gallery.records[0], gallery.records[1] | {"content": pixel}]
+    page = render(replace(image_facts, gallery=replace(gallery, records=records)))
+    with window(browser, written(page, tmp_path)) as opened:
+        opened.page.wait_for_function("document.querySelectorAll('.card img').length === 2")
+        opened.page.wait_for_function(
+            "[...document.images].every((image) => image.complete && image.naturalWidth)"
+        )
+        shown = opened.page.eval_on_selector_all(
+            ".card img",
+            "found => found.map((i) => [i.naturalWidth, getComputedStyle(i).imageRendering, i.alt])",
+        )
+    expected = [[80, "auto"], [1, "pixelated"]]
+    assert shown == [[*how, f"sample {r['id']}"] for how, r in zip(expected, records, strict=True)]
+
+
+@pytest.mark.parametrize("fixture", ["array_run", "plain_run"])
+def test_reports_with_parts_missing_have_no_errors(browser, request, tmp_path, without_plotly, fixture):
+    facts = collect(request.getfixturevalue(fixture), map_samples=20)
+    with window(browser, written(render(facts), tmp_path)) as opened:
+        assert opened.page.evaluate("typeof Plotly") == "object"  # the scripts before it ran to their end
+        if facts.gallery is not None:
+            opened.page.click("#start")
+            opened.press("k")
+            assert "1 of 75 decided" in opened.text("#progress-text")
+
+
+def test_five_thousand_samples(browser, hostile_facts, tmp_path, without_plotly):
+    first = hostile_facts.gallery
+    records = [
+        first.records[k % 60] | {"id": f"sample {k}", "given": k % 3, "suggested": (k + 1) % 3}
+        for k in range(5000)
+    ]
+    page = render(replace(hostile_facts, gallery=replace(first, records=records), points=None))
+    with window(browser, written(page, tmp_path)) as opened:
+        assert opened.page.eval_on_selector_all("#cards *", "found => found.length") < 2000
+        took = opened.page.evaluate(
+            """() => {
+                const start = performance.now();
+                document.querySelector("[name=search]").value = "sample 49";
+                document.querySelector("[name=search]").dispatchEvent(new Event("input", { bubbles: true }));
+                document.querySelector("#cards").offsetHeight;
+                return performance.now() - start;
+            }"""
+        )
+        assert took < 1000
+        assert "111 of 5,000 samples match" in opened.text("#pages-top")
+        opened.page.click("#start")
+        opened.press("a")
+        assert "1 of 5,000 decided" in opened.text("#progress-text")
+
+
+# Themes, widths and access for all
+
+AUDIT = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_names_contrast_and_width(browser, review_file, scheme):
+    with window(browser, review_file, color_scheme=scheme, bypass_csp=True) as opened:
+        assert opened.page.get_attribute("html", "data-theme") == scheme
+        opened.page.click("#start")
+        opened.press("a")
+        opened.page.eval_on_selector_all("details", "found => found.forEach((one) => { one.open = true; })")
+        for width in (400, 1280):
+            opened.page.set_viewport_size({"width": width, "height": 900})
+            texts, problems = opened.page.evaluate(AUDIT)
+            assert texts > 300
+            assert problems == []
+        opened.press("Shift+?")
+        assert opened.page.evaluate(AUDIT)[1] == []
+        opened.press("Escape", "o")
+        assert opened.page.evaluate(AUDIT)[1] == []
+
+
+def test_the_audit_finds_what_is_wrong(opened):
+    opened.page.evaluate(
+        """() => {
+            document.querySelector(".lead").style.color = "#888";
+            document.querySelector(".top button").textContent = "";
+            document.querySelector("caption").remove();
+            document.querySelector("main").style.width = "3000px";
+        }"""
+    )
+    problems = "; ".join(opened.page.evaluate(AUDIT)[1])
+    for found in ("contrast 3.", "no name: <button", "no caption: <table", "wider than the window"):
+        assert found in problems
+
+
+def test_the_theme_can_be_chosen_and_figures_follow(whole):
+    plot = whole.page.query_selector("[data-figure=corrected]")
+    plot.scroll_into_view_if_needed()
+    plot.wait_for_selector(".main-svg")
+    ink = "getComputedStyle(document.querySelector('#figure-corrected .xtick text')).fill"
+    light = whole.page.evaluate(ink)
+    whole.page.click("#theme")
+    whole.page.wait_for_function(f"{ink} !== '{light}'")
+    whole.page.reload()
+    assert whole.page.get_attribute("html", "data-theme") == "dark"
+    whole.page.click("#theme")
+    assert whole.page.get_attribute("html", "data-theme") == "light"

@@ -1,0 +1,159 @@
+"""The facts of a report, against the run's own files and other libraries."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+import tiny
+from emlc import InputError, Run
+from emlc.report import collect
+
+
+@pytest.fixture
+def copy(hostile_run, tmp_path):
+    """The run in a directory that may be spoilt."""
+    return shutil.copytree(hostile_run.folder, tmp_path / "copy")
+
+
+def test_the_student_is_measured_on_the_test_set(hostile_run, hostile_facts):
+    test = hostile_run.split().test
+    predicted = hostile_run.predict_proba(test.inputs).argmax(dim=1).numpy()
+    assert hostile_facts.evaluated == "test"
+    evaluation = hostile_facts.evaluation
+    assert evaluation.figures["accuracy"] == pytest.approx(
+        100 * accuracy_score(test.labels, predicted), abs=1e-3
+    )
+    np.testing.assert_array_equal(evaluation.confusion, confusion_matrix(test.labels, predicted))
+
+
+def test_labels_gallery_and_map_are_of_the_label_table(hostile_run, hostile_facts):
+    table = pd.read_csv(hostile_run.folder / "labels.csv", dtype={"id": str})
+    assert hostile_facts.labels.samples == len(table) == 90
+    assert hostile_facts.labels.issues == table["is_label_issue"].sum()
+    quality = table.set_index("id")["label_quality"]
+    records = hostile_facts.gallery.records
+    assert len(records) == 60
+    shown = [record["quality"] for record in records[:54]]
+    assert shown == pytest.approx(sorted(quality)[:54], rel=1e-3)
+    for record in records:
+        assert record["quality"] == pytest.approx(quality[record["id"]], rel=1e-3)
+    points = hostile_facts.points
+    assert len(points) == 40
+    assert set(points["id"]) < set(table["id"])
+    assert (points.set_index("id")["given_label"] == table.set_index("id")["given_label"][points["id"]]).all()
+
+
+def test_counts_and_surroundings(hostile_facts):
+    assert hostile_facts.counts == {"noisy": 90, "trusted": 15, "test": 30}
+    assert hostile_facts.summary["seed"] == 0
+    assert len(hostile_facts.metrics) == 4
+    assert hostile_facts.missing == {}
+
+
+def test_an_image_run_shows_its_files(image_facts):
+    assert image_facts.gallery.content == "image"
+    assert image_facts.missing == {"map": "It was left out."}
+    assert image_facts.points is None
+
+
+def test_samples_given_from_python_are_not_kept(array_run):
+    facts = collect(array_run)
+    assert "which are not kept" in facts.missing["data"]
+    assert facts.missing["map"] == facts.missing["data"]
+    assert facts.evaluation is None
+    assert facts.labels.samples == 75
+    assert facts.labels.truth is None
+    assert facts.gallery.content == "none"
+
+
+def test_without_a_teacher_there_are_no_labels(plain_run):
+    facts = collect(plain_run, map_samples=10)
+    assert "cross-entropy has no teacher" in facts.missing["labels"]
+    assert facts.labels is None
+    assert facts.gallery is None
+    assert facts.evaluated == "trusted"  # there is neither test nor validation set
+    assert len(facts.points) == 10
+    assert "corrected_label" not in facts.points
+
+
+def test_the_last_weights(hostile_run):
+    last = Run.load(hostile_run.folder, which="last")
+    facts = collect(last, weights="last", samples=0, map_samples=0)
+    assert facts.evaluation.figures["accuracy"] == pytest.approx(
+        hostile_run.summary["last_test_accuracy"], abs=1e-3
+    )
+    assert facts.gallery is None
+    assert "request" in facts.missing["gallery"]
+
+
+def test_the_identity_is_the_runs_own(hostile_run, hostile_facts, image_facts):
+    again = collect(hostile_run, samples=5, map_samples=0)
+    assert again.identity == hostile_facts.identity
+    assert again.identity != image_facts.identity
+    assert len(again.identity) == 24
+
+
+def test_an_interrupted_run(copy):
+    for name in ("summary.json", "steps.csv", "labels.csv"):
+        (copy / name).unlink()
+    facts = collect(Run.load(copy), map_samples=0)
+    assert facts.summary == {}
+    assert facts.steps is None
+    assert facts.labels.samples == 90  # made anew
+
+
+def test_the_decision_threshold_where_there_is_one(copy):
+    (copy / "decision.json").write_text(json.dumps({"threshold": 0.25, "rule": {"name": "x"}}))
+    assert collect(Run.load(copy), samples=5, map_samples=0).decision == {
+        "threshold": 0.25,
+        "rule": {"name": "x"},
+    }
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "\xff"])
+def test_a_broken_file_is_told(copy, content):
+    (copy / "decision.json").write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=r"decision\.json"):
+        collect(Run.load(copy), samples=5, map_samples=0)
+
+
+def test_data_that_changed_are_told_and_the_label_table_serves(copy):
+    settings = (copy / "settings.yaml").read_text()
+    (copy / "settings.yaml").write_text(settings.replace("data.csv", "gone.csv"))
+    facts = collect(Run.load(copy))
+    assert "gone.csv" in facts.missing["data"]
+    assert facts.labels.samples == 90
+    assert facts.labels.truth.samples == 90
+    assert facts.gallery.content == "none"
+    assert {record["id"] for record in facts.gallery.records} == set(
+        pd.read_csv(copy / "labels.csv", dtype=str, keep_default_na=False)["id"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("retain_weight", "x", "retain_weight.*'x'"), (None, None, "label_quality")],
+)
+def test_a_label_table_that_is_none(array_run, tmp_path, column, value, message):
+    copy = shutil.copytree(array_run.folder, tmp_path / "copy")
+    table = pd.read_csv(copy / "labels.csv", dtype=object)
+    table = table.drop(columns="label_quality") if column is None else table.assign(**{column: value})
+    table.to_csv(copy / "labels.csv", index=False)
+    with pytest.raises(InputError, match=rf"labels\.csv.*{message}"):
+        collect(Run.load(copy))
+
+
+def test_samples_in_memory_and_no_label_table(array_run, tmp_path):
+    copy = shutil.copytree(array_run.folder, tmp_path / "copy")
+    (copy / "labels.csv").unlink()
+    facts = collect(Run.load(copy))
+    assert facts.labels is None
+    assert "no labels.csv" in facts.missing["labels"]
+
+
+def test_classes_are_those_of_the_run(array_run):
+    assert collect(array_run).classes == tiny.CLASSES

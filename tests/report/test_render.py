@@ -1,0 +1,181 @@
+"""The page: whole, self-contained, and with nothing in it that the data could have put there."""
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from hostile import HOSTILE_CLASSES, HOSTILE_IDS
+
+from emlc.report import collect, render
+from emlc.report.issues import label_facts
+from emlc.report.rendering import script_json
+
+
+class Page(HTMLParser):
+    """Elements, their texts and what scripts and styles hold."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.attributes, self.ids, self.texts = [], [], [], []
+        self.scripts, self.comments = [], []
+        self.inside = None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, *attribute) for attribute in attributes]
+        self.ids += [value for name, value in attributes if name == "id"]
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append((dict(attributes), ""))
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+        elif self.inside != "style":
+            self.texts.append(data)
+
+    def handle_comment(self, data):
+        self.comments.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def page(hostile_page):
+    return Page(hostile_page)
+
+
+def test_it_is_whole(page):
+    assert page.tags.count("script") == 3  # data, plotly, the page's own
+    assert page.tags.count("h1") == 1
+    assert {"main", "nav", "header", "footer", "figure", "table", "dialog"} <= set(page.tags)
+    assert len(page.ids) == len(set(page.ids))
+    for section in ("summary", "review", "labels", "student", "training", "map", "run"):
+        assert section in page.ids
+
+
+def test_nothing_is_fetched(page):
+    loads = [(t, n, v) for t, n, v in page.attributes if n in ("src", "href", "srcset", "action", "data")]
+    assert all(value.startswith(("#", "data:")) for _, _, value in loads), loads
+    assert not {"iframe", "object", "embed", "base"} & set(page.tags)
+
+
+def test_only_the_pages_own_scripts_may_run(page):
+    (policy,) = [v for t, n, v in page.attributes if t == "meta" and n == "content" and "default-src" in v]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in re.search(r"script-src ([^;]*)", policy)[1]
+    for attributes, text in page.scripts:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert (f"'sha256-{digest}'" in policy) == ("type" not in attributes)
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+
+
+def test_names_from_the_data_are_text_and_nothing_else(page):
+    assert "alert" not in "".join(text for attributes, text in page.scripts if "type" not in attributes)
+    assert "img" not in page.tags
+    assert page.comments == []
+    assert "b" not in page.tags
+    assert "i" not in page.tags
+    for name in HOSTILE_CLASSES:
+        assert name in page.text
+    data = json.loads(page.scripts[0][1])
+    assert data["classes"] == sorted(HOSTILE_CLASSES)
+    assert {record["id"] for record in data["gallery"]["records"]} & set(HOSTILE_IDS)
+    assert data["gallery"]["columns"][2] == "<i>c</i>"
+    specs = json.dumps(data["figures"])
+    assert "<script" not in specs
+    assert "<img" not in specs
+
+
+def test_figures_and_elements_belong_together(page):
+    data = json.loads(page.scripts[0][1])
+    assert sorted(v for _, n, v in page.attributes if n == "data-figure") == sorted(data["figures"])
+    assert page.tags.count("caption") >= len(data["figures"])  # each has a table
+
+
+@pytest.mark.parametrize(
+    "text", ["</script>", "<!--", "<script", "\u2028\u2029", "&amp;", "]]>", "\x00\x1f", "日本", "\ud800"]
+)
+def test_json_in_a_script(text):
+    shown = script_json({"a": [text, None, 1.5]})
+    assert not re.search("[<>&\u2028\u2029]", shown)
+    assert json.loads(shown)["a"][1:] == [None, 1.5]
+    if text != "\ud800":  # half a character, which UTF-8 has no bytes for
+        assert json.loads(shown)["a"][0] == text
+
+
+def test_not_a_number_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        script_json(float("nan"))
+
+
+def test_figures_in_words(page, hostile_facts):
+    labels = hostile_facts.labels
+    assert f"It calls {labels.issues} of 90 labels ({100 * labels.issues / 90:.1f} %) an issue" in page.text
+    accuracy = hostile_facts.evaluation.figures["accuracy"]
+    assert f"Measured on the 30 test samples: accuracy {accuracy:.1f} %" in page.text
+    metrics = hostile_facts.metrics
+    assert f"{metrics['test_accuracy'].iloc[-1]:.1f} % after the last" in page.text
+    assert "emlc apply" in page.text
+
+
+def test_samples_given_from_python(array_run):
+    page = Page(render(collect(array_run)))
+    assert "Some parts are missing." in page.text
+    assert "The samples themselves cannot be shown" in page.text
+    assert "Not measured here" in page.text
+    assert "map" not in page.ids
+    assert "given from Python" in page.text
+
+
+def test_a_method_without_a_teacher(plain_run):
+    page = Page(render(collect(plain_run, map_samples=0)))
+    assert "has no teacher, and so corrects no labels" in page.text
+    assert "review" not in page.ids
+    assert "these figures flatter" in page.text
+    assert json.loads(page.scripts[0][1])["gallery"] is None
+
+
+def test_an_interrupted_run(hostile_facts):
+    page = Page(render(replace(hostile_facts, summary={}, steps=None, metrics=None)))
+    assert "The run was interrupted" in page.text
+    assert "The run has finished no epoch yet" in page.text
+
+
+def test_the_threshold(hostile_facts):
+    page = Page(render(replace(hostile_facts, decision={"threshold": 0.25, "rule": {"<b>": [1, 2]}})))
+    assert "threshold 0.25" in page.text
+    assert "rule, <b> 1, 2" in page.text
+
+
+def test_a_hundred_classes_of_which_some_never_occur(hostile_facts):
+    names = tuple(f"class {k}" for k in range(100))
+    rng = np.random.default_rng(0)
+    given, corrected = (np.array(names)[rng.integers(0, 90, 500)] for _ in range(2))
+    table = pd.DataFrame({"given_label": given, "corrected_label": corrected, "retain_weight": 0.5})
+    table["is_label_issue"] = given != corrected
+    schema = replace(hostile_facts.run.schema, classes=names)
+    run = replace(hostile_facts.run, schema=schema)
+    facts = replace(
+        hostile_facts, run=run, labels=label_facts(table, names), evaluation=None, gallery=None, points=None,
+        missing={"gallery": "It was left out on request.", "data": "gone"},
+    )  # fmt: skip
+    page = Page(render(facts))
+    spec = json.loads(page.scripts[0][1])["figures"]["transition"]
+    assert np.shape(spec["data"][0]["z"]) == (100, 100)
+    assert spec["data"][0]["z"][95] == [None] * 100
+    assert "There is no gallery: It was left out on request." in page.text
