@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile import HOSTILE_CLASSES, HOSTILE_IDS
+from PIL import Image
 
 from emlc.report import collect, render
+from emlc.report.thumbnails import data_uri
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -299,8 +301,9 @@ def test_keys_move_through_all_pages(opened):
     ids = [record["id"] for record in sorted(opened.records, key=lambda record: record["quality"])]
     opened.page.click("#start")
     for keys, at in (
-        (["ArrowRight"], 1), (["n"], 2), (["p", "ArrowLeft"], 0), (["ArrowLeft"], 0), (["End"], 59), (["Home"], 0),
-        (["PageDown"], 24), (["ArrowLeft"], 23), (["PageUp"], 0), (["ArrowDown"], 3), (["ArrowUp"], 0),
+        (["ArrowRight"], 1), (["n"], 2), (["p", "ArrowLeft"], 0), (["ArrowLeft"], 0), (["End"], 59),
+        (["Home"], 0), (["PageDown"], 24), (["ArrowLeft"], 23), (["PageUp"], 0), (["ArrowDown"], 3),
+        (["ArrowUp"], 0),
     ):  # fmt: skip
         opened.press(*keys)
         assert opened.current()["id"] == ids[at], keys
@@ -376,7 +379,7 @@ def test_storage_that_holds_something_else_is_no_obstacle(opened):
 
 def test_small_pictures_are_scaled_up_crisply(browser, image_facts, tmp_path, without_plotly):
     gallery = image_facts.gallery
-    pixel = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    pixel = data_uri(Image.new("L", (1, 1)))
     records = [gallery.records[0], gallery.records[1] | {"content": pixel}]
     page = render(replace(image_facts, gallery=replace(gallery, records=records)))
     with window(browser, written(page, tmp_path)) as opened:
@@ -457,7 +460,7 @@ def test_the_audit_finds_what_is_wrong(opened):
             document.querySelector(".lead").style.color = "#888";
             document.querySelector(".top button").textContent = "";
             document.querySelector("caption").remove();
-            document.querySelector("main").style.width = "3000px";
+            document.querySelector("main").style.minWidth = "3000px";
         }"""
     )
     problems = "; ".join(opened.page.evaluate(AUDIT)[1])
