@@ -1,4 +1,4 @@
-"""EMLCClassifier: scikit-learn's own checks, trusted labels, corrected labels, and what a fit leaves behind."""
+"""EMLCClassifier: scikit-learn's own checks, trusted and corrected labels, and what a fit leaves behind."""
 
 import json
 import pickle
