@@ -165,6 +165,13 @@ def test_a_preset_is_a_configuration_that_options_win_over(capsys):
         assert {key: printed[key] for key in expected} == expected
 
 
+def test_a_value_may_be_called_as_a_preset_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "text", "--preset", "text", "--label_column", "text", "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["label_column"], printed["text_column"]) == ("text", "text")
+
+
 def test_all_problems_beside_a_preset_are_reported(capsys):
     options = ["--preset", "cifar10-sym20-k1", "--epochs", "0", "--noise_rates", "1", "--workers", "two"]
     assert main(["train", *options]) == 2

@@ -54,8 +54,9 @@ def normalized(argv: Sequence[str]) -> list[str]:
 
 
 def _preset_as_file(token: str, command: str) -> str:
-    name = token.removeprefix("--preset=")
-    return f"--config={preset_path(name, command)}" if name in preset_names(command) else token
+    option, _, name = token.partition("=")
+    is_known = option == "--preset" and name in preset_names(command)
+    return f"--config={preset_path(name, command)}" if is_known else token
 
 
 def settings_from(arguments: Namespace, kind: type[S]) -> S:
