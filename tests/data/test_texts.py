@@ -484,7 +484,7 @@ def test_the_example(encoder, tmp_path, monkeypatch):
         "trusted_per_class": 8,
         "embedding_cache": str(tmp_path / "cache"),
         "device": "cpu",
-        "epochs": 1,
+        "epochs": 3,
     }
     results = {method: [module.train(tmp_path, method, 0, **changes)] for method in module.METHODS}
     found = results["emlc"][0]
