@@ -1,6 +1,7 @@
 """The command line on a table of numbers with string labels: what it does, and what it says of bad input."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -151,7 +152,10 @@ def test_correct_writes_the_labels_again(run, capsys):
     assert main(["correct", str(run)]) == 0
     assert (run / "labels.csv").read_bytes() == written
     issues = pd.read_csv(run / "labels.csv")["is_label_issue"].sum()
-    assert f"75 labels, {issues} of them" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"75 labels, {issues} of them" in told
+    threshold = json.loads((run / "decision.json").read_text())["threshold"]
+    assert f"a label_quality below {threshold:.3f}, by 15 trusted samples" in told
 
 
 def test_correct_other_data(run, tmp_path):
@@ -161,6 +165,48 @@ def test_correct_other_data(run, tmp_path):
     assert main(["correct", str(run), other, *named]) == 0
     assert (tmp_path / "named.csv").read_bytes() == (tmp_path / "c.csv").read_bytes()
     assert pd.read_csv(tmp_path / "c.csv")["given_label"].tolist() == pd.read_csv(other)["label"].tolist()
+
+
+def test_labels_with_all_probabilities(run, tmp_path):
+    other = [str(run.parent / "trusted.csv"), "--output", str(tmp_path / "c.parquet"), "--all-probabilities"]
+    assert main(["correct", str(run), *other]) == 0
+    csv, parquet = pd.read_csv(tmp_path / "c.csv"), pd.read_parquet(tmp_path / "c.parquet")
+    columns = [f"probability_{name}" for name in tiny.CLASSES]
+    for table in (csv, parquet):
+        assert table.columns.tolist()[-3:] == columns
+        np.testing.assert_allclose(table[columns].sum(axis=1), 1, rtol=1e-5)
+
+
+def test_labels_are_measured_where_the_truth_is_known(run, tmp_path, capsys):
+    data = pd.read_csv(run.parent / "test.csv")
+    truth = data["label"].to_numpy()
+    given = np.where(np.arange(len(data)) % 3 == 0, "cow", truth)
+    data.assign(label=given, checked=truth).to_csv(tmp_path / "new.csv", index=False)
+    argv = ["correct", str(run), str(tmp_path / "new.csv"), "--output", str(tmp_path / "out.csv")]
+    assert main(argv) == 0
+    assert not (tmp_path / "out-quality.json").exists()
+    assert main([*argv, "--true_label_column", "checked"]) == 0
+    told = capsys.readouterr().out
+    assert "against the true labels" in told
+    figures = json.loads((tmp_path / "out-quality.json").read_text())
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["true_label"].tolist() == truth.tolist()
+    assert figures["emlc"]["wrong_labels"] == (given != truth).sum()
+    assert figures["emlc"]["recovery"] == (table["corrected_label"] == table["true_label"]).mean()
+    assert figures["cleanlab"]["labels"] == len(data)
+
+
+def test_an_old_run_without_a_decision(run, tmp_path):
+    old = shutil.copytree(run, tmp_path / "old")
+    (old / "decision.json").unlink()
+    assert main(["correct", str(old), "--output", str(tmp_path / "labels.csv")]) == 0
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "labels.csv"), pd.read_csv(run / "labels.csv"), rtol=1e-5
+    )
+    (old / "decision.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["correct", str(old), "--output", str(tmp_path / "other.csv")]) == 2
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_run_whose_data_changed_is_not_corrected_anew(here, capsys):

@@ -21,6 +21,7 @@ import tiny
 from emlc import InputError, Run, Samples, plots, train
 from emlc.config import PretrainSettings
 from emlc.data.classes import UNKNOWN
+from emlc.decision import Decision
 from emlc.distributed import start_ranks
 from emlc.methods import EMLC
 from emlc.run import with_precision
@@ -159,6 +160,56 @@ def test_a_loaded_run_predicts_and_corrects_as_before(run):
         saved = list(csv.DictReader(file))
     assert [row["corrected_label"] for row in saved] == table["corrected_label"].tolist()
     assert [float(row["retain_weight"]) for row in saved] == pytest.approx(table["retain_weight"].tolist())
+
+
+def test_the_parquet_file_is_the_csv_file(run):
+    table = pd.read_parquet(run.folder / "labels.parquet")
+    assert table.columns.tolist() == LABELS
+    assert (table.dtypes["is_label_issue"], table.dtypes["label_quality"]) == (bool, float)
+    saved = pd.read_csv(run.folder / "labels.csv", dtype={"id": str})
+    pd.testing.assert_frame_equal(table, saved, check_dtype=False, rtol=1e-6)
+
+
+def test_the_decision_is_stored_and_followed(run):
+    decision = Decision.load(run.folder / "decision.json")
+    assert (decision.calibrated_on, decision.trusted_samples) == ("trusted", 12)
+    assert decision.noisy_samples == 63
+    labels = pd.read_csv(run.folder / "labels.csv")
+    issue = labels["label_quality"] < decision.threshold
+    assert issue.tolist() == labels["is_label_issue"].tolist()
+    assert issue.tolist() == (labels["given_label"] != labels["corrected_label"]).tolist()
+    assert 0 < issue.sum() < len(labels)
+
+
+def test_the_stored_decision_is_the_one_that_is_used(copy):
+    before = Run.load(copy, device="cpu").correct_labels(tiny.unlike(60, 3))
+    stored = json.loads((copy / "decision.json").read_text())
+    (copy / "decision.json").write_text(json.dumps(stored | {"threshold": 0.0}))
+    after = Run.load(copy, device="cpu").correct_labels(tiny.unlike(60, 3))
+    assert not after["is_label_issue"].any()
+    pd.testing.assert_series_equal(after["label_quality"], before["label_quality"])
+
+
+def test_without_a_decision_the_run_reads_its_samples_again(copy):
+    (copy / "decision.json").unlink()
+    with pytest.raises(InputError, match="given from Python, which are not kept"):
+        Run.load(copy, device="cpu").correct_labels(tiny.samples())
+
+
+def test_the_decision_on_validation_samples_and_a_draw_of_many(run, monkeypatch):
+    monkeypatch.setattr("emlc.run._DECIDED_ON", 40)
+    split = tiny.split(run.settings, validation=tiny.unlike(60, 5))
+    decision = run.decide(split)
+    assert (decision.calibrated_on, decision.trusted_samples) == ("validation", 40)
+    assert decision.noisy_samples == 40
+    assert decision == run.decide(split)
+
+
+def test_labels_do_not_depend_on_the_block(run, monkeypatch):
+    samples = tiny.samples()
+    whole = run.correct_labels(samples, all_probabilities=True)
+    monkeypatch.setattr("emlc.labels.BLOCK", 11)
+    pd.testing.assert_frame_equal(run.correct_labels(samples, all_probabilities=True), whole, rtol=1e-5)
 
 
 def test_chosen_and_last_weights(run):

@@ -51,8 +51,8 @@ def run(arguments: Namespace) -> None:
     decision = trained.decision
     print(
         f"an issue is a label with a label_quality below {decision.threshold:.3f}, by "
-        f"{decision.trusted_samples:,} {decision.calibrated_on} samples; "
-        f"wrong labels in training, as estimated: {decision.noise_rate:.1%}"
+        f"{decision.trusted_samples:,} {decision.calibrated_on} samples; in training an estimated "
+        f"{decision.noise_rate:.1%} of the labels are wrong, and the issues' F1 is {decision.expected_f1:.1%}"
     )
     _tell_quality(meter, csv)
 

@@ -1,0 +1,94 @@
+"""How much memory `emlc correct` takes for many labels, and how long: 14 classes, as Clothing1M has.
+
+Usage: python -m benchmarks.label_memory [--rows "[100000, 1000000]"]
+
+Trains on some rows, and corrects tables of these many in processes of their own. Printed is the peak
+resident memory of each after the samples were read, and at the end: the difference is what correcting
+and writing took.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+from rich.console import Console
+
+from emlc.config import Settings
+from emlc.data import Samples
+from emlc.label_files import written
+from emlc.labels import label_schema
+from emlc.run import Run, train
+
+CLASSES, FEATURES = 14, 8
+
+
+def label_memory(
+    rows: list[int] | None = None, correct: str | None = None, all_probabilities: bool = False
+) -> None:
+    """Measure, each number of rows in a process of its own.
+
+    Args:
+        rows: Numbers of rows, 100,000 and 1,000,000 by default.
+        correct: For those processes: the run.
+        all_probabilities: For those processes: with the probabilities of all classes.
+    """
+    if correct is not None:
+        for n in rows or []:
+            print(_correct(Path(correct), n, all_probabilities=all_probabilities))
+        return
+    print("| rows | all probabilities | MiB, samples read | MiB, at the end | more | seconds | MB of CSV |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        _train(Path(folder) / "run")
+        for n in rows or [100_000, 1_000_000]:
+            for flag in ("false", "true"):
+                command = [sys.executable, "-m", "benchmarks.label_memory", "--rows", f"[{n}]"]
+                subprocess.run(
+                    [*command, "--correct", f"{folder}/run", "--all_probabilities", flag], check=True
+                )
+
+
+def _samples(n: int, seed: int) -> Samples:
+    rng = np.random.default_rng(seed)
+    truth = np.arange(n) % CLASSES
+    X = rng.normal(size=(n, FEATURES)).astype(np.float32)
+    X[np.arange(n), truth % FEATURES] += 3 * (1 + truth // FEATURES)
+    given = np.where(rng.random(n) < 0.3, rng.integers(0, CLASSES, n), truth)
+    return Samples.from_arrays(X, given, classes=[f"class {k}" for k in range(CLASSES)])
+
+
+def _train(folder: Path) -> None:
+    settings = Settings(trusted_per_class=10, epochs=2, device="cpu", output=str(folder))
+    train(settings, _samples(5_000, 0), console=Console(quiet=True))
+
+
+def _correct(folder: Path, n: int, *, all_probabilities: bool) -> str:
+    run = Run.load(folder, device="cpu")
+    samples = _samples(n, 1)
+    run.correct_labels(samples.take(np.arange(20_000)))  # what is loaded on first use
+    before, start = _peak_mib(), time.perf_counter()
+    tables = (table for _, table, _ in run.judged(samples, all_probabilities=all_probabilities))
+    schema = label_schema(samples.classes, true_labels=False, all_probabilities=all_probabilities)
+    for _ in written(folder / "out.csv", tables, schema):
+        pass
+    seconds, after = time.perf_counter() - start, _peak_mib()
+    size = (folder / "out.csv").stat().st_size / 1e6
+    return (
+        f"| {n:,} | {'yes' if all_probabilities else 'no'} | {before:.0f} | {after:.0f} | {after - before:.0f} "
+        f"| {seconds:.0f} | {size:.0f} |"
+    )
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    auto_cli(label_memory)

@@ -1,0 +1,107 @@
+"""Figures of corrected labels against sums by hand, scikit-learn's and cleanlab's own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import precision_recall_fscore_support
+
+import emlc.label_quality
+from emlc.data import Samples
+from emlc.inference import Judgement
+from emlc.label_quality import QualityMeter, cleanlab_figures, figures_rows, issue_figures
+
+RNG = np.random.default_rng(0)
+TRUTH = RNG.integers(0, 3, 200)
+GIVEN = np.where(RNG.random(200) < 0.3, (TRUTH + 1) % 3, TRUTH)
+CORRECTED = np.where(RNG.random(200) < 0.2, RNG.integers(0, 3, 200), TRUTH)
+QUALITY = RNG.random(200) * 0.5 + 0.5 * (GIVEN == TRUTH)
+PROBABILITIES = RNG.dirichlet([1, 1, 1], 200) * 0.5 + 0.5 * np.eye(3)[TRUTH]
+
+
+def test_figures_against_scikit_learn_and_sums():
+    figures = issue_figures(GIVEN, TRUTH, CORRECTED, QUALITY)
+    wrong, issue = GIVEN != TRUTH, GIVEN != CORRECTED
+    expected = precision_recall_fscore_support(wrong, issue, average="binary")[:3]
+    assert [figures[name] for name in ("precision", "recall", "f1")] == pytest.approx(expected)
+    ranked = wrong[np.argsort(QUALITY)]
+    precisions = [ranked[: k + 1].mean() for k in np.flatnonzero(ranked)]
+    assert figures["average_precision"] == pytest.approx(np.mean(precisions))
+    assert figures["recovery"] == pytest.approx((CORRECTED == TRUTH).mean())
+    assert figures["wrong_recovery"] == pytest.approx((CORRECTED == TRUTH)[wrong].mean())
+    assert (figures["labels"], figures["wrong_labels"]) == (200, wrong.sum())
+    assert figures["issues"] == issue.sum()
+    assert figures["noise_rate"] == pytest.approx(wrong.mean())
+
+
+def test_what_cannot_be_measured_is_none():
+    clean = issue_figures(TRUTH, TRUTH, TRUTH, QUALITY)
+    assert clean["recovery"] == 1
+    for name in ("precision", "recall", "f1", "average_precision", "wrong_recovery"):
+        assert clean[name] is None
+    missed = issue_figures(GIVEN, TRUTH, GIVEN, QUALITY)
+    assert (missed["precision"], missed["recall"], missed["f1"]) == (None, 0, 0)
+    assert figures_rows([("emlc", missed)])[0][:4] == ["emlc", "-", "0.0", "0.0"]
+
+
+def test_cleanlab_as_it_is_called_by_hand():
+    find_label_issues = pytest.importorskip("cleanlab.filter").find_label_issues
+    issue = find_label_issues(GIVEN, PROBABILITIES, n_jobs=1)
+    assert 10 < issue.sum() < 100
+    figures = cleanlab_figures(GIVEN, TRUTH, PROBABILITIES)
+    assert figures["issues"] == issue.sum()
+    assert figures["precision"] == pytest.approx((GIVEN != TRUTH)[issue].mean())
+
+
+def meter(known=200):
+    names = ("ant", "bee", "cat")
+    samples = Samples.from_arrays(
+        np.zeros((200, 2)),
+        [names[k] for k in GIVEN],
+        classes=names,
+        true_labels=[names[k] if i < known else "" for i, k in enumerate(TRUTH)],
+    )
+    measured = QualityMeter()
+    for rows in np.array_split(np.arange(200), 3):
+        table = pd.DataFrame(
+            {
+                "corrected_label": np.array(names)[CORRECTED[rows]],
+                "label_quality": QUALITY[rows],
+                "is_label_issue": (CORRECTED != GIVEN)[rows],
+            }
+        )
+        P = torch.from_numpy(PROBABILITIES[rows])
+        measured.add(samples.take(rows), table, Judgement(P, P, P[:, 0]))
+    return measured
+
+
+def test_block_by_block_as_at_once():
+    pytest.importorskip("cleanlab")
+    measured = meter()
+    figures = measured.figures()
+    assert figures["emlc"] == pytest.approx(issue_figures(GIVEN, TRUTH, CORRECTED, QUALITY))
+    assert figures["cleanlab"] == pytest.approx(cleanlab_figures(GIVEN, TRUTH, PROBABILITIES))
+    assert (measured.total, measured.issues) == (200, (CORRECTED != GIVEN).sum())
+
+
+def test_only_known_truth_counts():
+    assert meter(0).figures() is None
+    assert meter(120).figures()["emlc"]["labels"] == 120
+
+
+def test_without_cleanlab_one_line_says_how_to_get_it(monkeypatch):
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(emlc.label_quality, "import_module", absent)
+    measured = meter()
+    assert measured.figures()["cleanlab"] is None
+    assert measured.figures()["emlc"]["labels"] == 200
+    assert "pip install cleanlab" in measured.why_no_cleanlab()
+
+
+def test_too_many_labels_for_cleanlab(monkeypatch):
+    monkeypatch.setattr(emlc.label_quality, "COMPARED", 150)
+    measured = meter()
+    assert measured.figures()["cleanlab"] is None
+    assert "up to 150 labels, and these are 200" in measured.why_no_cleanlab()
