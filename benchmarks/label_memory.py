@@ -2,9 +2,9 @@
 
 Usage: python -m benchmarks.label_memory [--rows "[100000, 1000000]"]
 
-Trains on some rows, and corrects tables of these many in processes of their own. Printed is the peak
-resident memory of each after the samples were read, and at the end: the difference is what correcting
-and writing took.
+Trains on some rows, and corrects tables of these many in processes of their own (Linux). Printed is the
+resident memory of each once the samples are there, and the peak at the end: the difference bounds what
+correcting and writing takes.
 """
 
 import resource
@@ -42,7 +42,7 @@ def label_memory(
         for n in rows or []:
             print(_correct(Path(correct), n, all_probabilities=all_probabilities))
         return
-    print("| rows | all probabilities | MiB, samples read | MiB, at the end | more | seconds | MB of CSV |")
+    print("| rows | all probabilities | MiB, samples there | MiB, peak | more | seconds | MB of CSV |")
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         _train(Path(folder) / "run")
@@ -60,7 +60,8 @@ def _samples(n: int, seed: int) -> Samples:
     X = rng.normal(size=(n, FEATURES)).astype(np.float32)
     X[np.arange(n), truth % FEATURES] += 3 * (1 + truth // FEATURES)
     given = np.where(rng.random(n) < 0.3, rng.integers(0, CLASSES, n), truth)
-    return Samples.from_arrays(X, given, classes=[f"class {k}" for k in range(CLASSES)])
+    classes = [f"class {k}" for k in range(CLASSES)]
+    return Samples.from_arrays(X, given, true_labels=truth, classes=classes)
 
 
 def _train(folder: Path) -> None:
@@ -72,17 +73,21 @@ def _correct(folder: Path, n: int, *, all_probabilities: bool) -> str:
     run = Run.load(folder, device="cpu")
     samples = _samples(n, 1)
     run.correct_labels(samples.take(np.arange(20_000)))  # what is loaded on first use
-    before, start = _peak_mib(), time.perf_counter()
+    before, start = _resident_mib(), time.perf_counter()
     tables = (table for _, table, _ in run.judged(samples, all_probabilities=all_probabilities))
-    schema = label_schema(samples.classes, true_labels=False, all_probabilities=all_probabilities)
+    schema = label_schema(samples.classes, true_labels=True, all_probabilities=all_probabilities)
     for _ in written(folder / "out.csv", tables, schema):
         pass
     seconds, after = time.perf_counter() - start, _peak_mib()
     size = (folder / "out.csv").stat().st_size / 1e6
-    return (
-        f"| {n:,} | {'yes' if all_probabilities else 'no'} | {before:.0f} | {after:.0f} | {after - before:.0f} "
-        f"| {seconds:.0f} | {size:.0f} |"
-    )
+    figures = (before, after, after - before, seconds, size)
+    cells = [f"{n:,}", "yes" if all_probabilities else "no", *(f"{figure:.0f}" for figure in figures)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def _peak_mib() -> float:
