@@ -86,6 +86,31 @@ def test_without_decisions_the_data_are_written_as_they_are(source, tmp_path):
             assert_same(replace(was, ids=renamed(was.ids, is_.ids, role)), is_)
 
 
+def test_texts_stay_texts(tmp_path, monkeypatch):
+    """With line breaks, which take a parquet file; the model that embeds them is named in the settings."""
+    pytest.importorskip("emlc.data.texts")
+
+    class Lengths:
+        def encode(self, block, **_):
+            return np.array([[len(text), text.count("o"), 1] for text in block], dtype=np.float32)
+
+    monkeypatch.setattr("emlc.data.texts.load_model", lambda folder, device: Lengths())
+    texts = [f'{"good" * (k % 3)} film,\n"number" {k}' for k in range(40)]
+    labels = np.array(["bad", "good"])[np.arange(40) % 2]
+    table = pd.DataFrame({"review": texts, "label": labels, "checked": np.arange(40) < 8})
+    table.to_csv(tmp_path / "d.csv", index=False)
+    values = {"text_column": "review", "trusted_column": "checked", "embedding_cache": None}
+    run = sources.untrained_run(tmp_path, data=str(tmp_path / "d.csv"), **values)
+    decisions = write_decisions(tmp_path / "decisions.csv", run, {"9": ("other", "bad")})
+    apply_decisions(run, decisions, tmp_path / "new")
+    settings = next_settings(tmp_path / "new")
+    now, _ = make_split(settings, settings, settings.seed)
+    assert now.noisy.texts.to_pylist() == [texts[k] for k in range(8, 40) if k != 9]
+    assert now.trusted.texts.to_pylist() == [*texts[:8], texts[9]]
+    noisy = run.split().noisy
+    assert_same(noisy.take(noisy.ids != "9"), now.noisy)
+
+
 # What becomes of the samples
 
 
