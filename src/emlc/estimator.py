@@ -1,6 +1,5 @@
 """A classifier with scikit-learn's conventions, for labels of which many are doubtful and a few trusted."""
 
-from dataclasses import replace
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -234,8 +233,8 @@ def _on_cpu(run: "Run") -> "Run":
 
     if next(run.student.parameters()).device.type == "cpu":
         return run
-    teacher = None if run.teacher is None else deepcopy(run.teacher).cpu()
-    copied = replace(run, student=deepcopy(run.student).cpu(), teacher=teacher)
-    if teacher is not None:
-        vars(copied)["decision"] = run.decision  # its file may be gone
+    copied = deepcopy(run)
+    for network in (copied.student, copied.teacher):
+        if network is not None:
+            network.cpu()
     return copied

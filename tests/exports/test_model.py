@@ -165,7 +165,8 @@ def test_safetensors_are_a_run_without_its_data(features, tmp_path):
     assert run.correct_labels(samples).equals(features.correct_labels(samples))
     files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
     assert {path.name for path in files} == {
-        *("README.md", "model.json", "settings.yaml", "student.safetensors", "teacher.safetensors")
+        *("README.md", "model.json", "settings.yaml", "decision.json"),
+        *("student.safetensors", "teacher.safetensors"),
     }
     with pytest.raises(InputError, match="holds a run already; name another folder"):
         export_safetensors(features, features.folder)
@@ -193,6 +194,7 @@ def test_command(features, tmp_path, capsys):
     assert main(["export", str(features.folder), "--to", "onnx", "--output", str(tmp_path / "m.onnx")]) == 0
     assert "run by onnxruntime" in capsys.readouterr().out
     assert main(["export", str(features.folder), "--to", "safetensors", "--weights", "last"]) == 0
+    assert "predicts, but cannot correct labels: " in capsys.readouterr().out  # its data are not kept
     last = Run.load(features.folder, which="last", device="cpu")
     exported = Run.load(features.folder / "safetensors", device="cpu")
     x = tiny.samples().inputs

@@ -1,8 +1,9 @@
-"""Write a run for other tools: its corrected labels, for Label Studio, FiftyOne or as files.
+"""Write a run for other tools: its corrected labels for Label Studio, FiftyOne or as files, or its student.
 
 csv: the corrected data set as one table. imagefolder: its images, one folder a class. labelstudio: tasks
 with predictions, worst label first, and the labelling interface. fiftyone: a data set that FiftyOne loads.
-See docs/export.md.
+See docs/export.md. onnx, torch-export: the student with a softmax, for programs without emlc. safetensors:
+the networks without the data, for emlc. See docs/deploy.md.
 """
 
 from pathlib import Path

@@ -120,8 +120,12 @@ def export_torch(run: Run, output: Path) -> str:
     return f"run by torch {torch.__version__}: {difference}"
 
 
-def export_safetensors(run: Run, output: Path) -> None:
+def export_safetensors(run: Run, output: Path) -> str | None:
     """Write a folder that :meth:`Run.load` reads: networks and what is needed to build them, no data.
+
+    Returns:
+        Why it cannot correct labels, if so: of the last epoch's weights it has to be found out on the run's
+        own samples when a label counts as wrong.
 
     Raises:
         InputError: the folder holds a run already.
@@ -133,6 +137,12 @@ def export_safetensors(run: Run, output: Path) -> None:
     write_json(output / "model.json", asdict(run.schema))
     write_text(output / "settings.yaml", yaml.safe_dump(_without_paths(run.settings), sort_keys=False))
     write_text(output / "README.md", _README.format(description=json.dumps(describe(run), indent=2)))
+    try:
+        if run.teacher is not None:
+            run.decision.save(output / "decision.json")
+    except InputError as error:
+        return f"predicts, but cannot correct labels: {error}"
+    return None
 
 
 _BATCH = {"inputs": {0: torch.export.Dim("batch")}}
