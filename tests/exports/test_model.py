@@ -1,9 +1,11 @@
 """The exported student, run by the programs it was exported for."""
 
 import json
+import re
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -201,3 +203,18 @@ def test_command(features, tmp_path, capsys):
     assert torch.equal(exported.predict_proba(x), last.predict_proba(x))
     assert main(["export", str(features.folder), "--to", "onnx", "--link"]) == 2
     assert "link: goes with" in capsys.readouterr().err
+
+
+def test_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    trained("runs/wines", epochs=1)
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert [language for language, _ in blocks] == ["sh", "python", "python", "python"]
+    for command in blocks[0][1].splitlines():
+        assert main(command.split("#")[0].split()[1:]) == 0
+    for _, block in blocks[1:]:
+        exec(block, {})
+    out = capsys.readouterr().out
+    assert sum(name in out for name in tiny.CLASSES) >= 1
+    assert out.count("tensor(") == 2
