@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo bench test lint types tests format clean
+.PHONY: demo bench test lint types tests docs format clean
 
 demo: $(INSTALLED)  ## the main job on data that ships inside scikit-learn
 	$(BIN)/emlc demo
@@ -12,7 +12,7 @@ demo: $(INSTALLED)  ## the main job on data that ships inside scikit-learn
 bench: $(INSTALLED)  ## what a step costs on this machine, some minutes
 	$(BIN)/emlc bench step --look_ahead '[1]' --meta_gradients '["approximate"]'
 
-test: lint types tests  ## everything that CI checks
+test: lint types docs tests  ## everything that CI checks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -24,12 +24,15 @@ types: $(INSTALLED)
 tests: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4
 
+docs: $(INSTALLED)  ## the documentation, into site/; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv runs site .mypy_cache .ruff_cache .pytest_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "emlc needs Python 3.11 or newer; set PYTHON=..."; exit 1; }

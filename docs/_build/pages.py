@@ -1,0 +1,134 @@
+"""Pages that are made when the site is built: the reference from the code, CHANGELOG and CONTRIBUTING."""
+
+import re
+from argparse import SUPPRESS, Action
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from docstring_parser import parse
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+import emlc
+from emlc import presets
+from emlc.cli.main import COMMANDS, build_parsers
+from emlc.config import PretrainSettings, Settings, groups
+
+ROOT = Path(__file__).parents[2]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    made = {
+        "reference/command-line.md": command_line(),
+        "reference/settings.md": settings(),
+        "reference/python.md": python(),
+        "reference/presets.md": preset_list(),
+        "changelog.md": beside_the_docs("CHANGELOG.md"),
+        "contributing.md": beside_the_docs("CONTRIBUTING.md"),
+    }
+    for path, text in made.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Docstrings name other things by Sphinx's roles; on a page the name alone is enough."""
+    return re.sub(r":(?:func|class|meth|mod):(?=<code>)", "", html)
+
+
+def beside_the_docs(name: str) -> str:
+    """A page of the repository's root, with its links as they are from the docs."""
+    return (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+
+
+def command_line() -> str:
+    """Every command with its usage, its description and its options."""
+    _, parsers = build_parsers()
+    page = ["# Command line\n"]
+    page.append("`emlc COMMAND --help` prints the same. Dashes may stand for underscores in options.\n")
+    for name, module in COMMANDS.items():
+        summary, _, rest = (module.__doc__ or "").strip().partition("\n")
+        page += [f"## emlc {name}\n", f"{summary}\n", f"```text\nemlc {name} {module.USAGE}\n```\n", f"{rest}\n"]
+        kind = getattr(module, "SETTINGS", None)
+        if kind is not None:
+            title = "pretraining" if kind is PretrainSettings else "training"
+            page.append(f"Every [setting of {title}](settings.md#{title}) is an option.\n")
+        known = {f.name for f in fields(kind)} if kind else set()
+        rows = [option_row(action) for action in parsers[name]._actions if shown(action, known)]
+        if rows:
+            page += ["| | default | |", "|---|---|---|", *rows, ""]
+    return "\n".join(page)
+
+
+def shown(action: Action, settings: set[str]) -> bool:
+    """Whether an option belongs in the table: not a setting, which has a table of its own, nor a help."""
+    hidden = action.help == SUPPRESS or action.dest in {*settings, "help", "print_config", SUPPRESS}
+    return not hidden and not action.dest.startswith("__")
+
+
+def option_row(action: Action) -> str:
+    """A row of a command's table."""
+    names = ", ".join(f"`{name}`" for name in action.option_strings if "--no_" not in name)
+    given = action.default not in (None, SUPPRESS, False) and not isinstance(action.default, dict)
+    default = f"`{action.default}`" if given else ""
+    choices = f" One of {', '.join(map(str, action.choices))}." if action.choices else ""
+    return f"| {names or f'`{action.dest.upper()}`'} | {default} | {cell((action.help or '') + choices)} |"
+
+
+def settings() -> str:
+    """A table a group of settings, from the docstrings."""
+    page = [
+        "# Settings\n",
+        "An option `--NAME` of `emlc train` and `emlc pretrain`, a key of a file for `--config`, and an argument of",
+        "`emlc.Settings`. `--print_config` prints them all with their values. Problems with them are reported",
+        "together, before anything is read.\n",
+    ]
+    for title, kind in {"Training": Settings, "Pretraining": PretrainSettings}.items():
+        page.append(f"## {title}\n")
+        for group in groups(kind):
+            page += [f"### {heading(group)} {{: #{title.lower()}-{group.__name__.lower()} }}\n", *group_table(group), ""]
+    return "\n".join(page)
+
+
+def heading(group: type[Any]) -> str:
+    """What the group is about: the first line of its docstring."""
+    return (group.__doc__ or group.__name__).splitlines()[0].rstrip(".")
+
+
+def group_table(group: type[Any]) -> Iterator[str]:
+    """Name, default and meaning of every setting in a group."""
+    meanings = {p.arg_name: p.description or "" for p in parse(group.__doc__ or "").params}
+    yield from ("| setting | default | meaning |", "|---|---|---|")
+    for field in fields(group):
+        default = "" if field.default in (None, MISSING) else f"`{field.default}`"
+        yield f"| `{field.name}` | {default} | {cell(meanings[field.name])} |"
+
+
+def cell(text: str) -> str:
+    """A text in a cell of a table: on one line, without bars or what Markdown would read as a tag."""
+    return re.sub(r"``(.*?)``", r"`\1`", " ".join(text.split())).replace("|", "\\|").replace("<", "&lt;")
+
+
+def python() -> str:
+    """The public names, described by their docstrings."""
+    page = ["# Python\n", "What `import emlc` offers.\n"]
+    page += [f"::: emlc.{name}\n" for name in sorted(emlc.__all__, key=str.lower)]
+    return "\n".join(page)
+
+
+def preset_list() -> str:
+    """The presets of each command, with what to expect of them."""
+    page = [
+        "# Presets\n",
+        "Settings of the paper's experiments. `emlc train --preset NAME` takes one; options given after it win,",
+        "and `--print_config` shows what is in it.\n",
+    ]
+    for command in presets.COMMANDS:
+        page += [f"## emlc {command}\n", "| preset | |", "|---|---|"]
+        for name in presets.preset_names(command):
+            page.append(f"| `{name}` | {cell(presets.preset_summary(name, command))} |")
+        page.append("")
+    return "\n".join(page)
