@@ -1,23 +1,119 @@
-"""README and docs: no dead links, nothing left to fill in, every setting explained."""
+"""README and docs: every command does its work, no dead links, nothing left to fill in; the site builds."""
 
+import os
 import re
-import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+from docs_runner import ROOT, Block, blocks, run_page
+from emlc.cli.arguments import normalized, settings_from
+from emlc.cli.main import COMMANDS, build_parsers
+
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+RUN_ELSEWHERE = "README.md"
+"""By test_readme.py."""
+
+BLOCKS = [block for page in PAGES if page.name != RUN_ELSEWHERE for block in blocks(page)]
+
+NOT_RUN = {
+    "CONTRIBUTING.md": ["it runs this test"],
+    "docs/benchmarks.md": ["takes an hour"] * 2,
+    "docs/data.md": ["needs a million photographs"],
+    "docs/index.md": ["installs"],
+    "docs/pretraining.md": ["installs", "needs CIFAR-10 and a GPU for hours"],
+    "docs/results.md": ["takes five minutes"] + ["takes hours"] * 4,
+    "docs/scale.md": ["needs two machines"],
+}
+"""Why the blocks of a page that are not run are not: none is without being listed here."""
+
+COMING = {"report", "apply", "export"}
+"""Commands that are being built: pages that need one wait for it."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def missing_commands(page: Path) -> set[str]:
+    words = {command[1] for block in blocks(page) for command in shell(block) if command[0] == "emlc"}
+    return COMING & words - set(COMMANDS)
+
+
+def shell(block: Block) -> list[list[str]]:
+    return block.commands if block.language == "sh" else []
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name != RUN_ELSEWHERE and any("run: skip" not in b.marks for b in blocks(page))],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing := missing_commands(page):
+        pytest.skip(f"emlc {', '.join(sorted(missing))} is still to come")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert run_page(page, tmp_path) > 0
+    assert any(tmp_path.iterdir())
+
+
+def test_what_is_not_run_is_known_with_its_reason() -> None:
+    found: dict[str, list[str]] = {}
+    for block in BLOCKS:
+        if "run: skip" in block.marks:
+            found.setdefault(block.page, []).append(block.marks["run: skip"])
+    assert {page: sorted(reasons) for page, reasons in found.items()} == {
+        page: sorted(reasons) for page, reasons in NOT_RUN.items()
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_fenced_command_is_a_block_that_is_run(page: Path) -> None:
+    """No command hides in a block of another kind, or in an indented one."""
+    text = re.sub(r"^```(?:sh|python)[^\n]*\n.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert re.findall(r"^(?: {4}|\$ |> )?(?:emlc|python|pip|make|torchrun) [^\n]*", text, flags=re.M) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [c for block in BLOCKS if "run: skip" in block.marks for c in shell(block)],
+    ids=lambda command: " ".join(command)[:80],
+)
+def test_what_is_not_run_is_understood(command: list[str]) -> None:
+    match command:
+        case ["emlc", *words]:
+            arguments = build_parsers()[0].parse_args(normalized(words))
+            settings = getattr(COMMANDS[arguments.command], "SETTINGS", None)
+            if settings is not None:
+                assert settings_from(arguments[arguments.command], settings).data is not None
+        case ["python", "-m", module, *words]:
+            assert find_spec(module) is not None
+            assert [w for w in words if w.startswith("benchmarks/") and not (ROOT / w).is_file()] == []
+        case ["make", target]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        case _:
+            assert command[0] in ("pip", "torchrun", ".venv/bin/pre-commit")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_options_named_in_the_text_exist(page: Path) -> None:
+    known = {option for parser in build_parsers()[1].values() for a in parser._actions for option in a.option_strings}
+    known |= {"--help", "--preset"} | {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_id", "--rdzv_endpoint"}
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    prose = re.sub(r"`emlc (?:report|apply|export)[^`]*`", "", prose) if COMING - set(COMMANDS) else prose
+    named = {n for code in re.findall(r"`([^`]*)`", prose) if "logdir" not in code for n in re.findall(r"(?<!\S)--[a-z]\w+", code)}
+    assert named - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
+    """Links of the pages that are only there when the site is built are checked by its strict build."""
     text = page.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    generated = re.compile(r"(?:^|/)(?:reference/)?(?:command-line|settings|python|presets|changelog|contributing)\.md$")
+    assert [link for link in links if not (page.parent / link).exists() and not generated.search(link)] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_nothing_is_left_to_fill_in(page: Path) -> None:
     assert re.findall(r"\b(?:TODO|FIXME|TBD|[A-Z]{4,}_[A-Z]+)\b", page.read_text(encoding="utf-8")) == []
 
@@ -30,25 +126,35 @@ def test_the_columns_of_the_label_table_are_explained() -> None:
     assert [column for column in schema.names if f"| `{column}` |" not in text] == []
 
 
-COMMANDS = [
-    command.strip()
-    for page in PAGES
-    for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    for command in block.replace("\\\n", " ").splitlines()
-    if command.strip().startswith("emlc ")
-]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; warnings end the build."""
+    pytest.importorskip("mkdocs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_are_understood(command: str) -> None:
-    from emlc.cli.arguments import normalized, settings_from
-    from emlc.cli.main import COMMANDS as MODULES
-    from emlc.cli.main import build_parsers
+def test_every_option_setting_and_public_name_is_in_the_reference(site: Path) -> None:
+    import emlc
+    from dataclasses import fields
 
-    words = shlex.split(command, comments=True)[1:]
-    if "--config" in words:
-        pytest.skip("reads a file that an earlier command writes")
-    arguments = build_parsers()[0].parse_args(normalized(words))
-    settings = getattr(MODULES[arguments.command], "SETTINGS", None)
-    if settings is not None:
-        assert settings_from(arguments[arguments.command], settings).data is not None
+    from emlc.config import PretrainSettings, Settings
+
+    pages = {name: (site / f"reference/{name}.html").read_text(encoding="utf-8") for name in ("command-line", "settings", "python")}
+    assert [name for name in COMMANDS if f'id="emlc-{name}"' not in pages["command-line"]] == []
+    names = {f.name for kind in (Settings, PretrainSettings) for f in fields(kind)}
+    assert [name for name in sorted(names) if f"<code>{name}</code>" not in pages["settings"]] == []
+    assert [name for name in emlc.__all__ if not re.search(rf'id="emlc\.(?:\w+\.)*{name}"', pages["python"])] == []
+
+
+def test_formulas_are_drawn_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    method = (site / "method.html").read_text(encoding="utf-8")
+    assert method.count('<svg class="formula"') > 30
+    assert "arithmatex" not in method
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="?(?:https?:)?//[^>]*', text) == [], page
