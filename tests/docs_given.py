@@ -19,7 +19,7 @@ from emlc.cli import main
 
 
 def tables() -> None:
-    """data.csv, trusted.csv and test.csv: wines, of which 30 % of those in data.csv are labelled at random."""
+    """data.csv, trusted.csv and test.csv: wines; of 30 % of data.csv the label is random."""
     frame = load_wine(as_frame=True).frame.rename(columns={"target": "label"}).sample(frac=1, random_state=0)
     frame["label"] = frame["label"].map({0: "barolo", 1: "grignolino", 2: "barbera"})
     frame["id"] = [f"wine-{k}" for k in frame.index]
@@ -43,14 +43,51 @@ def _trained() -> Path:
     return folder
 
 
+def wines() -> None:
+    """runs/wines, as :func:`run`, and decisions.csv on its three least credible labels."""
+    tables()
+    shutil.copytree(_trained(), "runs/wines")
+    worst = pd.read_csv("runs/wines/labels.csv").sort_values("label_quality").head(3)
+    decisions = worst[["id", "given_label"]].assign(
+        decision="keep", label=worst["given_label"], suggested_label=worst["corrected_label"]
+    )
+    decisions.to_csv("decisions.csv", index=False)
+
+
+def photo_run() -> None:
+    """runs/photos: a run of an epoch on :func:`photos`."""
+    photos()
+    assert (
+        main(["train", "photos", "--trusted", "photos-checked", "--epochs", "1", "--output", "runs/photos"])
+        == 0
+    )
+
+
+def texts() -> None:
+    """reviews.csv, checked.csv and new.csv: texts for and against; of reviews.csv some are mislabelled."""
+    words = {"good": "loved enjoyed liked praised", "bad": "hated regretted disliked avoided"}
+    rows = [
+        {"text": f"We {verb} the {thing}.", "label": label}
+        for label, verbs in words.items()
+        for verb in verbs.split()
+        for thing in ["food", "film", "hotel", "book", "music", "weather", "garden", "service", "coffee"]
+    ]
+    frame = pd.DataFrame(rows).sample(frac=1, random_state=0).reset_index(drop=True)
+    parts = {"checked": frame[:12], "new": frame[12:20].drop(columns="label"), "reviews": frame[20:].copy()}
+    reviews = parts["reviews"]
+    reviews["label"] = reviews["label"].where(reviews.index % 3 > 0, "good")
+    for name, part in parts.items():
+        part.to_csv(f"{name}.csv", index=False)
+
+
 def demo() -> None:
     """runs/demo: that of `emlc demo`, of one epoch."""
     assert main(["demo", "--epochs", "1"]) == 0
 
 
 def cifar() -> None:
-    """cifar10/: 400 digits in colour with CIFAR-10's layout and class names, with human labels beside the true."""
-    names = "airplane automobile bird cat deer dog frog horse ship truck".split()
+    """cifar10/: 400 digits in CIFAR-10's layout, with human labels beside the true."""
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     digits, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(digits))
     images = [_png(digits[k]) for k in order]
@@ -83,7 +120,11 @@ def _png(pixels: np.ndarray) -> dict[str, object]:
 def photos() -> None:
     """photos/ with a sub-folder of images a class, and photos-checked/ likewise; 12 and 4 of each."""
     digits, labels = load_digits(return_X_y=True)
-    for name, rows in {"photos": slice(0, 12), "photos-checked": slice(12, 16), "photos-new": slice(16, 20)}.items():
+    for name, rows in {
+        "photos": slice(0, 12),
+        "photos-checked": slice(12, 16),
+        "photos-new": slice(16, 20),
+    }.items():
         for label in range(3):
             for k in np.flatnonzero(labels == label)[rows]:
                 path = Path(name, f"class-{label}", f"{k}.png")

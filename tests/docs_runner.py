@@ -125,12 +125,12 @@ def _run(command: list[str]) -> None:
 @contextlib.contextmanager
 def _at_home_in(folder: Path) -> Iterator[None]:
     """Work in the folder, with random numbers of its own, and as one process that knows of no other."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         with contextlib.chdir(folder), torch.random.fork_rng(devices=[]), patch.dict(os.environ):
             yield
     finally:
-        np.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
 
 

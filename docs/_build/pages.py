@@ -2,7 +2,7 @@
 
 import re
 from argparse import SUPPRESS, Action
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def command_line() -> str:
         known = {f.name for f in fields(kind)} if kind else set()
         rows = [option_row(action) for action in parsers[name]._actions if shown(action, known)]
         if rows:
-            page += ["| | default | |", "|---|---|---|", *rows, ""]
+            page += table("option", rows)
     return "\n".join(page)
 
 
@@ -72,7 +72,7 @@ def shown(action: Action, settings: set[str]) -> bool:
 def option_row(action: Action) -> str:
     """A row of a command's table."""
     names = ", ".join(f"`{name}`" for name in action.option_strings if "--no_" not in name)
-    given = action.default not in (None, SUPPRESS, False) and not isinstance(action.default, dict)
+    given = action.default not in (None, SUPPRESS) and action.default is not False
     default = f"`{action.default}`" if given else ""
     choices = f" One of {', '.join(map(str, action.choices))}." if action.choices else ""
     return f"| {names or f'`{action.dest.upper()}`'} | {default} | {cell((action.help or '') + choices)} |"
@@ -89,8 +89,14 @@ def settings() -> str:
     for title, kind in {"Training": Settings, "Pretraining": PretrainSettings}.items():
         page.append(f"## {title}\n")
         for group in groups(kind):
-            page += [f"### {heading(group)} {{: #{title.lower()}-{group.__name__.lower()} }}\n", *group_table(group), ""]
+            page += [f"### {heading(group)} {{: #{title.lower()}-{group.__name__.lower()} }}\n", *table("setting", group_table(group))]
     return "\n".join(page)
+
+
+def table(what: str, rows: Iterable[str]) -> list[str]:
+    """The lines of a table that narrow screens show row by row."""
+    top = (f"| {what} | default | meaning |", "|---|---|---|")
+    return ['<div class="settings" markdown>\n', *top, *rows, "\n</div>\n"]
 
 
 def heading(group: type[Any]) -> str:
@@ -99,9 +105,8 @@ def heading(group: type[Any]) -> str:
 
 
 def group_table(group: type[Any]) -> Iterator[str]:
-    """Name, default and meaning of every setting in a group."""
+    """A row a setting: its name, default and meaning."""
     meanings = {p.arg_name: p.description or "" for p in parse(group.__doc__ or "").params}
-    yield from ("| setting | default | meaning |", "|---|---|---|")
     for field in fields(group):
         default = "" if field.default in (None, MISSING) else f"`{field.default}`"
         yield f"| `{field.name}` | {default} | {cell(meanings[field.name])} |"
