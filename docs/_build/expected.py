@@ -1,5 +1,6 @@
 """Pages of the navigation that are still being written: left out of it as long as they are absent."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +25,11 @@ def _without(entries: list[Any], absent: set[str]) -> list[Any]:
         elif target not in absent:
             kept.append(entry)
     return kept
+
+
+def on_page_markdown(markdown: str, config: MkDocsConfig, **_: object) -> str:
+    """Make plain text of links to expected pages that are not there."""
+    for name in EXPECTED:
+        if not (Path(config.docs_dir) / name).exists():
+            markdown = re.sub(rf"\[([^\]]*)\]\((?:\.\./)?{name}[^)]*\)", r"\1", markdown)
+    return markdown
