@@ -215,7 +215,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         codes: NDArray[np.int64] = pd.Index(self.classes_).get_indexer(pd.Index(labels)).astype(np.int64)
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
-            raise InputError(f"y: row {row} has the label {labels[row]!r}, which no sample of the fit had")
+            raise InputError(f"y: row {row} has the label {str(labels[row])!r}, which is none of the fit")
         return codes
 
     def _label_table(self, samples: "Samples") -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -189,6 +190,9 @@ def trained(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_TRAINING)
         stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(warnings.catch_warnings())
+        # What has been done about it already, and what ``verbose`` tells anyway.
+        warnings.filterwarnings("ignore", "the network is too steep for finite differences")
         if output is None:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="emlc-"))) / "run"
         else:

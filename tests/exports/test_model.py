@@ -181,7 +181,6 @@ def test_safetensors_tell_no_paths(features, tmp_path):
             features.settings,
             data="/home/me/secret.csv",
             data_root="/home/me",
-            trusted_per_class=4,
             noise="matrix",
             noise_matrix="/home/me/secret.npy",
             output="/home/me/runs",
