@@ -106,19 +106,36 @@ def test_an_interrupted_run(copy):
     assert facts.labels.samples == 90  # made anew
 
 
-def test_the_decision_threshold_where_there_is_one(copy):
-    (copy / "decision.json").write_text(json.dumps({"threshold": 0.25, "rule": {"name": "x"}}))
-    assert collect(Run.load(copy), samples=5, map_samples=0).decision == {
-        "threshold": 0.25,
-        "rule": {"name": "x"},
-    }
+def test_the_decision_is_the_runs(hostile_run, hostile_facts, array_run):
+    stored = json.loads((hostile_run.folder / "decision.json").read_text())
+    assert hostile_facts.decision.threshold == stored["threshold"]
+    assert collect(array_run).decision.threshold == array_run.decision.threshold
+    quality = pd.read_csv(hostile_run.folder / "labels.csv")["label_quality"]
+    assert hostile_facts.labels.issues == (quality < stored["threshold"]).sum()
+
+
+def test_a_run_of_old_has_no_decision(array_run, tmp_path):
+    copy = shutil.copytree(array_run.folder, tmp_path / "copy")
+    (copy / "decision.json").unlink()
+    facts = collect(Run.load(copy))
+    assert facts.decision is None
+    assert facts.labels.samples == 75
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "\xff"])
-def test_a_broken_file_is_told(copy, content):
-    (copy / "decision.json").write_text(content, encoding="latin-1")
-    with pytest.raises(InputError, match=r"decision\.json"):
+@pytest.mark.parametrize("name", ["summary.json", "decision.json"])
+def test_a_broken_file_is_told(copy, name, content):
+    (copy / name).write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=name):
         collect(Run.load(copy), samples=5, map_samples=0)
+
+
+def test_what_the_gallery_shows_are_the_corrected_soft_labels(hostile_run, hostile_facts):
+    table = hostile_run.correct_labels(hostile_run.split().noisy, all_probabilities=True).set_index("id")
+    for record in hostile_facts.gallery.records:
+        row = table.loc[record["id"]]
+        for index, share in record["top"]:
+            assert share == pytest.approx(row[f"probability_{hostile_facts.classes[index]}"], rel=2e-3)
 
 
 def test_data_that_changed_are_told_and_the_label_table_serves(copy):

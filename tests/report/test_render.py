@@ -125,7 +125,7 @@ def test_not_a_number_is_refused():
 
 def test_figures_in_words(page, hostile_facts):
     labels = hostile_facts.labels
-    assert f"It calls {labels.issues} of 90 labels ({100 * labels.issues / 90:.1f} %) an issue" in page.text
+    assert f"{labels.issues} of 90 ({100 * labels.issues / 90:.1f} %) are issues: " in page.text
     accuracy = hostile_facts.evaluation.figures["accuracy"]
     assert f"Measured on the 30 test samples: accuracy {accuracy:.1f} %" in page.text
     metrics = hostile_facts.metrics
@@ -156,10 +156,12 @@ def test_an_interrupted_run(hostile_facts):
     assert "The run has finished no epoch yet" in page.text
 
 
-def test_the_threshold(hostile_facts):
-    page = Page(render(replace(hostile_facts, decision={"threshold": 0.25, "rule": {"<b>": [1, 2]}})))
-    assert "threshold 0.25" in page.text
-    assert "rule, <b> 1, 2" in page.text
+def test_the_threshold(page, hostile_facts):
+    decision = hostile_facts.decision
+    assert f"the label quality, is below {decision.threshold:.3f}." in page.text
+    assert f"share of wrong labels, estimated {100 * decision.noise_rate:.1f} %" in page.text
+    without = Page(render(replace(hostile_facts, decision=None)))
+    assert "is below" not in without.text
 
 
 def test_a_hundred_classes_of_which_some_never_occur(hostile_facts):

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from emlc.data import Split
+from emlc.decision import Decision
 from emlc.errors import InputError
 from emlc.evaluation import Evaluation, evaluate_probabilities
-from emlc.report.gallery import Gallery, make_gallery
+from emlc.report.gallery import Gallery, choose, make_gallery
 from emlc.report.issues import LabelFacts, label_facts
 from emlc.report.projection import project, projected
 from emlc.run import Run
@@ -41,7 +42,7 @@ class Facts:
         evaluated: The role of the samples that ``evaluation`` is on.
         evaluation: Of the student: on the test set, or else the validation or the trusted set.
         labels: The label table summed up.
-        decision: ``decision.json``: how the threshold of the issues came about; empty where there is none.
+        decision: When a label counts as an issue, and how that came about; None where it is not recorded.
         points: A row of the label table, or of ids and given labels, a point, with columns x and y.
         gallery: Samples to review.
         missing: By part of the report (data, labels, map, gallery, ...), why it is not there.
@@ -57,7 +58,7 @@ class Facts:
     evaluated: str = ""
     evaluation: Evaluation | None = None
     labels: LabelFacts | None = None
-    decision: dict[str, Any] = field(default_factory=dict)
+    decision: Decision | None = None
     points: pd.DataFrame | None = None
     gallery: Gallery | None = None
     missing: dict[str, str] = field(default_factory=dict)
@@ -99,7 +100,7 @@ def collect(
     table = _label_table(run, split, missing)
     if table is not None:
         known["labels"] = label_facts(table, run.schema.classes)
-        known["decision"] = _json(folder / "decision.json")
+        known["decision"] = _decision(run, split)
         if samples > 0:
             tell("choosing samples to review")
             known["gallery"] = _gallery(run, split, table, samples)
@@ -168,9 +169,21 @@ def _label_table(run: Run, split: Split | None, missing: dict[str, str]) -> pd.D
 
 
 def _gallery(run: Run, split: Split | None, table: pd.DataFrame, size: int) -> Gallery:
-    noisy = None if split is None else split.noisy
+    rows, uncertain = choose(table, size)
     schema = run.schema
-    return make_gallery(table, schema.classes, size, noisy, run.teacher, schema.feature_columns)
+    if split is None:
+        return make_gallery(table.iloc[rows], uncertain, schema.classes)
+    samples = split.noisy.take(rows)
+    judged = run.correct_labels(samples, all_probabilities=True)
+    return make_gallery(judged, uncertain, schema.classes, samples, schema.feature_columns)
+
+
+def _decision(run: Run, split: Split | None) -> Decision | None:
+    """As the label table was made with, if that can be known."""
+    path = run.folder / "decision.json"
+    if split is not None:
+        return run.decision
+    return Decision.load(path) if path.is_file() else None
 
 
 def _points(run: Run, split: Split, table: pd.DataFrame | None, size: int) -> pd.DataFrame | None:

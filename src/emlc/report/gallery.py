@@ -8,13 +8,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from emlc import inference
 from emlc.data import Samples
+from emlc.data.classes import UNKNOWN
 from emlc.report.thumbnails import thumbnails
-from emlc.teacher import Teacher
 
 _UNCERTAIN = 0.1
-"""Share of the gallery that goes to samples which the teacher is unsure of, whatever their label."""
+"""Share of the gallery that goes to samples whose class is unsure, whatever their label."""
 
 _TOP = 5  # classes shown with their probability, and the given one; but none so improbable:
 _LEAST_SHOWN = 0.001
@@ -46,7 +45,7 @@ def choose(table: pd.DataFrame, size: int) -> tuple[NDArray[np.int64], int]:
     """Rows of a label table to review, most suspect first.
 
     Nine tenths have the lowest ``label_quality``; the rest, of what is left, the lowest
-    ``corrected_probability``: there the teacher is unsure which class it is.
+    ``corrected_probability``: there it is unsure which class it is.
 
     Returns:
         The rows (m,), m <= size, and how many of them, at the end, were chosen as uncertain.
@@ -62,59 +61,52 @@ def choose(table: pd.DataFrame, size: int) -> tuple[NDArray[np.int64], int]:
 
 def make_gallery(
     table: pd.DataFrame,
+    uncertain: int,
     classes: tuple[str, ...],
-    size: int,
     samples: Samples | None = None,
-    teacher: Teacher | None = None,
     columns: tuple[str, ...] = (),
 ) -> Gallery:
-    """Choose samples from a label table, and describe them.
+    """Describe samples for review.
 
     Args:
-        table: The label table of ``samples``, in their order.
+        table: Their label table, with a column ``probability_CLASS`` a class where these are known.
+        uncertain: How many, at the end, were chosen as uncertain.
         classes: Names of the classes.
-        size: How many samples at most.
-        samples: Where their inputs are to be had; without, there is nothing to see.
-        teacher: Gives the probabilities, together with ``samples``.
+        samples: The same samples; without, there is nothing to see.
         columns: Names of the features, where they have any.
     """
-    rows, uncertain = choose(table, size)
-    chosen = table.iloc[rows]
-    probabilities = None
-    if samples is not None and teacher is not None:
-        assert samples.labels is not None
-        taken = samples.take(rows)
-        probabilities = inference.correct(teacher, taken.inputs, samples.labels[rows]).soft_labels.numpy()
-    content, names, hidden, seen = _content(samples, rows, columns)
-    codes = pd.Index(classes, dtype=object)
-    given, corrected, predicted = (
-        codes.get_indexer(pd.Index(chosen[name], dtype=object)).tolist()
-        for name in ("given_label", "corrected_label", "predicted_label")
+    given, corrected, predicted, true = (
+        pd.Index(classes, dtype=object).get_indexer(pd.Index(table[name], dtype=object)).tolist()
+        if name in table
+        else [UNKNOWN] * len(table)
+        for name in ("given_label", "corrected_label", "predicted_label", "true_label")
     )
-    true = codes.get_indexer(pd.Index(chosen["true_label"], dtype=object)) if "true_label" in chosen else None
+    names = [f"probability_{name}" for name in classes]
+    probabilities = table[names].to_numpy(dtype=np.float64) if set(names) <= set(table) else None
+    kind, value_names, hidden, contents = _content(samples, len(table), columns)
     records = []
-    for k, row in enumerate(chosen.itertuples()):
+    for k, row in enumerate(table.itertuples()):
         p = None if probabilities is None else probabilities[k]
         records.append(
             {
                 "id": str(row.id),
                 "given": given[k],
                 "suggested": _suggestion(given[k], corrected[k], predicted[k], p),
-                "true": None if true is None or true[k] < 0 else int(true[k]),
+                "true": None if true[k] == UNKNOWN else true[k],
                 "issue": bool(row.is_label_issue),
                 "quality": _short(row.label_quality),
                 "retain": _short(row.retain_weight),
                 "confidence": _short(row.corrected_probability),
-                "uncertain": k >= len(chosen) - uncertain,
+                "uncertain": k >= len(table) - uncertain,
                 "top": [] if p is None else _top(p, given[k]),
-                "content": seen[k],
+                "content": contents[k],
             }
         )
-    return Gallery(content, names, hidden, records)
+    return Gallery(kind, value_names, hidden, records)
 
 
 def _suggestion(
-    given: int, corrected: int, predicted: int, probabilities: NDArray[np.float32] | None
+    given: int, corrected: int, predicted: int, probabilities: NDArray[np.float64] | None
 ) -> int | None:
     """The corrected class where it is another one than the given, else the most probable other class."""
     if corrected != given:
@@ -124,24 +116,23 @@ def _suggestion(
     return next((c for c in np.argsort(-probabilities, kind="stable")[:2].tolist() if c != given), None)
 
 
-def _top(probabilities: NDArray[np.float32], given: int) -> list[tuple[int, float]]:
+def _top(probabilities: NDArray[np.float64], given: int) -> list[tuple[int, float]]:
     order = np.argsort(-probabilities, kind="stable").tolist()
     shown = [c for c in order[:_TOP] if probabilities[c] >= _LEAST_SHOWN]
     return [(c, _short(probabilities[c])) for c in [*shown, *({given} - set(shown))]]
 
 
 def _content(
-    samples: Samples | None, rows: NDArray[np.int64], columns: tuple[str, ...]
+    samples: Samples | None, n: int, columns: tuple[str, ...]
 ) -> tuple[str, list[str], int, list[Any]]:
-    """What there is to see: its kind, the names of values, how many are hidden, and one content a row."""
+    """What there is to see: its kind, the names of values, how many are hidden, and n contents."""
     if samples is None:
-        return "none", [], 0, [None] * len(rows)
+        return "none", [], 0, [None] * n
     if samples.texts is not None:
-        texts = samples.texts.take(rows).to_pylist()
-        return "text", [], 0, [_shortened(text or "") for text in texts]
+        return "text", [], 0, [_shortened(text or "") for text in samples.texts.to_pylist()]
     if samples.inputs.ndim == 4:
-        return "image", [], 0, thumbnails(samples, rows)
-    values = samples.inputs[torch.from_numpy(rows)]
+        return "image", [], 0, thumbnails(samples)
+    values = samples.inputs[torch.arange(n)]
     shown = _SHOWN_VALUES if values.shape[1] > _SHOWN_VALUES + 4 else values.shape[1]
     names = list(columns[:shown]) or [str(k) for k in range(shown)]
     contents = [[f"{value:.5g}" for value in row] for row in values[:, :shown].tolist()]

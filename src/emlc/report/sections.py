@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from emlc.config import DataSettings, Settings
+from emlc.decision import KINDS, Decision
 from emlc.fit import chosen_epoch
 from emlc.report import figures
 from emlc.report.facts import Facts
@@ -93,7 +94,7 @@ def describe(facts: Facts) -> View:
         settings=settings,
         other_settings=others,
         surroundings=_surroundings(facts),
-        decision=pd.DataFrame(list(_flat(facts.decision)), columns=["figure", "value"], dtype=object),
+        decision=_decision(facts.decision),
         apply=f"emlc apply {shlex.quote(str(facts.run.folder))} decisions.csv",
     )
 
@@ -135,14 +136,17 @@ def _label_tiles(facts: Facts) -> list[Tile]:
         return []
     share = labels.issues / labels.samples
     truth = labels.truth
-    tiles = [Tile("Label issues", f"{labels.issues:,}", f"{share:.1%} of {labels.samples:,} noisy samples")]
+    remark = f"{100 * share:.1f} % of {labels.samples:,} noisy samples"
+    if facts.decision is not None:
+        remark += f"; {100 * facts.decision.noise_rate:.1f} % are estimated to be wrong"
+    tiles = [Tile("Label issues", f"{labels.issues:,}", remark)]
     if truth is not None:
         known = "" if truth.samples == labels.samples else f", of {truth.samples:,} whose truth is known"
         tiles.append(
             Tile(
                 "Corrected labels that are right",
-                f"{truth.corrected_right:.1%}".replace("%", " %"),
-                f"{truth.given_right:.1%} of the given ones were{known}",
+                f"{100 * truth.corrected_right:.1f} %",
+                f"{100 * truth.given_right:.1f} % of the given ones were{known}",
             )
         )
     return tiles
@@ -219,7 +223,7 @@ def _noise_figures(facts: Facts) -> list[Figure]:
             "transition",
             "Label noise, estimated",
             "P(given | true class), in per cent: the share of the samples of a class that carry each label. "
-            "The corrected label stands for the true class, so that errors of the teacher are in it.",
+            "The corrected label stands for the true class, so that its errors are in it.",
             labels.transition,
             classes,
             ("true class (estimated)", "given"),
@@ -291,13 +295,18 @@ def _surroundings(facts: Facts) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "value"], dtype=object)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested JSON as rows of a table."""
-    rows = []
-    for name, value in values.items():
-        title = f"{prefix}{name.replace('_', ' ')}"
-        if isinstance(value, dict):
-            rows += _flat(value, f"{title}, ")
-        elif not (isinstance(value, list) and len(value) > 20):
-            rows.append((title, f"{value:.6g}" if isinstance(value, float) else _value(value)))
-    return rows
+def _decision(decision: Decision | None) -> pd.DataFrame:
+    rows: list[tuple[str, str]] = []
+    if decision is not None:
+        rows = [
+            ("threshold on the label quality", f"{decision.threshold:.3f}"),
+            ("F1 score of the issues that it promises", f"{decision.expected_f1:.3f}"),
+            ("share of wrong labels, estimated", f"{100 * decision.noise_rate:.1f} %"),
+            *(
+                (f"share of {kind} labels, estimated", f"{100 * share:.1f} %")
+                for kind, share in zip(KINDS, decision.shares, strict=True)
+            ),
+            ("calibrated on", f"{decision.trusted_samples:,} {decision.calibrated_on} samples"),
+            ("adapted to", f"{decision.noisy_samples:,} noisy samples"),
+        ]
+    return pd.DataFrame(rows, columns=["figure", "value"], dtype=object)

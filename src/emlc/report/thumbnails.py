@@ -6,9 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 
 import numpy as np
-import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -20,19 +18,19 @@ _SIDE = 160
 _BLOCK = 256  # images read at a time, of those that stay on disk
 
 
-def thumbnails(samples: Samples, rows: NDArray[np.int64]) -> list[str]:
-    """A data URI a sample of rows (m,), of images.
+def thumbnails(samples: Samples) -> list[str]:
+    """A data URI a sample, of images.
 
     Image files are opened again, as networks are often given fewer pixels than people want to see. What
     cannot be opened any more is shown as the network sees it.
     """
-    pictures: list[Image.Image | None] = [None] * len(rows)
+    pictures: list[Image.Image | None] = [None] * len(samples)
     if samples.files is not None:
         with ThreadPoolExecutor(cpu_count()) as pool:  # PIL decodes without holding the interpreter's lock
-            pictures = list(pool.map(_opened, samples.files.take(pa.array(rows)).to_pylist()))
+            pictures = list(pool.map(_opened, samples.files.to_pylist()))
     missing = np.array([k for k, picture in enumerate(pictures) if picture is None], dtype=np.int64)
     for block in np.array_split(missing, -(-len(missing) // _BLOCK) or 1):
-        for k, pixels in zip(block, samples.inputs[torch.from_numpy(rows[block])], strict=True):
+        for k, pixels in zip(block, samples.inputs[torch.from_numpy(block)], strict=True):
             pictures[k] = _picture(pixels)
     return [data_uri(picture) for picture in pictures if picture is not None]
 
