@@ -1,6 +1,5 @@
 """Everything that a report shows of a run, gathered from its directory, its data and its networks."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -14,6 +13,7 @@ from emlc.data import Split
 from emlc.decision import Decision
 from emlc.errors import InputError
 from emlc.evaluation import Evaluation, evaluate_probabilities
+from emlc.files import read_json
 from emlc.report.gallery import Gallery, choose, make_gallery
 from emlc.report.issues import LabelFacts, label_facts
 from emlc.report.projection import project, projected
@@ -226,12 +226,4 @@ def _csv(path: Path, **options: Any) -> pd.DataFrame | None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}")
-    return values
+    return read_json(path) if path.is_file() else {}
