@@ -153,14 +153,9 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each sample, (n,)."""
-<<<<<<< HEAD
-        classes: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return classes
-=======
         codes = self.predict_proba(X).argmax(axis=1)
         most_probable: NDArray[Any] = self.classes_[codes]
         return most_probable
->>>>>>> cf5a52d (Types)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
         """Class probabilities (n, C), in the order of ``classes_``."""
