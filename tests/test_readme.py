@@ -32,6 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("newcomer")
     emlc = shutil.which("emlc", path=str(Path(sys.executable).parent)) or "emlc"
     for language, block in BLOCKS:
+        if "decisions.csv" in block:
+            write_decisions(folder / "runs/wines/labels.csv", folder / "decisions.csv")
         if language == "python":
             run([sys.executable, "-W", "error::DeprecationWarning", "-c", block], folder)
             continue
@@ -71,6 +73,25 @@ def test_own_data_ends_in_better_labels(folder: Path) -> None:
     assert (labels["corrected_label"] == truth).mean() > (labels["given_label"] == truth).mean() + 0.2
 
 
+def write_decisions(labels: Path, decisions: Path) -> None:
+    """What the report hands out after a reviewer has accepted the ten most doubtful suggestions."""
+    worst = pd.read_csv(labels)
+    worst = worst[worst["is_label_issue"]].sort_values("label_quality").head(10)
+    shown = {"given_label": worst["given_label"], "suggested_label": worst["corrected_label"]}
+    table = pd.DataFrame({"id": worst["id"], "decision": "accept", "label": worst["corrected_label"], **shown})
+    assert len(table) == 10
+    table.to_csv(decisions, index=False)
+
+
+def test_reviewed_samples_are_trusted_in_the_next_round(folder: Path) -> None:
+    before, after = (
+        json.loads((folder / f"runs/{run}/summary.json").read_text(encoding="utf-8"))
+        for run in ("wines", "wines-2")
+    )
+    assert after["trusted_samples"] == before["trusted_samples"] + 10
+    assert after["noisy_samples"] == before["noisy_samples"] - 10
+
+
 def true_wines() -> dict[str, str]:
     from sklearn.datasets import load_wine
 
@@ -85,6 +106,8 @@ def test_every_command_left_its_result(folder: Path) -> None:
         "runs/digits/summary.json",
         "runs/digits-k5/summary.json",
         "runs/wine-arrays/labels.csv",
+        "runs/demo/emlc/report.html",
+        "runs/wines/report.html",
     ):
         assert (folder / name).is_file(), name
 
