@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hostile import HOSTILE_CLASSES, HOSTILE_IDS
 from PIL import Image
 
+from emlc.cli import main
 from emlc.report import collect, render
 from emlc.report.thumbnails import data_uri
 
@@ -480,3 +482,23 @@ def test_the_theme_can_be_chosen_and_figures_follow(whole):
     assert whole.page.get_attribute("html", "data-theme") == "dark"
     whole.page.click("#theme")
     assert whole.page.get_attribute("html", "data-theme") == "light"
+
+
+def test_what_is_decided_in_the_browser_is_trained_on(opened, hostile_run, tmp_path):
+    opened.page.click("#start")
+    opened.press(*"aksakksa")
+    with opened.page.expect_download() as found:
+        opened.page.click("#download")
+    found.value.save_as(tmp_path / "decisions.csv")
+    reviewed, run = str(tmp_path / "reviewed"), str(tmp_path / "run")
+    decisions = pd.read_csv(tmp_path / "decisions.csv", dtype=str, keep_default_na=False)
+    settled = decisions[decisions["decision"] != "skip"].set_index("id")["label"]
+    assert len(settled) == 6
+    assert (
+        main(["apply", str(hostile_run.folder), str(tmp_path / "decisions.csv"), "--output", reviewed]) == 0
+    )
+    assert main(["train", "--config", f"{reviewed}/train.yaml", "--output", run, "--epochs", "1"]) == 0
+    split = pd.read_csv(tmp_path / "run" / "split.csv", dtype=str, keep_default_na=False).set_index("id")
+    assert (split.loc[settled.index, "role"] == "trusted").all()
+    assert (split.loc[settled.index, "given_label"] == settled).all()
+    assert (split["role"] == "trusted").sum() == 15 + 6
