@@ -57,7 +57,6 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytes
         pytest.skip(f"emlc {', '.join(sorted(missing))} is still to come")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert run_page(page, tmp_path) > 0
-    assert any(tmp_path.iterdir())
 
 
 def test_what_is_not_run_is_known_with_its_reason() -> None:
