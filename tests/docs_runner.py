@@ -9,7 +9,7 @@ A comment on the line above a block says what is not plain:
 ``<!-- given: NAME ... -->``
     before the block, make what the page takes for granted: one of :mod:`docs_given`.
 
-``emlc`` runs in this process, as importing torch takes seconds; so does Python.
+``emlc`` runs in this process, as importing torch takes seconds; so does Python, but not ``torchrun``.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import random
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch.distributed.run import main as torchrun
 
 import docs_given
 from emlc.cli import main
@@ -117,9 +117,14 @@ def _run(command: list[str]) -> None:
             with patch.object(sys, "argv", [module, *arguments]):
                 runpy.run_module(module, run_name="__main__")
         case ["torchrun", *arguments]:
-            torchrun(arguments)
+            _run_outside([sys.executable, "-m", "torch.distributed.run", *arguments])
         case _:
             raise AssertionError(f"{shlex.join(command)}: neither run here nor marked as not run")
+
+
+def _run_outside(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout[-2000:]} {done.stderr[-4000:]}"
 
 
 @contextlib.contextmanager
