@@ -78,7 +78,9 @@ def write_decisions(labels: Path, decisions: Path) -> None:
     worst = pd.read_csv(labels)
     worst = worst[worst["is_label_issue"]].sort_values("label_quality").head(10)
     shown = {"given_label": worst["given_label"], "suggested_label": worst["corrected_label"]}
-    table = pd.DataFrame({"id": worst["id"], "decision": "accept", "label": worst["corrected_label"], **shown})
+    table = pd.DataFrame(
+        {"id": worst["id"], "decision": "accept", "label": worst["corrected_label"], **shown}
+    )
     assert len(table) == 10
     table.to_csv(decisions, index=False)
 

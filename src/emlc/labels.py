@@ -32,7 +32,8 @@ def label_table(
     Columns:
         id: of the sample.
         given_label: as given, by class name.
-        corrected_label: the given label, or the most probable other class where the given is an issue.
+        corrected_label: the most probable class of the corrected soft label: always the given one where that
+            is no issue, and where no other class is more probable.
         corrected_probability: its probability in the corrected soft label, in [0, 1].
         retain_weight: w in (0, 1), how far the teacher keeps the given label (paper, Appendix D).
         predicted_label: the student's most probable class.
@@ -53,9 +54,8 @@ def label_table(
     quality = soft_labels[rows, given]
     others = soft_labels.copy()
     others[rows, given] = -1
-    other = others.argmax(axis=1)
-    issue = (quality < decision.threshold) & (other != given)  # one class has no other
-    corrected = np.where(issue, other, given)
+    corrected = np.where(others.max(axis=1) > quality, others.argmax(axis=1), given)
+    issue = (quality < decision.threshold) & (len(names) > 1)
     table = pd.DataFrame(
         {
             "id": samples.ids,
