@@ -28,6 +28,7 @@ NOT_RUN = {
     "docs/data.md": ["needs a million photographs"],
     "docs/export.md": ["needs FiftyOne"],
     "docs/index.md": ["installs"],
+    "docs/labels.md": ["takes an hour"],
     "docs/pretraining.md": ["installs", "needs CIFAR-10 and a GPU for hours"],
     "docs/results.md": ["takes five minutes"] + ["takes hours"] * 4,
     "docs/scale.md": ["needs two machines"],
@@ -86,6 +87,8 @@ def test_what_is_not_run_is_understood(command: list[str]) -> None:
         case ["python", "-m", module, *words]:
             assert find_spec(module) is not None
             assert [w for w in words if w.startswith("benchmarks/") and not (ROOT / w).is_file()] == []
+        case ["python", script, *_]:
+            assert (ROOT / script).is_file()
         case ["make", target]:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         case _:

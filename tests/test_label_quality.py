@@ -65,6 +65,7 @@ def meter(known=200):
     for rows in np.array_split(np.arange(200), 3):
         table = pd.DataFrame(
             {
+                "given_label": np.array(names)[GIVEN[rows]],
                 "corrected_label": np.array(names)[CORRECTED[rows]],
                 "label_quality": QUALITY[rows],
                 "is_label_issue": (CORRECTED != GIVEN)[rows],
@@ -81,7 +82,8 @@ def test_block_by_block_as_at_once():
     figures = measured.figures()
     assert figures["emlc"] == pytest.approx(issue_figures(GIVEN, TRUTH, CORRECTED, QUALITY))
     assert figures["cleanlab"] == pytest.approx(cleanlab_figures(GIVEN, TRUTH, PROBABILITIES))
-    assert (measured.total, measured.issues) == (200, (CORRECTED != GIVEN).sum())
+    changed = (CORRECTED != GIVEN).sum()
+    assert (measured.total, measured.issues, measured.corrected) == (200, changed, changed)
 
 
 def test_only_known_truth_counts():

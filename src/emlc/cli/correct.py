@@ -48,8 +48,8 @@ def run(arguments: Namespace) -> None:
     meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
     share = meter.issues / meter.total
     print(
-        f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) issues, {meter.corrected:,} corrected to "
-        f"another: {csv}, {parquet.name}"
+        f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) issues, "
+        f"{meter.corrected:,} corrected to another: {csv}, {parquet.name}"
     )
     decision = trained.decision
     print(
