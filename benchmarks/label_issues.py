@@ -23,7 +23,7 @@ from emlc import noise
 from emlc.config import Settings
 from emlc.data import Samples, read, split_samples
 from emlc.files import write_json, write_text
-from emlc.label_quality import FIGURES, QualityMeter, issue_figures
+from emlc.labels.quality import FIGURES, QualityMeter, issue_figures
 from emlc.run import Run, train
 
 _HELD_OUT = 0.2

@@ -21,8 +21,8 @@ from rich.console import Console
 
 from emlc.config import Settings
 from emlc.data import Samples
-from emlc.label_files import written
-from emlc.labels import label_schema
+from emlc.labels.files import written
+from emlc.labels.table import label_schema
 from emlc.run import Run, train
 
 CLASSES, FEATURES = 14, 8

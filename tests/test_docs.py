@@ -120,7 +120,7 @@ def test_nothing_is_left_to_fill_in(page: Path) -> None:
 
 
 def test_the_columns_of_the_label_table_are_explained() -> None:
-    from emlc.labels import label_schema
+    from emlc.labels.table import label_schema
 
     schema = label_schema(("CLASS",), true_labels=True, all_probabilities=True)
     text = (ROOT / "docs" / "labels.md").read_text(encoding="utf-8")

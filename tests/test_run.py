@@ -21,8 +21,8 @@ import tiny
 from emlc import InputError, Run, Samples, plots, train
 from emlc.config import PretrainSettings
 from emlc.data.classes import UNKNOWN
-from emlc.decision import Decision
 from emlc.distributed import start_ranks
+from emlc.labels.decision import Decision
 from emlc.methods import EMLC
 from emlc.run import with_precision
 
@@ -208,7 +208,7 @@ def test_the_decision_on_validation_samples_and_a_draw_of_many(run, monkeypatch)
 def test_labels_do_not_depend_on_the_block(run, monkeypatch):
     samples = tiny.samples()
     whole = run.correct_labels(samples, all_probabilities=True)
-    monkeypatch.setattr("emlc.labels.BLOCK", 11)
+    monkeypatch.setattr("emlc.labels.table.BLOCK", 11)
     pd.testing.assert_frame_equal(run.correct_labels(samples, all_probabilities=True), whole, rtol=1e-5)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from emlc.data import Samples
     from emlc.errors import InputError
     from emlc.estimator import EMLCClassifier
-    from emlc.labels import to_cleanlab
+    from emlc.labels.table import to_cleanlab
     from emlc.metagradient import InnerSGD, meta_gradient, record_step, trusted_gradient
     from emlc.run import Run, train
     from emlc.teacher import Teacher
@@ -41,7 +41,7 @@ _HOME = {
     "meta_gradient": "metagradient",
     "record_step": "metagradient",
     "trusted_gradient": "metagradient",
-    "to_cleanlab": "labels",
+    "to_cleanlab": "labels.table",
     "Run": "run",
     "train": "run",
     "Teacher": "teacher",

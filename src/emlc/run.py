@@ -35,14 +35,14 @@ from emlc.config import NAMED_SOURCES, DataSettings, PretrainSettings, Settings
 from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
 from emlc.data.draw import generator
 from emlc.data.stored import Inputs
-from emlc.decision import Decision, decide, log_odds
 from emlc.distributed import Ranks, pick_device, start_ranks
 from emlc.errors import InputError
 from emlc.files import read_json, remove_leftovers, write_csv, write_json, write_text
 from emlc.fit import chosen_epoch, fit
 from emlc.inference import Judgement, judge
-from emlc.label_files import written
-from emlc.labels import blocks, label_schema, label_table
+from emlc.labels.decision import Decision, decide, log_odds
+from emlc.labels.files import written
+from emlc.labels.table import blocks, label_schema, label_table
 from emlc.logs import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.methods import METHODS, Method
 from emlc.precision import computes_bfloat16
@@ -128,7 +128,7 @@ class Run:
     def correct_labels(
         self, samples: Samples, ranks: Ranks | None = None, *, all_probabilities: bool = False
     ) -> pd.DataFrame:
-        """The label table of labelled samples: see :func:`emlc.labels.label_table`.
+        """The label table of labelled samples: see :func:`emlc.labels.table.label_table`.
 
         ``ranks`` as for :meth:`predict_proba`.
 
@@ -169,7 +169,7 @@ class Run:
         return self.decide(self.split())
 
     def decide(self, split: Split, ranks: Ranks | None = None) -> Decision:
-        """Calibrate when a label counts as wrong: see :mod:`emlc.decision`.
+        """Calibrate when a label counts as wrong: see :mod:`emlc.labels.decision`.
 
         On the validation samples, which neither network learnt from, or without any on the trusted ones.
         """

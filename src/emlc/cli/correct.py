@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from emlc.data import Samples
-    from emlc.label_quality import QualityMeter
+    from emlc.labels.quality import QualityMeter
     from emlc.run import Run
 
 USAGE = "RUN [DATA] [options]"
@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     trained = using.load_run(arguments)
     trained.require_teacher()
-    from emlc.label_files import label_paths
+    from emlc.labels.files import label_paths
 
     if arguments.data is None:
         samples = trained.split().noisy
@@ -64,9 +64,9 @@ def _write(trained: "Run", samples: "Samples", path: Path, *, all_probabilities:
     from rich.console import Console
     from rich.progress import Progress
 
-    from emlc.label_files import written
-    from emlc.label_quality import QualityMeter
-    from emlc.labels import label_schema
+    from emlc.labels.files import written
+    from emlc.labels.quality import QualityMeter
+    from emlc.labels.table import label_schema
 
     meter = QualityMeter()
     known = samples.true_labels is not None
@@ -93,7 +93,7 @@ def _tell_quality(meter: "QualityMeter", csv: Path) -> None:
     from rich.table import Table
 
     from emlc.files import write_json
-    from emlc.label_quality import FIGURES, figures_rows
+    from emlc.labels.quality import FIGURES, figures_rows
 
     path = csv.with_name("label_quality.json" if csv.stem == "labels" else f"{csv.stem}-quality.json")
     write_json(path, figures)

@@ -23,7 +23,7 @@ def run(arguments: Namespace) -> None:
     trained = using.load_run(arguments)
     samples = using.read_samples(trained, arguments, role="predict")
     from emlc.files import write_csv
-    from emlc.labels import prediction_table
+    from emlc.labels.table import prediction_table
 
     table = prediction_table(
         samples.ids,

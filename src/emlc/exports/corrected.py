@@ -18,7 +18,7 @@ class Corrected:
         run: The run.
         noisy: n samples.
         trusted: m samples; all ids differ.
-        labels: Of the noisy samples, as :func:`emlc.labels.label_table` has them.
+        labels: Of the noisy samples, as :func:`emlc.labels.table.label_table` has them.
     """
 
     run: Run

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from emlc.data import Split
-from emlc.decision import Decision
 from emlc.errors import InputError
 from emlc.evaluation import Evaluation, evaluate_probabilities
 from emlc.files import read_json
+from emlc.labels.decision import Decision
 from emlc.report.gallery import Gallery, choose, make_gallery
 from emlc.report.issues import LabelFacts, label_facts
 from emlc.report.projection import project, projected

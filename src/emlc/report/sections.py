@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from emlc.config import DataSettings, Settings
-from emlc.decision import KINDS, Decision
 from emlc.fit import chosen_epoch
+from emlc.labels.decision import KINDS, Decision
 from emlc.report import figures
 from emlc.report.facts import Facts
 from emlc.report.figures import Figure

@@ -6,10 +6,10 @@ import pytest
 import torch
 from sklearn.metrics import precision_recall_fscore_support
 
-import emlc.label_quality
+import emlc.labels.quality
 from emlc.data import Samples
 from emlc.inference import Judgement
-from emlc.label_quality import QualityMeter, cleanlab_figures, figures_rows, issue_figures
+from emlc.labels.quality import QualityMeter, cleanlab_figures, figures_rows, issue_figures
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.integers(0, 3, 200)
@@ -95,7 +95,7 @@ def test_without_cleanlab_one_line_says_how_to_get_it(monkeypatch):
     def absent(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(emlc.label_quality, "import_module", absent)
+    monkeypatch.setattr(emlc.labels.quality, "import_module", absent)
     measured = meter()
     assert measured.figures()["cleanlab"] is None
     assert measured.figures()["emlc"]["labels"] == 200
@@ -103,7 +103,7 @@ def test_without_cleanlab_one_line_says_how_to_get_it(monkeypatch):
 
 
 def test_too_many_labels_for_cleanlab(monkeypatch):
-    monkeypatch.setattr(emlc.label_quality, "COMPARED", 150)
+    monkeypatch.setattr(emlc.labels.quality, "COMPARED", 150)
     measured = meter()
     assert measured.figures()["cleanlab"] is None
     assert "up to 150 labels, and these are 200" in measured.why_no_cleanlab()

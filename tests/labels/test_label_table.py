@@ -10,9 +10,9 @@ import torch
 import tiny
 from emlc import InputError, to_cleanlab
 from emlc.data import Samples
-from emlc.decision import Decision
 from emlc.inference import Judgement
-from emlc.labels import blocks, label_schema, label_table, prediction_table
+from emlc.labels.decision import Decision
+from emlc.labels.table import blocks, label_schema, label_table, prediction_table
 
 CLASSES = ("cat", "cow", "007")
 P = torch.tensor([[0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.6, 0.2, 0.2], [0.5, 0.3, 0.2]])
@@ -110,7 +110,7 @@ def test_the_schema_has_the_columns_of_the_table(truth, all_probabilities):
 
 
 def test_blocks_are_the_whole(monkeypatch):
-    monkeypatch.setattr("emlc.labels.BLOCK", 7)
+    monkeypatch.setattr("emlc.labels.table.BLOCK", 7)
     whole = tiny.samples(20)
     parts = list(blocks(whole))
     assert [len(part) for part in parts] == [7, 7, 6]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emlc import InputError
-from emlc.decision import (
+from emlc.labels.decision import (
     Decision,
     best_f1_threshold,
     corrupted_odds,

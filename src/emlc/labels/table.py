@@ -13,9 +13,9 @@ from torch import Tensor
 
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN
-from emlc.decision import Decision
 from emlc.errors import InputError
 from emlc.inference import Judgement
+from emlc.labels.decision import Decision
 
 BLOCK = 16_384
 """Rows of a table that are in memory at a time."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from emlc.label_files import label_paths, written
+from emlc.labels.files import label_paths, written
 
 SCHEMA = pa.schema([("id", pa.string()), ("label_quality", pa.float64()), ("true_label", pa.string())])
 TABLE = pd.DataFrame(
