@@ -21,8 +21,9 @@ from emlc.cli.main import build_parsers
 from emlc.config import Settings
 from emlc.data import make_split
 from emlc.data.stored import StoredImages
-from emlc.decisions import COLUMNS
-from emlc.review import apply_decisions, yaml_text
+from emlc.review import apply_decisions
+from emlc.review.apply import yaml_text
+from emlc.review.decisions import COLUMNS
 
 QUIET = Console(file=io.StringIO())
 
@@ -266,7 +267,7 @@ def test_what_fails_half_way_leaves_nothing(run, reviewed, tmp_path, monkeypatch
     def broken(*arguments):
         raise InputError("broken")
 
-    monkeypatch.setattr("emlc.review.yaml_text", broken)
+    monkeypatch.setattr("emlc.review.apply.yaml_text", broken)
     decisions = write_decisions(tmp_path / "decisions.csv", run, reviewed)
     with pytest.raises(InputError, match="broken"):
         apply_decisions(run, decisions, tmp_path / "new")

@@ -18,8 +18,8 @@ from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.data.overlap import without_overlap
 from emlc.data.write import write_sets
-from emlc.decisions import Decisions, read_decisions
 from emlc.files import atomic_folder, check_free, write_json, write_text
+from emlc.review.decisions import Decisions, read_decisions
 from emlc.run import Run
 
 Unreviewed = Literal["keep", "correct", "drop"]
@@ -41,7 +41,7 @@ def apply_decisions(
 
     Args:
         run: The run that was reviewed.
-        decisions: File; see :mod:`emlc.decisions`.
+        decisions: File; see :mod:`emlc.review.decisions`.
         output: A folder that is not there yet (default: ``reviewed`` in the run directory).
         unreviewed: What becomes of noisy samples that were skipped, or not looked at. keep: they have
             their given label. correct: the one that the run corrects it to. drop: those whose label the

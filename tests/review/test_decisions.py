@@ -9,7 +9,7 @@ import tiny
 from emlc import InputError
 from emlc.data import split_samples
 from emlc.data.classes import UNKNOWN
-from emlc.decisions import read_decisions
+from emlc.review.decisions import read_decisions
 
 HEADER = "id,decision,label,given_label,suggested_label"
 

@@ -1,0 +1,5 @@
+"""A reviewer's decisions: ``decisions`` reads them, ``apply`` makes the next data set of them."""
+
+from emlc.review.apply import apply_decisions
+
+__all__ = ["apply_decisions"]
