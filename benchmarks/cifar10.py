@@ -18,7 +18,7 @@ from emlc.cli.arguments import read_config
 from emlc.config import DataSettings, Settings
 from emlc.data import Samples, read
 from emlc.files import write_json, write_text
-from emlc.run import train
+from emlc.training import train
 
 HUMAN = ("worst", "aggregate")
 """Columns of human labels (CIFAR-10N)."""

@@ -18,7 +18,7 @@ from jsonargparse import auto_cli
 from emlc.cli.arguments import read_config
 from emlc.config import Settings
 from emlc.files import write_json, write_text
-from emlc.run import train
+from emlc.training import train
 
 FIGURES = {
     "test %, chosen": "test_accuracy",

@@ -15,7 +15,7 @@ from benchmarks.compare import cell, hardware
 from emlc.cli.arguments import read_config
 from emlc.config import Settings
 from emlc.files import write_json, write_text
-from emlc.run import train
+from emlc.training import train
 
 _VARIANTS: dict[str, dict[str, Any]] = {
     "float32, forward (reference)": {"precision": "float32", "jvp": "forward"},

@@ -24,7 +24,8 @@ from emlc.config import Settings
 from emlc.data import Samples, read, split_samples
 from emlc.files import write_json, write_text
 from emlc.labels.quality import FIGURES, QualityMeter, issue_figures
-from emlc.run import Run, train
+from emlc.run import Run
+from emlc.training import train
 
 _HELD_OUT = 0.2
 

@@ -21,7 +21,7 @@ import joint_runs
 import tiny
 from emlc.config import Settings
 from emlc.logs import QuietReporter
-from emlc.run import train
+from emlc.training import train
 
 TESTS = Path(__file__).parent
 
@@ -172,7 +172,7 @@ def resume_until(settings, epochs):
                 raise Enough(progress.history)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("emlc.run.RunReporter", lambda *_: Stopping())
+        patch.setattr("emlc.training.RunReporter", lambda *_: Stopping())
         with pytest.raises(Enough) as stopped:
             train(settings, resume=True, console=Console(quiet=True))
     return pd.DataFrame(stopped.value.args[0])

@@ -277,7 +277,7 @@ def test_every_row_trains(name, material, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("TORCH_HOME", str(material / "torch"))
     monkeypatch.setattr("emlc.backbones.get_model", small)
     monkeypatch.setattr("emlc.weight_files.get_model", small)
-    monkeypatch.setattr("emlc.run.plots.save_run_plots", lambda *_: None)
+    monkeypatch.setattr("emlc.results.plots.save_run_plots", lambda *_: None)
     # A group of k batches and a shorter one: two steps.
     batches = content(name)["look_ahead"] + 1
     options = [

@@ -93,7 +93,7 @@ def live(argv: list[str], event: str = "", name: str = "", n: int = 0) -> None:
 def spawn():
     """Run ``live`` in a process forked off one that has imported torch, and return its exit status."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["emlc.run", "emlc.cli.main", "test_resume"])
+    context.set_forkserver_preload(["emlc.training", "emlc.cli.main", "test_resume"])
 
     def run(*arguments) -> int | None:
         process = context.Process(target=live, args=arguments)

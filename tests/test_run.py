@@ -24,7 +24,7 @@ from emlc.data.classes import UNKNOWN
 from emlc.distributed import start_ranks
 from emlc.labels.decision import Decision
 from emlc.methods import EMLC
-from emlc.run import with_precision
+from emlc.run_directory import with_precision
 
 QUIET = Console(file=io.StringIO())
 
@@ -398,7 +398,7 @@ def test_no_run_at_all(tmp_path):
 def bfloat16(monkeypatch):
     """Says whether the hardware computes it."""
     monkeypatch.setattr(plots, "save_run_plots", lambda *_: None)  # they take the longest
-    return lambda native: monkeypatch.setattr("emlc.run.computes_bfloat16", lambda device: native)
+    return lambda native: monkeypatch.setattr("emlc.run_directory.computes_bfloat16", lambda device: native)
 
 
 def train_in(folder, *, image=True, resume=False, **changes):

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from emlc.estimator import EMLCClassifier
     from emlc.labels.table import to_cleanlab
     from emlc.metagradient import InnerSGD, meta_gradient, record_step, trusted_gradient
-    from emlc.run import Run, train
+    from emlc.run import Run
     from emlc.teacher import Teacher
+    from emlc.training import train
 
 __all__ = [
     "EMLCClassifier",
@@ -43,7 +44,7 @@ _HOME = {
     "trusted_gradient": "metagradient",
     "to_cleanlab": "labels.table",
     "Run": "run",
-    "train": "run",
+    "train": "training",
     "Teacher": "teacher",
 }
 

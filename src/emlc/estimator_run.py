@@ -25,7 +25,8 @@ from emlc.data.draw import hold_out
 from emlc.data.samples import array_inputs, check_finite
 from emlc.distributed import pick_device, under_torchrun
 from emlc.errors import InputError
-from emlc.run import Run, train
+from emlc.run import Run
+from emlc.training import train
 
 MIN_STEPS = 300
 """Steps that a fit takes at least, where the number of epochs is left open."""

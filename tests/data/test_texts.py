@@ -21,7 +21,8 @@ from emlc.data import make_split, read, texts
 from emlc.data.embedding_cache import text_key
 from emlc.data.text_models import find_model, load_model, model_identity
 from emlc.errors import InputError
-from emlc.run import Run, train
+from emlc.run import Run
+from emlc.training import train
 
 WORDS = {"good": ("love", "superb", "joy", "great"), "bad": ("awful", "broken", "pain", "worst")}
 THINGS = ("phone", "film", "meal", "lamp", "chair", "bike", "shoe", "pan", "song", "hotel")

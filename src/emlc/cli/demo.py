@@ -31,7 +31,7 @@ def run(arguments: Namespace) -> None:
     from rich.console import Console
 
     from emlc.files import write_json
-    from emlc.run import train
+    from emlc.training import train
 
     for method in METHODS:
         _remove_earlier_demo(folder / method, settings[method])
@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> None:
 
 def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
     """Make way for a run, but only where an earlier demo left one: anybody else's is an error."""
-    from emlc.run import read_settings
+    from emlc.run_directory import read_settings
 
     if not folder.exists():
         return

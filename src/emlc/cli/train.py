@@ -22,7 +22,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _work(settings: Settings, resume: bool) -> Told:
-    from emlc.run import train
+    from emlc.training import train
 
     finished = train(settings, resume=resume)
     return f"run: {finished.folder}", finished.summary

@@ -10,16 +10,12 @@
 """
 
 import json
-import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from rich.console import Console
 from safetensors.torch import save_file
 
@@ -30,13 +26,13 @@ from emlc.data import Samples
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks, start_ranks
 from emlc.errors import InputError
-from emlc.files import atomic_write, remove_leftovers, write_json, write_text
+from emlc.files import atomic_write, remove_leftovers, write_json
 from emlc.logs import QuietReporter, RunReporter
 from emlc.pretraining.images import check_images, joined, read_images
 from emlc.pretraining.loop import fit
 from emlc.pretraining.probe import MOST_PROBED, Probe
 from emlc.pretraining.simclr import SimCLR, check_lightly
-from emlc.run import check_folder, data_name, with_absolute_paths, with_precision
+from emlc.run_directory import check_folder, data_name, surroundings, with_precision, write_settings
 
 
 @dataclass(frozen=True)
@@ -99,8 +95,7 @@ def pretrain(
     settings = with_precision(settings, folder, ranks, images)
     if ranks.is_first:
         remove_leftovers(folder)
-        resolved = with_absolute_paths(settings).as_dict()
-        write_text(folder / "settings.yaml", yaml.safe_dump(resolved, sort_keys=False))
+        write_settings(folder, settings)
         console.print(_describe(images, trusted, ranks), highlight=False, soft_wrap=True)
     ranks.barrier()
     simclr.prepare()
@@ -167,20 +162,16 @@ def _summarize(
     ranks: Ranks,
 ) -> dict[str, Any]:
     figures = {f"{name}_before": value for name, value in before.items()} | after
-    return {name: round(value, 3) for name, value in figures.items()} | {
-        "contrastive_loss": round(progress.history[-1]["contrastive_loss"], 4),
-        "epochs": progress.epoch,
-        "images": len(images),
-        "seconds": round(progress.seconds, 3),
-        "seed": settings.seed,
-        "device": torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu",
-        "processes": ranks.size,
-        "precision": settings.precision,
-        "threads": torch.get_num_threads(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("emlc", "torch", "lightly", "kornia")},
-    }
+    return (
+        {name: round(value, 3) for name, value in figures.items()}
+        | {
+            "contrastive_loss": round(progress.history[-1]["contrastive_loss"], 4),
+            "epochs": progress.epoch,
+            "images": len(images),
+            "seconds": round(progress.seconds, 3),
+        }
+        | surroundings(settings, ranks, "emlc", "torch", "lightly", "kornia")
+    )
 
 
 def _save_backbone(path: Path, simclr: SimCLR, settings: PretrainSettings, images: Inputs) -> None:
