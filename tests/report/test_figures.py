@@ -8,25 +8,28 @@ import pandas as pd
 import pytest
 
 from emlc.report import figures
+from emlc.report.figures.base import plot_text
+from emlc.report.figures.matrices import MOST_CLASSES
+from emlc.report.figures.sample_map import class_colours
 
 HOSTILE = ['<b>"x"</b>&amp;', "</script><script>alert(1)</script>", "<a href='javascript:alert(1)'>x</a>"]
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "two\nlines\x00", "plain", "Straße", "数字"])
 def test_plotly_shows_text_as_it_is(text):
-    shown = figures.plot_text(text)
+    shown = plot_text(text)
     assert not re.search(r"[<>]|&(?!(amp|lt|gt);)", shown)
     assert html.unescape(shown) == re.sub(r"[\n\x00]", " ", text)
 
 
 @pytest.mark.parametrize("text", ["\u202eevil", "שלום", "a\u2067b"])
 def test_text_from_right_to_left_is_isolated(text):
-    assert figures.plot_text(text) == f"\u2068{text}\u2069"
+    assert plot_text(text) == f"\u2068{text}\u2069"
 
 
 def test_long_text_is_shortened_before_it_is_escaped():
-    assert figures.plot_text("<" * 30, 5) == "&lt;&lt;&lt;&lt;…"
-    assert figures.plot_text("<" * 5, 5) == "&lt;" * 5
+    assert plot_text("<" * 30, 5) == "&lt;&lt;&lt;&lt;…"
+    assert plot_text("<" * 5, 5) == "&lt;" * 5
 
 
 def test_a_small_matrix_has_its_figures_in_cells_and_table():
@@ -69,12 +72,12 @@ def test_of_many_classes_no_text_and_the_largest_pairs():
 
 
 def test_of_too_many_classes_the_most_confused_are_shown():
-    n = figures.MOST_CLASSES + 50
+    n = MOST_CLASSES + 50
     counts = np.diag(np.full(n, 1000))
     counts[n - 1, 3], counts[5, n - 2] = 7, 9
     figure = figures.matrix("m", "M", "What it is.", counts, tuple(map(str, range(n))), ("a", "b"))
     shown = figure.spec["matrix"]["classes"]
-    assert len(shown) == figures.MOST_CLASSES
+    assert len(shown) == MOST_CLASSES
     assert {n - 1, 3, 5, n - 2} <= set(shown)
     at = shown.index(n - 1), shown.index(3)
     assert figure.spec["matrix"]["counts"][at[0]][at[1]] == 7
@@ -143,7 +146,7 @@ def test_the_map_marks_issues_and_finds_the_gallery():
 
 @pytest.mark.parametrize("n", [1, 8, 12, 13, 1000])
 def test_a_colour_a_class(n):
-    colours = figures.class_colours(n)
+    colours = class_colours(n)
     assert len(colours) == n
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
     assert len(set(colours)) > 0.6 * n

@@ -1,7 +1,7 @@
 """The page itself: facts and figures put into one HTML file that needs nothing beside it.
 
 Names, ids and texts come from the user's data and are taken for nothing else: Jinja escapes them in the
-HTML, :func:`script_json` in the data, :func:`emlc.report.figures.plot_text` in the figures. A
+HTML, :func:`script_json` in the data, :func:`emlc.report.figures.base.plot_text` in the figures. A
 Content-Security-Policy lets nothing be fetched, and no script run but the page's own.
 """
 
