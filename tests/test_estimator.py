@@ -274,7 +274,7 @@ def test_corrected_labels_of_the_fit():
     right = table["corrected_label"].to_numpy() == truth[~trusted]
     assert right.mean() > 0.9
     assert (given == truth)[~trusted].mean() < 0.75
-    assert table["is_label_issue"][table["corrected_label"] != table["given_label"]].all()
+    assert (table["is_label_issue"] == (table["corrected_label"] != table["given_label"])).all()
     assert "true_label" not in table
 
 

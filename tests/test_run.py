@@ -177,7 +177,7 @@ def test_the_decision_is_stored_and_followed(run):
     labels = pd.read_csv(run.folder / "labels.csv")
     issue = labels["label_quality"] < decision.threshold
     assert issue.tolist() == labels["is_label_issue"].tolist()
-    assert issue[labels["given_label"] != labels["corrected_label"]].all()
+    assert issue.tolist() == (labels["given_label"] != labels["corrected_label"]).tolist()
     assert 0 < issue.sum() < len(labels)
 
 

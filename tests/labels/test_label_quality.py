@@ -65,7 +65,6 @@ def meter(known=200):
     for rows in np.array_split(np.arange(200), 3):
         table = pd.DataFrame(
             {
-                "given_label": np.array(names)[GIVEN[rows]],
                 "corrected_label": np.array(names)[CORRECTED[rows]],
                 "label_quality": QUALITY[rows],
                 "is_label_issue": (CORRECTED != GIVEN)[rows],
@@ -82,8 +81,7 @@ def test_block_by_block_as_at_once():
     figures = measured.figures()
     assert figures["emlc"] == pytest.approx(issue_figures(GIVEN, TRUTH, CORRECTED, QUALITY))
     assert figures["cleanlab"] == pytest.approx(cleanlab_figures(GIVEN, TRUTH, PROBABILITIES))
-    changed = (CORRECTED != GIVEN).sum()
-    assert (measured.total, measured.issues, measured.corrected) == (200, changed, changed)
+    assert (measured.total, measured.issues) == (200, (CORRECTED != GIVEN).sum())
 
 
 def test_only_known_truth_counts():

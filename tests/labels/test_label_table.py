@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -64,12 +63,6 @@ def test_every_column_row_by_row():
         }
     )
     pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-6)
-
-
-def test_a_doubtful_label_stays_where_no_other_class_is_more_probable():
-    table = label_table(samples(), JUDGEMENT, replace(DECISION, threshold=0.9))
-    assert table["is_label_issue"].all()
-    assert table["corrected_label"].tolist() == ["cow", "007", "cow", "cat"]
 
 
 def test_all_probabilities_are_the_soft_label():

@@ -47,10 +47,7 @@ def run(arguments: Namespace) -> None:
     csv, parquet = label_paths(using.default_output(trained, arguments, "labels"))
     meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
     share = meter.issues / meter.total
-    print(
-        f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) issues, "
-        f"{meter.corrected:,} corrected to another: {csv}, {parquet.name}"
-    )
+    print(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")
     decision = trained.decision
     print(
         f"an issue is a label with a label_quality below {decision.threshold:.3f}, by "

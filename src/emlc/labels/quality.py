@@ -34,22 +34,19 @@ def issue_figures(
     truth: Labels,
     corrected: Labels,
     quality: NDArray[Any],
-    issue: NDArray[np.bool_] | None = None,
 ) -> dict[str, float | int | None]:
     """Figures of corrected labels (n,), in [0, 1]; None where there is nothing to measure.
 
     Args:
         given: As given.
         truth: The right ones.
-        corrected: As corrected.
+        corrected: As corrected; those that differ from the given are the issues.
         quality: Scores of the given labels; low is bad.
-        issue: Which labels count as wrong, by default those that were corrected to another one.
 
     Returns:
         labels and wrong_labels, as counts; noise_rate; and :data:`FIGURES`.
     """
-    wrong = given != truth
-    issue = given != corrected if issue is None else issue
+    wrong, issue = given != truth, given != corrected
     found = int((wrong & issue).sum())
     right = corrected == truth
     precision = _share(found, issue.sum())
@@ -93,12 +90,10 @@ class QualityMeter:
     Attributes:
         total: Number of labels in all.
         issues: How many of them are issues.
-        corrected: How many of them are corrected to another one.
     """
 
     total: int = 0
     issues: int = 0
-    corrected: int = 0
     _columns: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
     _probabilities: list[NDArray[Any]] = field(default_factory=list)
     _known: int = 0
@@ -107,13 +102,11 @@ class QualityMeter:
         """Take in a block."""
         self.total += len(samples)
         self.issues += int(table["is_label_issue"].sum())
-        self.corrected += int((table["corrected_label"] != table["given_label"]).sum())
         if samples.true_labels is None or samples.labels is None:
             return
         known = samples.true_labels != UNKNOWN
         corrected = pd.Index(samples.classes).get_indexer(pd.Index(table["corrected_label"]))
-        quality, issue = table["label_quality"].to_numpy(), table["is_label_issue"].to_numpy(dtype=np.bool_)
-        columns = samples.labels, samples.true_labels, corrected, quality, issue
+        columns = samples.labels, samples.true_labels, corrected, table["label_quality"].to_numpy()
         self._columns.append(tuple(column[known] for column in columns))
         self._known += int(known.sum())
         if self._known <= COMPARED:
@@ -128,14 +121,14 @@ class QualityMeter:
         """
         if not self._known:
             return None
-        given, truth, corrected, quality, issue = map(np.concatenate, zip(*self._columns, strict=True))
+        given, truth, corrected, quality = map(np.concatenate, zip(*self._columns, strict=True))
         compared = None
         if self._known <= COMPARED:
             try:
                 compared = cleanlab_figures(given, truth, np.concatenate(self._probabilities))
             except (ImportError, ValueError):  # it refuses labels of one class
                 compared = None
-        return {"emlc": issue_figures(given, truth, corrected, quality, issue), "cleanlab": compared}
+        return {"emlc": issue_figures(given, truth, corrected, quality), "cleanlab": compared}
 
     def why_no_cleanlab(self) -> str:
         """One line for users whose figures have none of cleanlab."""

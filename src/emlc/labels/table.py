@@ -32,8 +32,7 @@ def label_table(
     Columns:
         id: of the sample.
         given_label: as given, by class name.
-        corrected_label: the most probable class of the corrected soft label: always the given one where that
-            is no issue, and where no other class is more probable.
+        corrected_label: the given label, or the most probable other class where the given is an issue.
         corrected_probability: its probability in the corrected soft label, in [0, 1].
         retain_weight: w in (0, 1), how far the teacher keeps the given label (paper, Appendix D).
         predicted_label: the student's most probable class.
@@ -54,8 +53,8 @@ def label_table(
     quality = soft_labels[rows, given]
     others = soft_labels.copy()
     others[rows, given] = -1
-    corrected = np.where(others.max(axis=1) > quality, others.argmax(axis=1), given)
     issue = (quality < decision.threshold) & (len(names) > 1)
+    corrected = np.where(issue, others.argmax(axis=1), given)
     table = pd.DataFrame(
         {
             "id": samples.ids,
