@@ -13,6 +13,7 @@ from emlc.data import Split
 from emlc.errors import InputError
 from emlc.evaluation import Evaluation, evaluate_probabilities
 from emlc.files import read_json
+from emlc.fit import chosen_epoch
 from emlc.labels.decision import Decision
 from emlc.report.gallery import Gallery, choose, make_gallery
 from emlc.report.issues import LabelFacts, label_facts
@@ -67,6 +68,16 @@ class Facts:
     def classes(self) -> tuple[str, ...]:
         """Class names."""
         return self.run.schema.classes
+
+    @property
+    def chosen_and_last(self) -> tuple[dict[str, float], dict[str, float]] | None:
+        """What is known of the chosen and of the last epoch; None where no epoch was chosen."""
+        if self.metrics is None or self.metrics.empty or "choice_accuracy" not in self.metrics:
+            return None
+        rows = self.metrics.to_dict("records")
+        history = [{str(k): v for k, v in row.items() if pd.notna(v)} for row in rows]
+        chosen = chosen_epoch(history)
+        return (history[chosen - 1], history[-1]) if chosen > 0 else None
 
 
 def collect(

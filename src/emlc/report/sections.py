@@ -1,28 +1,17 @@
 """What the report says, section by section: headline figures, tables and figures, in words for people."""
 
 import shlex
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
-from emlc.config import DataSettings, Settings
-from emlc.fit import chosen_epoch
-from emlc.labels.decision import KINDS, Decision
 from emlc.report import figures
 from emlc.report.facts import Facts
 from emlc.report.figures import Figure
+from emlc.report.tables import decision_table, settings_tables, surroundings_table
+from emlc.report.tiles import Tile, tiles
 
 _COMMON_PAIRS = 12
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A headline figure: what it is, its value, and a remark."""
-
-    name: str
-    value: str
-    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,12 +67,12 @@ class View:
 
 def describe(facts: Facts) -> View:
     """Facts as the page shows them."""
-    settings, others = _settings(facts.run.settings)
+    settings, others = settings_tables(facts.run.settings)
     labels = facts.labels
     pairs = [] if labels is None else figures.largest_pairs(labels.corrected, _COMMON_PAIRS)
     return View(
         title=facts.run.folder.resolve().name,
-        tiles=_tiles(facts),
+        tiles=tiles(facts),
         student=_student_figures(facts),
         training=_training_figures(facts),
         noise=_noise_figures(facts),
@@ -93,89 +82,10 @@ def describe(facts: Facts) -> View:
         per_class=None if facts.evaluation is None else facts.evaluation.per_class,
         settings=settings,
         other_settings=others,
-        surroundings=_surroundings(facts),
-        decision=_decision(facts.decision),
+        surroundings=surroundings_table(facts),
+        decision=decision_table(facts.decision),
         apply=f"emlc apply {shlex.quote(str(facts.run.folder))} decisions.csv",
     )
-
-
-# --- headline figures ---------------------------------------------------------------------------
-
-
-def _tiles(facts: Facts) -> list[Tile]:
-    return [
-        *_accuracy_tile(facts),
-        *_label_tiles(facts),
-        *_training_tile(facts),
-    ]
-
-
-def _accuracy_tile(facts: Facts) -> list[Tile]:
-    rows = _chosen_and_last(facts)
-    if rows is None:
-        return []
-    chosen, last = rows
-    for role in ("test", "validation", "trusted"):
-        name = f"{role}_accuracy"
-        if name in chosen:
-            used = "" if role == "test" else ", which training looked at"
-            return [
-                Tile(
-                    f"Accuracy on {role} samples",
-                    f"{chosen[name]:.1f} %",
-                    f"chosen epoch {chosen['epoch']:.0f}{used}; {last[name]:.1f} % after the last, "
-                    f"{last['epoch']:.0f}",
-                )
-            ]
-    return []
-
-
-def _label_tiles(facts: Facts) -> list[Tile]:
-    labels = facts.labels
-    if labels is None:
-        return []
-    share = labels.issues / labels.samples
-    truth = labels.truth
-    remark = f"{100 * share:.1f} % of {labels.samples:,} noisy samples"
-    if facts.decision is not None:
-        remark += f"; {100 * facts.decision.noise_rate:.1f} % are estimated to be wrong"
-    tiles = [Tile("Label issues", f"{labels.issues:,}", remark)]
-    if truth is not None:
-        known = "" if truth.samples == labels.samples else f", of {truth.samples:,} whose truth is known"
-        tiles.append(
-            Tile(
-                "Corrected labels that are right",
-                f"{100 * truth.corrected_right:.1f} %",
-                f"{100 * truth.given_right:.1f} % of the given ones were{known}",
-            )
-        )
-    return tiles
-
-
-def _training_tile(facts: Facts) -> list[Tile]:
-    last = None if facts.metrics is None or facts.metrics.empty else facts.metrics.iloc[-1]
-    if last is None:
-        return []
-    minutes = last["seconds"] / 60
-    device = facts.summary.get("device", "interrupted")
-    return [
-        Tile(
-            "Training",
-            f"{minutes:.1f} min" if minutes < 100 else f"{minutes / 60:.1f} h",
-            f"{last['epoch']:.0f} epochs, {device}",
-        )
-    ]
-
-
-def _chosen_and_last(facts: Facts) -> tuple[dict[str, float], dict[str, float]] | None:
-    if facts.metrics is None or facts.metrics.empty or "choice_accuracy" not in facts.metrics:
-        return None
-    history = [{str(k): v for k, v in row.items() if pd.notna(v)} for row in facts.metrics.to_dict("records")]
-    chosen = chosen_epoch(history)
-    return (history[chosen - 1], history[-1]) if chosen > 0 else None
-
-
-# --- figures ------------------------------------------------------------------------------------
 
 
 def _student_figures(facts: Facts) -> list[Figure]:
@@ -197,7 +107,7 @@ def _student_figures(facts: Facts) -> list[Figure]:
 
 
 def _training_figures(facts: Facts) -> list[Figure]:
-    rows = _chosen_and_last(facts)
+    rows = facts.chosen_and_last
     if facts.metrics is None or facts.metrics.empty:
         return []
     return figures.learning_curves(
@@ -249,64 +159,3 @@ def _map(facts: Facts) -> list[Figure]:
     records = [] if facts.gallery is None else facts.gallery.records
     in_gallery = {record["id"]: k for k, record in enumerate(records)}
     return [figures.feature_map(facts.points, facts.classes, in_gallery)]
-
-
-# --- tables -------------------------------------------------------------------------------------
-
-_TELLING = {"data", "method", "epochs", "backbone", "look_ahead", "noise", "seed", "learning_rate"}
-
-
-def _settings(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The settings worth reading, and the rest."""
-    defaults = {field.name: field.default for field in fields(Settings)}
-    data = {field.name for field in fields(DataSettings)}
-    rows = [(name, _value(value)) for name, value in settings.as_dict().items()]
-    telling = [
-        row[0] in _TELLING or (getattr(settings, row[0]) != defaults[row[0]] and row[0] != "output")
-        for row in rows
-    ]
-    chosen = [row for row, tells in zip(rows, telling, strict=True) if tells]
-    chosen.sort(key=lambda row: row[0] not in data)
-    others = [row for row, tells in zip(rows, telling, strict=True) if not tells]
-    return tuple(pd.DataFrame(part, columns=["setting", "value"], dtype=object) for part in (chosen, others))  # type: ignore[return-value]
-
-
-def _value(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
-
-
-def _surroundings(facts: Facts) -> pd.DataFrame:
-    summary = facts.summary
-    rows: list[tuple[str, Any]] = [(f"{role} samples", f"{n:,}") for role, n in facts.counts.items()]
-    rows.append(("classes", len(facts.classes)))
-    rows.append(("input", " x ".join(map(str, facts.run.schema.input_shape))))
-    for name in ("nominal", "actual"):
-        rate = summary.get(f"noise_rate_{name}")
-        if rate is not None:
-            rows.append((f"noise rate, {name}", f"{100 * rate:.1f} %"))
-    for name in ("device", "processes", "threads", "precision", "finished"):
-        if name in summary:
-            rows.append((name, summary[name]))
-    rows += [(f"version of {name}", text) for name, text in summary.get("versions", {}).items()]
-    return pd.DataFrame(rows, columns=["what", "value"], dtype=object)
-
-
-def _decision(decision: Decision | None) -> pd.DataFrame:
-    rows: list[tuple[str, str]] = []
-    if decision is not None:
-        rows = [
-            ("threshold on the label quality", f"{decision.threshold:.3f}"),
-            ("F1 score of the issues that it promises", f"{decision.expected_f1:.3f}"),
-            ("share of wrong labels, estimated", f"{100 * decision.noise_rate:.1f} %"),
-            *(
-                (f"share of {kind} labels, estimated", f"{100 * share:.1f} %")
-                for kind, share in zip(KINDS, decision.shares, strict=True)
-            ),
-            ("calibrated on", f"{decision.trusted_samples:,} {decision.calibrated_on} samples"),
-            ("adapted to", f"{decision.noisy_samples:,} noisy samples"),
-        ]
-    return pd.DataFrame(rows, columns=["figure", "value"], dtype=object)
