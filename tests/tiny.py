@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from emlc.config import Settings
 from emlc.data import Samples, Split, split_samples
 from emlc.distributed import start_ranks
 from emlc.methods import EMLC
+from emlc.run import Run
+from emlc.training import train
 
 CLASSES = ("cat", "cow", "dog")
 ALONE = start_ranks("cpu")
@@ -59,6 +63,12 @@ def split(settings: Settings, *, image: bool = False, **parts: Samples) -> Split
 def unlike(n: int, seed: int, *, image: bool = False) -> Samples:
     """Other samples, with right labels, for validation and test sets."""
     return samples(n, seed=seed, wrong=0, image=image, prefix=f"other{seed}-")
+
+
+def trained(folder: Path) -> Run:
+    """A run on features with string labels, a test set, and wrong labels that are known."""
+    console = Console(quiet=True)
+    return train(settings(output=str(folder), epochs=8), samples(), test=unlike(60, 3), console=console)
 
 
 def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
