@@ -185,3 +185,11 @@ def test_a_missing_file(copy, name):
 def test_no_run_at_all(tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
         Run.load(tmp_path / "nothing")
+
+
+def test_networks_stay_in_evaluation_mode(run):
+    loaded = Run.load(run.folder, device="cpu")
+    loaded.correct_labels(tiny.samples(20))
+    assert not any(
+        module.training for network in (loaded.student, loaded.teacher) for module in network.modules()
+    )

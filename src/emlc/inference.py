@@ -1,8 +1,9 @@
 """Trained networks put to use on whole sets, batch by batch, in evaluation mode."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -42,19 +43,19 @@ def predict_proba(network: nn.Module, inputs: Inputs, ranks: Ranks | None = None
 
     With ``ranks`` each of them takes its share, and all get the whole; all have to call it.
     """
-    return _in_batches(lambda x: (network(x).float().softmax(dim=1),), network, ranks, inputs)[0]
+    return _in_batches(lambda x: (network(x).float().softmax(dim=1),), [network], ranks, inputs)[0]
 
 
 def represent(backbone: nn.Module, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
     """Features (n, d) that a backbone gives, float32 on the CPU, in evaluation mode; see above."""
-    return _in_batches(lambda x: (backbone(x),), backbone, ranks, inputs)[0]
+    return _in_batches(lambda x: (backbone(x),), [backbone], ranks, inputs)[0]
 
 
 def correct(
     teacher: nn.Module, inputs: Inputs, labels: NDArray[np.int64], ranks: Ranks | None = None
 ) -> Correction:
     """The teacher's corrections of a whole labelled set, on the CPU, in evaluation mode; see above."""
-    return Correction(*_in_batches(teacher, teacher, ranks, inputs, torch.from_numpy(labels)))
+    return Correction(*_in_batches(teacher, [teacher], ranks, inputs, torch.from_numpy(labels)))
 
 
 def judge(
@@ -70,23 +71,23 @@ def judge(
         correction = teacher(x, y)
         return student(x).float().softmax(dim=1), correction.prediction, correction.retain_weight
 
-    networks = nn.ModuleList([student, teacher])
-    return Judgement(*_in_batches(both, networks, ranks, inputs, torch.from_numpy(labels)))
+    return Judgement(*_in_batches(both, [student, teacher], ranks, inputs, torch.from_numpy(labels)))
 
 
 @torch.no_grad()
 def _in_batches(
     function: Callable[..., tuple[Tensor, ...]],
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     ranks: Ranks | None,
     inputs: Inputs,
     *others: Tensor,
 ) -> list[Tensor]:
     if ranks is not None and len(inputs) < ranks.size:
         ranks = None  # too few to share: everybody computes them
-    device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
+    device = _device(networks[0])
+    were_training = [network.training for network in networks]
+    for network in networks:
+        network.eval()
     rows = torch.arange(len(inputs))[slice(None) if ranks is None else ranks.share(len(inputs))]
     batches = rows.split(_BATCH)
     outputs = []
@@ -94,6 +95,13 @@ def _in_batches(
         for batch, x in zip(batches, read_ahead(inputs, batches, _WORKERS), strict=True):
             y = function(x.to(device), *(other[batch].to(device) for other in others))
             outputs.append([part.float().cpu() for part in y])
-    network.train(was_training)
+    for network, was_training in zip(networks, were_training, strict=True):
+        network.train(was_training)
     parts = [torch.cat(part) for part in zip(*outputs, strict=True)]
     return parts if ranks is None else [ranks.gather(part, len(inputs)) for part in parts]
+
+
+def _device(network: nn.Module) -> torch.device:
+    """Where a network is; that of a linear one is a backbone without parameters."""
+    tensors = chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))

@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from emlc import InputError
 from emlc.labels.decision import (
@@ -15,6 +16,7 @@ from emlc.labels.decision import (
     estimate_shares,
     fit_kinds,
     log_odds,
+    tells_apart,
 )
 
 P = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
@@ -221,3 +223,37 @@ def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "decision.json").write_text(text)
     with pytest.raises(InputError, match=r"decision\.json"):
         Decision.load(tmp_path / "decision.json")
+
+
+def test_where_the_networks_know_nothing_no_label_is_an_issue():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=60)
+    trusted, noisy = rng.dirichlet(np.ones(3), 60), rng.dirichlet(np.ones(3), 240)
+    decision = decide(trusted, labels, log_odds(noisy, rng.integers(3, size=240)))
+    assert (decision.threshold, decision.noise_rate, decision.expected_f1) == (0, 0, 0)
+    assert (decision.label_quality(log_odds(noisy, rng.integers(3, size=240))) == 1).all()
+
+
+def test_a_kind_that_cannot_be_told_from_right_labels_is_left_out():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(4, size=200)
+    pairs = np.where(np.arange(4) // 2 == labels[:, None] // 2, 0.5, 1e-9)  # 0 and 1, 2 and 3 look alike
+    decision = decide(pairs, labels, log_odds(pairs[:100], rng.integers(4, size=100)))
+    right, confused, random = decision.shares
+    assert confused == 0
+    assert 0.3 < random < 0.9
+    assert right + random == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.6])
+def test_telling_apart_is_the_area_under_the_roc_curve_and_its_error(shift):
+    rng = np.random.default_rng(1)
+    right, wrong = rng.normal(shift, 1, 80), rng.normal(0, 1, 80)
+    area = roc_auc_score(np.repeat([1, 0], 80), np.r_[right, wrong])
+    by_hand = np.mean(right[:, None] > wrong)
+    assert area == pytest.approx(by_hand)
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    error = np.sqrt((area * (1 - area) + 79 * (q1 - area**2) + 79 * (q2 - area**2)) / 80**2)
+    found = tells_apart(np.r_[right, wrong], np.repeat([1.0, 0.0], 80), np.repeat([0.0, 1.0], 80))
+    assert found == (area - 0.5 > 1.645 * error)
+    assert found == (shift > 0)

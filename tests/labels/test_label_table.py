@@ -191,3 +191,23 @@ def test_predictions_with_all_probabilities():
     columns = ["probability_cat", "probability_cow", "probability_007"]
     assert table.columns.tolist()[3:] == columns
     np.testing.assert_array_equal(table[columns].to_numpy(), P.numpy())
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_their_values(tmp_path):
+    labels = pd.DataFrame(
+        {
+            "given_label": ["10", "2", "1"],
+            "predicted_label": ["10", "10", "1"],
+            "label_quality": [0.9, 0.1, 0.8],
+            "is_label_issue": [False, True, False],
+        }
+    )
+    frame = to_cleanlab(labels)
+    assert frame["given_label"].tolist() == [2, 1, 0]
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    as_text = pd.read_csv(tmp_path / "labels.csv", dtype=str)
+    pd.testing.assert_frame_equal(to_cleanlab(as_text), frame)
+    with pytest.raises(
+        InputError, match="row 1, column 'is_label_issue': expected True or False, found 'ja'"
+    ):
+        to_cleanlab(as_text.assign(is_label_issue=["False", "ja", "True"]))

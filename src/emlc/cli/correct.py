@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from emlc.data import Samples
+    from emlc.labels.decision import Decision
     from emlc.labels.quality import QualityMeter
     from emlc.run import Run
 
@@ -49,12 +50,22 @@ def run(arguments: Namespace) -> None:
     share = meter.issues / meter.total
     print(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")
     decision = trained.decision
+    if decision.threshold == 0:
+        print(
+            "no label counts as wrong, since the networks do not tell wrong labels of the "
+            f"{decision.calibrated_on} samples from right ones beyond chance: train longer, or trust more"
+        )
+    else:
+        _tell_decision(decision)
+    _tell_quality(meter, csv)
+
+
+def _tell_decision(decision: "Decision") -> None:
     print(
         f"an issue is a label with a label_quality below {decision.threshold:.3f}, by "
         f"{decision.trusted_samples:,} {decision.calibrated_on} samples; in training an estimated "
         f"{decision.noise_rate:.1%} of the labels are wrong, and the issues' F1 is {decision.expected_f1:.1%}"
     )
-    _tell_quality(meter, csv)
 
 
 def _write(trained: "Run", samples: "Samples", path: Path, *, all_probabilities: bool) -> "QualityMeter":

@@ -6,7 +6,9 @@ wrong labels as the networks confuse the classes (in proportion to their predict
 corruption that the gate learns from, softened), and with wrong labels at random. A logistic tells the
 three kinds apart by their evidence [1], and the shares of the kinds among the noisy labels follow by
 expectation maximisation [2]. That gives the probability that a label is right. A label is an issue where
-this is below the threshold that promises the best F1 score over the noisy samples [3].
+this is below the threshold that promises the best F1 score over the noisy samples [3]. A kind of wrong labels
+that the evidence does not tell from right ones beyond chance is left out; if that is both kinds, no label
+is an issue.
 
 [1] J. Platt, Probabilistic outputs for support vector machines, 1999.
 [2] M. Saerens, P. Latinne, C. Decaestecker, Adjusting the outputs of a classifier to new a priori
@@ -33,6 +35,8 @@ KINDS = ("right", "confused", "random")
 
 _LEAST = 1e-12
 """Probabilities below count as this, so that log-odds are finite."""
+_ONE_SIDED = 1.645
+"""Standard errors that chance exceeds once in twenty times."""
 _STEP = 0.02
 """Log-odds are rounded to multiples of this for the fit, which is then as quick for any number of them."""
 
@@ -125,8 +129,10 @@ def decide(
         noisy_odds: (n,) :func:`log_odds` of noisy labels.
         calibrated_on: What the trusted samples are called.
     """
-    slopes, intercepts = fit_kinds(*corrupted_odds(trusted, trusted_labels))
-    shares = estimate_shares(_kinds(noisy_odds, slopes, intercepts, np.full(len(KINDS), 1 / len(KINDS))))
+    odds, weights = corrupted_odds(trusted, trusted_labels)
+    slopes, intercepts = fit_kinds(odds, weights)
+    told = [True, *(tells_apart(odds, weights[:, 0], weights[:, k]) for k in range(1, len(KINDS)))]
+    shares = estimate_shares(_kinds(noisy_odds, slopes, intercepts, _normalized(np.array([told]))[0]))
     quality = _kinds(noisy_odds, slopes, intercepts, shares)[:, 0]
     threshold, expected_f1 = best_f1_threshold(quality)
     return Decision(
@@ -197,13 +203,35 @@ def fit_kinds(odds: Floats, weights: Floats) -> tuple[tuple[float, ...], tuple[f
     return tuple(np.minimum(slopes, slopes[0]).tolist()), tuple(fitted.intercept_.tolist())
 
 
+def tells_apart(odds: Floats, right: Floats, wrong: Floats) -> bool:
+    """Whether right labels have more evidence than wrong ones, beyond chance (one-sided, 5 %).
+
+    By the area under the ROC curve and its standard error (Hanley and McNeil, 1982).
+
+    Args:
+        odds: (n,) log-odds.
+        right: (n,) how much each counts as a right label, and
+        wrong: (n,) as a wrong one.
+    """
+    values, places = np.unique(odds, return_inverse=True)
+    a, b = (np.bincount(places, weights, len(values)) for weights in (right, wrong))
+    m = a.sum()
+    if m == 0 or b.sum() == 0:
+        return False
+    below = b.cumsum() - b
+    area = float(a @ (below + b / 2)) / (m * b.sum())
+    spread = area * (1 - area)
+    spread += (m - 1) * (area / (2 - area) + 2 * area**2 / (1 + area) - 2 * area**2)
+    return bool(area - 0.5 > _ONE_SIDED * np.sqrt(max(spread, 0.0) / m**2))
+
+
 def estimate_shares(probabilities: Floats) -> Floats:
     """Share of each kind, by expectation maximisation (Saerens et al. 2002).
 
     Args:
-        probabilities: (n, K) of each kind, were there as many of each.
+        probabilities: (n, K) of each kind, were there as many of each; 0 for kinds that are left out.
     """
-    shares = np.full(probabilities.shape[1], 1 / probabilities.shape[1])
+    shares: Floats = _normalized((probabilities.sum(axis=0) > 0)[None].astype(np.float64))[0]
     for _ in range(1000):
         before, shares = shares, _normalized(probabilities * shares).mean(axis=0)
         if np.abs(shares - before).max() < 1e-6:
@@ -218,10 +246,14 @@ def best_f1_threshold(quality: Floats) -> tuple[float, float]:
     their probabilities to be wrong. The best threshold on that probability is half the best score
     (Lipton et al. 2014), so that it needs no particular sample's quality.
 
+    Where no label can be wrong nothing is flagged: the threshold is 0.
+
     Args:
         quality: (n,) probabilities to be right.
     """
     wrong = np.sort(1 - quality)[::-1]
+    if wrong.sum() == 0:
+        return 0.0, 0.0
     flagged = np.arange(1, len(wrong) + 1)
     score = float((2 * wrong.cumsum() / (flagged + wrong.sum())).max())
     return 1 - score / 2, score

@@ -4,6 +4,7 @@ Column names are cleanlab's where it has them.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emlc.data import Samples
-from emlc.data.classes import UNKNOWN
+from emlc.data.classes import UNKNOWN, class_names
 from emlc.errors import InputError
 from emlc.inference import Judgement
 from emlc.labels.decision import Decision
@@ -104,7 +105,7 @@ def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> p
     Args:
         labels: As ``Run.correct_labels`` gives it, or as read from labels.csv or labels.parquet.
         classes: Class names in the order of the integer labels that cleanlab is given; by default the
-            given and predicted labels, sorted.
+            given and predicted labels, in the order that emlc sorts classes in: numbers by value.
 
     Returns:
         One row a sample, in the same order: is_label_issue (bool), label_quality (float), given_label and
@@ -118,7 +119,7 @@ def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> p
         raise InputError(f"labels: not a label table: no column {', '.join(missing)}")
     texts = {name: labels[name].astype(str) for name in ("given_label", "predicted_label")}
     if classes is None:
-        classes = sorted(set().union(*texts.values()))
+        classes = class_names(*texts.values())
     codes = {}
     for name, text in texts.items():
         codes[name] = pd.Index([str(c) for c in classes]).get_indexer(pd.Index(text))
@@ -130,12 +131,23 @@ def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> p
             )
     return pd.DataFrame(
         {
-            "is_label_issue": labels["is_label_issue"].astype(bool).to_numpy(),
+            "is_label_issue": _truth_values(labels["is_label_issue"]),
             "label_quality": labels["label_quality"].astype(float).to_numpy(),
             "given_label": codes["given_label"].astype(np.int64),
             "predicted_label": codes["predicted_label"].astype(np.int64),
         }
     )
+
+
+def _truth_values(column: "pd.Series[Any]") -> NDArray[np.bool_]:
+    """Booleans, also from a file that was read as text."""
+    meanings = column.astype(str).str.lower().map({"true": True, "false": False})
+    if (unknown := meanings.isna().to_numpy()).any():
+        row = int(unknown.argmax())
+        raise InputError(
+            f"labels: row {row}, column 'is_label_issue': expected True or False, found {column.iloc[row]!r}"
+        )
+    return meanings.to_numpy(dtype=np.bool_)
 
 
 _CLEANLAB = ("is_label_issue", "label_quality", "given_label", "predicted_label")
