@@ -43,3 +43,9 @@ def test_too_few_samples():
 def test_features_that_are_all_alike():
     samples = replace(tiny.samples(20), inputs=torch.ones(20, 4))
     assert np.isfinite(project(IDENTITY, samples, 100, seed=0).points).all()
+
+
+def test_a_network_without_a_backbone_shows_its_inputs():
+    # Such as a linear one: there is no parameter that says where it is.
+    projection = project(torch.nn.Identity(), tiny.samples(20), 100, seed=0)
+    assert projection.points.shape == (20, 2)
