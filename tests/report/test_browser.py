@@ -215,6 +215,8 @@ def test_every_id_and_class_survives_the_csv(opened):
     opened.page.click("#start")
     for _ in range(60):
         opened.press("a")
+        if "no suggestion to accept" in opened.text("#status"):
+            opened.press("k")
     assert "60 of 60 decided" in opened.text("#progress-text")
     assert "All that match are decided" in opened.text("#status")
     _, *rows = opened.download()
@@ -222,8 +224,11 @@ def test_every_id_and_class_survives_the_csv(opened):
     assert {row[0] for row in rows} == shown.keys()
     assert len(shown.keys() & set(HOSTILE_IDS)) > 3
     assert {row[2] for row in rows} <= set(HOSTILE_CLASSES)
+    assert {row[1] for row in rows} == {"accept", "keep"}
     for row in rows:
-        assert row[2] == row[4] == named(opened, shown[row[0]], "suggested")
+        label = {"accept": "suggested", "keep": "given"}[row[1]]
+        assert row[2] == named(opened, shown[row[0]], label)
+        assert row[4] == ("" if row[1] == "keep" else row[2])
 
 
 def test_decisions_are_loaded_again(opened):
@@ -471,9 +476,14 @@ def test_the_audit_finds_what_is_wrong(opened):
 
 
 def test_the_theme_can_be_chosen_and_figures_follow(whole):
-    plot = whole.page.query_selector("[data-figure=corrected]")
-    plot.scroll_into_view_if_needed()
-    plot.wait_for_selector(".main-svg")
+    # A figure is drawn when it is near; what is above it may still be growing.
+    whole.page.wait_for_function(
+        """() => {
+            const plot = document.querySelector("[data-figure=corrected]");
+            plot.scrollIntoView();
+            return plot.querySelector(".main-svg");
+        }"""
+    )
     ink = "getComputedStyle(document.querySelector('#figure-corrected .xtick text')).fill"
     light = whole.page.evaluate(ink)
     whole.page.click("#theme")

@@ -75,11 +75,11 @@ def make_gallery(
         samples: The same samples; without, there is nothing to see.
         columns: Names of the features, where they have any.
     """
-    given, corrected, predicted, true = (
+    given, corrected, true = (
         pd.Index(classes, dtype=object).get_indexer(pd.Index(table[name], dtype=object)).tolist()
         if name in table
         else [UNKNOWN] * len(table)
-        for name in ("given_label", "corrected_label", "predicted_label", "true_label")
+        for name in ("given_label", "corrected_label", "true_label")
     )
     names = [f"probability_{name}" for name in classes]
     probabilities = table[names].to_numpy(dtype=np.float64) if set(names) <= set(table) else None
@@ -91,7 +91,7 @@ def make_gallery(
             {
                 "id": str(row.id),
                 "given": given[k],
-                "suggested": _suggestion(given[k], corrected[k], predicted[k], p),
+                "suggested": None if corrected[k] == given[k] else corrected[k],
                 "true": None if true[k] == UNKNOWN else true[k],
                 "issue": bool(row.is_label_issue),
                 "quality": _short(row.label_quality),
@@ -103,17 +103,6 @@ def make_gallery(
             }
         )
     return Gallery(kind, value_names, hidden, records)
-
-
-def _suggestion(
-    given: int, corrected: int, predicted: int, probabilities: NDArray[np.float64] | None
-) -> int | None:
-    """The corrected class where it is another one than the given, else the most probable other class."""
-    if corrected != given:
-        return corrected
-    if probabilities is None:
-        return predicted if predicted != given else None
-    return next((c for c in np.argsort(-probabilities, kind="stable")[:2].tolist() if c != given), None)
 
 
 def _top(probabilities: NDArray[np.float64], given: int) -> list[tuple[int, float]]:

@@ -51,9 +51,7 @@ function odds(record) {
 function change(record) {
   const given = element("bdi", { className: "given" }, className(record.given));
   if (record.suggested === null) return [given];
-  const between = record.issue
-    ? [element("span", { "aria-hidden": "true" }, " → "), element("span", { className: "hidden" }, ", suggested ")]
-    : [element("span", { className: "or" }, " or ")];
+  const between = [element("span", { "aria-hidden": "true" }, " → "), element("span", { className: "hidden" }, ", suggested ")];
   return [given, ...between, element("bdi", { className: "suggested" }, className(record.suggested))];
 }
 

@@ -195,10 +195,12 @@ function review() {
 
     function fill() {
       const typed = name.value.trim().toLowerCase();
+      const likely = record().top.map(([index]) => index);
+      const rank = (index) => (likely.includes(index) ? likely.indexOf(index) : likely.length);
       const ranks = report.classes
         .map((label, index) => [label.toLowerCase().indexOf(typed), index])
         .filter(([found]) => found >= 0)
-        .sort((a, b) => (a[0] > 0) - (b[0] > 0) || a[1] - b[1]);
+        .sort((a, b) => (a[0] > 0) - (b[0] > 0) || rank(a[1]) - rank(b[1]) || a[1] - b[1]);
       list.replaceChildren(
         ...ranks.slice(0, 200).map(([, index], k) => {
           const option = element("li", { role: "option", id: `other-${k}` }, element("bdi", {}, className(index)));
@@ -207,6 +209,7 @@ function review() {
           return option;
         }),
       );
+      byId("other-none").hidden = ranks.length > 0;
       mark(0);
     }
 
@@ -242,6 +245,8 @@ function review() {
     return {
       open() {
         name.value = "";
+        // The dialog may cover the card.
+        byId("other-sample").replaceChildren(content(record()) ?? "", element("p", { className: "change" }, ...change(record())));
         dialog.showModal();
         fill();
         name.focus();
