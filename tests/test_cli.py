@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import yaml
 from PIL import Image
 
 import tiny
-from emlc import Run
+from emlc import InputError, Run
 from emlc.cli import main
 from emlc.cli.main import COMMANDS
 from emlc.config import Settings
@@ -165,6 +166,58 @@ def test_correct_other_data(run, tmp_path):
     assert main(["correct", str(run), other, *named]) == 0
     assert (tmp_path / "named.csv").read_bytes() == (tmp_path / "c.csv").read_bytes()
     assert pd.read_csv(tmp_path / "c.csv")["given_label"].tolist() == pd.read_csv(other)["label"].tolist()
+
+
+def test_no_output_replaces_data(run, tmp_path, capsys):
+    """Neither what the run was trained on, nor what is read now; by whatever name it goes."""
+    folder = shutil.copytree(run.parent, tmp_path / "all")
+    data, other, link = folder / "data.csv", tmp_path / "new.parquet", tmp_path / "link.csv"
+    pd.read_csv(folder / "test.csv").to_parquet(other)
+    settings = (folder / "run/settings.yaml").read_text()
+    (folder / "run/settings.yaml").write_text(settings.replace(str(run.parent), str(folder)))
+    link.symlink_to(data)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    commands = {
+        f"correct {folder}/run {other} --output {tmp_path}/new.csv": "DATA",
+        f"correct {folder}/run --output {data}": "data",
+        f"correct {folder}/run --output {folder}/./test": "test",
+        f"predict {folder}/run {other} --output {other}": "DATA",
+        f"predict {folder}/run {tmp_path}/*.parquet --output {other}": "DATA",
+        f"export {folder}/run --to csv --output {data}": "data",
+        f"export {folder}/run --to csv --output {link}": "data",
+        f"report {folder}/run --output {folder}/trusted.csv": "trusted",
+    }
+    for command, name in commands.items():
+        message = refused(command.split(), capsys)
+        assert message.startswith("output: "), command
+        assert f" would replace {name}, " in message, command
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_nothing_of_a_folder_of_data_is_replaced(run, tmp_path, capsys):
+    """What is new there is; so is what lies in the run."""
+    from emlc.outputs import check_spares_data
+
+    (tmp_path / "run").mkdir()
+    for name in ("train.parquet", "run/labels.csv"):
+        (tmp_path / name).write_text("x")
+    settings = replace(Run.load(run).settings, data=str(tmp_path))
+    trained = replace(Run.load(run), folder=tmp_path / "run", settings=settings)
+    check_spares_data(trained, tmp_path / "run/labels.csv", tmp_path / "new.parquet")
+    with pytest.raises(InputError, match=r"train\.parquet would replace data"):
+        check_spares_data(trained, tmp_path / "train.parquet")
+
+
+def test_labels_of_the_last_weights_lie_beside_those_of_the_chosen(run):
+    written = (run / "labels.csv").read_bytes()
+    assert main(["correct", str(run), "--weights", "last"]) == 0
+    assert main(["correct", str(run), str(run.parent / "test.csv"), "--weights", "last"]) == 0
+    assert (run / "labels.csv").read_bytes() == written
+    last = Run.load(run, which="last")
+    expected = last.correct_labels(last.split().noisy)["corrected_label"].tolist()
+    for ending, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        assert read(run / f"labels-last.{ending}")["corrected_label"].tolist() == expected
+        assert len(read(run / f"labels-test-last.{ending}")) == 30
 
 
 def test_labels_with_all_probabilities(run, tmp_path):

@@ -61,6 +61,12 @@ def check_free(path: Path) -> None:
         raise InputError(f"output: {path} is a file, expected a folder that is not there yet")
 
 
+def check_file(path: Path) -> None:
+    """Raise an :class:`InputError` unless a file can be made, or replaced, at ``path``."""
+    if path.is_dir():
+        raise InputError(f"output: {path} is a directory, expected a file to write")
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete what a process that was killed while it wrote below a folder has left there."""
     for path in list(folder.rglob(f"{_TEMPORARY}*")):

@@ -31,7 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=str | None,
-        help="CSV file, beside which a parquet file goes (default: RUN/labels.csv, RUN/labels-DATA.csv)",
+        help="CSV file, beside which a parquet file goes (default: RUN/labels.csv, RUN/labels-DATA.csv; "
+        "of the last weights RUN/labels-last.csv)",
     )
     parser.add_argument("--all_probabilities", action="store_true", help="also write a column a class")
 
@@ -39,13 +40,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     trained = using.load_run(arguments)
     trained.require_teacher()
+    from emlc.files import check_file
     from emlc.labels.files import label_paths
+    from emlc.outputs import check_spares_data
 
+    csv, parquet = label_paths(using.output_file(trained, arguments, "labels"))
+    for path in (csv, parquet):
+        check_file(path)
+    check_spares_data(trained, csv, parquet, data=arguments.data)
     if arguments.data is None:
         samples = trained.split().noisy
     else:
         samples = using.read_samples(trained, arguments, role="data")
-    csv, parquet = label_paths(using.default_output(trained, arguments, "labels"))
     meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
     share = meter.issues / meter.total
     print(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")

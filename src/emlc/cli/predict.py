@@ -21,6 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     trained = using.load_run(arguments)
+    path = using.output_file(trained, arguments, "predictions")
     samples = using.read_samples(trained, arguments, role="predict")
     from emlc.files import write_csv
     from emlc.labels.table import prediction_table
@@ -31,6 +32,5 @@ def run(arguments: Namespace) -> None:
         trained.predict_proba(samples.inputs),
         all_probabilities=arguments.all_probabilities,
     )
-    path = using.default_output(trained, arguments, "predictions")
     write_csv(path, table)
     print(f"{len(table):,} samples classified: {path}")

@@ -31,13 +31,14 @@ def run(arguments: Namespace) -> None:
             raise InputError(f"{name}: expected 0 or more, got {arguments[name]}")
     trained = using.load_run(arguments)
     path = Path(arguments.output) if arguments.output else trained.folder / "report.html"
-    if path.is_dir():
-        raise InputError(f"output: {path} is a directory, expected a file to write")
     from rich.console import Console
 
-    from emlc.files import write_text
+    from emlc.files import check_file, write_text
+    from emlc.outputs import check_spares_data
     from emlc.report import collect, render
 
+    check_file(path)
+    check_spares_data(trained, path)
     console = Console(stderr=True)
     with console.status("report") as status:
         facts = collect(

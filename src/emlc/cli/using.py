@@ -56,9 +56,19 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
     return read(arguments.data, _Reading(**values, device=arguments.device), role=role, schema=run.schema)
 
 
-def default_output(run: "Run", arguments: Namespace, stem: str) -> Path:
-    """The file to write: as asked for, or in the run directory, named after DATA."""
-    if arguments.output is not None:
-        return Path(arguments.output)
-    name = stem if arguments.data is None else f"{stem}-{Path(arguments.data).stem}"
-    return run.folder / f"{name}.csv"
+def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:
+    """The file to write: as asked for, or in the run directory, named after DATA and other weights.
+
+    Raises:
+        InputError: it is a directory, or would replace data.
+    """
+    from emlc.files import check_file
+    from emlc.outputs import check_spares_data
+
+    data = None if arguments.data is None else Path(arguments.data).stem
+    last = "last" if arguments.weights == "last" else None
+    name = "-".join(filter(None, (stem, data, last)))
+    path = run.folder / f"{name}.csv" if arguments.output is None else Path(arguments.output)
+    check_file(path)
+    check_spares_data(run, path, data=arguments.data)
+    return path

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emlc.errors import InputError
+from emlc.outputs import check_spares_data
 
 if TYPE_CHECKING:
     from emlc.run import Run
@@ -70,10 +71,12 @@ def export(run: "Run", to: str, output: Path | None = None, **options: Any) -> t
         Where it was written to, and what else there is to say.
 
     Raises:
-        InputError: the target has no such option, or cannot take what this run has.
+        InputError: the target has no such option, cannot take what this run has, or would replace its data.
     """
     target = TARGETS[to]
+    written = output or run.folder / target.output
+    given = given_options(to, options)
+    check_spares_data(run, written)
     module, function = target.function.split(":")
     write = getattr(import_module(f"{__name__}.{module}"), function)
-    written = output or run.folder / target.output
-    return written, write(run, written, **given_options(to, options))
+    return written, write(run, written, **given)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from emlc.checkpoint import save_networks
 from emlc.config import DataSettings, NoiseSettings, Settings
 from emlc.errors import InputError
-from emlc.files import atomic_write, write_json, write_text
+from emlc.files import atomic_write, check_file, write_json, write_text
 from emlc.run import Run
 from emlc.standardize import Standardize
 
@@ -79,6 +79,7 @@ def export_onnx(run: Run, output: Path) -> str:
         raise InputError(f"--to onnx needs {', '.join(missing)}: pip install 'emlc[onnx]'")
     import onnxruntime
 
+    check_file(output)
     network, example = Deployed(run.student), _example(run, 2)
     program = _exported(
         lambda: torch.onnx.export(
@@ -110,6 +111,7 @@ def export_torch(run: Run, output: Path) -> str:
     """
     if output.suffix != ".pt2":
         raise InputError(f"output: torch.export.load reads files ending in .pt2, and {output} is none")
+    check_file(output)
     network, example = Deployed(run.student), _example(run, 2)
     program = _exported(
         lambda: torch.export.export(network, (example,), dynamic_shapes=_BATCH), "torch.export"

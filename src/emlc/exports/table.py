@@ -9,7 +9,7 @@ from emlc.data.columnar import InputColumns, annotation_columns, fits_csv, free_
 from emlc.data.write import write_with_images
 from emlc.errors import InputError
 from emlc.exports.corrected import Corrected
-from emlc.files import atomic_write
+from emlc.files import atomic_write, check_file
 from emlc.run import Run
 
 
@@ -24,6 +24,7 @@ def export_table(run: Run, output: Path) -> str | None:
     """
     if output.suffix not in (".csv", ".parquet"):
         raise InputError(f"output: expected a .csv or a .parquet file, got {output}")
+    check_file(output)
     corrected = Corrected.of(run)
     parts = [corrected.noisy, corrected.trusted]
     inputs = InputColumns.find(parts, run.settings, run.schema)
