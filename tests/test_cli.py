@@ -111,6 +111,24 @@ def test_train_tells_what_came_of_it(here, capsys):
     assert "Jacobian-vector products by finite-difference" in err
 
 
+def test_names_with_square_brackets_are_told_as_they_are(here, capsys):
+    """Columns, classes and paths are data: neither markup nor emoji is made of them."""
+    names = {"cat": "[/cat]", "cow": "[red]cow", "dog": ":dog:"}
+    for name in ("data", "trusted", "test"):
+        spoil(f"{name}.csv", lambda t: t.replace({"label": names}).rename(columns={"a": "speed [/m]"}))
+    argv = ["data.csv", "--trusted", "trusted.csv", "--test", "test.csv", "--output", "[v2]/[/x]"]
+    assert main(["train", *argv, *SMALL]) == 0
+    out, err = capsys.readouterr()
+    assert "features: speed [/m], b, c, d\n" in err
+    assert "run: [v2]/[/x]\n" in out
+    assert main(["evaluate", "[v2]/[/x]"]) == 0
+    told = capsys.readouterr().out
+    assert "written: [v2]/[/x]/evaluation\n" in told
+    assert all(f" {name} " in told for name in names.values())
+    assert main(["correct", "[v2]/[/x]", "test.csv", "--true_label_column", "label"]) == 0
+    assert "written: [v2]/[/x]/labels-test-quality.json\n" in capsys.readouterr().out
+
+
 def test_evaluate_its_own_test_set_and_other_data(run, tmp_path, capsys):
     assert main(["evaluate", str(run), "--weights", "last"]) == 0
     figures = json.loads((run / "evaluation/evaluation.json").read_text())

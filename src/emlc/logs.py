@@ -61,11 +61,11 @@ class ConsoleReporter:
         self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s", losses=losses)
 
     def on_note(self, note: str) -> None:
-        self._console.print(note, highlight=False)
+        self._console.out(note, highlight=False)
 
     def on_epoch(self, progress: RunProgress) -> None:
         told = f"{self._title} {describe_epoch(progress.history[-1], self._epochs)}"
-        self._console.print(told, highlight=False, soft_wrap=True)
+        self._console.out(told, highlight=False)
 
     def close(self) -> None:
         self._bar.stop()

@@ -75,7 +75,7 @@ def train(
         _write_beginning(folder, settings, split, schema)
         _tell_beginning(console, split, schema, ranks)
         for line in started:
-            console.print(line, highlight=False, soft_wrap=True)
+            console.out(line, highlight=False)
     ranks.barrier()
     reporter = _reporter(folder, settings, method, console, ranks, lean=lean)
     try:
@@ -140,14 +140,14 @@ def _write_beginning(folder: Path, settings: Settings, split: Split, schema: Sch
 
 def _tell_beginning(console: Console, split: Split, schema: Schema, ranks: Ranks) -> None:
     if schema.feature_columns:
-        console.print(f"features: {', '.join(schema.feature_columns)}", highlight=False, soft_wrap=True)
+        console.out(f"features: {', '.join(schema.feature_columns)}", highlight=False)
     if schema.text_column:
-        console.print(f"texts: {schema.text_column}, embedded by {schema.text_model}", highlight=False)
-    console.print(describe_split(split), highlight=False, soft_wrap=True)
+        console.out(f"texts: {schema.text_column}, embedded by {schema.text_model}", highlight=False)
+    console.out(describe_split(split), highlight=False)
     if ranks.size > 1:
-        console.print(f"{ranks.size} processes, this one on {ranks.device}", highlight=False)
+        console.out(f"{ranks.size} processes, this one on {ranks.device}", highlight=False)
     if ranks.precision != "float32":
-        console.print(f"precision: {ranks.precision} on {ranks.device.type}", highlight=False)
+        console.out(f"precision: {ranks.precision} on {ranks.device.type}", highlight=False)
 
 
 def describe_split(split: Split) -> str:

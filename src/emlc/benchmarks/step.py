@@ -167,7 +167,7 @@ def measure_steps(options: StepOptions, console: Console | None = None) -> list[
             progress.update(task, advance=1, description=what)
 
         for group in groups:
-            console.print(
+            console.out(
                 f"{group.network}, {group.noisy_batch} noisy and {group.trusted_batch} trusted images, "
                 f"{group.classes} classes: {len(cases)} cases, {options.repetitions} rounds",
                 highlight=False,

@@ -53,4 +53,4 @@ def run(arguments: Namespace) -> None:
         save_plot(records, Path(options.plot))
         written.append(options.plot)
     for path in written:
-        console.print(f"written: {path}", highlight=False)
+        console.out(f"written: {path}", highlight=False)

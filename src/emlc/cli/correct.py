@@ -120,5 +120,5 @@ def _tell_quality(meter: "QualityMeter", csv: Path) -> None:
     console = Console()
     console.print(table)
     if figures["cleanlab"] is None:
-        console.print(meter.why_no_cleanlab(), highlight=False, soft_wrap=True)
-    console.print(f"written: {path}", highlight=False, soft_wrap=True)
+        console.out(meter.why_no_cleanlab(), highlight=False)
+    console.out(f"written: {path}", highlight=False)

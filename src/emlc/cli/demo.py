@@ -41,10 +41,10 @@ def run(arguments: Namespace) -> None:
     write_json(folder / "summary.json", summaries)
     console = Console()
     console.print(_table(summaries))
-    console.print(f"written: {folder}/summary.json", highlight=False)
+    console.out(f"written: {folder}/summary.json", highlight=False)
     for picture in sorted((folder / "emlc").glob("*.png")):
-        console.print(f"written: {picture}", highlight=False)
-    console.print(f"written: {folder}/emlc/labels.csv (the corrected labels)", highlight=False)
+        console.out(f"written: {picture}", highlight=False)
+    console.out(f"written: {folder}/emlc/labels.csv (the corrected labels)", highlight=False)
 
 
 def _remove_earlier_demo(folder: Path, settings: Settings) -> None:

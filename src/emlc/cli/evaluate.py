@@ -31,6 +31,7 @@ def run(arguments: Namespace) -> None:
         samples = using.read_samples(trained, arguments, role="test")
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from emlc.evaluation import evaluate_probabilities
 
@@ -44,12 +45,12 @@ def run(arguments: Namespace) -> None:
     for heading in evaluation.per_class.columns:
         table.add_column(str(heading), justify="left" if heading == "class" else "right")
     for row in evaluation.per_class.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(Text(_cell(value)) for value in row))  # not markup: classes are data
     console = Console()
     console.print(table)
     for name, value in evaluation.figures.items():
-        console.print(f"{name}: {value}", highlight=False)
-    console.print(f"written: {folder}", highlight=False)
+        console.out(f"{name}: {value}", highlight=False)
+    console.out(f"written: {folder}", highlight=False)
 
 
 def _cell(value: object) -> str:

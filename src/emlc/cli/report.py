@@ -51,5 +51,5 @@ def run(arguments: Namespace) -> None:
         status.update("report: writing the page")
         write_text(path, render(facts))
     if "data" in facts.missing:
-        console.print(f"{facts.missing['data']}; parts of the report are missing", highlight=False)
+        console.out(f"{facts.missing['data']}; parts of the report are missing", highlight=False)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

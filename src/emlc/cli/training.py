@@ -35,8 +35,8 @@ def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], 
         return launch(settings.devices, arguments.argv)
     where, summary = work(settings, arguments.resume)
     console = Console(quiet=int(os.environ.get("RANK", 0)) > 0)
-    console.print(where, highlight=False)
+    console.out(where, highlight=False)
     for name, value in summary.items():
         if value is not None and name != "versions":
-            console.print(f"  {name}: {value}", highlight=False)
+            console.out(f"  {name}: {value}", highlight=False)
     return 0

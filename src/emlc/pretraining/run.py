@@ -96,7 +96,7 @@ def pretrain(
     if ranks.is_first:
         remove_leftovers(folder)
         write_settings(folder, settings)
-        console.print(_describe(images, trusted, ranks), highlight=False, soft_wrap=True)
+        console.out(_describe(images, trusted, ranks), highlight=False)
     ranks.barrier()
     simclr.prepare()
     probe = Probe(trusted, settings.seed, ranks)
