@@ -226,6 +226,19 @@ def test_nothing_of_a_folder_of_data_is_replaced(run, tmp_path, capsys):
         check_spares_data(trained, tmp_path / "train.parquet")
 
 
+@pytest.mark.parametrize("folder", [".", "..", "made", "made.csv"])
+def test_a_folder_is_no_file_to_write(folder, run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path(folder).mkdir(exist_ok=True)
+    commands = {"correct": [], "predict": [str(run.parent / "test.csv")], "report": []}
+    commands["export"] = ["--to", "onnx"]
+    for command, more in commands.items():
+        message = refused([command, str(run), *more, "--output", folder], capsys)
+        assert message == f"output: {folder} is a directory, expected a file to write"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_labels_of_the_last_weights_lie_beside_those_of_the_chosen(run):
     written = (run / "labels.csv").read_bytes()
     assert main(["correct", str(run), "--weights", "last"]) == 0

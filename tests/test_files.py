@@ -1,4 +1,7 @@
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -6,6 +9,7 @@ from emlc import InputError
 from emlc.files import (
     atomic_folder,
     atomic_write,
+    check_file,
     remove_leftovers,
     write_json,
     write_json_list,
@@ -98,6 +102,60 @@ def test_a_folder_that_is_not_empty_is_not_written_to(tmp_path):
         with pytest.raises(InputError, match="output: "), atomic_folder(taken):
             pass
     assert contents(tmp_path) == {"a.txt": "mine"}
+
+
+def test_the_working_directory_and_a_link_get_what_is_in_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    inode = (tmp_path / "empty").stat().st_ino
+    for name in (".", "../link"):
+        with atomic_folder(Path(name)) as temporary:
+            (temporary / "a").mkdir()
+            (temporary / "b.txt").write_text("whole")
+        assert sorted(os.listdir()) == ["a", "b.txt"]
+        assert (tmp_path / "empty").stat().st_ino == inode
+        Path("a").rmdir()
+        Path("b.txt").unlink()
+    with pytest.raises(InputError, match=r"output: the folder \.\. is not empty"), atomic_folder(Path("..")):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "link"]
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_directory_is_no_file_to_write(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"output: \.+ is a directory"):
+        check_file(Path(name))
+    with pytest.raises(IsADirectoryError), atomic_write(Path(name)) as temporary:
+        temporary.write_text("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_writers_have_nothing_in_common(tmp_path):
+    """Even of one process number, as processes in containers have."""
+    with atomic_write(tmp_path / "a.txt") as first, atomic_write(tmp_path / "a.txt") as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert contents(tmp_path) == {"a.txt": "first"}
+    with atomic_folder(tmp_path / "b") as late:
+        with atomic_folder(tmp_path / "b") as early:
+            (early / "x").write_text("early")
+        (late / "x").write_text("late")
+        shutil.rmtree(tmp_path / "b")
+    assert contents(tmp_path / "b") == {"x": "late"}
+
+
+def test_files_and_folders_may_be_read_by_whom_the_umask_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+        with atomic_folder(tmp_path / "b"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o750
 
 
 def test_leftovers_are_removed_whatever_they_are(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,8 +23,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     The temporary file keeps the ending of ``path``, which some writers look at.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    path = _absolute(path)
+    temporary = _temporary(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -37,27 +38,43 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``path``; rename it to ``path`` if the block ends well.
 
+    A folder that is there already, and may be the working directory or a mount, stays itself: it gets what
+    is in the temporary one.
+
     Raises:
         InputError: If ``path`` is there already, and is not an empty folder.
     """
     check_free(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    path = _absolute(path)
+    temporary = _temporary(path / "inside" if path.is_dir() else path)
     temporary.mkdir()
     try:
         yield temporary
-        if path.is_dir():
-            path.rmdir()
-        temporary.replace(path)
+        if temporary.parent == path:
+            for each in list(temporary.iterdir()):
+                each.replace(path / each.name)
+        else:
+            temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A path beside an absolute one, with its ending, at which nothing is: whatever other processes write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}{path.suffix}")
+
+
+def _absolute(path: Path) -> Path:
+    """The path without what has no name, such as ``.`` and ``..``."""
+    return Path(os.path.abspath(path))
 
 
 def check_free(path: Path) -> None:
     """Raise an :class:`InputError` unless a folder can be made at ``path``: nothing, or nothing in it."""
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"output: the folder {path} is not empty; name another, or remove it first")
-    if path.exists() and not path.is_dir():
+    if (path.exists() or path.is_symlink()) and not path.is_dir():
         raise InputError(f"output: {path} is a file, expected a folder that is not there yet")
 
 
