@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from emlc.errors import InputError
-from emlc.files import atomic_write
+from emlc.files import atomic_write, disk_errors
 
 
 class Trained(Protocol):
@@ -66,7 +67,7 @@ def save_checkpoint(path: Path, method: Trained, progress: Progress) -> None:
         "decisions": method.decisions,
         "progress": asdict(progress),
     }
-    with atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, disk_errors(path, RuntimeError):
         torch.save(state, temporary)
 
 
@@ -109,7 +110,8 @@ def copy_weights(networks: dict[str, nn.Module]) -> NetworkWeights:
 def save_weights(folder: Path, weights: NetworkWeights) -> None:
     """Write each network's weights to ``folder/NAME.safetensors``, each atomically."""
     for name, tensors in weights.items():
-        with atomic_write(folder / f"{name}.safetensors") as temporary:
+        path = folder / f"{name}.safetensors"
+        with atomic_write(path) as temporary, disk_errors(path, SafetensorError):
             save_file(tensors, temporary)
 
 

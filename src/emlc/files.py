@@ -93,6 +93,16 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def disk_errors(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Raise a writer's own kinds of errors, as for a full disk, as an :class:`OSError` with the path."""
+    try:
+        yield
+    except kinds as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OSError(f"{path}: cannot be written: {reason}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file atomically."""
     with atomic_write(path) as temporary:

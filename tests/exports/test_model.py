@@ -170,8 +170,31 @@ def test_safetensors_are_a_run_without_its_data(features, tmp_path):
         *("README.md", "model.json", "settings.yaml", "decision.json"),
         *("student.safetensors", "teacher.safetensors"),
     }
-    with pytest.raises(InputError, match="holds a run already; name another folder"):
-        export_safetensors(features, features.folder)
+    for taken in (features.folder, tmp_path):
+        before = sorted(taken.rglob("*"))
+        with pytest.raises(InputError, match="is not empty; name another"):
+            export_safetensors(features, taken)
+        assert sorted(taken.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("to", "name"), [("safetensors", "m"), ("torch-export", "m.pt2"), ("onnx", "m.onnx")]
+)
+def test_a_full_disk_is_one_message_and_leaves_nothing(to, name, features, tmp_path, capsys):
+    """A limit on the size of files, as there is no disk to fill."""
+    resource = pytest.importorskip("resource")
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, unlimited[1]))
+    try:
+        status = main(["export", str(features.folder), "--to", to, "--output", str(tmp_path / name)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert status == 2
+    err = capsys.readouterr().err
+    assert err.startswith("emlc: error: ")
+    assert "File too large" in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_safetensors_tell_no_paths(features, tmp_path):

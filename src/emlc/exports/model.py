@@ -4,6 +4,7 @@ The exported network takes what the student takes, as float32: features as they 
 [0, 1]; standardisation is its first layer. It gives class probabilities.
 """
 
+import io
 import json
 from collections.abc import Callable
 from copy import deepcopy
@@ -20,7 +21,14 @@ from torch import Tensor, nn
 from emlc.checkpoint import save_networks
 from emlc.config import DataSettings, NoiseSettings, Settings
 from emlc.errors import InputError
-from emlc.files import atomic_write, check_file, write_json, write_text
+from emlc.files import (
+    atomic_folder,
+    atomic_write,
+    check_file,
+    check_free,
+    write_json,
+    write_text,
+)
 from emlc.run import Run
 from emlc.standardize import Standardize
 
@@ -117,7 +125,10 @@ def export_torch(run: Run, output: Path) -> str:
         lambda: torch.export.export(network, (example,), dynamic_shapes=_BATCH), "torch.export"
     )
     with atomic_write(output) as temporary:
-        torch.export.save(program, temporary, extra_files={"emlc.json": json.dumps(describe(run))})
+        # Not to the file itself: of a full disk torch's own writer dies, and the process with it.
+        written = io.BytesIO()
+        torch.export.save(program, written, extra_files={"emlc.json": json.dumps(describe(run))})
+        temporary.write_bytes(written.getbuffer())
         difference = _difference(run, torch.export.load(temporary).module())
     return f"run by torch {torch.__version__}: {difference}"
 
@@ -130,21 +141,22 @@ def export_safetensors(run: Run, output: Path) -> str | None:
         own samples when a label counts as wrong.
 
     Raises:
-        InputError: the folder holds a run already.
+        InputError: the folder is there already, and is not empty.
     """
-    if (output / "settings.yaml").exists():
-        raise InputError(f"output: {output} holds a run already; name another folder")
+    check_free(output)
+    said = None
     networks = {"student": run.student} | ({} if run.teacher is None else {"teacher": run.teacher})
-    save_networks(output / "chosen", networks)
-    write_json(output / "model.json", asdict(run.schema))
-    write_text(output / "settings.yaml", yaml.safe_dump(_without_paths(run.settings), sort_keys=False))
-    write_text(output / "README.md", _README.format(description=json.dumps(describe(run), indent=2)))
-    try:
-        if run.teacher is not None:
-            run.decision.save(output / "decision.json")
-    except InputError as error:
-        return f"predicts, but cannot correct labels: {error}"
-    return None
+    with atomic_folder(output) as temporary:
+        save_networks(temporary / "chosen", networks)
+        write_json(temporary / "model.json", asdict(run.schema))
+        write_text(temporary / "settings.yaml", yaml.safe_dump(_without_paths(run.settings), sort_keys=False))
+        write_text(temporary / "README.md", _README.format(description=json.dumps(describe(run), indent=2)))
+        try:
+            if run.teacher is not None:
+                run.decision.save(temporary / "decision.json")
+        except InputError as error:
+            said = f"predicts, but cannot correct labels: {error}"
+    return said
 
 
 _BATCH = {"inputs": {0: torch.export.Dim("batch")}}
