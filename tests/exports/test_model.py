@@ -15,10 +15,11 @@ import torch
 import yaml
 from rich.console import Console
 
+import sources
 import tiny
 from emlc import InputError, Run, Samples, train
 from emlc.cli import main
-from emlc.exports.model import export_onnx, export_safetensors, export_torch
+from emlc.exports.model import Deployed, _difference, export_onnx, export_safetensors, export_torch
 
 QUIET = Console(quiet=True)
 
@@ -151,6 +152,32 @@ def test_another_network_is_not_handed_out(features, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="the exported network is another: its probabilities differ by"):
         export_onnx(features, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_probabilities_that_are_no_numbers_are_noticed(image, features, images):
+    run = images if image else features
+    with pytest.raises(InputError, match="the exported network is another: its probabilities differ by nan"):
+        _difference(run, lambda x: torch.full((len(x), 3), torch.nan))
+
+
+@pytest.mark.parametrize("source", [sources.npz_grey_images, sources.csv_features, sources.image_folder])
+def test_the_run_s_own_samples_are_compared(source, tmp_path):
+    """What random inputs do not show, as a network that is another where the data are."""
+    run = sources.untrained_run(tmp_path, **source(tmp_path))
+    real = as_float(run.split().noisy.inputs)
+    student = Deployed(run.student)
+
+    def wrong_on_real(x):
+        found = (x[:, None] == real[None]).flatten(2).all(dim=2).any(dim=1)
+        seen.append(bool(found.all()))
+        return torch.where(found[:, None], torch.zeros(()), student(x))
+
+    seen: list[bool] = []
+    assert "differ by" in _difference(run, student)
+    with pytest.raises(InputError, match="the exported network is another"):
+        _difference(run, wrong_on_real)
+    assert seen == [False, False, True]
 
 
 def test_onnx_is_an_extra(features, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ The exported network takes what the student takes, as float32: features as they 
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -207,6 +207,15 @@ def _example(run: Run, n: int) -> Tensor:
     return noise * standardize.std.cpu() + standardize.mean.cpu()
 
 
+def _real_inputs(run: Run, n: int) -> Iterator[Tensor]:
+    """One batch of up to n of the run's noisy samples, as stored, where they can be read again."""
+    try:
+        inputs = run.split().noisy.inputs
+        yield inputs[torch.linspace(0, len(inputs) - 1, min(n, len(inputs))).long()]
+    except InputError:  # the data are gone, or were given from Python: examples must do
+        return
+
+
 def _exported(export: Callable[[], Any], to: str) -> Any:
     try:
         return export()
@@ -219,16 +228,17 @@ def _exported(export: Callable[[], Any], to: str) -> Any:
 
 
 def _difference(run: Run, exported: Callable[[Tensor], Tensor]) -> str:
-    """How far the probabilities are from the run's own, for batches of two sizes.
+    """How far the probabilities are from the run's own, for batches of two sizes, and for samples of the run.
 
     Raises:
-        InputError: too far.
+        InputError: too far, or not a number.
     """
-    largest = 0.0
-    for n in (1, 5):
-        x = _example(run, n)
+    differences = []
+    for inputs in (_example(run, 1), _example(run, 5), *_real_inputs(run, 5)):
+        scaled = inputs / 255 if inputs.dtype == torch.uint8 else inputs.float()
         with torch.no_grad():
-            largest = max(largest, (exported(x) - run.predict_proba(x)).abs().max().item())
+            differences.append((exported(scaled) - run.predict_proba(inputs)).abs().max())
+    largest = torch.stack(differences).max().item()  # not a number, if one of them is none
     if not largest <= _TOLERANCE:
         raise InputError(f"the exported network is another: its probabilities differ by {largest:.2g}")
     return f"probabilities differ by {largest:.1e} at most from those of the run"
