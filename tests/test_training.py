@@ -351,3 +351,10 @@ def test_images_on_disk_train_like_those_in_memory(image_folder, tmp_path, capsy
     assert tiny.same_tensors(in_memory, on_disk)
     tables = [(tmp_path / name / "labels.csv").read_bytes() for name in ("memory", "disk")]
     assert tables[0] == tables[1]
+
+
+def test_a_lean_run_is_not_resumed(tmp_path):
+    settings = tiny.settings(output=str(tmp_path / "run"))
+    with pytest.raises(InputError, match="resume: goes on from a checkpoint, and a lean run has none"):
+        train(settings, tiny.samples(), resume=True, lean=True, console=QUIET)
+    assert list(tmp_path.iterdir()) == []

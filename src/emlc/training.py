@@ -51,6 +51,8 @@ def train(
     Raises:
         InputError: bad data or settings; a run is there already; it was made with other settings.
     """
+    if resume and lean:
+        raise InputError("resume: goes on from a checkpoint, and a lean run has none; give one of the two")
     console = console or Console(stderr=True)
     _check_one_source(settings, data, trusted, validation, test)
     ranks = start_ranks(settings.device)
