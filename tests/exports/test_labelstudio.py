@@ -16,7 +16,7 @@ from PIL import Image
 from emlc import InputError
 from emlc.data.embed import browser_image
 from emlc.exports import export
-from emlc.exports.labelstudio import labelling_interface
+from emlc.exports.labelstudio import _address, labelling_interface
 
 
 def exported(run, folder, **options):
@@ -61,6 +61,14 @@ def test_pixels_with_hostile_names(pixel_run, tmp_path):
         assert kind == "data:image/png;base64"
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
         np.testing.assert_array_equal(picture, pixels[task["data"]["emlc_id"]][0])
+
+
+def test_a_file_may_begin_with_two_dots_and_none_may_be_above(tmp_path):
+    root = str(tmp_path)
+    assert _address(f"{root}/..x.png", root) == "/data/local-files/?d=..x.png"
+    for above in (str(tmp_path.parent / "x.png"), f"{root}/../x.png"):
+        with pytest.raises(InputError, match="is not below"):
+            _address(above, root)
 
 
 def test_files_by_their_path_and_by_their_content(file_run, tmp_path):

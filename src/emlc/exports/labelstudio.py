@@ -156,6 +156,6 @@ def _data_uris(samples: Samples) -> Iterator[str]:
 def _address(file: str, root: str) -> str:
     """Where Label Studio serves a file of its local storage."""
     relative = os.path.relpath(file, os.path.abspath(root))
-    if relative.startswith(".."):
+    if relative.split(os.sep)[0] == os.pardir:
         raise InputError(f"document_root: {file} is not below {root}")
     return f"/data/local-files/?d={quote(relative)}"
