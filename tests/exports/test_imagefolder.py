@@ -1,5 +1,6 @@
 """Folders of images: read by emlc and by torchvision, with files called safely whatever they were called."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,33 @@ def test_classes_that_are_called_like_splits(tmp_path):
     again = read(str(folder), DataSettings(), role="data")
     assert set(again.classes) <= {"class-train", "class-test"}
     assert len(again) == 12
+
+
+def test_classes_that_are_called_like_the_tables(tmp_path):
+    paths = [f"d/{k}.png" for k in range(12)]
+    sources.save_images(tmp_path, paths)
+    names = ["Classes.csv", "files.csv"]
+    table = pd.DataFrame({"image": paths, "label": names * 6, "checked": np.arange(12) < 4})
+    table.to_csv(tmp_path / "d.csv", index=False)
+    run = sources.untrained_run(tmp_path, data=str(tmp_path / "d.csv"), trusted_column="checked")
+    folder, _ = export(run, "imagefolder", tmp_path / "out")
+    classes = pd.read_csv(folder / "classes.csv")
+    assert classes["class"].tolist() == names
+    assert classes["folder"].tolist() == ["Classes.csv-2", "files.csv-2"]
+    assert len(ImageFolder(folder).samples) == len(pd.read_csv(folder / "files.csv")) == 12
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_cannot_be_written_is_not_called_unreadable(link, file_run, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    monkeypatch.setattr("shutil.copyfile", refuse)
+    with pytest.raises(OSError, match="No space left") as raised:
+        export(file_run, "imagefolder", tmp_path / "out", link=link)
+    assert not isinstance(raised.value, InputError)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_refused(pixel_run, table_run, file_run, tmp_path):

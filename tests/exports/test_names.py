@@ -21,6 +21,11 @@ from emlc.exports.names import safe_names
         ("dot. ", "dot"),
         ("con", "_con"),
         ("LPT1.txt", "_LPT1.txt"),
+        ("com¹", "_com¹"),
+        ("CONIN$.x", "_CONIN$.x"),
+        ("gpj\u202eexe.\u2066\u200f\u061cx", "gpjexe.x"),
+        ("c\u200eon", "_con"),
+        ("👩\u200d🔬", "👩\u200d🔬"),
         ("console", "console"),
         ("猫 🐈", "猫 🐈"),
         ("e\u0301", "\u00e9"),
@@ -39,6 +44,10 @@ def test_long_names_are_cut_between_characters(tmp_path):
 def test_no_two_names_are_alike_where_case_makes_no_difference():
     names = safe_names(["Cat", "cat", "CAT", "a/b", "a_b", "a:b", "cat-2"], ".png")
     assert names == ["Cat.png", "cat-2.png", "CAT-3.png", "a_b.png", "a_b-2.png", "a_b-3.png", "cat-2-2.png"]
+
+
+def test_reserved_names_are_nobodys():
+    assert safe_names(["A.csv", "b"], reserved=["a.csv", "b.csv"]) == ["A.csv-2", "b"]
 
 
 def test_endings_tell_names_apart():

@@ -6,6 +6,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 from PIL import Image, ImageOps
@@ -20,6 +21,8 @@ from emlc.exports.names import safe_names
 from emlc.files import atomic_folder, check_free, write_csv
 from emlc.progress import tracked
 from emlc.run import Run
+
+_TABLES = ("classes.csv", "files.csv")
 
 
 def export_image_folder(run: Run, output: Path, *, link: bool = False) -> str:
@@ -54,13 +57,13 @@ def export_image_folder(run: Run, output: Path, *, link: bool = False) -> str:
             _write(temporary / path, image, link)
         counts = files["label"].value_counts()
         classes = pd.DataFrame({"folder": folders.values(), "class": folders.keys()})
-        write_csv(temporary / "classes.csv", classes.assign(images=[int(counts.get(c, 0)) for c in folders]))
-        write_csv(temporary / "files.csv", files)
+        write_csv(temporary / _TABLES[0], classes.assign(images=[int(counts.get(c, 0)) for c in folders]))
+        write_csv(temporary / _TABLES[1], files)
     return f"{len(files):,} images in {files['label'].nunique()} folders"
 
 
 def _class_folders(classes: tuple[str, ...]) -> dict[str, str]:
-    names = safe_names(classes)
+    names = safe_names(classes, reserved=_TABLES)
     if set(names) <= SPLIT_NAMES:  # which would be taken for training and test sets
         names = [f"class-{name}" for name in names]
     return dict(zip(classes, names, strict=True))
@@ -110,19 +113,22 @@ def _write(path: Path, image: Path | bytes, link: bool) -> None:
     if isinstance(image, bytes):
         path.write_bytes(image)
         return
+    as_it_is = image.suffix.lower() == path.suffix.lower()
     try:
-        if image.suffix.lower() != path.suffix.lower():
-            path.write_bytes(_as_png(image))
-        elif link:
-            image.stat()
-            path.symlink_to(image)
-        else:
-            shutil.copyfile(image, path)
+        with image.open("rb") as file:
+            content = None if as_it_is else _as_png(file)
     except OSError as error:
         raise InputError(f"{image}: cannot be read: {error}") from error
+    # From here on an OSError is the output's.
+    if content is not None:
+        path.write_bytes(content)
+    elif link:
+        path.symlink_to(image)
+    else:
+        shutil.copyfile(image, path)
 
 
-def _as_png(file: Path) -> bytes:
+def _as_png(file: BinaryIO) -> bytes:
     out = io.BytesIO()
     with Image.open(file) as opened:
         picture = ImageOps.exif_transpose(opened)

@@ -2,21 +2,27 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _UNSAFE = re.compile(r'[<>:"/\\|?*]')
-_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{k}" for port in ("COM", "LPT") for k in range(10))}
+_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # show a name as another
+_DEVICES = {
+    *("CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"),
+    *(f"{port}{k}" for port in ("COM", "LPT") for k in "0123456789¹²³"),
+}
 _LONGEST = 100  # bytes; file systems take 255
 
 
-def safe_names(texts: Sequence[str], ending: str | Sequence[str] = "") -> list[str]:
+def safe_names(
+    texts: Sequence[str], ending: str | Sequence[str] = "", *, reserved: Iterable[str] = ()
+) -> list[str]:
     """A name for each of n texts, which stay readable, with an ending for all or for each.
 
-    No name leads out of its folder, is hidden, or is refused by Windows; none is equal to another, even
-    where case makes no difference.
+    No name leads out of its folder, is hidden, or is refused by Windows; none is equal to another, or to a
+    reserved one, even where case makes no difference.
     """
     endings = [ending] * len(texts) if isinstance(ending, str) else ending
-    taken: set[str] = set()
+    taken = {name.casefold() for name in reserved}
     names = []
     for text, end in zip(texts, endings, strict=True):
         stem = name = _safe(text)
@@ -30,7 +36,7 @@ def safe_names(texts: Sequence[str], ending: str | Sequence[str] = "") -> list[s
 
 
 def _safe(text: str) -> str:
-    normal = unicodedata.normalize("NFC", text)
+    normal = unicodedata.normalize("NFC", _BIDI.sub("", text))
     printable = "".join("_" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in normal)
     name = _UNSAFE.sub("_", printable).encode()[:_LONGEST].decode(errors="ignore").strip(". ") or "_"
     return f"_{name}" if name.split(".")[0].strip().upper() in _DEVICES else name
