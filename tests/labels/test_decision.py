@@ -208,6 +208,12 @@ def test_it_can_be_saved(tmp_path):
         ({"slopes": [1, 2]}, "slopes: expected 3 finite number"),
         ({"intercepts": "0"}, "intercepts: expected 3 finite number"),
         ({"shares": [0.5, 0.5, -1]}, r"shares: expected values in \[0, 1\]"),
+        ({"calibrated_on": "test"}, "calibrated_on: expected one of validation, trusted, found 'test'"),
+        ({"calibrated_on": ["trusted"]}, "calibrated_on: expected one of validation, trusted, found"),
+        ({"trusted_samples": -1}, "trusted_samples: expected a number of samples, found -1"),
+        ({"trusted_samples": True}, "trusted_samples: expected a number of samples, found True"),
+        ({"noisy_samples": "many"}, "noisy_samples: expected a number of samples, found 'many'"),
+        ({"noisy_samples": 2.5}, "noisy_samples: expected a number of samples, found 2.5"),
     ],
 )
 def test_a_broken_file_is_refused(tmp_path, changes, message):

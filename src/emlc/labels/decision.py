@@ -33,6 +33,9 @@ Labels = NDArray[np.int64]
 KINDS = ("right", "confused", "random")
 """Kinds of labels: right ones, and wrong ones as the networks confuse the classes, and at random."""
 
+CALIBRATED_ON = ("validation", "trusted")
+"""Roles of the samples that a decision may be calibrated on."""
+
 _LEAST = 1e-12
 """Probabilities below count as this, so that log-odds are finite."""
 _ONE_SIDED = 1.645
@@ -108,6 +111,14 @@ class Decision:
         for name in ("threshold", "noise_rate", "expected_f1", "shares"):
             if not all(0 <= value <= 1 for value in np.atleast_1d(values[name])):
                 raise InputError(f"{path}: {name}: expected values in [0, 1], found {values[name]}")
+        if values["calibrated_on"] not in CALIBRATED_ON:
+            raise InputError(
+                f"{path}: calibrated_on: expected one of {', '.join(CALIBRATED_ON)}, "
+                f"found {values['calibrated_on']!r}"
+            )
+        for name in ("trusted_samples", "noisy_samples"):
+            if type(values[name]) is not int or values[name] < 0:
+                raise InputError(f"{path}: {name}: expected a number of samples, found {values[name]!r}")
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
