@@ -106,7 +106,12 @@ class Opened:
 STATUS = "document.getElementById('status').textContent"
 
 
-NO_PLOTLY = "window.Plotly = { react(holder) { holder.on = () => {}; } };"
+# Figures without a drawing can still be clicked.
+NO_PLOTLY = """window.Plotly = { react(holder) {
+  holder.on = (event, act) => { holder.click = act; };
+  holder.classList.add("drawn");
+} };"""
+CLICK = "([figure, point]) => document.querySelector(`[data-figure=${figure}]`).click({ points: [point] })"
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +121,7 @@ def whole_file(hostile_page, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def without_plotly():
+def without_plotly(whole_file):  # which is rendered first
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("emlc.report.rendering.get_plotlyjs", lambda: NO_PLOTLY)
         yield
@@ -351,6 +356,48 @@ def test_a_cell_or_a_pair_leads_to_its_samples(whole):
     whole.page.focus("button.pair")
     whole.press("Enter")
     assert whole.current()["suggested"] == corrected
+
+
+@contextmanager
+def clicked(opened, figure):
+    """How to click on points of a figure."""
+    opened.page.locator(f"[data-figure={figure}]").scroll_into_view_if_needed()
+    opened.page.wait_for_selector(f"[data-figure={figure}].drawn", state="attached")
+    yield lambda point: opened.page.evaluate(CLICK, [figure, point])
+
+
+def test_a_point_of_the_map_leads_to_its_sample_and_no_other(browser, hostile_facts, without_plotly, tmp_path):
+    names = ["5", "15", "50", '"5"', "line\nbreak", "line\nbreaks", "S", "s", " 5"]
+    gallery = hostile_facts.gallery
+    records = [record | {"id": name} for name, record in zip(names, gallery.records, strict=False)]
+    gallery = replace(gallery, records=[*records, *gallery.records[len(names) :]])
+    page = render(replace(hostile_facts, gallery=gallery))
+    with window(browser, written(page, tmp_path)) as opened, clicked(opened, "map") as click:
+        for k, name in enumerate(names):
+            click({"customdata": k})
+            assert opened.current()["id"] == name
+            assert len(opened.page.query_selector_all(".card")) == 1
+
+
+def test_every_cell_leads_to_as_many_samples_as_it_has_in_the_gallery(opened, hostile_run):
+    table = pd.read_csv(hostile_run.folder / "labels.csv", dtype=str, keep_default_na=False)
+    table = table[table["id"].isin([record["id"] for record in opened.records])]
+    assert len(table) == 60
+    given, corrected = (
+        table[f"{name}_label"].map(opened.data["classes"].index) for name in ("given", "corrected")
+    )
+    with clicked(opened, "corrected") as click:
+        for row, column in np.ndindex(3, 3):
+            click({"x": column, "y": row})
+            expected = ((given == row) & (corrected == column)).sum()
+            assert opened.text("#status") == f"{expected} samples match."
+    buttons = opened.page.query_selector_all("button.pair")
+    assert buttons
+    for button in buttons:
+        pair = (int(button.get_attribute(f"data-{name}")) for name in ("given", "suggested"))
+        expected = ((given == next(pair)) & (corrected == next(pair))).sum()
+        button.click()
+        assert opened.text("#status") == f"{expected} samples match."
 
 
 def test_two_windows_of_one_report_agree(opened):

@@ -15,9 +15,13 @@ const ORDERS = {
   suggested: (a, b) => (a.suggested ?? -1) - (b.suggested ?? -1),
 };
 
+/** The search that finds this id and no other. A search box holds no line breaks. */
+const exactly = (id) => `"${id.replace(/[\r\n]/g, "")}"`;
+
 /** Indices of the records that match the form's values, sorted. */
 function matching(wanted, decisions) {
   const search = wanted.search.trim().toLowerCase();
+  const one = gallery.records.some(({ id }) => wanted.search === exactly(id));
   const isText = gallery.content === "text";
   const fits = (record) => {
     if (wanted.given !== "" && record.given !== Number(wanted.given)) return false;
@@ -30,6 +34,7 @@ function matching(wanted, decisions) {
     if (wanted.decision === "decided" && decision === undefined) return false;
     if (KINDS.includes(wanted.decision) && decision !== wanted.decision) return false;
     if (search === "") return true;
+    if (one) return wanted.search === exactly(record.id);
     return record.id.toLowerCase().includes(search) || (isText && record.content.toLowerCase().includes(search));
   };
   const found = [];

@@ -347,7 +347,7 @@ function review() {
     button.addEventListener("click", () => show({ given: button.dataset.given, suggested: button.dataset.suggested, kind: "issue" }));
   }
   figures.onClick((key, point) => {
-    if (key === "map" && typeof point.customdata === "number") return show({ search: gallery.records[point.customdata].id });
+    if (key === "map" && typeof point.customdata === "number") return show({ search: exactly(gallery.records[point.customdata].id) });
     if (key !== "corrected") return undefined;
     const { classes } = report.figures.corrected.matrix;
     const given = String(classes[point.y]);
