@@ -1,5 +1,7 @@
 """Figures of corrected labels against sums by hand, scikit-learn's and cleanlab's own."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,6 +55,25 @@ def test_cleanlab_as_it_is_called_by_hand():
     assert figures["precision"] == pytest.approx((GIVEN != TRUTH)[issue].mean())
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("absent", [1, 40])
+def test_classes_that_are_rare_or_absent_are_no_news(absent, recwarn, capfd):
+    pytest.importorskip("cleanlab")
+    probabilities = np.hstack([0.9 * PROBABILITIES, np.full((200, absent), 0.1 / absent)])
+    truth = np.append(TRUTH[:-1], 3)  # one sample of that class
+    for given in (GIVEN, np.append(GIVEN[:-1], 3)):
+        assert cleanlab_figures(given, truth, probabilities)["labels"] == 200
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")
+
+
+def test_only_warnings_of_cleanlab_are_left_out(monkeypatch):
+    filter = pytest.importorskip("cleanlab.filter")
+    monkeypatch.setattr(filter, "find_label_issues", lambda *given, **options: warnings.warn("ours", stacklevel=1))
+    with pytest.warns(UserWarning, match="ours"):
+        cleanlab_figures(GIVEN, TRUTH, PROBABILITIES)
+
+
 def meter(known=200):
     names = ("ant", "bee", "cat")
     samples = Samples.from_arrays(
@@ -101,7 +122,7 @@ def test_without_cleanlab_one_line_says_how_to_get_it(monkeypatch):
 
 
 def test_too_many_labels_for_cleanlab(monkeypatch):
-    monkeypatch.setattr(emlc.labels.quality, "COMPARED", 150)
+    monkeypatch.setattr(emlc.labels.quality, "COMPARED", 3 * 150)
     measured = meter()
     assert measured.figures()["cleanlab"] is None
     assert "up to 150 labels, and these are 200" in measured.why_no_cleanlab()

@@ -1,5 +1,6 @@
 """How good the corrected labels are, where the truth is known; and those of cleanlab on the same samples."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -16,8 +17,8 @@ from emlc.inference import Judgement
 
 Labels = NDArray[np.int64]
 
-COMPARED = 100_000
-"""With more labels than this cleanlab is not run: it wants all probabilities at once."""
+COMPARED = 10_000_000
+"""With more probabilities than this cleanlab is not run: it wants all of them at once."""
 
 FIGURES = {
     "precision": "of the issues",
@@ -76,11 +77,14 @@ def cleanlab_figures(
         ImportError: There is no cleanlab.
     """
     find, rank = import_module("cleanlab.filter"), import_module("cleanlab.rank")
-    issue = find.find_label_issues(given, probabilities, n_jobs=1)
+    with warnings.catch_warnings():  # of classes that are rare or absent, which our labels may well have
+        warnings.filterwarnings("ignore", category=UserWarning, module="cleanlab")
+        issue = find.find_label_issues(given, probabilities, n_jobs=1)
+        quality = rank.get_label_quality_scores(given, probabilities)
     others = probabilities.copy()
     others[np.arange(len(given)), given] = -1
     corrected = np.where(issue, others.argmax(axis=1), given)
-    return issue_figures(given, truth, corrected, rank.get_label_quality_scores(given, probabilities))
+    return issue_figures(given, truth, corrected, quality)
 
 
 @dataclass
@@ -97,6 +101,11 @@ class QualityMeter:
     _columns: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
     _probabilities: list[NDArray[Any]] = field(default_factory=list)
     _known: int = 0
+    _classes: int = 0
+
+    @property
+    def _is_compared(self) -> bool:
+        return self._known * self._classes <= COMPARED
 
     def add(self, samples: Samples, table: pd.DataFrame, judgement: Judgement) -> None:
         """Take in a block."""
@@ -109,7 +118,8 @@ class QualityMeter:
         columns = samples.labels, samples.true_labels, corrected, table["label_quality"].to_numpy()
         self._columns.append(tuple(column[known] for column in columns))
         self._known += int(known.sum())
-        if self._known <= COMPARED:
+        self._classes = len(samples.classes)
+        if self._is_compared:
             self._probabilities.append(judgement.student.numpy()[known])
         else:
             self._probabilities.clear()
@@ -123,7 +133,7 @@ class QualityMeter:
             return None
         given, truth, corrected, quality = map(np.concatenate, zip(*self._columns, strict=True))
         compared = None
-        if self._known <= COMPARED:
+        if self._is_compared:
             try:
                 compared = cleanlab_figures(given, truth, np.concatenate(self._probabilities))
             except (ImportError, ValueError):  # it refuses labels of one class
@@ -132,8 +142,9 @@ class QualityMeter:
 
     def why_no_cleanlab(self) -> str:
         """One line for users whose figures have none of cleanlab."""
-        if self._known > COMPARED:
-            return f"cleanlab is compared on up to {COMPARED:,} labels, and these are {self._known:,}"
+        if not self._is_compared:
+            most = COMPARED // self._classes
+            return f"cleanlab is compared on up to {most:,} labels, and these are {self._known:,}"
         try:
             import_module("cleanlab")
         except ImportError:
