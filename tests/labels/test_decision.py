@@ -64,6 +64,23 @@ def test_each_kind_of_label_one_by_one():
             assert weights[row] == pytest.approx([float(k == right), confused, 0 if k == right else 0.5])
 
 
+@pytest.mark.parametrize("classes", [1, 2, 30])
+def test_the_odds_of_all_labels_are_those_of_each(classes):
+    prediction, labels = predictions(50, classes)
+    prediction[:5] = 1 / classes  # no class is the most probable one
+    odds, _ = corrupted_odds(prediction, labels)
+    slow = [log_odds(prediction, np.full(50, label)) for label in range(classes)]
+    np.testing.assert_array_equal(odds.reshape(50, classes), np.stack(slow, axis=1))
+
+
+def test_odds_of_a_thousand_classes_take_no_thousand_passes(monkeypatch):
+    calls = []
+    monkeypatch.setattr("emlc.labels.decision.log_odds", lambda *given: calls.append(given))
+    odds, _ = corrupted_odds(*predictions(20, 1000))
+    assert len(odds) == 20_000
+    assert not calls
+
+
 def test_the_logistic_maximises_the_smoothed_likelihood():
     odds, weights = corrupted_odds(*predictions(60))
     slopes, intercepts = (np.array(values) for values in fit_kinds(odds, weights))

@@ -111,6 +111,13 @@ def test_blocks_are_the_whole(monkeypatch):
     assert torch.equal(torch.cat([part.inputs for part in parts]), whole.inputs)
 
 
+@pytest.mark.parametrize(("classes", "rows"), [(2, 16_384), (64, 16_384), (1000, 1048), (5000, 256)])
+def test_blocks_of_many_classes_have_fewer_rows(classes, rows):
+    names = tuple(map(str, range(classes)))
+    many = Samples.from_arrays(np.zeros((20_000, 1)), ["0"] * 20_000, classes=names)
+    assert len(next(blocks(many))) == rows
+
+
 # In cleanlab's form
 
 

@@ -179,7 +179,12 @@ def corrupted_odds(prediction: Floats, labels: Labels) -> tuple[Floats, Floats]:
         for each of :data:`KINDS`. Those of a sample and a kind sum to 1.
     """
     m, C = prediction.shape
-    odds = np.stack([log_odds(prediction, np.full(m, label)) for label in range(C)], axis=1)
+    # The best other class is the most probable one, but for that one itself, whose best other is the second.
+    largest = prediction.argmax(axis=1)[:, None]
+    second = np.partition(prediction, -2, axis=1)[:, [-2]] if C > 1 else np.zeros((m, 1))
+    others = np.repeat(np.take_along_axis(prediction, largest, axis=1), C, axis=1)
+    np.put_along_axis(others, largest, second, axis=1)
+    odds = np.log(np.maximum(prediction, _LEAST)) - np.log(np.maximum(others, _LEAST))
     right = _one_hot(labels, C).astype(np.float64)
     confused = (1 - right) * np.maximum(prediction, _LEAST)
     weights = np.stack([right, _normalized(confused), _normalized(1 - right)], axis=2)

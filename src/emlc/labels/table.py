@@ -19,7 +19,10 @@ from emlc.inference import Judgement
 from emlc.labels.decision import Decision
 
 BLOCK = 16_384
-"""Rows of a table that are in memory at a time."""
+"""Rows of a table that are in memory at a time: so many at most, and ``CELLS`` of their probabilities."""
+
+CELLS = 2**20
+_FEWEST = 256  # rows, however many classes: fewer keep the networks waiting
 
 _TEXT = ("id", "given_label", "corrected_label")
 _NUMBERS = ("corrected_probability", "retain_weight")
@@ -92,9 +95,10 @@ def label_schema(classes: Sequence[str], *, true_labels: bool, all_probabilities
 
 
 def blocks(samples: Samples) -> Iterator[Samples]:
-    """The samples, :data:`BLOCK` at a time; their inputs are read when they are asked for."""
-    for start in range(0, len(samples), BLOCK):
-        yield samples.take(np.arange(start, min(start + BLOCK, len(samples))))
+    """The samples, :data:`BLOCK` or fewer at a time; their inputs are read when they are asked for."""
+    rows = min(BLOCK, max(_FEWEST, CELLS // len(samples.classes)))
+    for start in range(0, len(samples), rows):
+        yield samples.take(np.arange(start, min(start + rows, len(samples))))
 
 
 def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.DataFrame:
