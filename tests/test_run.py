@@ -73,6 +73,19 @@ def test_the_decision_on_validation_samples_and_a_draw_of_many(run, monkeypatch)
     assert decision == run.decide(split)
 
 
+def test_after_training_the_decision_is_read_from_no_file(tmp_path, monkeypatch):
+    """Other processes may not see at once what the first one writes."""
+
+    def never(path):
+        raise AssertionError(path)
+
+    monkeypatch.setattr(Decision, "load", never)
+    settings = tiny.settings(output=str(tmp_path / "run"), epochs=1)
+    trained = train(settings, tiny.samples(), console=QUIET)
+    monkeypatch.undo()
+    assert trained.decision == Decision.load(tmp_path / "run" / "decision.json")
+
+
 def test_labels_do_not_depend_on_the_block(run, monkeypatch):
     samples = tiny.samples()
     whole = run.correct_labels(samples, all_probabilities=True)

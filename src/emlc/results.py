@@ -21,9 +21,9 @@ from emlc.run_directory import surroundings
 def write_decision(run: Run, split: Split, ranks: Ranks) -> None:
     """Write when a label counts as wrong; every process calls this."""
     decision = run.decide(split, ranks)
+    vars(run)["decision"] = decision  # every process has it: none reads the file that the first one writes
     if ranks.is_first:
         decision.save(run.folder / "decision.json")
-    ranks.barrier()
 
 
 def write_results(run: Run, split: Split, history: list[dict[str, float]], ranks: Ranks) -> None:

@@ -141,15 +141,23 @@ class Run:
             InputError: ``decision.json`` is broken; or there is none for these networks, and the run's own
                 samples cannot be read again.
         """
+        return self._stored_decision() or self.decide(self.split())
+
+    def decision_with(self, split: Split) -> Decision:
+        """:attr:`decision`, for which the run's own samples, which are at hand, are not read again."""
+        if "decision" not in vars(self):
+            vars(self)["decision"] = self._stored_decision() or self.decide(split)
+        return self.decision
+
+    def _stored_decision(self) -> Decision | None:
         path = self.folder / "decision.json"
-        if self.which == "chosen" and path.exists():
-            return Decision.load(path)
-        return self.decide(self.split())
+        return Decision.load(path) if self.which == "chosen" and path.exists() else None
 
     def decide(self, split: Split, ranks: Ranks | None = None) -> Decision:
         """Calibrate when a label counts as wrong: see :mod:`emlc.labels.decision`.
 
         On the validation samples, which neither network learnt from, or without any on the trusted ones.
+        All ``ranks`` come to the same decision.
         """
         teacher = self.require_teacher()
         named = ("trusted", split.trusted) if split.validation is None else ("validation", split.validation)

@@ -49,7 +49,9 @@ def run(arguments: Namespace) -> None:
         check_file(path)
     check_spares_data(trained, csv, parquet, data=arguments.data)
     if arguments.data is None:
-        samples = trained.split().noisy
+        split = trained.split()
+        trained.decision_with(split)
+        samples = split.noisy
     else:
         samples = using.read_samples(trained, arguments, role="data")
     meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
