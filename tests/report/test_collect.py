@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix
 
 import tiny
 from emlc import InputError, Run
-from emlc.report import collect
+from emlc.report import collect, render
 
 
 @pytest.fixture
@@ -90,6 +90,14 @@ def test_the_last_weights(hostile_run):
     assert "request" in facts.missing["gallery"]
 
 
+def test_the_data_are_read_once(hostile_run, monkeypatch):
+    last, reads = Run.load(hostile_run.folder, which="last"), []
+    split = Run.split
+    monkeypatch.setattr(Run, "split", lambda self: reads.append(1) or split(self))
+    assert collect(last, weights="last", samples=5, map_samples=0).decision is not None
+    assert len(reads) == 1
+
+
 def test_the_identity_is_the_runs_own(hostile_run, hostile_facts, image_facts):
     again = collect(hostile_run, samples=5, map_samples=0)
     assert again.identity == hostile_facts.identity
@@ -162,6 +170,37 @@ def test_a_label_table_that_is_none(array_run, tmp_path, column, value, message)
     table.to_csv(copy / "labels.csv", index=False)
     with pytest.raises(InputError, match=rf"labels\.csv.*{message}"):
         collect(Run.load(copy))
+
+
+@pytest.mark.parametrize("column", ["given_label", "corrected_label", "predicted_label", "true_label"])
+def test_a_label_that_is_no_class_of_the_run_is_told(array_run, tmp_path, column):
+    copy = shutil.copytree(array_run.folder, tmp_path / "copy")
+    table = pd.read_csv(copy / "labels.csv", dtype=object)
+    if column not in table:
+        table[column] = ""
+    table.loc[3, column] = "nobody"
+    table.to_csv(copy / "labels.csv", index=False)
+    with pytest.raises(InputError, match=rf"labels\.csv: row 3, column '{column}': 'nobody' is none of"):
+        collect(Run.load(copy))
+
+
+def test_a_label_is_an_issue_where_it_is_corrected_whatever_the_file_says(array_run, tmp_path):
+    copy = shutil.copytree(array_run.folder, tmp_path / "copy")
+    table = pd.read_csv(copy / "labels.csv", dtype=object)
+    issue = table["corrected_label"] != table["given_label"]
+    table.assign(is_label_issue=~issue).to_csv(copy / "labels.csv", index=False)
+    facts = collect(Run.load(copy))
+    assert facts.labels.issues == issue.sum() == facts.labels.corrected.sum() - facts.labels.corrected.trace()
+    assert sum(record["issue"] for record in facts.gallery.records) == issue.sum()
+
+
+def test_the_label_table_of_the_chosen_weights_is_not_that_of_the_last(array_run):
+    facts = collect(Run.load(array_run.folder, which="last"), weights="last")
+    assert facts.labels is None
+    assert facts.decision is None
+    assert facts.gallery is None
+    assert "chosen weights" in facts.missing["labels"]
+    assert "chosen weights" in render(facts)
 
 
 def test_samples_in_memory_and_no_label_table(array_run, tmp_path):

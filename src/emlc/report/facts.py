@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from emlc.data import Split
+from emlc.data.classes import shorten
 from emlc.errors import InputError
 from emlc.evaluation import Evaluation, evaluate_probabilities
 from emlc.files import read_json
@@ -162,7 +163,13 @@ def _label_table(run: Run, split: Split | None, missing: dict[str, str]) -> pd.D
         )
         return None
     if split is not None:
+        run.decision_with(split)
         return run.correct_labels(split.noisy)
+    if run.which == "last":
+        missing["labels"] = (
+            "The samples are not to be had again, and labels.csv is of the chosen weights, not of the last."
+        )
+        return None
     path = run.folder / "labels.csv"
     if not path.is_file():
         missing["labels"] = "The samples are not to be had again, and the run has written no labels.csv."
@@ -175,8 +182,21 @@ def _label_table(run: Run, split: Split | None, missing: dict[str, str]) -> pd.D
             table[name] = table[name].astype(np.float64)
     except ValueError as error:
         raise InputError(f"{path}: {name}: {error}") from error
-    table["is_label_issue"] = table["is_label_issue"].str.lower() == "true"
+    _check_classes(table, run.schema.classes, path)
+    table["is_label_issue"] = table["corrected_label"] != table["given_label"]
     return table
+
+
+def _check_classes(table: pd.DataFrame, classes: tuple[str, ...], path: Path) -> None:
+    optional = {"true_label"} & set(table)
+    for name in ("given_label", "corrected_label", "predicted_label", *optional):
+        allowed = {*classes, ""} if name in optional else {*classes}
+        if (unknown := ~table[name].isin(allowed)).any():
+            row = int(unknown.argmax())
+            raise InputError(
+                f"{path}: row {row}, column {name!r}: {table[name].iloc[row]!r} is none of the run's classes "
+                f"{shorten(classes)}"
+            )
 
 
 def _gallery(run: Run, split: Split | None, table: pd.DataFrame, size: int) -> Gallery:
