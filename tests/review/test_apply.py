@@ -282,6 +282,37 @@ def test_samples_from_python_are_not_kept(tmp_path):
     assert not (run.folder / "reviewed").exists()
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_as_few_samples_as_nothing_can_be_trained_on_are_not_left(run, tmp_path, monkeypatch, left):
+    decisions = write_decisions(tmp_path / "decisions.csv", run, {run.split().noisy.ids[0]: ("skip", "")})
+    corrected = run.correct_labels
+
+    def all_issues(_, samples):
+        return corrected(samples).assign(is_label_issue=np.arange(len(samples)) >= left)
+
+    monkeypatch.setattr(Run, "correct_labels", all_issues)
+    with pytest.raises(InputError, match=rf"unreviewed: drop leaves {left} of {len(run.split().noisy)} noisy samples"):
+        apply_decisions(run, decisions, tmp_path / "new", unreviewed="drop")
+    assert not (tmp_path / "new").exists()
+
+
+def test_everything_may_be_reviewed(run, tmp_path):
+    before = run.split().noisy
+    names = np.array(before.classes)[before.labels]
+    made = {i: ("keep", name) for i, name in zip(before.ids, names, strict=True)}
+    decisions = write_decisions(tmp_path / "decisions.csv", run, made)
+    assert apply_decisions(run, decisions, tmp_path / "new", unreviewed="drop")["noisy_after"] == 0
+
+
+def test_the_data_are_read_once_where_no_decision_is_stored(run, tmp_path, monkeypatch):
+    decisions = write_decisions(tmp_path / "decisions.csv", run, {run.split().noisy.ids[0]: ("skip", "")})
+    last, reads = Run.load(run.folder, which="last"), []
+    split = Run.split
+    monkeypatch.setattr(Run, "split", lambda self: reads.append(1) or split(self))
+    apply_decisions(last, decisions, tmp_path / "new", unreviewed="correct")
+    assert len(reads) == 1
+
+
 @pytest.mark.parametrize("unreviewed", ["correct", "drop"])
 def test_only_what_corrects_labels_can_correct_those_not_reviewed(unreviewed, tmp_path):
     run = sources.untrained_run(tmp_path, **sources.csv_features(tmp_path), method="cross-entropy")

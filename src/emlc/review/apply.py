@@ -18,6 +18,7 @@ from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.data.overlap import without_overlap
 from emlc.data.write import write_sets
+from emlc.errors import InputError
 from emlc.files import atomic_folder, check_free, write_json, write_text
 from emlc.review.decisions import Decisions, read_decisions
 from emlc.run import Run
@@ -44,21 +45,22 @@ def apply_decisions(
         decisions: File; see :mod:`emlc.review.decisions`.
         output: A folder that is not there yet (default: ``reviewed`` in the run directory).
         unreviewed: What becomes of noisy samples that were skipped, or not looked at. keep: they have
-            their given label. correct: the one that the run corrects it to. drop: those whose label the
-            run would correct are left out.
+            their given label. correct: the one that the run corrects it to. drop: those that count as
+            issues are left out.
 
     Returns:
         How many decisions of each kind there were, and what became of the samples.
 
     Raises:
-        InputError: If the decisions do not belong to the run, or the folder is not free.
+        InputError: If the decisions do not belong to the run, the folder is not free, or drop leaves
+            fewer than 2 noisy samples.
     """
     folder = output or run.folder / "reviewed"
     check_free(folder)
     split = run.split()
     made = read_decisions(decisions, split)
     reviewed = _reviewed(split.noisy, made)
-    rest = _rest(run, split.noisy, made, unreviewed)
+    rest = _rest(run, split, made, unreviewed)
     left = _without_copies(rest, reviewed, run.settings)
     trusted = replace(split.trusted, true_labels=None, trusted=np.ones(len(split.trusted), dtype=np.bool_))
     sets = {"data": [replace(left, trusted=None), trusted, reviewed]}
@@ -87,17 +89,29 @@ def _reviewed(noisy: Samples, made: Decisions) -> Samples:
     return replace(noisy.take(rows), labels=labels, true_labels=None, trusted=trusted)
 
 
-def _rest(run: Run, noisy: Samples, made: Decisions, unreviewed: Unreviewed) -> Samples:
-    is_rest = np.ones(len(noisy), dtype=np.bool_)
+def _rest(run: Run, split: Split, made: Decisions, unreviewed: Unreviewed) -> Samples:
+    is_rest = np.ones(len(split.noisy), dtype=np.bool_)
     is_rest[made.settled[0]] = False
-    rest = noisy.take(is_rest)
+    rest = split.noisy.take(is_rest)
     if unreviewed == "keep" or len(rest) == 0:
         return rest
+    run.require_teacher()
+    run.decision_with(split)
     table = run.correct_labels(rest)
     if unreviewed == "drop":
-        return rest.take(~table["is_label_issue"].to_numpy())
+        return _without_issues(rest, table)
     corrected = pd.Index(rest.classes).get_indexer(pd.Index(table["corrected_label"]))
     return replace(rest, labels=corrected.astype(np.int64))
+
+
+def _without_issues(rest: Samples, table: pd.DataFrame) -> Samples:
+    kept = ~table["is_label_issue"].to_numpy()
+    if kept.sum() < min(2, len(rest)):
+        raise InputError(
+            f"unreviewed: drop leaves {kept.sum()} of {len(rest)} noisy samples, as the others are issues; "
+            "training needs 2, and keep or correct leaves them in"
+        )
+    return rest.take(kept)
 
 
 def _without_copies(rest: Samples, reviewed: Samples, settings: Settings) -> Samples:
