@@ -250,8 +250,10 @@ def test_output_keeps_the_run(tmp_path, fitted):
     assert (tmp_path / "run" / "labels.csv").exists()
     run = emlc.Run.load(tmp_path / "run", device="cpu")
     assert np.array_equal(run.predict_proba(torch.from_numpy(X)).numpy(), estimator.predict_proba(X))
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(ValueError, match="holds the run of an earlier fit; output is for one fit") as refused:
         estimator.fit(X, given, trusted)
+    assert "--" not in str(refused.value)
+    assert np.array_equal(estimator.predict_proba(X), fitted.predict_proba(X))
 
 
 def test_verbose_tells_on_standard_error(capfd):

@@ -46,7 +46,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         validation_fraction: Share of the trusted samples that is held out for choosing the epoch; None: the
             trusted samples serve.
         settings: Further settings of :class:`emlc.Settings` about networks, method and optimisation.
-        output: Directory to keep the run in, with pictures and checkpoints; None: none is kept.
+        output: Directory to keep the run in, with pictures and checkpoints, for one fit: a second one is
+            refused; None: none is kept.
         device: auto | cpu | cuda | cuda:N. auto is a GPU where there is one, but the CPU for fits on rows
             of numbers that are too short to make up for its start.
         random_state: Fixes weights, order and augmentation; None: numpy's global state.

@@ -183,6 +183,10 @@ def trained(
     settings: Settings, split: Split, output: str | os.PathLike[str] | None, *, verbose: bool
 ) -> Iterator[Run]:
     """A run in ``output``, or in a directory that is gone after the block; global seeds stay as they are."""
+    if output is not None and (Path(output) / "settings.yaml").exists():
+        raise InputError(
+            f"output: {output} holds the run of an earlier fit; output is for one fit, give the next another"
+        )
     if under_torchrun():
         raise InputError("EMLCClassifier trains in one process: under torchrun use emlc.train")
     console = Console(stderr=True) if verbose else Console(quiet=True)
