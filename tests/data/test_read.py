@@ -40,6 +40,27 @@ def test_text_columns_are_left_out_and_named(tmp_path, settings, capsys):
     assert "no features: note" in capsys.readouterr().err
 
 
+def test_columns_called_as_evidence_are_features_of_a_table_that_has_no_other_sign_of_it(tmp_path, settings):
+    path = tmp_path / "data.csv"
+    path.write_text("retain_weight,label_quality,probability_u,label\n1,2,3,u\n4,5,6,v\n")
+    samples = read(str(path), settings(), role="data")
+    assert samples.inputs.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("sign", ["corrected_label,retain_weight", "given_label,label_quality"])
+def test_evidence_on_the_labels_is_no_feature(tmp_path, settings, capsys, sign):
+    path = tmp_path / "data.csv"
+    path.write_text(
+        f"a,{sign},probability_0,probability_1,probability_x,label\n1,0,9,9,9,2,0\n3,1,9,9,9,4,1\n"
+    )
+    samples = read(str(path), settings(), role="data")
+    assert samples.inputs.tolist() == [[1, 2], [3, 4]]
+    left_out = ", ".join(sorted([*sign.split(","), "probability_0", "probability_1"]))
+    assert f"data.csv: evidence on labels is no feature: {left_out}\n" in capsys.readouterr().err
+    asked = read(str(path), settings(feature_columns=[sign.split(",")[1]]), role="data")
+    assert asked.inputs.tolist() == [[9], [9]]
+
+
 def test_a_value_that_is_no_number_is_named(tmp_path, settings):
     path = tmp_path / "data.csv"
     path.write_text("a,b,label\n1,2,u\n2,oops,v\n3,4,v\n")

@@ -30,9 +30,10 @@ from emlc.errors import InputError
 _DEFAULTS = Defaults(label=("label",), id=("id",), true_label=("true_label",))
 _CIFAR100_DEFAULTS = replace(_DEFAULTS, label=("fine_label",))  # beside a coarse_label
 _NO_FEATURES = {"label", "fine_label", "coarse_label", "true_label", "id"}
-# The evidence on a label tells the label: a table of ours that has it is read again without.
-_NO_FEATURES |= {"given_label", "corrected_label", "corrected_probability", "retain_weight"}
-_NO_FEATURES |= {"predicted_label", "label_quality", "is_label_issue"}
+_EVIDENCE = (
+    *("given_label", "corrected_label", "corrected_probability", "retain_weight"),
+    *("predicted_label", "label_quality", "is_label_issue"),
+)
 _INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls a row number it wrote
 _PATH_COLUMNS = ("image", "img", "path", "file", "filename")
 _UNREADABLE = (OSError, pa.ArrowException)
@@ -131,7 +132,7 @@ def open_table(
         trusted=table.column(columns.trusted) if columns.trusted else None,
         classes=schema.classes,
     )
-    schema = _choose_inputs(table, settings, columns, schema)
+    schema = _choose_inputs(table, settings, columns, schema, annotations.classes)
     if schema.text_column:
         texts = _texts(table, schema.text_column, settings)
         return Source(name=name, schema=schema, inputs=texts, texts=texts.take, **vars(annotations))
@@ -183,7 +184,9 @@ def _hugging_face_classes(table: _Table, columns: Columns) -> tuple[str, ...]:
         return ()
 
 
-def _choose_inputs(table: _Table, settings: DataSettings, columns: Columns, schema: Schema) -> Schema:
+def _choose_inputs(
+    table: _Table, settings: DataSettings, columns: Columns, schema: Schema, classes: Sequence[str]
+) -> Schema:
     if schema.image_column or schema.feature_columns or schema.text_column:
         return schema
     if settings.text_column is not None:
@@ -194,13 +197,26 @@ def _choose_inputs(table: _Table, settings: DataSettings, columns: Columns, sche
         return replace(schema, image_column=settings.image_column)
     if settings.feature_columns:
         return replace(schema, feature_columns=tuple(settings.feature_columns))
-    free = [
-        column for column in table.columns if column not in {*columns.names(), *_NO_FEATURES, *_INDEX_COLUMNS}
-    ]
+    taken = {*columns.names(), *_NO_FEATURES, *_INDEX_COLUMNS}
+    free = [column for column in table.columns if column not in taken]
+    evidence = _evidence(table.columns, classes) & set(free)
+    free = [column for column in free if column not in evidence]
     image_column = _find_image_column(table, free)
     if image_column is not None:
         return replace(schema, image_column=image_column)
+    if evidence:
+        print(f"{table.name}: evidence on labels is no feature: {shorten(sorted(evidence))}", file=sys.stderr)
     return replace(schema, feature_columns=_numeric_columns(table, free))
+
+
+def _evidence(columns: Sequence[str], classes: Sequence[str]) -> set[str]:
+    """Columns that a label table, ours or cleanlab's, has for each label: they would tell it.
+
+    None where the table is no label table: there these are names like others.
+    """
+    if "corrected_label" not in columns and not {"given_label", "label_quality"} <= set(columns):
+        return set()
+    return {*_EVIDENCE, *(f"probability_{name}" for name in classes)}
 
 
 def _with_texts(schema: Schema, column: str, model: str) -> Schema:
