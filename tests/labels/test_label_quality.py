@@ -69,7 +69,9 @@ def test_classes_that_are_rare_or_absent_are_no_news(absent, recwarn, capfd):
 
 def test_only_warnings_of_cleanlab_are_left_out(monkeypatch):
     filter = pytest.importorskip("cleanlab.filter")
-    monkeypatch.setattr(filter, "find_label_issues", lambda *given, **options: warnings.warn("ours", stacklevel=1))
+    monkeypatch.setattr(
+        filter, "find_label_issues", lambda *given, **options: warnings.warn("ours", stacklevel=1)
+    )
     with pytest.warns(UserWarning, match="ours"):
         cleanlab_figures(GIVEN, TRUTH, PROBABILITIES)
 

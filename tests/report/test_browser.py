@@ -366,7 +366,9 @@ def clicked(opened, figure):
     yield lambda point: opened.page.evaluate(CLICK, [figure, point])
 
 
-def test_a_point_of_the_map_leads_to_its_sample_and_no_other(browser, hostile_facts, without_plotly, tmp_path):
+def test_a_point_of_the_map_leads_to_its_sample_and_no_other(
+    browser, hostile_facts, without_plotly, tmp_path
+):
     names = ["5", "15", "50", '"5"', "line\nbreak", "line\nbreaks", "S", "s", " 5"]
     gallery = hostile_facts.gallery
     records = [record | {"id": name} for name, record in zip(names, gallery.records, strict=False)]

@@ -291,7 +291,9 @@ def test_as_few_samples_as_nothing_can_be_trained_on_are_not_left(run, tmp_path,
         return corrected(samples).assign(is_label_issue=np.arange(len(samples)) >= left)
 
     monkeypatch.setattr(Run, "correct_labels", all_issues)
-    with pytest.raises(InputError, match=rf"unreviewed: drop leaves {left} of {len(run.split().noisy)} noisy samples"):
+    with pytest.raises(
+        InputError, match=rf"unreviewed: drop leaves {left} of {len(run.split().noisy)} noisy samples"
+    ):
         apply_decisions(run, decisions, tmp_path / "new", unreviewed="drop")
     assert not (tmp_path / "new").exists()
 
