@@ -12,10 +12,24 @@ from torch import nn
 import tiny
 from emlc import Run
 from emlc.data import make_split
+from emlc.labels.decision import Decision
 from emlc.methods import METHODS
 from emlc.teacher import Teacher
 
 HOSTILE = ("../../x", "</script>", 'quo"te, comma', "line\nbreak", "=1+1", "1e5", "no", " 猫 🐈 ")
+
+
+DOUBTFUL = Decision(  # calibrated, it would find that these networks know nothing, and no issue
+    threshold=0.5,
+    noise_rate=0.5,
+    expected_f1=0.5,
+    slopes=(1.0, 0.0, 0.0),
+    intercepts=(0.0, 0.0, -1000.0),
+    shares=(0.5, 0.5, 0.0),
+    calibrated_on="trusted",
+    trusted_samples=12,
+    noisy_samples=48,
+)
 
 
 def untrained_run(folder: Path, **values: object) -> Run:
@@ -27,7 +41,8 @@ def untrained_run(folder: Path, **values: object) -> Run:
     teacher = method.networks().get("teacher")
     assert teacher is None or isinstance(teacher, Teacher)
     if teacher is not None:
-        nn.init.constant_(teacher.gate[-1].bias, -5)  # it doubts all labels, and so there are issues
+        nn.init.constant_(teacher.gate[-1].bias, -5)  # it doubts all labels
+        DOUBTFUL.save(folder / "decision.json")
     return Run(folder, settings, schema, method.student, teacher)
 
 

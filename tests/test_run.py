@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from emlc import InputError, Run, Samples, train
+from emlc.labels.decision import Decision
 
 QUIET = Console(file=io.StringIO())
 
