@@ -19,7 +19,7 @@ import sources
 import tiny
 from emlc import InputError, Run, Samples, train
 from emlc.cli import main
-from emlc.exports.model import Deployed, _difference, export_onnx, export_safetensors, export_torch
+from emlc.exports.model import Deployed, _difference, describe, export_onnx, export_safetensors, export_torch
 
 QUIET = Console(quiet=True)
 
@@ -267,3 +267,12 @@ def test_page_runs(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert sum(name in out for name in tiny.CLASSES) >= 1
     assert out.count("tensor(") == 2
+
+
+def test_a_network_for_texts_says_whose_embeddings_it_takes(tmp_path):
+    run = sources.untrained_run(tmp_path, **sources.csv_features(tmp_path))
+    schema = replace(run.schema, text_column="review", text_model="minilm", feature_columns=())
+    told = describe(replace(run, schema=schema))["input"]
+    assert (told["text_column"], told["text_model"], told["feature_columns"]) == ("review", "minilm", None)
+    assert told["meaning"] == "embeddings of texts by text_model"
+    assert describe(run)["input"]["meaning"] == "features as they are in the data"

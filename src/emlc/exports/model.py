@@ -56,14 +56,19 @@ def describe(run: Run) -> dict[str, Any]:
     """What a program has to know to use an exported network, for JSON."""
     schema, settings = run.schema, run.settings
     is_image = len(schema.input_shape) == 3
+    meaning = "channels, height, width; 0 to 1" if is_image else "features as they are in the data"
+    if schema.text_column:
+        meaning = "embeddings of texts by text_model"
     return {
         "classes": list(schema.classes),
         "input": {
             "name": "inputs",
             "dtype": "float32",
             "shape": ["batch", *schema.input_shape],
-            "meaning": "channels, height, width; 0 to 1" if is_image else "features as they are in the data",
+            "meaning": meaning,
             "feature_columns": list(schema.feature_columns) or None,
+            "text_column": schema.text_column,
+            "text_model": schema.text_model,
             "image_size": settings.image_size if is_image else None,
             "resize": settings.resize if is_image else None,
         },
