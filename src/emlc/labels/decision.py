@@ -7,13 +7,15 @@ corruption that the gate learns from, softened), and with wrong labels at random
 three kinds apart by their evidence [1], and the shares of the kinds among the noisy labels follow by
 expectation maximisation [2]. That gives the probability that a label is right. A label is an issue where
 this is below the threshold that promises the best F1 score over the noisy samples [3]. A kind of wrong labels
-that the evidence does not tell from right ones beyond chance is left out; if that is both kinds, no label
-is an issue.
+that the evidence does not tell from right ones beyond chance [4] is left out; if that is both kinds, no
+label is an issue.
 
 [1] J. Platt, Probabilistic outputs for support vector machines, 1999.
 [2] M. Saerens, P. Latinne, C. Decaestecker, Adjusting the outputs of a classifier to new a priori
     probabilities, Neural Computation 14, 2002.
 [3] Z. Lipton, C. Elkan, B. Naryanaswamy, Optimal thresholding of classifiers to maximize F1 measure, 2014.
+[4] J. Hanley, B. McNeil, The meaning and use of the area under a receiver operating characteristic (ROC)
+    curve, Radiology 143, 1982.
 """
 
 from dataclasses import asdict, dataclass, fields
