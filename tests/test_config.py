@@ -42,7 +42,7 @@ OUT_OF_RANGE = {
     "backbone": ["resnet 18", "", "nets:", "a:b:c"],
     "teacher_backbone": ["/nets.py:net"],
     "stem": ["small"],
-    "method": ["mlc"],
+    "method": ["mcl"],
     "overlap": ["ignore"],
     "noise": ["flip"],
     "noise_draw": ["all"],

@@ -390,7 +390,7 @@ def test_small_data_get_enough_steps():
     assert settings_for(20_000, warm_up_epochs=7).epochs == 22
     assert settings_for(100, epochs=8).warm_up_epochs == 2
     assert settings_for(100, epochs=2).warm_up_epochs == 0
-    assert settings_for(100, method="trusted-only").warm_up_epochs == 0
+    assert settings_for(100, method="trusted-only").warm_up == 0
 
 
 def test_device():

@@ -12,7 +12,7 @@ import tiny
 from emlc import inference
 from emlc import metrics as figures
 from emlc.data import Samples
-from emlc.methods import EMLC, CrossEntropy
+from emlc.methods import EMLC, Assessment, CrossEntropy
 from emlc.teacher import Correction
 
 UNKNOWN = -1
@@ -56,27 +56,31 @@ def slow_recovery(correction, samples):
     }
 
 
+def recovery(correction, samples):
+    return figures.recovery_metrics(correction.soft_labels, correction.retain_weight, samples)
+
+
 @pytest.mark.parametrize("known", [40, 25], ids=["all", "some"])
 def test_recovery(correction, known):
     truth = tiny.samples(40).true_labels.copy()
     truth[known:] = UNKNOWN
     samples = noisy(truth)
-    metrics = figures.recovery_metrics(correction, samples)
+    metrics = recovery(correction, samples)
     assert metrics == slow_recovery(correction, samples)
     assert len(metrics) == 4
 
 
 def test_recovery_without_wrong_or_without_right_labels(correction):
     right = noisy(tiny.samples(40).labels)
-    assert set(figures.recovery_metrics(correction, right)) == {"label_recovery", "retain_weight_right"}
+    assert set(recovery(correction, right)) == {"label_recovery", "retain_weight_right"}
     wrong = noisy((tiny.samples(40).labels + 1) % 3)
-    metrics = figures.recovery_metrics(correction, wrong)
+    metrics = recovery(correction, wrong)
     assert metrics == slow_recovery(correction, wrong)
     assert "retain_weight_right" not in metrics
 
 
 def test_recovery_where_no_true_label_is_known(correction):
-    assert figures.recovery_metrics(correction, noisy(np.full(40, UNKNOWN))) == {}
+    assert recovery(correction, noisy(np.full(40, UNKNOWN))) == {}
 
 
 def test_accuracy_and_cross_entropy():
@@ -131,7 +135,7 @@ def test_the_metrics_of_an_epoch(validated):
     parts = {"test": tiny.unlike(30, 1)} | ({"validation": tiny.unlike(24, 2)} if validated else {})
     split = tiny.split(settings, **parts)
     method = EMLC(settings, split.noisy.inputs, 3)
-    metrics = figures.epoch_metrics(method, split)
+    metrics = figures.epoch_metrics(method, Assessment(), split)
     choice = split.validation if validated else split.trusted
     assert metrics["trusted_accuracy"] == slow_accuracy(method.student, split.trusted)
     assert metrics["test_accuracy"] == slow_accuracy(method.student, split.test)
@@ -148,9 +152,9 @@ def test_the_metrics_of_an_epoch(validated):
 def test_what_cannot_be_measured_is_absent():
     settings = tiny.settings()
     split = tiny.split(settings)
-    baseline = figures.epoch_metrics(CrossEntropy(settings, split.noisy.inputs, 3), split)
+    baseline = figures.epoch_metrics(CrossEntropy(settings, split.noisy.inputs, 3), Assessment(), split)
     assert set(baseline) == {"trusted_accuracy", "choice_accuracy", "choice_loss"}
     without_truth = Samples.from_arrays(split.noisy.inputs, split.noisy.labels, classes=split.classes)
     emlc = EMLC(settings, split.noisy.inputs, 3)
-    metrics = figures.epoch_metrics(emlc, replace(split, noisy=without_truth))
+    metrics = figures.epoch_metrics(emlc, Assessment(), replace(split, noisy=without_truth))
     assert set(metrics) == set(baseline)

@@ -18,12 +18,13 @@ from emlc.files import atomic_write, disk_errors
 
 
 class Trained(Protocol):
-    """Networks and optimisers by name, and what was decided on the way."""
+    """Networks, optimisers and tables of samples by name, and what was decided on the way."""
 
     decisions: dict[str, str]
 
     def networks(self) -> dict[str, nn.Module]: ...
     def optimizers(self) -> dict[str, torch.optim.Optimizer]: ...
+    def tables(self) -> dict[str, Tensor]: ...
 
 
 @dataclass
@@ -64,6 +65,7 @@ def save_checkpoint(path: Path, method: Trained, progress: Progress) -> None:
     state = {
         "networks": {name: network.state_dict() for name, network in method.networks().items()},
         "optimizers": {name: o.state_dict()["state"] for name, o in method.optimizers().items()},
+        "tables": method.tables(),
         "decisions": method.decisions,
         "progress": asdict(progress),
     }
@@ -84,12 +86,20 @@ def load_checkpoint(path: Path, method: Trained) -> Progress:
         for name, optimizer in method.optimizers().items():
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state["optimizers"][name], "param_groups": groups})
+        for name, table in method.tables().items():
+            table.copy_(_same_shape(state["tables"][name], table, name))
         method.decisions.update(state["decisions"])
         return Progress(**state["progress"])
     except Exception as error:
         raise InputError(
             f"{path}: not a checkpoint of this run: {error}; without that file, --resume starts anew"
         ) from error
+
+
+def _same_shape(stored: Tensor, table: Tensor, name: str) -> Tensor:
+    if stored.shape != table.shape:
+        raise ValueError(f"{name} has shape {tuple(stored.shape)}, expected {tuple(table.shape)}")
+    return stored
 
 
 NetworkWeights = dict[str, dict[str, Tensor]]

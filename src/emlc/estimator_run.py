@@ -141,7 +141,7 @@ def settings_of(
     if "epochs" in left_open:
         a_step = settings.noisy_batch * (settings.look_ahead if is_emlc else 1)
         epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS * a_step / n)))
-        settings = replace(settings, epochs=epochs + settings.warm_up_epochs)
+        settings = replace(settings, epochs=epochs + (settings.warm_up_epochs or 0))
     if "warm_up_epochs" in left_open and is_emlc and _start_anew(settings):
         settings = replace(settings, warm_up_epochs=min(WARM_UP_EPOCHS, settings.epochs // 4))
     return replace(settings, device=_device(settings, split))

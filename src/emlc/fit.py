@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from emlc.checkpoint import (
+    NetworkWeights,
     Progress,
     copy_weights,
     load_checkpoint,
     save_checkpoint,
-    save_networks,
     save_weights,
 )
 from emlc.config import Augmentation, Settings
@@ -25,8 +25,9 @@ from emlc.cuda_graph import recorded_map
 from emlc.data import Split
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
+from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
-from emlc.methods import Losses, Method
+from emlc.methods import Assessment, Losses, Method
 from emlc.methods.recorded import RecordedStep
 from emlc.metrics import epoch_metrics
 
@@ -59,14 +60,16 @@ def fit(
     """Train a method on a split, from its latest checkpoint in ``folder`` if there is one.
 
     The first rank writes ``checkpoint.pt`` and the weights ``chosen/*.safetensors`` (best on the
-    validation set, or without one on the trusted set) and ``last/*.safetensors``. Without
+    validation set, or without one on the trusted set) and ``last/*.safetensors``, beside those of the
+    networks ``samples.safetensors``, if the method holds anything of the noisy samples. Without
     ``resumable`` it writes no checkpoint, and the weights at the end only.
 
     Returns:
         The metrics of every epoch.
     """
     method.prepare(ranks)
-    noisy, trusted = _streams(split, settings, ranks)
+    method.attach(split)
+    noisy, trusted = _streams(method, split, settings, ranks)
     steps_per_epoch = math.ceil(noisy.num_batches() / method.look_ahead)
     schedule = _Schedule(method, settings, steps_per_epoch)
     checkpoint = folder / "checkpoint.pt"
@@ -75,7 +78,8 @@ def fit(
     trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
 
     losses = PendingLosses(ranks)
-    step = RecordedStep(method, ranks.device) if _records(settings, ranks) else method.step
+    records = method.recordable and _records(settings, ranks)
+    step = RecordedStep(method, ranks.device) if records else method.step
 
     reporter.on_start(progress, steps_per_epoch)
     every = settings.checkpoint_every if resumable else None
@@ -101,12 +105,13 @@ def fit(
                 save_checkpoint(checkpoint, method, progress)
         losses.flush(progress)
         progress.seconds += time.perf_counter() - clock  # in which a GPU came to the end of what it was given
-        _finish_epoch(progress, method, split, schedule, ranks)
+        found = method.assess()
+        _finish_epoch(progress, method, found, split, schedule, ranks)
         # Told before it is saved: a run killed in between tells the epoch again, and never leaves it out.
         reporter.on_epoch(progress)
         if ranks.is_first:
             if chosen_epoch(progress.history) == progress.epoch:
-                chosen = copy_weights(method.networks())
+                chosen = copy_weights(method.networks()) | _held(found)
                 if resumable:
                     save_weights(folder / "chosen", chosen)
             if resumable:
@@ -114,7 +119,7 @@ def fit(
     if ranks.is_first:
         if not resumable:
             save_weights(folder / "chosen", chosen)
-        save_networks(folder / "last", method.networks())
+        save_weights(folder / "last", copy_weights(method.networks()) | _held(method.assess()))
     ranks.barrier()
     return progress.history
 
@@ -131,36 +136,35 @@ def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
     return int(best["epoch"])
 
 
-def _streams(split: Split, settings: Settings, ranks: Ranks) -> tuple[Stream, Stream]:
+def _held(found: Assessment) -> NetworkWeights:
+    """What a method holds of the noisy samples, to be kept like the weights of a network."""
+    tensors = {name: tensor for name, tensor in found._asdict().items() if tensor is not None}
+    return {"samples": tensors} if tensors else {}
+
+
+def _streams(method: Method, split: Split, settings: Settings, ranks: Ranks) -> tuple[Stream, Stream]:
     workers = settings.workers or max(1, (os.cpu_count() or 1) // ranks.size_here)
-    noisy_default, trusted_default = default_augmentations(split.noisy.inputs)
+    weak, strong = default_augmentations(split.noisy.inputs)
+    weak = weak if settings.noisy_augmentation is None else settings.noisy_augmentation
+    strong = strong if settings.trusted_augmentation is None else settings.trusted_augmentation
+    views = [weak if view == "weak" else strong for view in method.views]
     streams = []
-    for samples, names, default, batch_size, number in (
-        (split.noisy, settings.noisy_augmentation, noisy_default, settings.noisy_batch, _NOISY_STREAM),
-        (
-            split.trusted,
-            settings.trusted_augmentation,
-            trusted_default,
-            settings.trusted_batch,
-            _TRUSTED_STREAM,
-        ),
+    for samples, augmentations, batch_size, number in (
+        (split.noisy, views, settings.noisy_batch, _NOISY_STREAM),
+        (split.trusted, [strong], settings.trusted_batch, _TRUSTED_STREAM),
     ):
-        names = default if names is None else names
         key = (settings.seed, number)
-        height_width = (samples.inputs.shape[2], samples.inputs.shape[3]) if names else (0, 0)
-        augment = _augment(names, height_width, key, settings, ranks) if names else None
-        streams.append(Stream(samples, augment, batch_size, key, ranks, workers))
+        augments = [_augment(names, samples.inputs, key, settings, ranks) for names in augmentations]
+        streams.append(Stream(samples, augments, batch_size, key, ranks, workers))
     return streams[0], streams[1]
 
 
 def _augment(
-    names: Sequence[Augmentation],
-    image_size: tuple[int, int],
-    key: tuple[int, int],
-    settings: Settings,
-    ranks: Ranks,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    augment = Augment(names, image_size, key)
+    names: Sequence[Augmentation], inputs: Inputs, key: tuple[int, int], settings: Settings, ranks: Ranks
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    if not names:
+        return None
+    augment = Augment(names, (inputs.shape[2], inputs.shape[3]), key)
     return recorded_map(augment, ranks.device) if _records(settings, ranks) else augment
 
 
@@ -247,7 +251,12 @@ def _advance(progress: Progress, k: int, clock: float) -> float:
 
 
 def _finish_epoch(
-    progress: Progress, method: Method, split: Split, schedule: "_Schedule", ranks: Ranks
+    progress: Progress,
+    method: Method,
+    found: Assessment,
+    split: Split,
+    schedule: "_Schedule",
+    ranks: Ranks,
 ) -> None:
     progress.epoch += 1
     progress.history.append(
@@ -258,7 +267,7 @@ def _finish_epoch(
             "learning_rate": schedule.learning_rate,
             "seconds": round(progress.seconds, 3),
             **progress.mean_losses(),
-            **epoch_metrics(method, split, ranks),
+            **epoch_metrics(method, found, split, ranks),
         }
     )
     progress.noisy_batches = progress.epoch_steps = 0
@@ -273,7 +282,7 @@ class _Schedule:
 
     def __init__(self, method: Method, settings: Settings, steps_per_epoch: int) -> None:
         device = method.ranks.device
-        self._optimizers = list(method.optimizers().values())
+        self._optimizers = method.scheduled()
         self._initial = [float(optimizer.param_groups[0]["lr"]) for optimizer in self._optimizers]
         # On a GPU a tensor: a recorded step reads its rate from there.
         self._rates = [torch.zeros((), device=device) for _ in self._initial]

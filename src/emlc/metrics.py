@@ -9,8 +9,7 @@ from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.distributed import Ranks
 from emlc.inference import correct, predict_proba
-from emlc.methods import Method
-from emlc.teacher import Correction
+from emlc.methods import Assessment, Method
 
 
 def accuracy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
@@ -24,7 +23,9 @@ def cross_entropy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
     return -chosen.clamp_min(1e-12).log().mean().item()
 
 
-def epoch_metrics(method: Method, split: Split, ranks: Ranks | None = None) -> dict[str, float]:
+def epoch_metrics(
+    method: Method, found: Assessment, split: Split, ranks: Ranks | None = None
+) -> dict[str, float]:
     """The metrics of a moment in training; keys whose data is missing are absent.
 
     Accuracies and recoveries are in per cent. ``choice_accuracy`` and ``choice_loss``, on the
@@ -44,7 +45,7 @@ def epoch_metrics(method: Method, split: Split, ranks: Ranks | None = None) -> d
     teacher = method.networks().get("teacher")
     if teacher is not None and not method.warming_up:
         metrics |= _teacher_metrics(teacher, split, ranks)
-    return metrics
+    return metrics | recovery_metrics(found.soft_labels, found.weights, split.noisy)
 
 
 def _teacher_metrics(teacher: nn.Module, split: Split, ranks: Ranks | None) -> dict[str, float]:
@@ -55,26 +56,34 @@ def _teacher_metrics(teacher: nn.Module, split: Split, ranks: Ranks | None) -> d
         metrics["teacher_test_accuracy"] = accuracy(prediction, _labels(split.test))
     if split.noisy.true_labels is not None:
         correction = correct(teacher, split.noisy.inputs, _labels(split.noisy), ranks)
-        metrics |= recovery_metrics(correction, split.noisy)
+        metrics |= recovery_metrics(correction.soft_labels, correction.retain_weight, split.noisy)
     return metrics
 
 
-def recovery_metrics(correction: Correction, noisy: Samples) -> dict[str, float]:
-    """How well the labels were recovered, where the truth is known (paper, Fig. 1 and 8)."""
-    assert noisy.true_labels is not None
-    known = noisy.true_labels != UNKNOWN
-    if not known.any():
+def recovery_metrics(soft_labels: Tensor | None, weights: Tensor | None, noisy: Samples) -> dict[str, float]:
+    """How well the labels were recovered, where the truth is known (paper, Fig. 1 and 8).
+
+    Args:
+        soft_labels: (n, C) what is taken for the labels, if they are corrected.
+        weights: (n,) how far the given labels are believed, if they are weighed.
+        noisy: The n samples.
+    """
+    known = np.zeros(0) if noisy.true_labels is None else noisy.true_labels != UNKNOWN
+    if noisy.true_labels is None or not known.any():
         return {}
+    metrics: dict[str, float] = {}
     truth = noisy.true_labels[known]
-    recovered = correction.soft_labels.argmax(dim=1).numpy()[known] == truth
     wrong = _labels(noisy)[known] != truth
-    retain = correction.retain_weight.numpy()[known]
-    metrics = {"label_recovery": _per_cent(recovered)}
-    if wrong.any():
-        metrics["wrong_label_recovery"] = _per_cent(recovered[wrong])
-        metrics["retain_weight_wrong"] = float(retain[wrong].mean())
-    if not wrong.all():
-        metrics["retain_weight_right"] = float(retain[~wrong].mean())
+    if soft_labels is not None:
+        recovered = soft_labels.argmax(dim=1).numpy()[known] == truth
+        metrics["label_recovery"] = _per_cent(recovered)
+        if wrong.any():
+            metrics["wrong_label_recovery"] = _per_cent(recovered[wrong])
+    if weights is not None:
+        of_known = weights.numpy()[known]
+        for name, these in (("wrong", wrong), ("right", ~wrong)):
+            if these.any():
+                metrics[f"retain_weight_{name}"] = float(of_known[these].mean())
     return metrics
 
 

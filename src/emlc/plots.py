@@ -16,7 +16,7 @@ _BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
 
 
 def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, labels: pd.DataFrame) -> None:
-    """Write ``recovery.png``, ``retain_weights.png`` and ``meta_objective.png``.
+    """Write ``recovery.png``, ``retain_weights.png`` and ``meta_objective.png``, those there are data for.
 
     Args:
         folder: Run directory.
@@ -26,8 +26,10 @@ def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, lab
     """
     if "label_recovery" in metrics:
         save(folder / "recovery.png", plot_recovery, metrics)
-    save(folder / "retain_weights.png", plot_retain_weights, labels)
-    save(folder / "meta_objective.png", plot_meta_objective, steps)
+    if "retain_weight" in labels:
+        save(folder / "retain_weights.png", plot_retain_weights, labels)
+    if "meta_objective" in steps:
+        save(folder / "meta_objective.png", plot_meta_objective, steps)
 
 
 def plot_recovery(axes: Axes, metrics: pd.DataFrame) -> None:

@@ -13,9 +13,13 @@ from emlc.distributed import Ranks
 from emlc.files import write_csv, write_json
 from emlc.fit import chosen_epoch
 from emlc.labels.files import written
+from emlc.labels.held import held_label_tables, load_held, weight_table
 from emlc.labels.table import label_schema
 from emlc.run import Run
 from emlc.run_directory import surroundings
+
+_SHOWN = ["given_label", "retain_weight", "true_label"]
+"""Columns that the pictures of a run are of."""
 
 
 def write_decision(run: Run, split: Split, ranks: Ranks) -> None:
@@ -31,6 +35,8 @@ def write_results(run: Run, split: Split, history: list[dict[str, float]], ranks
     labels = None if run.teacher is None else _write_labels(run, split, ranks)
     if not ranks.is_first:
         return
+    if run.teacher is None:
+        labels = _write_held(run, split)
     summary = summarize(run.settings, split, history, ranks)
     losses = torch.load(run.folder / "checkpoint.pt", weights_only=True)["progress"]["losses"]
     total = int(history[-1]["steps"])
@@ -43,14 +49,31 @@ def write_results(run: Run, split: Split, history: list[dict[str, float]], ranks
     write_json(run.folder / "summary.json", summary)
 
 
+def _write_held(run: Run, split: Split) -> pd.DataFrame | None:
+    """Write the labels, or else the weights, that a method without a teacher has come to; see below."""
+    held = load_held(run.folder / run.which)
+    if held.soft_labels is not None:
+        schema = label_schema(
+            split.classes,
+            true_labels=split.noisy.true_labels is not None,
+            retain_weights=held.weights is not None,
+        )
+        tables = written(run.folder / "labels.csv", held_label_tables(held, split.noisy, run.student), schema)
+        return pd.concat((table.filter(_SHOWN) for table in tables), ignore_index=True)
+    if held.weights is None:
+        return None
+    weights = weight_table(held.weights, split.noisy)
+    write_csv(run.folder / "weights.csv", weights)
+    return weights.rename(columns={"weight": "retain_weight"}).filter(_SHOWN)
+
+
 def _write_labels(run: Run, split: Split, ranks: Ranks) -> pd.DataFrame:
     """Write the labels; returns what the pictures show of them."""
     tables: Iterator[pd.DataFrame] = (table for _, table, _ in run.judged(split.noisy, ranks))
     if ranks.is_first:
         schema = label_schema(split.classes, true_labels=split.noisy.true_labels is not None)
         tables = written(run.folder / "labels.csv", tables, schema)
-    shown = ["given_label", "retain_weight", "true_label"]
-    return pd.concat((table.filter(shown) for table in tables), ignore_index=True)
+    return pd.concat((table.filter(_SHOWN) for table in tables), ignore_index=True)
 
 
 def summarize(

@@ -174,9 +174,13 @@ class Run:
     def require_teacher(self) -> Teacher:
         """The teacher, or an :class:`InputError` if the run's method has none."""
         if self.teacher is None:
-            raise InputError(
-                f"{self.folder}: method {self.settings.method} corrects no labels; train with emlc"
-            )
+            method, labels = self.settings.method, self.folder / "labels.csv"
+            if labels.exists():
+                raise InputError(
+                    f"{self.folder}: {method} has corrected the labels of its own samples, in {labels}; "
+                    "what is asked for needs a teacher: train with emlc"
+                )
+            raise InputError(f"{self.folder}: method {method} corrects no labels; train with emlc")
         return self.teacher
 
     def split(self) -> Split:

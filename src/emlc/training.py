@@ -119,6 +119,9 @@ def _read(settings: Settings, data: Samples | Split | None, *others: Samples | N
 
 
 def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
+    if ranks.size > 1 and not METHODS[settings.method].joint:
+        joint = ", ".join(name for name, method in METHODS.items() if method.joint)
+        raise InputError(f"method: {settings.method} trains in one process; in several train {joint}")
     for name, parts in (("noisy", 1), ("trusted", 1 + settings.student_trusted)):
         samples = len(getattr(split, name))
         if samples < 2:

@@ -18,7 +18,7 @@ def make_stream(n=10, batch_size=4, key=KEY, ranks=tiny.ALONE, workers=1, augmen
     images = torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8, generator=generator)
     samples = Samples.from_arrays(images.numpy(), [f"c{k % 3}" for k in range(n)])
     return Stream(
-        samples, Augment(["crop"], (8, 8), key) if augment else None, batch_size, key, ranks, workers
+        samples, [Augment(["crop"], (8, 8), key) if augment else None], batch_size, key, ranks, workers
     )
 
 

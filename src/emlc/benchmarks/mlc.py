@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, log_softmax
 
+from emlc.backbones import Classifier
 from emlc.config import Settings
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
@@ -80,6 +81,7 @@ class MLC(Method):
     """
 
     name: ClassVar[str] = "mlc"
+    student: Classifier
     measures_unused_discount: ClassVar[bool] = True
     """Whether g and gamma are computed in a step's first iteration too, whose history is zero."""
 

@@ -341,7 +341,7 @@ def _loading(group: Group, options: StepOptions, ranks: Ranks) -> Callable[[], o
         augment = Augment(default_augmentations(samples.inputs)[number], (size, size), key)
         if ranks.device.type == "cuda":
             augment = recorded_map(augment, ranks.device)
-        streams.append(Stream(samples, augment, n, key, ranks, os.cpu_count() or 1).cycle())
+        streams.append(Stream(samples, [augment], n, key, ranks, os.cpu_count() or 1).cycle())
     return lambda: [next(stream) for stream in streams]
 
 

@@ -97,7 +97,7 @@ def explain(
     try:
         for where, option, value in _given(argv, "train" if kind is Settings else "pretrain"):
             name = option.removesuffix("+")  # --classes+ NAME appends to a list
-            if name not in known:
+            if name.split(".")[0] not in known:
                 problems.append(f"{where}{name}: no such setting")
             elif name != "data":
                 try:

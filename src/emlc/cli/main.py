@@ -10,7 +10,20 @@ from types import ModuleType
 
 from jsonargparse import ArgumentParser
 
-from emlc.cli import apply, bench, correct, demo, evaluate, export, predict, presets, pretrain, report, train
+from emlc.cli import (
+    apply,
+    bench,
+    correct,
+    demo,
+    evaluate,
+    export,
+    methods,
+    predict,
+    presets,
+    pretrain,
+    report,
+    train,
+)
 from emlc.cli.arguments import explain, normalized, plain_message
 from emlc.errors import InputError
 
@@ -18,6 +31,7 @@ COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
     "pretrain": pretrain,
     "train": train,
+    "methods": methods,
     "presets": presets,
     "evaluate": evaluate,
     "predict": predict,

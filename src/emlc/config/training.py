@@ -7,6 +7,14 @@ from typing import Any, Literal, get_args
 from emlc.config.checks import backbone_problems, data_problems, out_of_range, wrong_types
 from emlc.config.data import NAMED_SOURCES, DataSettings, NoiseSettings
 from emlc.config.groups import PrecisionSetting, groups
+from emlc.config.methods import (
+    Hyper,
+    HyperValue,
+    MethodName,
+    hyper_parameters,
+    hyper_problems,
+    warm_up_epochs,
+)
 from emlc.errors import raise_together
 
 Augmentation = Literal["flip", "crop", "autoaugment"]
@@ -47,7 +55,8 @@ class MethodSettings:
     """What is learned from which labels.
 
     Attributes:
-        method: emlc | cross-entropy (on the given labels) | trusted-only.
+        method: One of those that `emlc methods` lists.
+        hyper: The method's own hyper-parameters, --hyper.NAME VALUE (default: as published).
         look_ahead: Student steps per teacher step, k.
         meta_gradient: approximate: Propositions 1 and 2 of the paper. exact: through the optimiser.
         jvp: How Jacobian-vector products are computed; auto picks by device and precision.
@@ -63,12 +72,14 @@ class MethodSettings:
         student_trusted: Whether the student also learns from half of each trusted batch, with weight 1;
             the meta objective is then measured on the other half. The authors' code does so on
             Clothing1M; Eq. 6 of the paper does not.
-        warm_up_epochs: First epochs in which the student learns from the labels as given, after which
-            the teacher's network starts as a copy of the student's. Not in the paper, whose networks
-            are pretrained; for networks that start from random weights.
+        warm_up_epochs: First epochs in which the student learns from the labels as given (default: the
+            share of the epochs that was published with the method; of emlc none). In emlc the teacher's
+            network then starts as a copy of the student's, which the paper's, whose networks are
+            pretrained, does not: it is for networks that start from random weights.
     """
 
-    method: Literal["emlc", "cross-entropy", "trusted-only"] = "emlc"
+    method: MethodName = "emlc"
+    hyper: dict[str, HyperValue] | None = None
     look_ahead: int = 1
     meta_gradient: Literal["approximate", "exact"] = "approximate"
     jvp: Literal["auto", "forward", "finite-difference", "double-backward"] = "auto"
@@ -78,7 +89,7 @@ class MethodSettings:
     bce_weight: float = 1.0
     corruption: Literal["random", "adversarial"] = "adversarial"
     student_trusted: bool = False
-    warm_up_epochs: int = 0
+    warm_up_epochs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +170,18 @@ class Settings(
     def __post_init__(self) -> None:
         raise_together(list(_problems(self)), "the settings")
 
+    @property
+    def warm_up(self) -> int:
+        """Epochs of warming up: those asked for, or the method's share of all."""
+        if self.warm_up_epochs is not None:
+            return self.warm_up_epochs
+        return warm_up_epochs(self.method, self.epochs)
+
+    @property
+    def hyper_parameters(self) -> Hyper:
+        """The method's own hyper-parameters, all of them."""
+        return hyper_parameters(self.method, self.hyper)
+
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, in the order of the groups."""
         values = asdict(self)
@@ -185,9 +208,10 @@ def _problems(s: Settings) -> Iterator[str]:
         yield "noise and noise_matrix: a matrix file goes with --noise matrix, and only with it"
     if s.noise in ("none", "matrix") and s.noise_rate != 0:
         yield f"noise_rate: has no meaning with --noise {s.noise}"
-    if s.warm_up_epochs >= s.epochs > 0:
+    yield from hyper_problems(s.method, s.hyper)
+    if s.warm_up_epochs is not None and s.warm_up_epochs >= s.epochs > 0:
         yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
-    if s.warm_up_epochs > 0 and s.teacher_backbone not in (None, s.backbone):
+    if s.method == "emlc" and s.warm_up > 0 and s.teacher_backbone not in (None, s.backbone):
         yield "warm_up_epochs and teacher_backbone: the teacher starts as a copy of the student's network"
     if s.student_trusted and s.trusted_batch < 4:
         yield f"trusted_batch: student_trusted halves it; expected at least 4, got {s.trusted_batch}"
@@ -208,7 +232,7 @@ def _network_problems(s: Settings) -> Iterator[str]:
     other_backbone = s.teacher_backbone not in (None, s.backbone)
     if other_backbone and s.init != "none" and s.teacher_init is None:
         yield "teacher_init: needed beside init, as teacher_backbone is not the student's; may be none"
-    if s.warm_up_epochs > 0 and s.teacher_init not in (None, s.init):
+    if s.method == "emlc" and s.warm_up > 0 and s.teacher_init not in (None, s.init):
         yield "warm_up_epochs and teacher_init: the teacher starts as a copy of the student's network"
 
 

@@ -6,7 +6,7 @@ the number of workers nor that of ranks changes what a sample looks like.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     """This rank's share of a batch.
 
     Attributes:
-        inputs: (n, ...) on the rank's device.
+        inputs: (n, ...) on the rank's device; (v n, ...) of a stream with v views, one view after another.
         labels: (n,) int64.
         positions: (n,) int64, of the samples in their set.
         total: Samples in the joint batch, over all ranks.
@@ -46,6 +46,12 @@ class Batch(NamedTuple):
         """Inputs, labels and positions."""
         return self.inputs, self.labels, self.positions
 
+    @property
+    def views(self) -> tuple[Tensor, ...]:
+        """The inputs view by view, each (n, ...)."""
+        views: tuple[Tensor, ...] = self.inputs.split(len(self.labels))
+        return views
+
 
 _Visits = NDArray[np.int64]
 """(n, 2): the how-manieth visit to a sample, and its position in the set."""
@@ -56,8 +62,9 @@ class Stream:
 
     Args:
         samples: The set, with labels.
-        augment: Changes inputs (n, ...) given a number (n,) int64 for each visit, such as
-            :class:`~emlc.data.augment.Augment`; or None.
+        augments: Change inputs (n, ...) given a number (n,) int64 for each visit, such as
+            :class:`~emlc.data.augment.Augment`; None
+            changes nothing. One for each view of a sample.
         batch_size: Samples a joint batch.
         key: Seed of the run, and a number of this stream's own.
         ranks: The processes that share each batch.
@@ -67,7 +74,7 @@ class Stream:
     def __init__(
         self,
         samples: Samples,
-        augment: Callable[[Tensor, Tensor], Tensor] | None,
+        augments: Sequence[Callable[[Tensor, Tensor], Tensor] | None],
         batch_size: int,
         key: tuple[int, int],
         ranks: Ranks,
@@ -77,7 +84,7 @@ class Stream:
         self._inputs = _on_device(samples.inputs, ranks.device)
         self._on_device = isinstance(self._inputs, Tensor) and self._inputs.device.type == "cuda"
         self._labels = torch.from_numpy(samples.labels).to(ranks.device)
-        self._augment = augment
+        self._augments = augments
         self._batch_size = batch_size
         self._key = key
         self._ranks = ranks
@@ -142,8 +149,13 @@ class Stream:
         """From inputs, and their visits and positions (2, n), on the device or not."""
         rounds, positions = _sent(share, self._ranks.device)
         inputs = _sent(inputs, self._ranks.device)
-        if self._augment is not None:
-            inputs = self._augment(inputs, rounds * 2**32 + positions)
+        # The first view of a visit is the same however many there are.
+        items = [(rounds + view * 2**28) * 2**32 + positions for view in range(len(self._augments))]
+        views = [
+            inputs if augment is None else augment(inputs, item)
+            for augment, item in zip(self._augments, items, strict=True)
+        ]
+        inputs = views[0] if len(views) == 1 else torch.cat(views)
         return Batch(inputs, self._labels[positions], positions, total)
 
 

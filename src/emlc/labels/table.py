@@ -80,11 +80,18 @@ def label_table(
     return table
 
 
-def label_schema(classes: Sequence[str], *, true_labels: bool, all_probabilities: bool = False) -> pa.Schema:
+def label_schema(
+    classes: Sequence[str],
+    *,
+    true_labels: bool,
+    all_probabilities: bool = False,
+    retain_weights: bool = True,
+) -> pa.Schema:
     """The types of :func:`label_table`, for a file whose first rows do not tell them all."""
+    numbers = _NUMBERS if retain_weights else _NUMBERS[:1]
     types = [
         *((name, pa.string()) for name in _TEXT),
-        *((name, pa.float32()) for name in _NUMBERS),
+        *((name, pa.float32()) for name in numbers),
         ("predicted_label", pa.string()),
         ("label_quality", pa.float64()),
         ("is_label_issue", pa.bool_()),

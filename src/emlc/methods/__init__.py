@@ -1,10 +1,21 @@
 """One file a method; all are trained by the same loop."""
 
-from emlc.methods.base import Losses, Method
+from emlc.methods.base import Assessment, Losses, Method
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.emlc import EMLC
+from emlc.methods.fine_tuning import FineTuning
+from emlc.methods.true_labels import TrueLabels
 from emlc.methods.trusted_only import TrustedOnly
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (EMLC, CrossEntropy, TrustedOnly)}
+_ALL: tuple[type[Method], ...] = (
+    EMLC,
+    CrossEntropy,
+    TrustedOnly,
+    FineTuning,
+    TrueLabels,
+)
 
-__all__ = ["EMLC", "METHODS", "CrossEntropy", "Losses", "Method", "TrustedOnly"]
+METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}
+"""By name, in the order of :data:`emlc.config.methods.CATALOGUE`."""
+
+__all__ = ["EMLC", "METHODS", "Assessment", "CrossEntropy", "Losses", "Method", "TrustedOnly"]

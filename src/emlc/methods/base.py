@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from emlc.backbones import Classifier, build_backbone
 from emlc.batch_norm import use_joint_batch
 from emlc.config import Settings
+from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
@@ -18,8 +19,23 @@ from emlc.initial_weights import load_initial_weights
 from emlc.precision import full_precision
 from emlc.standardize import Statistics
 
+View = Literal["weak", "strong"]
+"""How a sample is augmented: as ``noisy_augmentation`` says, or as ``trusted_augmentation`` does."""
+
 Losses = dict[str, Tensor]
 """Name -> 0-d tensor on the device, detached; averaged over an epoch and logged."""
+
+
+class Assessment(NamedTuple):
+    """What a method holds of the n noisy samples, on the CPU.
+
+    Attributes:
+        soft_labels: (n, C) what it takes for their labels, if it corrects any.
+        weights: (n,) in [0, 1], how far it believes the given labels, if it weighs any.
+    """
+
+    soft_labels: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class Method(ABC):
@@ -29,7 +45,12 @@ class Method(ABC):
         name: As on the command line.
         uses_noisy: Whether :meth:`step` wants noisy batches; without, it gets an empty list.
         uses_trusted: Whether :meth:`step` wants a trusted batch; without, it gets None.
+        views: How often, and how, a noisy batch is augmented: see :attr:`Batch.views`.
+        joint: Whether several processes may train together.
+        recordable: Whether :meth:`step` looks at no value, so that it can become a CUDA graph.
+        warms_up: Whether it has epochs of warming up.
         look_ahead: Noisy batches a step, k.
+        hyper: The method's own hyper-parameters.
         student: The classifier that is wanted, inputs (n, ...) to logits (n, C).
         epoch: The current epoch, from 0; the loop sets it.
         step_number: 0-d int64 on the device: steps taken so far; the loop sets it.
@@ -41,6 +62,10 @@ class Method(ABC):
     name: ClassVar[str]
     uses_noisy: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = True
+    views: ClassVar[tuple[View, ...]] = ("weak",)
+    joint: ClassVar[bool] = False
+    recordable: ClassVar[bool] = False
+    warms_up: ClassVar[bool] = False
     look_ahead: int = 1
     epoch: int = 0
     step_number: Tensor
@@ -55,10 +80,16 @@ class Method(ABC):
             num_classes: C.
         """
         self.settings = settings
+        self.num_classes = num_classes
+        self.hyper: Any = settings.hyper_parameters
         self._inputs, self._statistics = inputs, Statistics(inputs)
-        self.student = Classifier(*self.build_backbone(settings.backbone), num_classes)
+        self.student: nn.Module = self.build_student()
         self.decisions: dict[str, str] = {}
         self.notes: list[str] = []
+
+    def build_student(self) -> Classifier:
+        """A network for the run's inputs and classes."""
+        return Classifier(*self.build_backbone(self.settings.backbone), self.num_classes)
 
     def build_backbone(self, name: str) -> tuple[nn.Module, int]:
         """A feature extractor for the run's inputs, and the width of its representation."""
@@ -72,7 +103,9 @@ class Method(ABC):
             InputError: they are not there, or do not fill a backbone.
         """
         s = self.settings
-        return [load_initial_weights(self.student.backbone, s.init, s.backbone, "student")]
+        students = [m for m in self.student.modules() if isinstance(m, Classifier)]
+        told = [load_initial_weights(each.backbone, s.init, s.backbone, "student") for each in students]
+        return told[:1]
 
     def networks(self) -> dict[str, nn.Module]:
         """Every network of the method by name; checkpoints hold them all."""
@@ -89,14 +122,32 @@ class Method(ABC):
             ranks.spread(list(network.state_dict().values()))
         self.student_sgd = self.make_sgd(self.student, self.settings.learning_rate)
 
+    def attach(self, split: Split) -> None:  # noqa: B027  # a hook: most methods have nothing to do
+        """Called once, after :meth:`prepare`, with the sets: for tables of the noisy samples, say."""
+
+    def tables(self) -> dict[str, Tensor]:
+        """What the method keeps of each noisy sample, (n, ...) by name; checkpoints hold it.
+
+        They are filled in place when a run goes on.
+        """
+        return {}
+
+    def assess(self) -> Assessment:
+        """What the method holds of the noisy samples now; of emlc, its teacher says it."""
+        return Assessment()
+
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Every optimiser by name; checkpoints hold them all, and the schedule scales them all."""
+        """Every optimiser by name; checkpoints hold them all."""
         return {"student": self.student_sgd}
+
+    def scheduled(self) -> list[torch.optim.Optimizer]:
+        """Those whose learning rates the schedule scales, the student's first; by default all."""
+        return list(self.optimizers().values())
 
     @property
     def warming_up(self) -> bool:
         """Whether the method is still preparing: such an epoch is no candidate for the model choice."""
-        return False
+        return self.warms_up and self.epoch < self.settings.warm_up
 
     def start_epoch(self) -> None:  # noqa: B027  # a hook: most methods have nothing to do
         """Called before the first step of every epoch, but not where a run goes on within one."""

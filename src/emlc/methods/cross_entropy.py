@@ -11,6 +11,8 @@ class CrossEntropy(Method):
     """Empirical risk minimisation on the given labels of the noisy set (paper, Eq. 2)."""
 
     name: ClassVar[str] = "cross-entropy"
+    joint: ClassVar[bool] = True
+    recordable: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = False
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
+from emlc.backbones import Classifier
 from emlc.config import Settings
 from emlc.corruption import corrupt_half
 from emlc.cuda_graph import Beside
@@ -41,6 +42,10 @@ class EMLC(Method):
     """A teacher corrects the labels that the student learns from, and learns through its steps."""
 
     name: ClassVar[str] = "emlc"
+    joint: ClassVar[bool] = True
+    recordable: ClassVar[bool] = True
+    student: Classifier
+    warms_up: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
@@ -73,12 +78,8 @@ class EMLC(Method):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "teacher": self.teacher_sgd}
 
-    @property
-    def warming_up(self) -> bool:
-        return self.epoch < self.settings.warm_up_epochs
-
     def start_epoch(self) -> None:
-        if self.epoch == self.settings.warm_up_epochs > 0:
+        if self.epoch == self.settings.warm_up > 0:
             self.teacher.backbone.load_state_dict(self.student.backbone.state_dict())
             self.teacher.classifier.load_state_dict(self.student.classifier.state_dict())
 

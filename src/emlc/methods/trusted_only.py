@@ -11,6 +11,8 @@ class TrustedOnly(Method):
     """Cross-entropy on the trusted set alone, for as many steps as the others take."""
 
     name: ClassVar[str] = "trusted-only"
+    joint: ClassVar[bool] = True
+    recordable: ClassVar[bool] = True
     uses_noisy: ClassVar[bool] = False
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:

@@ -73,7 +73,7 @@ def _stream(images: Inputs, settings: PretrainSettings, ranks: Ranks) -> Stream:
     )
     workers = settings.workers or max(1, (os.cpu_count() or 1) // ranks.size_here)
     key = (settings.seed, _ORDER)
-    return Stream(unlabelled(images), views, settings.batch, key, ranks, workers)
+    return Stream(unlabelled(images), [views], settings.batch, key, ranks, workers)
 
 
 class _Schedule:

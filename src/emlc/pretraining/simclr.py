@@ -61,6 +61,10 @@ class SimCLR:
         """What a checkpoint holds."""
         return {"backbone": self.backbone, "head": self.head}
 
+    def tables(self) -> dict[str, Tensor]:
+        """Nothing is kept of single images."""
+        return {}
+
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """What a checkpoint holds."""
         return {"both": self.optimizer}

@@ -1,0 +1,107 @@
+"""The methods: what they are from, and their own hyper-parameters, whose defaults are the published ones.
+
+What methods share, such as the learning rate, is a setting; what belongs to one alone is here. Published
+values of both, for the data they were published for, are presets: ``emlc train --preset mw-net-cifar10``.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple
+
+from emlc.errors import raise_together
+
+MethodName = Literal["emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels"]
+
+HyperValue = bool | int | float
+"""Of a hyper-parameter."""
+
+
+def within(default: Any, low: float = 0.0, high: float = math.inf) -> Any:
+    """A hyper-parameter's default, and the finite range that its values are from."""
+    return field(default=default, metadata={"limits": (low, high)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyper:
+    """Hyper-parameters of a method that has none of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuningHyper(Hyper):
+    """Of fine-tuning.
+
+    Attributes:
+        fine_tuned_share: Share of the epochs, the last ones, that fine-tune on the trusted samples.
+    """
+
+    fine_tuned_share: float = within(0.5, 0, 1)
+
+
+class MethodFacts(NamedTuple):
+    """What is known of a method without its code.
+
+    Attributes:
+        reference: Title, authors and venue, or what it is.
+        hyper: Its own hyper-parameters.
+        warm_up_share: Share of the epochs that it warms up for, unless ``warm_up_epochs`` says otherwise.
+    """
+
+    reference: str
+    hyper: type[Hyper] = Hyper
+    warm_up_share: float = 0.0
+
+
+CATALOGUE: dict[MethodName, MethodFacts] = {
+    "emlc": MethodFacts("Enhanced Meta Label Correction for Coping with Label Corruption"),
+    "cross-entropy": MethodFacts("Baseline: believes the given labels"),
+    "trusted-only": MethodFacts("Baseline: learns from the trusted samples alone"),
+    "fine-tuning": MethodFacts(
+        "Baseline: cross-entropy on the given labels, then on the trusted samples", FineTuningHyper
+    ),
+    "true-labels": MethodFacts("Ceiling: cross-entropy on the true labels, where they are known"),
+}
+"""The methods by name, in the order of `emlc methods`."""
+
+
+def hyper_parameters(method: str, values: Mapping[str, HyperValue] | None) -> Hyper:
+    """A method's hyper-parameters, those not given at their published values.
+
+    Raises:
+        InputError: lists every name that it does not have, and every value out of range.
+    """
+    raise_together(list(hyper_problems(method, values)), "the settings")
+    return _facts(method).hyper(**(values or {}))
+
+
+def warm_up_epochs(method: str, epochs: int) -> int:
+    """Of so many epochs the method's share, at least one of several if it has any."""
+    share = _facts(method).warm_up_share
+    return max(round(share * epochs), 1 if epochs > 1 else 0) if share else 0
+
+
+def _facts(method: str) -> MethodFacts:
+    """Of a name that is checked elsewhere."""
+    return next((facts for name, facts in CATALOGUE.items() if name == method), MethodFacts(""))
+
+
+def hyper_problems(method: str, values: Mapping[str, HyperValue] | None) -> Iterator[str]:
+    """What is wrong with values for a method's hyper-parameters."""
+    known = {f.name: f for f in fields(_facts(method).hyper)}
+    for name, value in (values or {}).items():
+        if name not in known:
+            expected = f"expected any of {', '.join(known)}" if known else "it has none of its own"
+            yield f"hyper.{name}: no hyper-parameter of {method}; {expected}"
+            continue
+        default = known[name].default
+        if isinstance(default, bool) or isinstance(value, bool):
+            if type(value) is not type(default):
+                yield f"hyper.{name}: expected {type(default).__name__}, got {value!r}"
+            continue
+        if isinstance(default, int) and not isinstance(value, int):
+            yield f"hyper.{name}: expected an integer, got {value!r}"
+            continue
+        low, high = known[name].metadata["limits"]
+        if not (low <= value <= high and math.isfinite(value)):
+            most = "" if high == math.inf else f" and at most {high:g}"
+            yield f"hyper.{name}: expected at least {low:g}{most}, got {value}"

@@ -1,0 +1,76 @@
+"""Labels and weights that a method without a teacher holds of its own noisy samples."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from emlc.data import Samples
+from emlc.data.classes import UNKNOWN
+from emlc.inference import predict_proba
+from emlc.labels.table import blocks
+from emlc.methods import Assessment
+
+
+def load_held(folder: Path) -> Assessment:
+    """What ``fit`` left beside the networks' weights in ``folder``; nothing of most methods."""
+    path = folder / "samples.safetensors"
+    return Assessment(**load_file(path)) if path.exists() else Assessment()
+
+
+def held_label_tables(held: Assessment, samples: Samples, student: nn.Module) -> Iterator[pd.DataFrame]:
+    """The label table of the noisy samples, block by block.
+
+    Its columns are those of :func:`emlc.labels.table.label_table`. A label is an issue where it is not the
+    most probable class of the soft label; ``retain_weight`` is the weight, of methods that have one.
+    """
+    assert held.soft_labels is not None
+    start = 0
+    for block in blocks(samples):
+        rows = slice(start, start + len(block))
+        weights = None if held.weights is None else held.weights[rows]
+        probabilities = predict_proba(student, block.inputs)
+        yield _label_table(block, held.soft_labels[rows], weights, probabilities)
+        start += len(block)
+
+
+def _label_table(samples: Samples, soft: Tensor, weights: Tensor | None, student: Tensor) -> pd.DataFrame:
+    assert samples.labels is not None
+    names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.labels
+    soft_labels = soft.numpy()
+    corrected = soft_labels.argmax(axis=1)
+    table = {
+        "id": samples.ids,
+        "given_label": names[given],
+        "corrected_label": names[corrected],
+        "corrected_probability": soft_labels[rows, corrected].astype(np.float32),
+        "retain_weight": None if weights is None else weights.numpy().astype(np.float32),
+        "predicted_label": names[student.argmax(dim=1).numpy()],
+        "label_quality": soft_labels[rows, given].astype(np.float64),
+        "is_label_issue": corrected != given,
+        "true_label": _true_labels(samples),
+    }
+    return pd.DataFrame({name: column for name, column in table.items() if column is not None})
+
+
+def weight_table(weights: Tensor, samples: Samples) -> pd.DataFrame:
+    """One row a noisy sample: id, given_label, weight in [0, 1], and true_label where it is known."""
+    assert samples.labels is not None
+    table = pd.DataFrame(
+        {
+            "id": samples.ids,
+            "given_label": pd.Index(samples.classes)[samples.labels],
+            "weight": weights.numpy().astype(np.float32),
+        }
+    )
+    truth = _true_labels(samples)
+    return table if truth is None else table.assign(true_label=truth)
+
+
+def _true_labels(samples: Samples) -> "pd.Index[str] | None":
+    if samples.true_labels is None:
+        return None
+    return pd.Index(samples.classes)[samples.true_labels].where(samples.true_labels != UNKNOWN)

@@ -1,0 +1,28 @@
+"""The baseline that learns from the given labels first, and then from the trusted ones."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from emlc.data.loaders import Batch
+from emlc.methods.base import Losses, Method
+
+
+class FineTuning(Method):
+    """Cross-entropy on the noisy set, then on the trusted set, for as many steps an epoch.
+
+    Only the second part can be chosen: the first one's best epoch is cross-entropy's.
+    """
+
+    name: ClassVar[str] = "fine-tuning"
+    joint: ClassVar[bool] = True
+    recordable: ClassVar[bool] = True
+
+    @property
+    def warming_up(self) -> bool:
+        share: float = self.hyper.fine_tuned_share
+        return self.epoch < round((1 - share) * self.settings.epochs)
+
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        assert trusted is not None
+        (batch,) = noisy
+        return {"student_loss": self.descend_cross_entropy(batch if self.warming_up else trusted)}
