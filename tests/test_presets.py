@@ -35,7 +35,7 @@ TABLE_1 = {
 HUMAN = ("aggregate", "random1", "worst")
 KINDS_OF_DATA = ["text"]
 """Presets that are of no experiment, for a user's own data."""
-ROWS = [name for name in preset_names("train") if name not in KINDS_OF_DATA]
+
 
 # Table 5, by its rows; and Sec. 4.1: 1,000 balanced trusted images.
 CIFAR = {
@@ -80,6 +80,14 @@ def content(name, command="train"):
     return yaml.safe_load(preset_path(name, command).read_text(encoding="utf-8"))
 
 
+ROWS = [
+    name
+    for name in preset_names("train")
+    if name not in KINDS_OF_DATA and content(name).get("method", "emlc") == "emlc"
+]
+OTHER_METHODS = [name for name in preset_names("train") if name not in {*KINDS_OF_DATA, *ROWS}]
+
+
 def test_there_is_a_preset_for_every_row():
     rows = [*COLUMNS, *(f"cifar10n-{labels}" for labels in HUMAN), "clothing1m"]
     assert sorted(ROWS) == sorted(f"{row}-k{k}" for row in rows for k in (1, 5))
@@ -108,6 +116,15 @@ def test_every_preset_has_the_values_of_the_paper(name):
         expected |= {"data": row.partition("-")[0]}
     assert {key: settings[key] for key in expected} == expected
     assert settings["student_trusted"] == (row == "clothing1m")
+
+
+@pytest.mark.parametrize("name", OTHER_METHODS)
+def test_the_presets_of_other_methods_leave_the_noise_to_the_user(name):
+    values = content(name)
+    settings = Settings(**values)
+    assert name == f"{settings.method}-{settings.data}"
+    assert values["output"] == f"runs/{name}"
+    assert not set(values) & {"noise", "noise_rate", "seed", "device"}
 
 
 @pytest.mark.parametrize("k", TABLE_1)

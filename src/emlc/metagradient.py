@@ -55,6 +55,9 @@ __all__ = [
 ]
 
 
+Kind = Literal["approximate", "exact"]
+
+
 @dataclass(frozen=True)
 class InnerSGD:
     """The student's optimiser: ``g += weight_decay w``, ``v = momentum v + g``, ``w -= lr v``.
@@ -87,6 +90,21 @@ class InnerSGD:
         if first["dampening"] != 0 or first["maximize"]:
             raise ValueError("dampening and maximize are not supported in the student's SGD")
         return cls(first["lr"], first["momentum"], first["weight_decay"], first["nesterov"])
+
+    def reach(self, k: int, kind: Kind) -> float | Tensor:
+        """By how much k steps move the weights against a gradient that is 1 in all of them.
+
+        Of this size are the coefficients of :func:`meta_gradient`, summed over the steps: for
+        ``approximate`` ``eta sum_j gamma^j``, which is about ``eta k``; for ``exact`` momentum, which a
+        gradient keeps moving the weights by, adds to it. Curvature and weight decay are left out.
+        """
+        if kind == "approximate":
+            return self.lr * sum((1 - self.lr) ** j for j in range(k))
+        v, moved = 0.0, 0.0
+        for _ in range(k):
+            v = self.momentum * v + 1
+            moved += 1 + self.momentum * v if self.nesterov else v
+        return self.lr * moved
 
 
 class MetaGradient(NamedTuple):
@@ -142,7 +160,7 @@ def meta_gradient(
     *,
     targets: Sequence[Tensor] | None = None,
     r: Sequence[Tensor] | None = None,
-    kind: Literal["approximate", "exact"] = "approximate",
+    kind: Kind = "approximate",
     engine: Engine | Literal["auto"] = "auto",
     average: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
 ) -> MetaGradient:

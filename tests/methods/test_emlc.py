@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy, cross_entropy, log_softmax
 
 import tiny
 from emlc.data.loaders import Batch
+from emlc.metagradient import InnerSGD
 from emlc.methods import EMLC
 from emlc.methods import emlc as emlc_module
 from references import flat, relative_error
@@ -130,8 +131,29 @@ def test_all_weights_zero_leave_the_teacher_as_it_is():
     assert torch.equal(parameters(method.teacher), before)
 
 
+def reach(k, *, momentum, nesterov=False):
+    """How far torch's SGD goes in k steps against a gradient of one."""
+    weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    sgd = torch.optim.SGD([weight], ETA, momentum=momentum, nesterov=nesterov)
+    for _ in range(k):
+        weight.grad = torch.ones_like(weight)
+        sgd.step()
+    return -weight.item()
+
+
+@pytest.mark.parametrize(
+    "options", [{"momentum": 0.0}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}]
+)
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_reach_is_how_far_sgd_goes(k, options):
+    assert InnerSGD(ETA, **options).reach(k, "exact") == pytest.approx(reach(k, **options))
+    # Prop. 2 knows no momentum, and discounts earlier steps.
+    discounted = sum(ETA * (1 - ETA) ** (k - 1 - tau) for tau in range(k))
+    assert InnerSGD(ETA, **options).reach(k, "approximate") == pytest.approx(discounted)
+
+
 @pytest.mark.parametrize("eta", [ETA, 0.01])
-def test_the_default_meta_weight_is_one_over_the_current_learning_rate(eta):
+def test_the_default_meta_weight_of_one_step_is_one_over_the_current_learning_rate(eta):
     method = make_method()
     method.student_sgd.param_groups[0]["lr"] = eta  # as a schedule does
     noisy, trusted = make_batches(1)
@@ -145,7 +167,7 @@ def test_a_student_that_also_learns_from_half_of_the_trusted_batch(look_ahead, e
         look_ahead=look_ahead, meta_gradient="exact", jvp=engine, momentum=0.9, student_trusted=True
     )
     *noisy, trusted = make_batches(look_ahead)
-    assert_step_is(method, noisy, trusted, meta_weight=1 / ETA)
+    assert_step_is(method, noisy, trusted, meta_weight=1 / reach(look_ahead, momentum=0.9))
 
 
 @pytest.mark.parametrize("engine", EXACT_ENGINES)
@@ -153,7 +175,7 @@ def test_a_student_that_also_learns_from_half_of_the_trusted_batch(look_ahead, e
 def test_a_look_ahead_of_three_with_the_exact_gradient(sgd, engine):
     method = make_method(look_ahead=3, meta_gradient="exact", jvp=engine, **sgd)
     *noisy, trusted = make_batches(3)
-    assert_step_is(method, noisy, trusted, meta_weight=1 / ETA)
+    assert_step_is(method, noisy, trusted, meta_weight=1 / reach(3, momentum=sgd.get("momentum", 0.0)))
 
 
 def test_a_look_ahead_takes_k_student_steps_and_one_teacher_step(monkeypatch):

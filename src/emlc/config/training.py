@@ -64,8 +64,9 @@ class MethodSettings:
             the teacher's activations, and products of the student's layers. A further step of the
             look-ahead then takes as much memory as the student's weights, and each step one to two
             forward passes more.
-        meta_weight: Weight of the meta loss (default: 1 / learning_rate, so that its share does not
-            depend on the student's learning rate; the paper's tables have 1).
+        meta_weight: Weight of the meta loss (default: one over how far the k student steps move the
+            weights against a gradient of one, so that its share depends neither on the learning rate
+            nor on k; of one step that is 1 / learning_rate; the paper's tables have 1).
         ce_weight: Weight of the teacher's cross-entropy on trusted samples.
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
         corruption: How half of each trusted batch is corrupted for the gate.

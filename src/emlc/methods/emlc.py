@@ -118,12 +118,13 @@ class EMLC(Method):
         coefficients = self._coefficients(steps, g_w)
 
         # One teacher step on all its losses (Eq. 12).
+        meta_weight = self.meta_weight(len(steps))
         for step, c in zip(steps, coefficients, strict=False):  # none where the meta loss has no weight
             with beside.work():
                 q = step.soft_labels()
             beside.join()
             # Rows of trusted samples, if the student learned from any, come last: nobody made their labels.
-            (self.meta_weight * (c[: len(q)] * q).sum()).backward()
+            (meta_weight * (c[: len(q)] * q).sum()).backward()
         beside.join()
         self.descend_gradients(self.teacher_sgd)
         return {
@@ -200,11 +201,12 @@ class EMLC(Method):
             ce = cross_entropy(logits, y)
         return self.factor(trusted) * ce, self.factor(trusted) * bce
 
-    @property
-    def meta_weight(self) -> float | Tensor:
-        """The setting, or 1/eta, which takes the factor eta of the moment out of the coefficients."""
+    def meta_weight(self, k: int) -> float | Tensor:
+        """The setting, or what makes the size of the coefficients independent of eta, k and momentum."""
         weight = self.settings.meta_weight
-        return 1 / InnerSGD.of(self.student_sgd).lr if weight is None else weight
+        if weight is not None:
+            return weight
+        return 1 / InnerSGD.of(self.student_sgd).reach(k, self.settings.meta_gradient)
 
     def _coefficients(self, steps: Sequence[_Step], g_w: Weights) -> list[Tensor]:
         """What each step's soft labels (n, C) are multiplied by in the meta loss; [] if it has no weight."""
