@@ -72,7 +72,7 @@ METHOD = {
     "meta_gradient": "approximate",
     "meta_weight": 1,
     "corruption": "adversarial",
-    "warm_up_epochs": 0,
+    "warm_up_epochs": None,
 }
 
 
