@@ -1,14 +1,20 @@
 """The baselines against SGD with momentum and weight decay written by hand, in float64."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.functional import log_softmax
 
 import tiny
+from emlc.data.classes import UNKNOWN
 from emlc.data.loaders import Batch
-from emlc.methods import CrossEntropy, TrustedOnly
+from emlc.errors import InputError
+from emlc.fit import fit
+from emlc.logs import QuietReporter
+from emlc.methods import METHODS, CrossEntropy, TrustedOnly
+from emlc.methods.fine_tuning import FineTuning
 from references import flat, relative_error
 
 ETA, MU, LAMBDA = 0.1, 0.9, 0.01
@@ -49,6 +55,53 @@ def test_two_steps_are_sgd_on_the_right_labels(kind, nesterov):
         assert losses["student_loss"].item() == pytest.approx(loss.item(), rel=1e-12)
     change = flat(method.student.parameters()) - start
     assert relative_error(change, flat(student.parameters()) - start) <= 1e-12
+
+
+def trained(tmp_path, method, **changes):
+    settings = tiny.settings(method=method, epochs=3, **changes)
+    split = tiny.split(settings)
+    torch.manual_seed(0)
+    trained = METHODS[method](settings, split.noisy.inputs, 3)
+    history = fit(trained, split, settings, QuietReporter(), tmp_path / method, tiny.ALONE)
+    return trained, history, split
+
+
+def test_the_ceiling_is_cross_entropy_on_labels_that_are_right(tmp_path):
+    ceiling, _, split = trained(tmp_path, "true-labels")
+    assert (split.noisy.labels != split.noisy.true_labels).any()
+    right = replace(split, noisy=replace(split.noisy, labels=split.noisy.true_labels))
+    settings = tiny.settings(method="cross-entropy", epochs=3)
+    torch.manual_seed(0)
+    plain = CrossEntropy(settings, split.noisy.inputs, 3)
+    fit(plain, right, settings, QuietReporter(), tmp_path / "plain", tiny.ALONE)
+    assert tiny.same_tensors(ceiling.student.state_dict(), plain.student.state_dict())
+
+
+@pytest.mark.parametrize("unknown", [1, 63])
+def test_the_ceiling_needs_every_true_label(tmp_path, unknown):
+    settings = tiny.settings(method="true-labels")
+    split = tiny.split(settings)
+    truth = split.noisy.true_labels.copy()
+    truth[:unknown] = UNKNOWN
+    method = METHODS["true-labels"](settings, split.noisy.inputs, 3)
+    method.prepare(tiny.ALONE)
+    with pytest.raises(InputError, match=f"needs true labels; {unknown} noisy samples have none"):
+        method.attach(replace(split, noisy=replace(split.noisy, true_labels=truth)))
+
+
+def test_fine_tuning_takes_the_trusted_batches_in_its_last_epochs(tmp_path, monkeypatch):
+    seen = []
+    original = FineTuning.descend_cross_entropy
+
+    def descend(self, batch):
+        seen.append((self.epoch, len(batch.labels)))
+        return original(self, batch)
+
+    monkeypatch.setattr(FineTuning, "descend_cross_entropy", descend)
+    _, history, _ = trained(tmp_path, "fine-tuning", hyper={"fine_tuned_share": 0.3})
+    assert [row["warm_up"] for row in history] == [1, 1, 0]
+    sizes = {epoch: [n for e, n in seen if e == epoch] for epoch in range(3)}
+    assert sizes == {0: [16, 16, 16, 15], 1: [16, 16, 16, 15], 2: [8, 8, 8, 8]}
 
 
 def test_the_baselines_correct_no_labels():
