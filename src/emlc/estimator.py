@@ -28,7 +28,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters are those of :class:`emlc.Settings` that are tuned most often; ``settings`` takes the others.
 
     Args:
-        method: emlc | cross-entropy (on the labels that are not trusted, as given) | trusted-only.
+        method: emlc, or another of those that ``emlc methods`` lists, such as cross-entropy, which believes
+            the labels that are not trusted.
         epochs: Passes over the samples that are not trusted; None: 15, or more on small data.
         look_ahead: Student steps per teacher step, k.
         warm_up_epochs: First epochs in which the student learns from the labels as given, after which the
@@ -149,7 +150,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = settings_of(parameters, self.settings, split, seed)
         with trained(settings, split, self.output, verbose=bool(self.verbose)) as run:
             self.classes_, self.run_, self.history_ = classes, run, run.metrics
-            self._labels = None if run.teacher is None else self._label_table(split.noisy)
+            self._labels = self._own_labels(split.noisy)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -171,16 +172,18 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         as in y.
 
         Raises:
-            ValueError: every label was trusted, or the method corrects none; a label is of no known class.
+            ValueError: every label was trusted, or the method corrects none, or only those of training; a
+                label is of no known class.
         """
         check_is_fitted(self, "run_")
         if (X is None) != (y is None):
             raise InputError("correct_labels: give X and y, or neither")
-        if self.run_.teacher is None:
+        if self._labels is None:
             raise InputError("no label was corrected: that takes method='emlc' and fit(..., trusted=...)")
         if X is None:
-            assert self._labels is not None
             return self._labels.copy()
+        if self.run_.teacher is None:
+            raise InputError(f"{self.method} corrects only the labels of training; emlc corrects others, too")
         return self._label_table(self._samples(X, y))
 
     def __sklearn_tags__(self) -> Any:
@@ -220,8 +223,21 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"y: row {row} has the label {str(labels[row])!r}, which is none of the fit")
         return codes
 
+    def _own_labels(self, noisy: "Samples") -> pd.DataFrame | None:
+        if self.run_.teacher is not None:
+            return self._label_table(noisy)
+        from emlc.labels.held import held_label_tables, load_held
+
+        held = load_held(self.run_.folder / self.run_.which)
+        if held.soft_labels is None:
+            return None
+        tables = held_label_tables(held, noisy, self.run_.student)
+        return self._as_in_y(pd.concat(tables, ignore_index=True), noisy)
+
     def _label_table(self, samples: "Samples") -> pd.DataFrame:
-        table = self.run_.correct_labels(samples)
+        return self._as_in_y(self.run_.correct_labels(samples), samples)
+
+    def _as_in_y(self, table: pd.DataFrame, samples: "Samples") -> pd.DataFrame:
         table["id"] = table["id"].astype(np.int64)
         for column in table.columns[table.columns.str.endswith("_label")]:
             codes = pd.Index(samples.classes).get_indexer(pd.Index(table[column]))
