@@ -43,19 +43,19 @@ def predict_proba(network: nn.Module, inputs: Inputs, ranks: Ranks | None = None
 
     With ``ranks`` each of them takes its share, and all get the whole; all have to call it.
     """
-    return _in_batches(lambda x: (network(x).float().softmax(dim=1),), [network], ranks, inputs)[0]
+    return in_batches(lambda x: (network(x).float().softmax(dim=1),), [network], inputs, ranks=ranks)[0]
 
 
 def represent(backbone: nn.Module, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
     """Features (n, d) that a backbone gives, float32 on the CPU, in evaluation mode; see above."""
-    return _in_batches(lambda x: (backbone(x),), [backbone], ranks, inputs)[0]
+    return in_batches(lambda x: (backbone(x),), [backbone], inputs, ranks=ranks)[0]
 
 
 def correct(
     teacher: nn.Module, inputs: Inputs, labels: NDArray[np.int64], ranks: Ranks | None = None
 ) -> Correction:
     """The teacher's corrections of a whole labelled set, on the CPU, in evaluation mode; see above."""
-    return Correction(*_in_batches(teacher, [teacher], ranks, inputs, torch.from_numpy(labels)))
+    return Correction(*in_batches(teacher, [teacher], inputs, torch.from_numpy(labels), ranks=ranks))
 
 
 def judge(
@@ -71,17 +71,26 @@ def judge(
         correction = teacher(x, y)
         return student(x).float().softmax(dim=1), correction.prediction, correction.retain_weight
 
-    return Judgement(*_in_batches(both, [student, teacher], ranks, inputs, torch.from_numpy(labels)))
+    return Judgement(*in_batches(both, [student, teacher], inputs, torch.from_numpy(labels), ranks=ranks))
 
 
 @torch.no_grad()
-def _in_batches(
+def in_batches(
     function: Callable[..., tuple[Tensor, ...]],
     networks: Sequence[nn.Module],
-    ranks: Ranks | None,
     inputs: Inputs,
     *others: Tensor,
+    ranks: Ranks | None = None,
 ) -> list[Tensor]:
+    """What a function of networks gives for a whole set, float32 on the CPU, in evaluation mode; see above.
+
+    Args:
+        function: Of a batch of inputs, and of the others, on the networks' device; gives tensors (n, ...).
+        networks: Those that it calls.
+        inputs: (n, ...).
+        others: (n, ...) tensors on the CPU, such as labels.
+        ranks: The processes that share the work, if several do.
+    """
     if ranks is not None and len(inputs) < ranks.size:
         ranks = None  # too few to share: everybody computes them
     device = _device(networks[0])

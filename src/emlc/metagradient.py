@@ -128,7 +128,9 @@ def soft_cross_entropy(log_probs: Tensor, soft_labels: Tensor, r: Tensor | None 
     return losses.mean() if r is None else r @ losses
 
 
-def trusted_gradient(student: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Weights]:
+def trusted_gradient(
+    student: nn.Module, inputs: Tensor, labels: Tensor, weights: Weights | None = None
+) -> tuple[Tensor, Weights]:
     """The student's loss ``L(w)`` on a trusted batch (Eq. 5) and its gradient ``g_w``.
 
     The student runs in the mode it is in, but its running statistics are left alone.
@@ -137,12 +139,16 @@ def trusted_gradient(student: nn.Module, inputs: Tensor, labels: Tensor) -> tupl
         student: Network after its k steps.
         inputs: (m, ...) trusted batch.
         labels: (m,) int64 trusted labels.
+        weights: Of its trained parameters, by default its own.
 
     Returns:
         The mean cross-entropy (0-d, detached) and a gradient for every trained parameter, zero where
         the loss does not depend on it.
     """
-    weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    if weights is None:
+        weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    else:
+        weights = {name: w.detach().requires_grad_() for name, w in weights.items()}
     buffers = copies(dict(student.named_buffers()))
     logits = full_precision(functional_call(student, weights | buffers, (inputs,)))
     loss = cross_entropy(logits, labels)

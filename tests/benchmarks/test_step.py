@@ -25,6 +25,7 @@ from emlc.cli import main
 from emlc.errors import InputError
 from emlc.methods import CrossEntropy
 from emlc.standardize import Standardize
+from emlc.methods import MLC
 
 SMALL = {
     "networks": ["cnn"],
@@ -180,7 +181,7 @@ def test_a_case_that_fails_is_told_and_the_others_go_on(monkeypatch):
     def refuse(self, noisy, trusted):
         raise NotImplementedError("no such operator\nfurther lines")
 
-    monkeypatch.setattr(step_module.MLC, "step", refuse)
+    monkeypatch.setattr(MLC, "step", refuse)
     found = measure_steps(options(methods=["mlc", "emlc"], engines=["forward"]), Console(quiet=True))
     failed = found[1]
     assert failed.problem == "NotImplementedError: no such operator"
@@ -192,7 +193,7 @@ def test_a_case_that_fails_is_told_and_the_others_go_on(monkeypatch):
 
 
 def test_steps_of_networks_that_diverged_are_no_figures(monkeypatch):
-    plain_step = step_module.MLC.step
+    plain_step = MLC.step
 
     def diverge(self, noisy, trusted):
         losses = plain_step(self, noisy, trusted)
@@ -200,7 +201,7 @@ def test_steps_of_networks_that_diverged_are_no_figures(monkeypatch):
             next(self.student.parameters()).mul_(math.nan)
         return losses
 
-    monkeypatch.setattr(step_module.MLC, "step", diverge)
+    monkeypatch.setattr(MLC, "step", diverge)
     found = measure_steps(options(methods=["mlc"]), Console(quiet=True))
     assert [r.problem for r in found] == [None, "FloatingPointError: the networks diverged"]
     assert found[1].seconds_per_image is None

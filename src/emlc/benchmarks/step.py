@@ -18,10 +18,11 @@ from torch import Tensor
 from emlc.benchmarks.cases import Case, Group, make_cases, make_groups
 from emlc.benchmarks.cost import ERM_PASSES, forward_passes
 from emlc.benchmarks.memory import held_bytes, peak_of_cpu
-from emlc.benchmarks.mlc import MLC, PrunedMLC
+from emlc.benchmarks.mlc import PrunedMLC
 from emlc.benchmarks.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
 from emlc.benchmarks.plain import PlainEMLC
 from emlc.config import Precision, Settings
+from emlc.config.methods import MethodName as NameOfMethod
 from emlc.cuda_graph import recorded_map
 from emlc.data.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
@@ -36,10 +37,19 @@ from emlc.standardize import Standardize
 _METHODS: dict[MethodName, type[Method]] = {
     "cross-entropy": METHODS["cross-entropy"],
     "emlc": METHODS["emlc"],
-    "mlc": MLC,
+    "mlc": METHODS["mlc"],
     "mlc-pruned": PrunedMLC,
     "emlc-plain": PlainEMLC,
 }
+_SETTING: dict[MethodName, NameOfMethod] = {
+    "cross-entropy": "cross-entropy",
+    "emlc": "emlc",
+    "mlc": "mlc",
+    "mlc-pruned": "mlc",
+    "emlc-plain": "emlc",
+}
+"""The method whose settings and hyper-parameters each has."""
+
 _WARM_UP_STEPS = 5
 """Enough for a captured step to be recorded, and replayed once."""
 
@@ -285,7 +295,7 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
     """
     settings = Settings(
         backbone=group.network,
-        method="cross-entropy" if case.method == "cross-entropy" else "emlc",
+        method=_SETTING[case.method],
         look_ahead=case.k,
         jvp=case.engine or "auto",
         meta_gradient=case.meta_gradient or "approximate",

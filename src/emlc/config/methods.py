@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from emlc.errors import raise_together
 
-MethodName = Literal["emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels"]
+MethodName = Literal["emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels", "mlc"]
 
 HyperValue = bool | int | float
 """Of a hyper-parameter."""
@@ -38,6 +38,23 @@ class FineTuningHyper(Hyper):
     fine_tuned_share: float = within(0.5, 0, 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MLCHyper(Hyper):
+    """Of MLC.
+
+    Attributes:
+        label_embedding_dim: Width of the meta-net's label embedding.
+        hidden_dim: Width of its two hidden layers.
+        skip: Whether a logit of its own mixes the given label into the soft one; published for Clothing1M.
+        meta_learning_rate: Of the meta-net's Adam, unless teacher_learning_rate is given.
+    """
+
+    label_embedding_dim: int = within(64, 1)
+    hidden_dim: int = within(128, 1)
+    skip: bool = within(False)
+    meta_learning_rate: float = within(3e-4)
+
+
 class MethodFacts(NamedTuple):
     """What is known of a method without its code.
 
@@ -60,6 +77,7 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         "Baseline: cross-entropy on the given labels, then on the trusted samples", FineTuningHyper
     ),
     "true-labels": MethodFacts("Ceiling: cross-entropy on the true labels, where they are known"),
+    "mlc": MethodFacts("Meta Label Correction for Noisy Label Learning, Zheng et al., AAAI 2021", MLCHyper),
 }
 """The methods by name, in the order of `emlc methods`."""
 

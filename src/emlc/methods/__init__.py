@@ -4,6 +4,7 @@ from emlc.methods.base import Assessment, Losses, Method
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.emlc import EMLC
 from emlc.methods.fine_tuning import FineTuning
+from emlc.methods.mlc import MLC
 from emlc.methods.true_labels import TrueLabels
 from emlc.methods.trusted_only import TrustedOnly
 
@@ -13,9 +14,10 @@ _ALL: tuple[type[Method], ...] = (
     TrustedOnly,
     FineTuning,
     TrueLabels,
+    MLC,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}
 """By name, in the order of :data:`emlc.config.methods.CATALOGUE`."""
 
-__all__ = ["EMLC", "METHODS", "Assessment", "CrossEntropy", "Losses", "Method", "TrustedOnly"]
+__all__ = ["EMLC", "METHODS", "MLC", "Assessment", "CrossEntropy", "Losses", "Method", "TrustedOnly"]

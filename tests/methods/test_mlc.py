@@ -7,8 +7,12 @@ from torch.nn.functional import cross_entropy, log_softmax
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
-from emlc.benchmarks.mlc import MLC, PrunedMLC
+from emlc.benchmarks.mlc import PrunedMLC
+from emlc.config.methods import MLCHyper
 from emlc.data.loaders import Batch
+from emlc.errors import InputError
+from emlc.methods import MLC
+from emlc.methods.mlc import MetaNet
 
 C = 3
 
@@ -21,7 +25,7 @@ def batch(n, seed):
 
 def prepared(kind=MLC, **changes):
     torch.manual_seed(0)
-    settings = tiny.settings(backbone="mlp", learning_rate=0.3, **changes)
+    settings = tiny.settings(method="mlc", backbone="mlp", learning_rate=0.3, **changes)
     method = kind(settings, batch(20, seed=9).inputs, C)
     for network in method.networks().values():
         network.double()
@@ -69,7 +73,11 @@ def momentum_buffers(method):
 
 
 @pytest.mark.parametrize("kind", [MLC, PrunedMLC])
-@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"momentum": 0.0}, {"nesterov": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight_decay": 0.1}, {"momentum": 0.0}, {"nesterov": True}, {"hyper": {"skip": True}}],
+    ids=str,
+)
 def test_step_equals_unrolled_step(kind, options):
     method = prepared(kind, **options)
     for seed in range(3):  # the second and third step have momentum
@@ -135,3 +143,50 @@ def test_no_value_is_brought_from_the_device(monkeypatch):
         method.step([batch(7, 0)], batch(6, 1))
     assert "addmm" in seen
     assert not seen & {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select"}
+
+
+def test_the_gate_keeps_the_given_label_as_far_as_its_logit_says():
+    net = MetaNet(5, C, MLCHyper(skip=True)).double()
+    h, y = torch.randn(4, 5, dtype=torch.float64), torch.tensor([0, 2, 1, 0])
+    logits = net.layers(torch.cat([h, net.label_embedding.weight[y]], dim=1))
+    for i, q in enumerate(net(h, y)):
+        kept = 1 / (1 + torch.exp(-logits[i, C]))
+        expected = (1 - kept) * logits[i, :C].exp() / logits[i, :C].exp().sum()
+        expected[y[i]] += kept
+        torch.testing.assert_close(q, expected)
+
+
+def test_what_it_holds_are_the_meta_nets_labels_of_the_students_features():
+    settings = tiny.settings(method="mlc")
+    split = tiny.split(settings)
+    method = MLC(settings, split.noisy.inputs, C)
+    method.prepare(tiny.ALONE)
+    method.attach(split)
+    method.train_mode()
+    found = method.assess()
+    assert method.student.training
+    method.train_mode(False)
+    with torch.no_grad():
+        h = method.student.backbone(split.noisy.inputs)
+        expected = method.meta_net(h, torch.from_numpy(split.noisy.labels))
+    torch.testing.assert_close(found.soft_labels, expected)
+    assert found.weights is None
+
+
+def test_the_schedule_and_the_rate_of_the_meta_net():
+    method = prepared()
+    assert method.meta_adam.param_groups[0]["lr"] == 3e-4
+    assert method.meta_adam.param_groups[0]["amsgrad"]
+    assert method.scheduled() == [method.student_sgd]
+    assert prepared(hyper={"meta_learning_rate": 0.01}).meta_adam.param_groups[0]["lr"] == 0.01
+    given = prepared(hyper={"meta_learning_rate": 0.01}, teacher_learning_rate=0.02)
+    assert given.meta_adam.param_groups[0]["lr"] == 0.02
+
+
+def test_halves_of_the_trusted_batch_need_two_samples_each():
+    settings = tiny.settings(method="mlc", trusted_batch=3)
+    split = tiny.split(settings)
+    method = MLC(settings, split.noisy.inputs, C)
+    method.prepare(tiny.ALONE)
+    with pytest.raises(InputError, match="trusted_batch: mlc halves it; expected at least 4"):
+        method.attach(split)
