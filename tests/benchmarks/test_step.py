@@ -23,9 +23,8 @@ from emlc.benchmarks.report import save_plot, tables
 from emlc.benchmarks.step import build_method, make_groups, measure_steps
 from emlc.cli import main
 from emlc.errors import InputError
-from emlc.methods import CrossEntropy
+from emlc.methods import MLC, CrossEntropy
 from emlc.standardize import Standardize
-from emlc.methods import MLC
 
 SMALL = {
     "networks": ["cnn"],

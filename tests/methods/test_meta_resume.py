@@ -12,6 +12,8 @@ from emlc.methods import METHODS
 
 OPTIONS = {
     "mlc": {"look_ahead": 2},
+    "mw-net": {},
+    "mslc": {},
 }
 EPOCHS, STOP = 3, 5
 

@@ -11,7 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 from emlc.errors import raise_together
 
-MethodName = Literal["emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels", "mlc"]
+MethodName = Literal[
+    "emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels", "mlc", "mw-net", "mslc"
+]
 
 HyperValue = bool | int | float
 """Of a hyper-parameter."""
@@ -55,6 +57,38 @@ class MLCHyper(Hyper):
     meta_learning_rate: float = within(3e-4)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MWNetHyper(Hyper):
+    """Of MW-Net.
+
+    Attributes:
+        hidden_dim: Hidden units of the net V.
+        meta_learning_rate: Of V's Adam, unless teacher_learning_rate is given.
+        meta_weight_decay: Weight decay of V.
+    """
+
+    hidden_dim: int = within(100, 1)
+    meta_learning_rate: float = within(1e-3)
+    meta_weight_decay: float = within(1e-4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MSLCHyper(Hyper):
+    """Of MSLC.
+
+    Attributes:
+        hidden_dim: Hidden units of either net.
+        meta_learning_rate: Of their Adam, unless teacher_learning_rate is given.
+        meta_weight_decay: Weight decay of both.
+        averaged_epochs: Last epochs of the warm-up, over which predictions are averaged to begin with.
+    """
+
+    hidden_dim: int = within(100, 1)
+    meta_learning_rate: float = within(1e-3)
+    meta_weight_decay: float = within(1e-4)
+    averaged_epochs: int = within(10, 1)
+
+
 class MethodFacts(NamedTuple):
     """What is known of a method without its code.
 
@@ -78,6 +112,15 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
     ),
     "true-labels": MethodFacts("Ceiling: cross-entropy on the true labels, where they are known"),
     "mlc": MethodFacts("Meta Label Correction for Noisy Label Learning, Zheng et al., AAAI 2021", MLCHyper),
+    "mw-net": MethodFacts(
+        "Meta-Weight-Net: Learning an Explicit Mapping For Sample Weighting, Shu et al., NeurIPS 2019",
+        MWNetHyper,
+    ),
+    "mslc": MethodFacts(
+        "Learning to Purify Noisy Labels via Meta Soft Label Corrector, Wu et al., AAAI 2021",
+        MSLCHyper,
+        warm_up_share=79 / 120,
+    ),
 }
 """The methods by name, in the order of `emlc methods`."""
 

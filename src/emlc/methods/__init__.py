@@ -5,6 +5,8 @@ from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.emlc import EMLC
 from emlc.methods.fine_tuning import FineTuning
 from emlc.methods.mlc import MLC
+from emlc.methods.mslc import MSLC
+from emlc.methods.mw_net import MWNet
 from emlc.methods.true_labels import TrueLabels
 from emlc.methods.trusted_only import TrustedOnly
 
@@ -15,6 +17,8 @@ _ALL: tuple[type[Method], ...] = (
     FineTuning,
     TrueLabels,
     MLC,
+    MWNet,
+    MSLC,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}

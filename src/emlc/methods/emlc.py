@@ -1,7 +1,7 @@
 """Enhanced Meta Label Correction: Algorithm 1 with the teacher and the losses of Sec. 3.6."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, NamedTuple, cast
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
 from emlc.initial_weights import load_initial_weights
-from emlc.jvp import Engine, StudentStep, Weights, choose_engine, record_step
+from emlc.jvp import StudentStep, Weights, record_step
 from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.methods.base import Losses, Method
+from emlc.methods.engine import EngineChoice
 from emlc.precision import full_precision
 from emlc.replay import Replay
 from emlc.teacher import Teacher
@@ -58,7 +59,7 @@ class EMLC(Method):
             label_embedding_dim=settings.label_embedding_dim,
             gate_hidden_dim=settings.gate_hidden_dim,
         )
-        self._noted: Engine | None = None
+        self._engine = EngineChoice(self, exact=settings.meta_gradient == "exact")
 
     def load_initial_weights(self) -> list[str]:
         s = self.settings
@@ -219,35 +220,11 @@ class EMLC(Method):
             targets=[step.targets for step in steps],
             r=[step.r for step in steps],
             kind=self.settings.meta_gradient,
-            engine=self._engine(steps[0].record),
+            engine=self._engine.wanted(steps[0].record),
             average=self.ranks.average,
         )
-        # What the network does not support now it will not support in the next step.
-        self.decisions["jvp"] = engine
-        self._note_engine(engine, steps[0].record)
+        self._engine.found(engine, steps[0].record)
         return coefficients
-
-    def _engine(self, step: StudentStep) -> Engine | Literal["auto"]:
-        """As asked for, or as was decided; but a run that goes on elsewhere may have to decide again."""
-        if self.settings.jvp != "auto":
-            return self.settings.jvp
-        decided = cast(Engine | None, self.decisions.get("jvp"))
-        exact = self.settings.meta_gradient == "exact"
-        if decided == "finite-difference" and choose_engine(step, exact=exact)[0] != decided:
-            return "auto"
-        return decided or "auto"
-
-    def _note_engine(self, engine: Engine, step: StudentStep) -> None:
-        if self._noted == engine:
-            return
-        chosen, why = choose_engine(step, exact=self.settings.meta_gradient == "exact")
-        if self.settings.jvp != "auto":
-            why = "as asked"
-        elif engine != chosen:
-            reasons = {"double-backward": "the network lacks forward-mode AD"}
-            why = reasons.get(engine, "the network is too steep for finite differences")
-        self._noted = engine
-        self.notes.append(f"Jacobian-vector products by {engine}: {why}")
 
 
 def _joined(noisy: Batch, trusted: Batch | None) -> Tensor:

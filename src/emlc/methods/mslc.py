@@ -1,0 +1,93 @@
+"""Meta soft label corrector: two small nets mix the given label, an earlier one and the prediction of now.
+
+Yichen Wu, Jun Shu, Qi Xie, Qian Zhao and Deyu Meng, "Learning to Purify Noisy Labels via Meta Soft Label
+Corrector", AAAI 2021. The paper's target is
+
+    q = a y + (1 - a) (b z + (1 - b) p),   a = A(CE(f, y)),  b = B(CE(f, z)),
+
+with y the given label, f the student's prediction now, z the label from the epoch before and p = f. Its A and
+B are nets 1-100-1. z begins as the mean prediction over the last epochs of a warm-up by cross-entropy, and
+is the target q of the epoch before from then on.
+
+Departures:
+    - As in the authors' code, and unlike the formula, the student learns from the classes that z and p are
+      largest for. With a soft p that term of the loss would have no gradient, since p is the student's own.
+      What is kept as z is the soft mixture.
+    - The look-ahead takes the student's learning rate of the moment. In the authors' code it falls at epoch
+      100 only, the student's at 80 too.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, nll_loss, one_hot
+
+from emlc.config import Settings
+from emlc.config.methods import MSLCHyper
+from emlc.data import Split
+from emlc.data.loaders import Batch
+from emlc.data.stored import Inputs
+from emlc.methods.base import Assessment, Losses
+from emlc.methods.one_step import OneStep, WeightNet
+from emlc.precision import full_precision
+
+
+class MSLC(OneStep):
+    """Epochs of cross-entropy, then steps of :class:`OneStep` on the targets above."""
+
+    name: ClassVar[str] = "mslc"
+    warms_up: ClassVar[bool] = True
+    hyper: MSLCHyper
+
+    def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
+        super().__init__(settings, inputs, num_classes)
+        self._a, self._b = WeightNet(self.hyper.hidden_dim), WeightNet(self.hyper.hidden_dim)
+        self.meta_net = nn.ModuleDict({"a": self._a, "b": self._b})
+
+    def attach(self, split: Split) -> None:
+        super().attach(split)
+        given = one_hot(torch.from_numpy(split.noisy.labels), self.num_classes).float()
+        # z (n, C). A warm-up adds up to it; without one there is nothing better than the given labels.
+        self._z = (torch.zeros_like(given) if self.settings.warm_up else given).to(self.ranks.device)
+
+    def tables(self) -> dict[str, Tensor]:
+        return {"soft_labels": self._z}
+
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        return self._warm_up(*noisy) if self.warming_up else super().step(noisy, trusted)
+
+    def _warm_up(self, batch: Batch) -> Losses:
+        with self.ranks.autocast():
+            log_probs = log_softmax(full_precision(self.student(batch.inputs)), dim=1)
+        averaged = min(self.hyper.averaged_epochs, self.settings.warm_up)
+        if self.epoch >= self.settings.warm_up - averaged:
+            self._z[batch.positions] += log_probs.detach().exp().to(self._z) / averaged
+        loss = nll_loss(log_probs, batch.labels)
+        self.descend(loss, self.student_sgd)
+        return {"student_loss": loss.detach()}
+
+    def targets(self, batch: Batch, log_probs: Tensor) -> Tensor:
+        z, p = (one_hot(x.argmax(dim=1), self.num_classes) for x in (self._z[batch.positions], log_probs))
+        return self._mixed(batch, log_probs, z, p)
+
+    def keep(self, batch: Batch, log_probs: Tensor) -> None:
+        z = self._z[batch.positions].to(log_probs)
+        self._z[batch.positions] = self._mixed(batch, log_probs, z, log_probs.exp()).to(self._z)
+
+    def _mixed(self, batch: Batch, log_probs: Tensor, z: Tensor, p: Tensor) -> Tensor:
+        """``a y + (1 - a) (b z + (1 - b) p)`` (n, C)."""
+        earlier = self._z[batch.positions].argmax(dim=1)
+        a = self._a(nll_loss(log_probs, batch.labels, reduction="none")[:, None])
+        b = self._b(nll_loss(log_probs, earlier, reduction="none")[:, None])
+        mixed: Tensor = a * one_hot(batch.labels, self.num_classes) + (1 - a) * (b * z + (1 - b) * p)
+        return mixed
+
+    @torch.no_grad()
+    def assess(self) -> Assessment:
+        """The labels z, and how far A believes the given ones; nothing before there are such."""
+        if self.warming_up:
+            return Assessment()
+        weights = self.weights_of(self._a)
+        return Assessment(soft_labels=self._z.cpu(), weights=weights)
