@@ -37,7 +37,7 @@ class Statistics:
         rows_at_once = max(1, _VALUES_AT_ONCE // prod(inputs.shape[1:]))
         count, mean, squares = 0, *torch.zeros(2, channels, dtype=torch.float64)
         for rows in (torch.arange(size) * n // size).split(rows_at_once):
-            x = _scaled(inputs[rows]).double().transpose(0, 1).flatten(1)
+            x = scaled(inputs[rows]).double().transpose(0, 1).flatten(1)
             # Chan et al. 1983: the mean, and the squares about it, of two parts merged.
             total = count + x.shape[1]
             delta = x.mean(dim=1) - mean
@@ -74,12 +74,12 @@ class Standardize(nn.Module):
             self.register_buffer(name, values.float().expand(shape).clone())
 
     def forward(self, inputs: Tensor) -> Tensor:
-        standardized = (_scaled(inputs) - self.mean) / self.std
+        standardized = (scaled(inputs) - self.mean) / self.std
         if standardized.ndim == 4:
             return standardized.contiguous(memory_format=self.memory_format)
         return standardized
 
 
-def _scaled(inputs: Tensor) -> Tensor:
+def scaled(inputs: Tensor) -> Tensor:
     """Images as float32 in [0, 1], whether they are stored as uint8 or so already; features as they are."""
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()

@@ -13,6 +13,12 @@ from emlc.errors import raise_together
 
 MethodName = Literal[
     "emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels", "mlc", "mw-net", "mslc"
+    "emlc",
+    "cross-entropy",
+    "trusted-only",
+    "fine-tuning",
+    "true-labels",
+    "dividemix",
 ]
 
 HyperValue = bool | int | float
@@ -87,6 +93,26 @@ class MSLCHyper(Hyper):
     meta_learning_rate: float = within(1e-3)
     meta_weight_decay: float = within(1e-4)
     averaged_epochs: int = within(10, 1)
+class DivideMixHyper(Hyper):
+    """Of DivideMix, and of C2D. The published values depend on the noise; the defaults are for unknown noise.
+
+    Attributes:
+        temperature: T, below 1 to sharpen targets.
+        mixup_alpha: alpha of mixup's Beta(alpha, alpha); 0.5 on Clothing1M.
+        threshold: Probability of being right above which a label is believed; 0.6 at 90 % noise.
+        unlabelled_weight: lambda_u, of the loss on samples whose labels are not believed.
+        ramp_epochs: Epochs after the warm-up in which lambda_u rises from 0.
+        averaged_epochs: Latest epochs that a sample's loss is averaged over; 5 at 90 % noise.
+        confidence_penalty: Whether the warm-up keeps predictions from being confident; for asymmetric noise.
+    """
+
+    temperature: float = within(0.5, 0.01, 1)
+    mixup_alpha: float = within(4.0, 0.01)
+    threshold: float = within(0.5, 0, 1)
+    unlabelled_weight: float = within(25.0)
+    ramp_epochs: float = within(16.0, 0.01)
+    averaged_epochs: int = within(1, 1)
+    confidence_penalty: bool = within(False)
 
 
 class MethodFacts(NamedTuple):
@@ -120,6 +146,10 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         "Learning to Purify Noisy Labels via Meta Soft Label Corrector, Wu et al., AAAI 2021",
         MSLCHyper,
         warm_up_share=79 / 120,
+    "dividemix": MethodFacts(
+        "DivideMix: Learning with Noisy Labels as Semi-supervised Learning, Li et al., ICLR 2020",
+        DivideMixHyper,
+        warm_up_share=10 / 300,
     ),
 }
 """The methods by name, in the order of `emlc methods`."""

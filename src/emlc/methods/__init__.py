@@ -2,6 +2,7 @@
 
 from emlc.methods.base import Assessment, Losses, Method
 from emlc.methods.cross_entropy import CrossEntropy
+from emlc.methods.dividemix import DivideMix
 from emlc.methods.emlc import EMLC
 from emlc.methods.fine_tuning import FineTuning
 from emlc.methods.mlc import MLC
@@ -19,6 +20,7 @@ _ALL: tuple[type[Method], ...] = (
     MLC,
     MWNet,
     MSLC,
+    DivideMix,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}

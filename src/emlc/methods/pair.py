@@ -19,6 +19,11 @@ class Pair(nn.Module):
         self.one, self.other = one, other
         self.backbone = _Features(one.backbone, other.backbone)
 
+    @property
+    def both(self) -> tuple[Classifier, Classifier]:
+        """The two networks; in this order they are numbered."""
+        return self.one, self.other
+
     def forward(self, inputs: Tensor) -> Tensor:
         logits: Tensor = (self.one(inputs) + self.other(inputs)) / 2
         return logits
