@@ -274,7 +274,7 @@ def _finish_epoch(
 
 
 class _Schedule:
-    """Learning rates as a function of the step alone, so that nothing of it needs to be saved.
+    """Learning rates as a function of step and epoch, so that nothing of it needs to be saved.
 
     Attributes:
         learning_rate: The student's, as last applied.
@@ -282,6 +282,7 @@ class _Schedule:
 
     def __init__(self, method: Method, settings: Settings, steps_per_epoch: int) -> None:
         device = method.ranks.device
+        self._method = method
         self._optimizers = method.scheduled()
         self._initial = [float(optimizer.param_groups[0]["lr"]) for optimizer in self._optimizers]
         # On a GPU a tensor: a recorded step reads its rate from there.
@@ -300,7 +301,7 @@ class _Schedule:
         return s.schedule_factor ** len(passed)
 
     def apply(self, step: int) -> None:
-        factor = self._factor(step)
+        factor = self._factor(step) * self._method.rate_factor
         for optimizer, initial, rate in zip(self._optimizers, self._initial, self._rates, strict=True):
             value = initial * factor
             for group in optimizer.param_groups:

@@ -19,6 +19,7 @@ MethodName = Literal[
     "fine-tuning",
     "true-labels",
     "dividemix",
+    "pencil",
 ]
 
 HyperValue = bool | int | float
@@ -113,6 +114,25 @@ class DivideMixHyper(Hyper):
     ramp_epochs: float = within(16.0, 0.01)
     averaged_epochs: int = within(1, 1)
     confidence_penalty: bool = within(False)
+class PencilHyper(Hyper):
+    """Of pencil.
+
+    Attributes:
+        label_learning_rate: What a label moves by along its own loss: the published lambda over the size of
+            the published batches.
+        initial_logit: Logit of the given class at the beginning, K; the others have 0.
+        compatibility_weight: Of the loss that keeps labels near the given ones, alpha.
+        entropy_weight: Of the entropy of predictions, beta.
+        final_share: Share of the epochs, the last ones, in which the labels stay.
+        final_rate: The learning rate of those epochs, in terms of ``learning_rate``.
+    """
+
+    label_learning_rate: float = within(600 / 128)
+    initial_logit: float = within(10.0)
+    compatibility_weight: float = within(0.4)
+    entropy_weight: float = within(0.1)
+    final_share: float = within(120 / 320, 0, 1)
+    final_rate: float = within(0.2 / 0.06)
 
 
 class MethodFacts(NamedTuple):
@@ -150,6 +170,11 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         "DivideMix: Learning with Noisy Labels as Semi-supervised Learning, Li et al., ICLR 2020",
         DivideMixHyper,
         warm_up_share=10 / 300,
+    "pencil": MethodFacts(
+        "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels (PENCIL, P-correction), "
+        "Yi and Wu, CVPR 2019",
+        PencilHyper,
+        70 / 320,
     ),
 }
 """The methods by name, in the order of `emlc methods`."""

@@ -145,6 +145,11 @@ class Method(ABC):
         return list(self.optimizers().values())
 
     @property
+    def rate_factor(self) -> float:
+        """What the schedule's learning rates are multiplied by in the current epoch."""
+        return 1.0
+
+    @property
     def warming_up(self) -> bool:
         """Whether the method is still preparing: such an epoch is no candidate for the model choice."""
         return self.warms_up and self.epoch < self.settings.warm_up

@@ -1,0 +1,101 @@
+"""PENCIL, also P-correction: the labels are parameters, learned beside those of the network.
+
+Kun Yi and Jianxin Wu, "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels", CVPR 2019
+(arXiv 1903.07788). Sample i has logits ``y_i``, which begin as K onehot(given label), and the soft label
+``d_i = softmax(y_i)``. With ``f_i`` the network's prediction, a batch of n samples and C classes,
+
+    L_c = mean_i KL(f_i || d_i)                 classification
+    L_o = mean_i CE(softmax(d_i), given label)  compatibility: labels shall not go far from the given ones
+    L_e = mean_i H(f_i)                         entropy
+    L   = L_c / C + alpha L_o + beta L_e / C
+
+and both are moved down L: the network by its optimiser, and ``y_i`` by ``rate n dL/dy_i``. Three stages:
+cross-entropy with the given labels; L; and ``L_c / C`` with the labels as they then are, from a new learning
+rate on. The authors' code (github.com/yikun2019/PENCIL) has epochs 0-70-200-320 for CIFAR-10.
+
+Departures:
+- L_o is the authors' code's, whose softmax is one more than the paper's ``CE(d_i, given label)``. With that
+  and the published alpha no label could change: for a prediction f, L is least at
+  ``d = (f / C + alpha onehot) / (1 / C + alpha)``, where the given class leads if alpha C > 1.
+- The step of a label is told for one sample, and does not depend on the size of its batch: published is
+  ``lambda dL/dy_i``, of a mean over a batch of 128, or fewer at the end of an epoch; lambda = 600 is the
+  rate 600 / 128.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax, one_hot
+
+from emlc.config import Settings
+from emlc.config.methods import PencilHyper
+from emlc.data import Split
+from emlc.data.loaders import Batch
+from emlc.data.stored import Inputs
+from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.stages import Stages
+from emlc.precision import full_precision
+
+
+class Pencil(Method):
+    """Label distributions are learned by back-propagation, from the network's own predictions."""
+
+    name: ClassVar[str] = "pencil"
+    uses_trusted: ClassVar[bool] = False
+    warms_up: ClassVar[bool] = True
+    hyper: PencilHyper
+
+    def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
+        super().__init__(settings, inputs, num_classes)
+        self.stages = Stages.of(settings, self.hyper.final_share)
+
+    @property
+    def rate_factor(self) -> float:
+        return self.hyper.final_rate if self.epoch >= self.stages.final else 1.0
+
+    def attach(self, split: Split) -> None:
+        assert split.noisy.labels is not None
+        labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
+        self.label_logits = self.hyper.initial_logit * one_hot(labels, self.num_classes).float()
+
+    def tables(self) -> dict[str, Tensor]:
+        return {"label_logits": self.label_logits}
+
+    def assess(self) -> Assessment:
+        return Assessment(soft_labels=self.label_logits.softmax(dim=1).cpu())
+
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        (batch,) = noisy
+        if self.warming_up:
+            return {"student_loss": self.descend_cross_entropy(batch)}
+        with self.ranks.autocast():
+            logits = full_precision(self.student(batch.inputs))
+        y = self.label_logits[batch.positions].requires_grad_()
+        corrects = self.epoch < self.stages.final
+        loss = self.loss(logits, y, batch.labels) if corrects else divergence(logits, y) / self.num_classes
+        self.descend(loss, self.student_sgd)
+        if corrects:
+            assert y.grad is not None
+            moved = y.detach() - self.hyper.label_learning_rate * len(y) * y.grad
+            self.label_logits[batch.positions] = moved
+        return {"student_loss": loss.detach()}
+
+    def loss(self, logits: Tensor, y: Tensor, labels: Tensor) -> Tensor:
+        """L of the second stage, from the network's and the labels' logits (n, C), and given labels (n,)."""
+        h = self.hyper
+        per_class = (divergence(logits, y) + h.entropy_weight * entropy(logits)) / self.num_classes
+        return per_class + h.compatibility_weight * cross_entropy(y.softmax(dim=1), labels)
+
+
+def divergence(logits: Tensor, y: Tensor) -> Tensor:
+    """L_c: mean KL(softmax(logits) || softmax(y)), of two (n, C)."""
+    log_f = log_softmax(logits, dim=1)
+    return (log_f.exp() * (log_f - log_softmax(y, dim=1))).sum(dim=1).mean()
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """L_e: mean entropy of the predictions (n, C) with these logits, in nats."""
+    log_f = log_softmax(logits, dim=1)
+    return -(log_f.exp() * log_f).sum(dim=1).mean()

@@ -1,0 +1,69 @@
+"""Methods that keep a table of labels or weights: an interrupted run goes on with the very bits."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny
+from emlc.fit import fit
+from emlc.logs import QuietReporter
+from emlc.methods import METHODS
+
+# Three epochs of four steps: warm-up, correction, and the last stage of those that have one.
+NAMES = {
+    "pencil": {"final_share": 0.34},
+}
+
+
+def train(folder, name, epochs=3):
+    settings = tiny.settings(
+        method=name, epochs=epochs, warm_up_epochs=epochs // 3, hyper=NAMES[name], checkpoint_every=1
+    )
+    split = tiny.split(tiny.settings())
+    torch.manual_seed(settings.seed)
+    method = METHODS[name](settings, split.noisy.inputs, 3)
+    if not (folder / "checkpoint.pt").exists():  # as at the beginning of a run from initial weights
+        with torch.no_grad():
+            method.student[-1].bias.add_(0.5)
+    history = fit(method, split, settings, QuietReporter(), folder, tiny.ALONE)
+    return history, {path.name: load_file(path) for path in (folder / "last").glob("*.safetensors")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("steps", [5, 8, 10])
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, monkeypatch, name, steps):
+    kind, taken = METHODS[name], 0
+    original = kind.step
+
+    def step(*arguments):
+        nonlocal taken
+        taken += 1
+        if taken > steps:
+            raise tiny.InterruptedRun
+        return original(*arguments)
+
+    history, whole = train(tmp_path / "whole", name)
+    monkeypatch.setattr(kind, "step", step)
+    with pytest.raises(tiny.InterruptedRun):
+        train(tmp_path / "run", name)
+    monkeypatch.undo()
+    resumed, last = train(tmp_path / "run", name)
+    assert [row["student_loss"] for row in resumed] == [row["student_loss"] for row in history]
+    assert whole.keys() == last.keys()
+    assert "samples.safetensors" in last
+    for file, tensors in whole.items():
+        assert tiny.same_tensors(tensors, last[file]), file
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_learns_and_holds_labels_or_weights(tmp_path, name):
+    history, last = train(tmp_path, name, epochs=15)
+    held = last["samples.safetensors"]
+    assert history[-1]["trusted_accuracy"] > 60
+    if "soft_labels" in held:
+        assert held["soft_labels"].shape == (63, 3)
+        assert held["soft_labels"].min() >= 0
+        torch.testing.assert_close(held["soft_labels"].sum(dim=1), torch.ones(63))
+    else:
+        assert held["weights"].shape == (63,)
+        assert 0 <= held["weights"].min() <= held["weights"].max() <= 1
