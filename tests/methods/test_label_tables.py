@@ -12,6 +12,7 @@ from emlc.methods import METHODS
 # Three epochs of four steps: warm-up, correction, and the last stage of those that have one.
 NAMES = {
     "pencil": {"final_share": 0.34},
+    "joint-optim": {"retraining_share": 0.34, "averaged_epochs": 2},
 }
 
 

@@ -20,6 +20,7 @@ MethodName = Literal[
     "true-labels",
     "dividemix",
     "pencil",
+    "joint-optim",
 ]
 
 HyperValue = bool | int | float
@@ -135,6 +136,27 @@ class PencilHyper(Hyper):
     final_rate: float = within(0.2 / 0.06)
 
 
+@dataclass(frozen=True, kw_only=True)
+class JointOptimHyper(Hyper):
+    """Of joint-optim.
+
+    Attributes:
+        prior_weight: Of the divergence of the mean prediction from the prior of the classes, alpha.
+        entropy_weight: Of the entropy of predictions, beta.
+        averaged_epochs: Epochs whose predictions a label is the mean of.
+        uniform_prior: Whether classes are equally likely; or as frequent as among the given labels.
+        retraining_share: Share of the epochs, the last ones, that train anew on the final labels.
+        retraining_rate: The learning rate of those epochs, in terms of ``learning_rate``.
+    """
+
+    prior_weight: float = within(1.2)
+    entropy_weight: float = within(0.8)
+    averaged_epochs: int = within(10, 1)
+    uniform_prior: bool = within(True)
+    retraining_share: float = within(120 / 320, 0, 1)
+    retraining_rate: float = within(0.2 / 0.08)
+
+
 class MethodFacts(NamedTuple):
     """What is known of a method without its code.
 
@@ -174,6 +196,11 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels (PENCIL, P-correction), "
         "Yi and Wu, CVPR 2019",
         PencilHyper,
+        70 / 320,
+    ),
+    "joint-optim": MethodFacts(
+        "Joint Optimization Framework for Learning with Noisy Labels, Tanaka et al., CVPR 2018",
+        JointOptimHyper,
         70 / 320,
     ),
 }

@@ -8,6 +8,7 @@ from emlc.methods.fine_tuning import FineTuning
 from emlc.methods.mlc import MLC
 from emlc.methods.mslc import MSLC
 from emlc.methods.mw_net import MWNet
+from emlc.methods.joint_optim import JointOptim
 from emlc.methods.pencil import Pencil
 from emlc.methods.true_labels import TrueLabels
 from emlc.methods.trusted_only import TrustedOnly
@@ -23,6 +24,7 @@ _ALL: tuple[type[Method], ...] = (
     MSLC,
     DivideMix,
     Pencil,
+    JointOptim,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}

@@ -1,0 +1,116 @@
+"""Joint-Optim: the labels become the network's own mean predictions of the last epochs.
+
+Daiki Tanaka, Daiki Ikami, Toshihiko Yamasaki and Kiyoharu Aizawa, "Joint Optimization Framework for Learning
+with Noisy Labels", CVPR 2018 (arXiv 1803.11364). With soft labels ``y_i``, predictions ``s_i``, their mean
+``s`` over a batch of n samples, and a prior ``p`` of the C classes, the first step minimises
+
+    L_c = mean_i CE(y_i, s_i)        which is KL(y_i || s_i) but for a constant
+    L_p = sum_j p_j log(p_j / s_j)   keeps labels from all becoming one class
+    L_e = mean_i H(s_i)              concentrates predictions on one class
+    L   = L_c + alpha L_p + beta L_e
+
+From some epoch on, before every epoch, ``y_i`` becomes the mean of the predictions that were made of sample
+i while training in the last 10 epochs. The second step trains a network from the start on ``L_c`` with the
+final labels. The authors' code (github.com/DaikiTanaka-UT/JointOptimization) has 200 epochs for the first
+step, with labels updated after 70, and 120 for the second, at another learning rate.
+
+Departures:
+- The second step begins with the weights that the first began with, pretrained ones if the run has such,
+  where the authors' draws others. Nothing that was learned is in them.
+- Labels are soft; the paper also has hard ones, which it finds to do worse.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax, one_hot
+
+from emlc.config import Settings
+from emlc.config.methods import JointOptimHyper
+from emlc.data import Split
+from emlc.data.loaders import Batch
+from emlc.data.stored import Inputs
+from emlc.distributed import Ranks
+from emlc.metagradient import soft_cross_entropy
+from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.stages import Stages
+from emlc.precision import full_precision
+from emlc.replay import copies
+
+
+class JointOptim(Method):
+    """Network and labels are learned in turn; then another network learns from the labels."""
+
+    name: ClassVar[str] = "joint-optim"
+    uses_trusted: ClassVar[bool] = False
+    warms_up: ClassVar[bool] = True
+    hyper: JointOptimHyper
+
+    def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
+        super().__init__(settings, inputs, num_classes)
+        self.stages = Stages.of(settings, self.hyper.retraining_share)
+
+    @property
+    def rate_factor(self) -> float:
+        return self.hyper.retraining_rate if self.epoch >= self.stages.final else 1.0
+
+    def prepare(self, ranks: Ranks) -> None:
+        super().prepare(ranks)
+        self._initial = copies(self.student.state_dict())
+
+    def attach(self, split: Split) -> None:
+        assert split.noisy.labels is not None
+        labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
+        self.soft_labels = one_hot(labels, self.num_classes).float()
+        self.predictions = self.soft_labels.new_zeros(
+            len(labels), self.hyper.averaged_epochs, self.num_classes
+        )
+        share = torch.ones_like(self.soft_labels[0])
+        if not self.hyper.uniform_prior:
+            share = self.soft_labels.mean(dim=0)
+        self.prior = share / share.sum()
+
+    def tables(self) -> dict[str, Tensor]:
+        # Initial weights of a run that goes on may no longer be where they were read from.
+        initial = {f"initial.{name}": tensor for name, tensor in self._initial.items()}
+        return {"soft_labels": self.soft_labels, "predictions": self.predictions, **initial}
+
+    def assess(self) -> Assessment:
+        return Assessment(soft_labels=self.soft_labels.cpu())
+
+    def start_epoch(self) -> None:
+        if self.stages.correction <= self.epoch <= self.stages.final:
+            self._update_labels()
+        if self.epoch == self.stages.final:
+            self.student.load_state_dict(self._initial)
+            self.student_sgd.state.clear()
+
+    def _update_labels(self) -> None:
+        seen = min(self.epoch, self.hyper.averaged_epochs)
+        if seen:
+            self.soft_labels.copy_(self.predictions[:, :seen].mean(dim=1))
+
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        (batch,) = noisy
+        with self.ranks.autocast():
+            logits = full_precision(self.student(batch.inputs))
+        log_s, y = log_softmax(logits, dim=1), self.soft_labels[batch.positions]
+        if self.epoch >= self.stages.final:
+            loss = soft_cross_entropy(log_s, y)
+        else:
+            loss = self.loss(log_s, y)
+            slot = self.epoch % self.hyper.averaged_epochs
+            self.predictions[batch.positions, slot] = log_s.detach().exp().to(self.predictions)
+        self.descend(loss, self.student_sgd)
+        return {"student_loss": loss.detach()}
+
+    def loss(self, log_s: Tensor, y: Tensor) -> Tensor:
+        """L of the first step, of log-predictions and soft labels (n, C)."""
+        s = log_s.exp()
+        # A class of which there is no label has no part in the sum.
+        against_prior = torch.special.xlogy(self.prior, self.prior / s.mean(dim=0)).sum()
+        entropy = -(s * log_s).sum(dim=1).mean()
+        h = self.hyper
+        return soft_cross_entropy(log_s, y) + h.prior_weight * against_prior + h.entropy_weight * entropy
