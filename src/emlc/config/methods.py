@@ -12,12 +12,14 @@ from typing import Any, Literal, NamedTuple
 from emlc.errors import raise_together
 
 MethodName = Literal[
-    "emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels", "mlc", "mw-net", "mslc"
     "emlc",
     "cross-entropy",
     "trusted-only",
     "fine-tuning",
     "true-labels",
+    "mlc",
+    "mw-net",
+    "mslc",
     "dividemix",
     "pencil",
     "joint-optim",
@@ -95,6 +97,9 @@ class MSLCHyper(Hyper):
     meta_learning_rate: float = within(1e-3)
     meta_weight_decay: float = within(1e-4)
     averaged_epochs: int = within(10, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DivideMixHyper(Hyper):
     """Of DivideMix, and of C2D. The published values depend on the noise; the defaults are for unknown noise.
 
@@ -115,6 +120,9 @@ class DivideMixHyper(Hyper):
     ramp_epochs: float = within(16.0, 0.01)
     averaged_epochs: int = within(1, 1)
     confidence_penalty: bool = within(False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PencilHyper(Hyper):
     """Of pencil.
 
@@ -188,10 +196,12 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         "Learning to Purify Noisy Labels via Meta Soft Label Corrector, Wu et al., AAAI 2021",
         MSLCHyper,
         warm_up_share=79 / 120,
+    ),
     "dividemix": MethodFacts(
         "DivideMix: Learning with Noisy Labels as Semi-supervised Learning, Li et al., ICLR 2020",
         DivideMixHyper,
         warm_up_share=10 / 300,
+    ),
     "pencil": MethodFacts(
         "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels (PENCIL, P-correction), "
         "Yi and Wu, CVPR 2019",

@@ -5,10 +5,10 @@ from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.dividemix import DivideMix
 from emlc.methods.emlc import EMLC
 from emlc.methods.fine_tuning import FineTuning
+from emlc.methods.joint_optim import JointOptim
 from emlc.methods.mlc import MLC
 from emlc.methods.mslc import MSLC
 from emlc.methods.mw_net import MWNet
-from emlc.methods.joint_optim import JointOptim
 from emlc.methods.pencil import Pencil
 from emlc.methods.true_labels import TrueLabels
 from emlc.methods.trusted_only import TrustedOnly
