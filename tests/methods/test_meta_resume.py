@@ -14,6 +14,7 @@ OPTIONS = {
     "mlc": {"look_ahead": 2},
     "mw-net": {},
     "mslc": {},
+    "fasten": {"hyper": {"threshold": 0.4}},
 }
 EPOCHS, STOP = 3, 5
 

@@ -23,6 +23,7 @@ MethodName = Literal[
     "dividemix",
     "pencil",
     "joint-optim",
+    "emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels", "mlc", "mw-net", "mslc", "fasten"
 ]
 
 HyperValue = bool | int | float
@@ -163,6 +164,16 @@ class JointOptimHyper(Hyper):
     uniform_prior: bool = within(True)
     retraining_share: float = within(120 / 320, 0, 1)
     retraining_rate: float = within(0.2 / 0.08)
+class FasTENHyper(Hyper):
+    """Of FasTEN.
+
+    Attributes:
+        threshold: Least probability of a class for it to become the label.
+        noisy_weight: Weight of the noisy head's loss, lambda.
+    """
+
+    threshold: float = within(0.8, 0, 1)
+    noisy_weight: float = within(0.5)
 
 
 class MethodFacts(NamedTuple):
@@ -212,6 +223,10 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         "Joint Optimization Framework for Learning with Noisy Labels, Tanaka et al., CVPR 2018",
         JointOptimHyper,
         70 / 320,
+    "fasten": MethodFacts(
+        "Learning with Noisy Labels by Efficient Transition Matrix Estimation to Combat Label Miscorrection, "
+        "Kye et al., ECCV 2022",
+        FasTENHyper,
     ),
 }
 """The methods by name, in the order of `emlc methods`."""

@@ -4,6 +4,7 @@ from emlc.methods.base import Assessment, Losses, Method
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.dividemix import DivideMix
 from emlc.methods.emlc import EMLC
+from emlc.methods.fasten import FasTEN
 from emlc.methods.fine_tuning import FineTuning
 from emlc.methods.joint_optim import JointOptim
 from emlc.methods.mlc import MLC
@@ -25,6 +26,7 @@ _ALL: tuple[type[Method], ...] = (
     DivideMix,
     Pencil,
     JointOptim,
+    FasTEN,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}

@@ -1,0 +1,118 @@
+"""FasTEN: the noise is estimated batch by batch, from a second head that learns the noisy labels.
+
+Seong Min Kye, Kwanghee Choi, Joonyoung Yi and Buru Chang, "Learning with Noisy Labels by Efficient
+Transition Matrix Estimation to Combat Label Miscorrection", ECCV 2022, arXiv 2111.14932; and the authors' code.
+
+Two linear heads on one backbone, noisy and clean, give ``p_noisy`` and ``p_clean``. In a step, with n noisy
+samples (x, y) and m trusted ones (x', y'),
+
+    T[i, :] = mean of p_noisy(x') over the trusted samples of class i, without graph
+    L = (sum_noisy -log((T^T p_clean(x))_y + 1e-7) + sum_trusted CE(p_clean(x'), y')) / (n + m)
+        + lambda mean_noisy CE(p_noisy(x), y)
+
+where y is what a table holds for x: its given label at first, and after each visit the class that
+``p_clean(x)`` is largest for, if that probability reaches a threshold, or else again the given label.
+
+Departures:
+    - Published trusted batches have as many samples of each class. Here they are drawn from the trusted set
+      as it is: a class that a batch lacks keeps the row of T from the latest batch that had it, and until
+      there is one, that of no noise.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from emlc.backbones import Classifier
+from emlc.config import Settings
+from emlc.config.methods import FasTENHyper
+from emlc.data import Split
+from emlc.data.loaders import Batch
+from emlc.data.stored import Inputs
+from emlc.distributed import Ranks
+from emlc.methods.base import Assessment, Losses, Method
+from emlc.precision import full_precision
+
+_EPSILON = 1e-7
+
+
+class NoisyHead(nn.Linear):
+    """Features (n, d) to the logits (n, C) of the noisy label, and the noise that it shows.
+
+    Attributes:
+        transition: (C, C) T: row i is the distribution of the noisy label where the class is i.
+    """
+
+    transition: Tensor
+
+    def __init__(self, feature_dim: int, num_classes: int) -> None:
+        super().__init__(feature_dim, num_classes)
+        self.register_buffer("transition", torch.eye(num_classes))
+
+    @torch.no_grad()
+    def estimate(self, noisy_logits: Tensor, labels: Tensor) -> Tensor:
+        """T (C, C) from the logits (m, C) of trusted samples, and their labels (m,)."""
+        members = one_hot(labels, len(self.transition)).to(self.transition)
+        counts = members.sum(dim=0)[:, None]
+        means = members.T @ noisy_logits.softmax(dim=1).to(members) / counts.clamp_min(1)
+        self.transition.copy_(torch.where(counts > 0, means, self.transition))
+        return self.transition.clone()
+
+
+class FasTEN(Method):
+    """A step down L of the backbone and both heads; the student is the backbone with the clean head."""
+
+    name: ClassVar[str] = "fasten"
+    student: Classifier
+    hyper: FasTENHyper
+
+    def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
+        super().__init__(settings, inputs, num_classes)
+        self.noisy_head = NoisyHead(self.student.classifier.in_features, num_classes)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"student": self.student, "noisy_head": self.noisy_head}
+
+    def prepare(self, ranks: Ranks) -> None:
+        super().prepare(ranks)
+        both = nn.ModuleList([self.student, self.noisy_head])
+        self.student_sgd = self.make_sgd(both, self.settings.learning_rate)
+
+    def attach(self, split: Split) -> None:
+        self._labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device, copy=True)
+
+    def tables(self) -> dict[str, Tensor]:
+        return {"labels": self._labels}
+
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        assert trusted is not None
+        (batch,) = noisy
+        noisy_logits, clean_logits = self._both(batch.inputs)
+        trusted_noisy_logits, trusted_clean_logits = self._both(trusted.inputs)
+        transition = self.noisy_head.estimate(trusted_noisy_logits, trusted.labels)
+
+        labels = self._labels[batch.positions]
+        p_clean = clean_logits.softmax(dim=1)
+        p_label = (transition.to(p_clean).T[labels] * p_clean).sum(dim=1)
+        forward = -(p_label + _EPSILON).log()
+        right = cross_entropy(trusted_clean_logits, trusted.labels, reduction="none")
+        clean = torch.cat([forward, right]).mean()
+        wrong = cross_entropy(noisy_logits, labels)
+
+        confidence, best = p_clean.detach().max(dim=1)
+        corrected = torch.where(confidence >= self.hyper.threshold, best, batch.labels)
+        self._labels[batch.positions] = corrected
+        self.descend(clean + self.hyper.noisy_weight * wrong, self.student_sgd)
+        return {"student_loss": clean.detach(), "noisy_head_loss": wrong.detach()}
+
+    def _both(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (n, C) of the noisy label, and of the class."""
+        with self.ranks.autocast():
+            h = self.student.backbone(inputs)
+            return full_precision(self.noisy_head(h)), full_precision(self.student.classifier(h))
+
+    def assess(self) -> Assessment:
+        return Assessment(soft_labels=one_hot(self._labels, self.num_classes).float().cpu())
