@@ -14,6 +14,7 @@ OPTIONS = {
     "mlc": {"look_ahead": 2},
     "mw-net": {},
     "mslc": {},
+    "mlnt": {"warm_up_epochs": 1, "hyper": {"meta_start": 0, "meta_full": 3, "fake_sets": 2}},
     "fasten": {"hyper": {"threshold": 0.4}},
 }
 EPOCHS, STOP = 3, 5

@@ -24,6 +24,8 @@ MethodName = Literal[
     "pencil",
     "joint-optim",
     "emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels", "mlc", "mw-net", "mslc", "fasten"
+    "fasten",
+    "mlnt",
 ]
 
 HyperValue = bool | int | float
@@ -176,6 +178,33 @@ class FasTENHyper(Hyper):
     noisy_weight: float = within(0.5)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MLNTHyper(Hyper):
+    """Of MLNT.
+
+    Attributes:
+        fake_sets: Sets of fake labels for each batch, M.
+        fake_share: Share of the samples whose label is changed in each.
+        neighbours: Nearest samples of the batch that a changed label comes from.
+        fake_learning_rate: Of the step on each set.
+        consistency_weight: Weight of the divergence from the moving average after that step.
+        meta_start: Steps after the warm-up before there is any such step.
+        meta_full: Steps after the warm-up from which the divergence has its full weight.
+        first_decay: Decay of the moving average until then.
+        last_decay: Decay from then on.
+    """
+
+    fake_sets: int = within(10, 1)
+    fake_share: float = within(0.5, 0, 1)
+    neighbours: int = within(10, 1)
+    fake_learning_rate: float = within(0.02)
+    consistency_weight: float = within(1.0)
+    meta_start: int = within(500)
+    meta_full: int = within(2000)
+    first_decay: float = within(0.99, 0, 1)
+    last_decay: float = within(0.999, 0, 1)
+
+
 class MethodFacts(NamedTuple):
     """What is known of a method without its code.
 
@@ -227,6 +256,9 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         "Learning with Noisy Labels by Efficient Transition Matrix Estimation to Combat Label Miscorrection, "
         "Kye et al., ECCV 2022",
         FasTENHyper,
+    ),
+    "mlnt": MethodFacts(
+        "Learning to Learn from Noisy Labeled Data, Li et al., CVPR 2019", MLNTHyper, warm_up_share=0.5
     ),
 }
 """The methods by name, in the order of `emlc methods`."""

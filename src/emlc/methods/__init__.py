@@ -8,6 +8,7 @@ from emlc.methods.fasten import FasTEN
 from emlc.methods.fine_tuning import FineTuning
 from emlc.methods.joint_optim import JointOptim
 from emlc.methods.mlc import MLC
+from emlc.methods.mlnt import MLNT
 from emlc.methods.mslc import MSLC
 from emlc.methods.mw_net import MWNet
 from emlc.methods.pencil import Pencil
@@ -27,6 +28,7 @@ _ALL: tuple[type[Method], ...] = (
     Pencil,
     JointOptim,
     FasTEN,
+    MLNT,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}

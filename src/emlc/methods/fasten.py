@@ -1,7 +1,7 @@
 """FasTEN: the noise is estimated batch by batch, from a second head that learns the noisy labels.
 
 Seong Min Kye, Kwanghee Choi, Joonyoung Yi and Buru Chang, "Learning with Noisy Labels by Efficient
-Transition Matrix Estimation to Combat Label Miscorrection", ECCV 2022, arXiv 2111.14932; and the authors' code.
+Transition Matrix Estimation to Combat Label Miscorrection", ECCV 2022, and the authors' code.
 
 Two linear heads on one backbone, noisy and clean, give ``p_noisy`` and ``p_clean``. In a step, with n noisy
 samples (x, y) and m trusted ones (x', y'),
