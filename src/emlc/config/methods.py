@@ -26,6 +26,9 @@ MethodName = Literal[
     "emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels", "mlc", "mw-net", "mslc", "fasten"
     "fasten",
     "mlnt",
+    "c2d",
+    "elr-plus",
+    "augdesc",
 ]
 
 HyperValue = bool | int | float
@@ -203,6 +206,33 @@ class MLNTHyper(Hyper):
     meta_full: int = within(2000)
     first_decay: float = within(0.99, 0, 1)
     last_decay: float = within(0.999, 0, 1)
+class ELRPlusHyper(Hyper):
+    """Of ELR+; the defaults are those for CIFAR-10 with symmetric noise.
+
+    Attributes:
+        target_momentum: beta of the running targets; 0.9 for asymmetric noise and CIFAR-100.
+        regularisation: lambda; 1 for asymmetric noise, 7 for CIFAR-100.
+        mixup_alpha: Of mixup's Beta(alpha, alpha).
+        weight_momentum: gamma of the averaged weights; 0.999 on Clothing1M.
+        weight_ramp_steps: Steps in which gamma rises to that; with 0 the average begins as the plain one.
+    """
+
+    target_momentum: float = within(0.7, 0, 1)
+    regularisation: float = within(3.0)
+    mixup_alpha: float = within(1.0, 0.01)
+    weight_momentum: float = within(0.997, 0, 1)
+    weight_ramp_steps: int = within(40_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugDescHyper(DivideMixHyper):
+    """Of AugDesc: those of DivideMix, and one.
+
+    Attributes:
+        strong_warm_up: Whether the warm-up sees strong views.
+    """
+
+    strong_warm_up: bool = within(False)
 
 
 class MethodFacts(NamedTuple):
@@ -259,6 +289,20 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
     ),
     "mlnt": MethodFacts(
         "Learning to Learn from Noisy Labeled Data, Li et al., CVPR 2019", MLNTHyper, warm_up_share=0.5
+    "c2d": MethodFacts(
+        "Contrast to Divide: Self-Supervised Pre-Training for Learning with Noisy Labels, "
+        "Zheltonozhskii et al., WACV 2022",
+        DivideMixHyper,
+        warm_up_share=5 / 360,
+    ),
+    "elr-plus": MethodFacts(
+        "Early-Learning Regularization Prevents Memorization of Noisy Labels, Liu et al., NeurIPS 2020",
+        ELRPlusHyper,
+    ),
+    "augdesc": MethodFacts(
+        "Augmentation Strategies for Learning with Noisy Labels, Nishi et al., CVPR 2021",
+        AugDescHyper,
+        warm_up_share=10 / 300,
     ),
 }
 """The methods by name, in the order of `emlc methods`."""

@@ -233,6 +233,8 @@ def _network_problems(s: Settings) -> Iterator[str]:
     other_backbone = s.teacher_backbone not in (None, s.backbone)
     if other_backbone and s.init != "none" and s.teacher_init is None:
         yield "teacher_init: needed beside init, as teacher_backbone is not the student's; may be none"
+    if s.method == "c2d" and s.init == "none":
+        yield "init: c2d starts from weights learned without labels, as `emlc pretrain` writes; got none"
     if s.method == "emlc" and s.warm_up > 0 and s.teacher_init not in (None, s.init):
         yield "warm_up_epochs and teacher_init: the teacher starts as a copy of the student's network"
 

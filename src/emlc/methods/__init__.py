@@ -1,8 +1,11 @@
 """One file a method; all are trained by the same loop."""
 
+from emlc.methods.augdesc import AugDesc
 from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.c2d import C2D
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.dividemix import DivideMix
+from emlc.methods.elr_plus import ELRPlus
 from emlc.methods.emlc import EMLC
 from emlc.methods.fasten import FasTEN
 from emlc.methods.fine_tuning import FineTuning
@@ -29,6 +32,9 @@ _ALL: tuple[type[Method], ...] = (
     JointOptim,
     FasTEN,
     MLNT,
+    C2D,
+    ELRPlus,
+    AugDesc,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}

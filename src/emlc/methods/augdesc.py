@@ -1,0 +1,43 @@
+"""Augmented Descent: weak augmentation to judge the labels by, strong augmentation to learn on.
+
+Nishi, Ding, Rich and Hoellerer: Augmentation Strategies for Learning with Noisy Labels, CVPR 2021.
+
+:mod:`emlc.methods.dividemix` with four views of a sample, "AugDesc-WS": two weak ones, of which the targets
+are made, and two strong ones (AutoAugment), on which they are learned:
+
+    target = as in DivideMix, from the predictions for the weak views
+    loss   = L_x + lambda_u L_u + L_reg, on mixtures of the strong views
+
+The division is measured without augmentation. The warm-up sees weak views, or with ``strong_warm_up`` strong
+ones, the paper's "SAW": a little better on Clothing1M (75.1 against 74.7 % accuracy), and fatal for CIFAR-10 at
+90 % symmetric noise (35.3 against 91.9 %).
+
+Weak is ``noisy_augmentation``, strong is ``trusted_augmentation``; the views of feature rows are all the
+same. Departures: those of DivideMix.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from emlc.config.methods import AugDescHyper
+from emlc.data.loaders import Batch
+from emlc.methods.base import View
+from emlc.methods.dividemix import DivideMix
+
+
+class AugDesc(DivideMix):
+    """DivideMix that guesses on weak views and learns on strong ones."""
+
+    name: ClassVar[str] = "augdesc"
+    views: ClassVar[tuple[View, ...]] = ("weak", "weak", "strong", "strong")
+    hyper: AugDescHyper
+
+    def warm_up_views(self, batch: Batch) -> tuple[Tensor, ...]:
+        return batch.views[2:] if self.hyper.strong_warm_up else batch.views[:2]
+
+    def guessing_views(self, batch: Batch) -> tuple[Tensor, ...]:
+        return batch.views[:2]
+
+    def learning_views(self, batch: Batch) -> tuple[Tensor, ...]:
+        return batch.views[2:]

@@ -1,0 +1,144 @@
+"""ELR+: two networks that do not forget what they learned first, when they had not learned wrong labels yet.
+
+Liu, Niles-Weed, Razavian and Fernandez-Granda: Early-Learning Regularization Prevents Memorization of Noisy
+Labels, NeurIPS 2020.
+
+Each network f has running targets q for every sample, an average of what the *other* network's
+weight-averaged copy g' predicted for it, and is drawn to them (Eq. 5 and 6; Sec. 4.2 and 4.3):
+
+    q     = beta q + (1 - beta) g'(x)                       from q = 0, each time the sample is visited
+    mixup:  l ~ Beta(1, 1), l = max(l, 1 - l), of inputs, labels and q alike, within the batch
+    loss  = mean [ CE(f, y) + lambda log(1 - <q, p>) ],     p = f clamped to [1e-4, 1 - 1e-4]
+    g     = gamma g + (1 - gamma) f                         after each step, parameters only
+
+There is no warm-up, and the labels as given are in the loss to the end. The student is f of both networks,
+whose logits are averaged.
+
+Published (beta, lambda): CIFAR-10 with symmetric noise (0.7, 3), with asymmetric noise (0.9, 1); CIFAR-100
+(0.9, 7); Clothing1M (0.7, 3). gamma is 0.997, and 0.999 on Clothing1M; for CIFAR it is multiplied by
+``exp(-5 (1 - t / 40,000)^2)`` in the first 40,000 of 78,200 steps t. Without such a ramp, as on Clothing1M,
+it is ``min(1 - 1 / t, gamma)``: the plain average until the exponential one has enough to average over.
+
+Departures:
+
+- The published code trains one network for an epoch, then the other, each on batches of its own order. Here
+  both learn from a batch, one after the other, each from a view of its own.
+- The averaged networks start as copies, there with other random weights, which are forgotten within steps.
+- For CIFAR-100 alone the code also ramps lambda over 40,000 steps, and multiplies the labels with q; neither
+  is here.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, one_hot
+
+from emlc.config import Settings
+from emlc.config.methods import ELRPlusHyper
+from emlc.data import Split
+from emlc.data.loaders import Batch
+from emlc.data.stored import Inputs
+from emlc.distributed import Ranks
+from emlc.methods.base import Assessment, Losses, Method, View
+from emlc.methods.mixup import draw_mixture
+from emlc.methods.pair import Pair
+from emlc.precision import full_precision
+
+
+class ELRPlus(Method):
+    """Cross-entropy, and a regulariser that holds on to earlier predictions of another network."""
+
+    name: ClassVar[str] = "elr-plus"
+    uses_trusted: ClassVar[bool] = False
+    views: ClassVar[tuple[View, ...]] = ("weak", "weak")
+    student: Pair
+    hyper: ELRPlusHyper
+
+    def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
+        super().__init__(settings, inputs, num_classes)
+        self.student = Pair(self.build_student(), self.build_student())
+        self.averages = deepcopy(self.student).requires_grad_(False)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"student": self.student, "averages": self.averages}
+
+    def prepare(self, ranks: Ranks) -> None:
+        self.averages.load_state_dict(self.student.state_dict())  # initial weights may have come since
+        super().prepare(ranks)
+
+    def attach(self, split: Split) -> None:
+        self._targets = torch.zeros(len(split.noisy), 2, self.num_classes, device=self.ranks.device)
+
+    def tables(self) -> dict[str, Tensor]:
+        return {"targets": self._targets}
+
+    def assess(self) -> Assessment:
+        """The mean of both networks' q, to a sum of 1."""
+        q = (
+            self._targets.mean(dim=1).cpu() + torch.finfo(torch.float32).tiny
+        )  # not 0 / 0 before the first visit
+        return Assessment(q / q.sum(dim=1, keepdim=True))
+
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        (batch,) = noisy
+        losses = [self._learn(i, inputs, batch) for i, inputs in enumerate(batch.views)]
+        return {"student_loss": torch.stack(losses).mean()}
+
+    def _learn(self, i: int, inputs: Tensor, batch: Batch) -> Tensor:
+        """One step of network number i from its view of the batch."""
+        network, average = self.student.both[i], self.averages.both[i]
+        q = self._renewed_targets(i, inputs, batch.positions)
+        y = one_hot(batch.labels, self.num_classes).to(q)
+        mix = draw_mixture(len(y), self.hyper.mixup_alpha, q.device)
+        with self.ranks.autocast():
+            logits = full_precision(network(mix(inputs)))
+        loss = elr_loss(logits, mix(y), mix(q), self.hyper.regularisation)
+        # The one optimiser of both skips the other network, which has no gradient.
+        self.descend(loss, self.student_sgd)
+        self._average(average, network)
+        return loss.detach()
+
+    @torch.no_grad()
+    def _renewed_targets(self, i: int, inputs: Tensor, positions: Tensor) -> Tensor:
+        """q (n, C) of network i, with what the average of the other one says now.
+
+        It is in training mode, as in the published code: its own running statistics are not averages.
+        """
+        with self.ranks.autocast():
+            logits = full_precision(self.averages.both[1 - i](inputs))
+        beta = self.hyper.target_momentum
+        q = beta * self._targets[positions, i] + (1 - beta) * logits.softmax(dim=1).to(self._targets)
+        self._targets[positions, i] = q
+        return q
+
+    @torch.no_grad()
+    def _average(self, average: nn.Module, network: nn.Module) -> None:
+        gamma = self.weight_momentum
+        for mean, p in zip(average.parameters(), network.parameters(), strict=True):
+            mean.lerp_(p, (1 - gamma).to(mean))
+
+    @property
+    def weight_momentum(self) -> Tensor:
+        """0-d float32: gamma as it is in this step."""
+        t = self.step_number + 2  # as the published code counts
+        gamma, ramp = self.hyper.weight_momentum, self.hyper.weight_ramp_steps
+        if ramp == 0:
+            return (1 - 1 / t).clamp(max=gamma)
+        return gamma * (-5 * (1 - t / ramp).clamp(min=0) ** 2).exp()
+
+
+def elr_loss(logits: Tensor, y: Tensor, q: Tensor, regularisation: float) -> Tensor:
+    """Cross-entropy with labels y, and lambda log(1 - <q, p>); 0-d.
+
+    Args:
+        logits: (n, C).
+        y: (n, C) labels as probabilities.
+        q: (n, C) targets, whose sums are at most 1.
+        regularisation: lambda.
+    """
+    log_probs = log_softmax(logits, dim=1)
+    p = log_probs.exp().clamp(1e-4, 1 - 1e-4)
+    return (-(y * log_probs).sum(dim=1) + regularisation * (1 - (q * p).sum(dim=1)).log()).mean()
