@@ -13,6 +13,7 @@ from emlc.methods import METHODS
 NAMES = {
     "pencil": {"final_share": 0.34},
     "joint-optim": {"retraining_share": 0.34, "averaged_epochs": 2},
+    "mslg": {"label_learning_rate": 60.0},
 }
 
 

@@ -29,6 +29,7 @@ MethodName = Literal[
     "c2d",
     "elr-plus",
     "augdesc",
+    "mslg",
 ]
 
 HyperValue = bool | int | float
@@ -235,6 +236,24 @@ class AugDescHyper(DivideMixHyper):
     strong_warm_up: bool = within(False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MSLGHyper(Hyper):
+    """Of mslg.
+
+    Attributes:
+        inner_learning_rate: Of the look-ahead step through which labels learn, alpha.
+        label_learning_rate: What a label moves by along its own meta-gradient: the published beta over the
+            size of the published batches.
+        initial_logit: Logit of the given class at the beginning, K; the others have 0.
+        entropy_weight: Of the entropy of predictions, gamma.
+    """
+
+    inner_learning_rate: float = within(0.5)
+    label_learning_rate: float = within(4000 / 128)
+    initial_logit: float = within(10.0)
+    entropy_weight: float = within(1.0)
+
+
 class MethodFacts(NamedTuple):
     """What is known of a method without its code.
 
@@ -303,6 +322,9 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         "Augmentation Strategies for Learning with Noisy Labels, Nishi et al., CVPR 2021",
         AugDescHyper,
         warm_up_share=10 / 300,
+    ),
+    "mslg": MethodFacts(
+        "Meta Soft Label Generation for Noisy Labels, Algan and Ulusoy, ICPR 2020", MSLGHyper, 44 / 120
     ),
 }
 """The methods by name, in the order of `emlc methods`."""

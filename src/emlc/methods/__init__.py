@@ -14,6 +14,7 @@ from emlc.methods.mlc import MLC
 from emlc.methods.mlnt import MLNT
 from emlc.methods.mslc import MSLC
 from emlc.methods.mw_net import MWNet
+from emlc.methods.mslg import MSLG
 from emlc.methods.pencil import Pencil
 from emlc.methods.true_labels import TrueLabels
 from emlc.methods.trusted_only import TrustedOnly
@@ -35,6 +36,7 @@ _ALL: tuple[type[Method], ...] = (
     C2D,
     ELRPlus,
     AugDesc,
+    MSLG,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}

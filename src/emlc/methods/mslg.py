@@ -1,0 +1,107 @@
+"""MSLG: soft labels of single samples learn by the meta-gradient of the loss on trusted data.
+
+Görkem Algan and Ilkay Ulusoy, "Meta Soft Label Generation for Noisy Labels", ICPR 2020 (arXiv 2007.05836).
+Sample i has logits ``y_i``, which begin as K onehot(given label), and the soft label ``d_i = softmax(y_i)``.
+With the network's predictions ``f_i`` of a batch of n samples, C classes, and
+
+    L_c(w, y) = 1 / (n C) sum_i KL(f_i || d_i)
+
+a step after the warm-up, which is cross-entropy with the given labels, is
+
+    w^  = w - alpha d_w L_c(w, y)               look-ahead
+    y  <- y - beta d_y CE(trusted; w^)          meta-gradient, through w^
+    w  <- SGD(w, d_w [L_c(w, y) + gamma / (n C) sum_i H(f_i)])
+
+The meta-gradient needs no second derivative. As ``dL_c/dy_i = (d_i - f_i) / (n C)``, and only ``f_i`` depends
+on w, with ``g^`` the gradient of CE(trusted; w^) it is
+
+    d_{y_i} CE(trusted; w^) = alpha / (n C) J_f(i) g^,    J_f(i) g^ = f_i * (J_log f(i) g^)
+
+a Jacobian-vector product through the network: a label moves to where going down the trusted loss moves the
+prediction, and its rows sum to zero.
+
+Departures:
+- The step of a label is told for one sample, and does not depend on the size of its batch: published is
+  ``beta`` times the gradient of a mean over 128; beta = 4000 is the rate 4000 / 128.
+- Noisy samples are shuffled, and every step's trusted batch has the size that the settings say; the authors'
+  code (github.com/gorkemalgan/MSLG_noisy_label) visits both in one order, in batches of one size.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, log_softmax, one_hot
+
+from emlc.config.methods import MSLGHyper
+from emlc.data import Split
+from emlc.data.loaders import Batch
+from emlc.jvp import Engine, StudentStep, Weights, record_step
+from emlc.metagradient import InnerSGD, meta_gradient
+from emlc.methods.base import Assessment, Losses, Method
+from emlc.precision import full_precision
+from emlc.replay import copies
+
+
+class MSLG(Method):
+    """Labels of the noisy samples move so that a step on them lowers the loss on trusted samples."""
+
+    name: ClassVar[str] = "mslg"
+    warms_up: ClassVar[bool] = True
+    hyper: MSLGHyper
+
+    def attach(self, split: Split) -> None:
+        assert split.noisy.labels is not None
+        labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
+        self.label_logits = self.hyper.initial_logit * one_hot(labels, self.num_classes).float()
+
+    def tables(self) -> dict[str, Tensor]:
+        return {"label_logits": self.label_logits}
+
+    def assess(self) -> Assessment:
+        return Assessment(soft_labels=self.label_logits.softmax(dim=1).cpu())
+
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        assert trusted is not None
+        (batch,) = noisy
+        if self.warming_up:
+            return {"student_loss": self.descend_cross_entropy(batch)}
+        with self.ranks.autocast():
+            record, log_f = record_step(self.student, batch.inputs)
+        y = self.label_logits[batch.positions]
+        trusted_loss, g = self._trusted_gradient_ahead(self._divergence(log_f, y), trusted)
+        y = y - self.hyper.label_learning_rate * len(y) * self.label_gradient(record, g)
+        self.label_logits[batch.positions] = y
+
+        entropy = -(log_f.exp() * log_f).sum(dim=1).mean() / self.num_classes
+        loss = self._divergence(log_f, y) + self.hyper.entropy_weight * entropy
+        self.descend(loss, self.student_sgd)
+        return {"student_loss": loss.detach(), "meta_objective": trusted_loss}
+
+    def _divergence(self, log_f: Tensor, y: Tensor) -> Tensor:
+        """L_c, of log-predictions and label logits (n, C)."""
+        return (log_f.exp() * (log_f - log_softmax(y, dim=1))).sum(dim=1).mean() / self.num_classes
+
+    def _trusted_gradient_ahead(self, loss: Tensor, trusted: Batch) -> tuple[Tensor, Weights]:
+        """The loss on trusted samples and its gradient after a step down ``loss``, of which nothing stays."""
+        w = {name: p for name, p in self.student.named_parameters() if p.requires_grad}
+        down = torch.autograd.grad(loss, list(w.values()), retain_graph=True, materialize_grads=True)
+        moved = torch._foreach_sub(
+            [p.detach() for p in w.values()], torch._foreach_mul(down, self.hyper.inner_learning_rate)
+        )
+        ahead = {name: p.requires_grad_() for name, p in zip(w, moved, strict=True)}
+        state = ahead | copies(dict(self.student.named_buffers()))
+        with self.ranks.autocast():
+            logits = full_precision(functional_call(self.student, state, (trusted.inputs,)))
+        judged = cross_entropy(logits, trusted.labels)
+        g = torch.autograd.grad(judged, moved, materialize_grads=True)
+        return judged.detach(), dict(zip(w, g, strict=True))
+
+    def label_gradient(self, record: StudentStep, g: Weights) -> Tensor:
+        """The meta-gradient of the label logits (n, C): ``alpha / (n C) f_i * (J_log f(i) g^)``."""
+        engine = cast(Engine, self.decisions.get("jvp", self.settings.jvp))
+        # With a learning rate of 1 the coefficients of soft labels are J_log f(i) g^ / n.
+        (c,), self.decisions["jvp"] = meta_gradient([record], g, InnerSGD(1.0), engine=engine)
+        return self.hyper.inner_learning_rate / self.num_classes * record.log_probs.exp() * c
