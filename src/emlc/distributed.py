@@ -15,15 +15,18 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from emlc.config import Precision
 from emlc.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class RankLost(RuntimeError):
@@ -40,12 +43,12 @@ class Ranks:
         precision: Of the forward passes that go into :meth:`autocast`.
     """
 
-    def __init__(self, fabric: Fabric, precision: Precision) -> None:
+    def __init__(self, device: torch.device, precision: Precision, fabric: "Fabric | None" = None) -> None:
         self._fabric = fabric
         self.precision = precision
-        self.rank: int = fabric.global_rank
-        self.size: int = fabric.world_size
-        self.device: torch.device = fabric.device
+        self.rank: int = fabric.global_rank if fabric else 0
+        self.size: int = fabric.world_size if fabric else 1
+        self.device = device
 
     @property
     def size_here(self) -> int:
@@ -111,8 +114,9 @@ class Ranks:
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
-        with lost_rank():
-            self._fabric.barrier()
+        if self._fabric:
+            with lost_rank():
+                self._fabric.barrier()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -146,22 +150,27 @@ def start_ranks(device: str = "auto", precision: Precision = "float32") -> Ranks
         InputError: no such kind of device, or CUDA is asked for and absent.
     """
     picked = pick_device(device)
-    if under_torchrun():
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        _check_devices(picked, local)
-        fabric = Fabric(
-            accelerator=picked.type,
-            devices=local,
-            num_nodes=int(os.environ["WORLD_SIZE"]) // local,
-            strategy="ddp",
-        )
-    else:
-        devices = [picked.index or 0] if picked.type == "cuda" else 1
-        fabric = Fabric(accelerator=picked.type, devices=devices)
+    if not under_torchrun():
+        if picked.type == "cuda":
+            picked = torch.device("cuda", picked.index or 0)
+            torch.cuda.set_device(picked)
+        return Ranks(picked, precision)
+    # It imports all of torchmetrics, and that transformers if it is there: 1 to 4 seconds that one process
+    # has no use for.
+    from lightning_fabric import Fabric
+
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    _check_devices(picked, local)
+    fabric = Fabric(
+        accelerator=picked.type,
+        devices=local,
+        num_nodes=int(os.environ["WORLD_SIZE"]) // local,
+        strategy="ddp",
+    )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every rank
     with lost_rank():
         fabric.launch()
-    return Ranks(fabric, precision)
+    return Ranks(fabric.device, precision, fabric)
 
 
 def pick_device(name: str) -> torch.device:
