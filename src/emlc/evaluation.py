@@ -5,13 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_calibration_error,
-    multiclass_confusion_matrix,
-)
 
 from emlc import plots
 from emlc.files import write_csv, write_json
@@ -26,7 +21,8 @@ class Evaluation:
 
     Attributes:
         figures: accuracy (per cent), balanced_accuracy (per cent, over the classes present),
-            cross_entropy (nats), expected_calibration_error (per cent, 15 bins), samples.
+            cross_entropy (nats), expected_calibration_error (per cent, 15 bins that include
+            their upper ends, as Guo et al. 2017 define it), samples.
         per_class: class, samples, recall and precision in per cent.
         confusion: Rows: label; columns: predicted class; counts.
         reliability: Per occupied bin of confidence: mean confidence and accuracy in [0, 1], samples.
@@ -51,31 +47,34 @@ def evaluate_probabilities(
     probabilities: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...]
 ) -> Evaluation:
     """Compare class probabilities (n, C) with labels (n,)."""
-    target = torch.from_numpy(labels)
-    counts = multiclass_confusion_matrix(probabilities, target, num_classes=len(classes)).numpy()
+    C = len(classes)
+    pairs = labels * C + probabilities.argmax(dim=1).numpy()
+    counts = np.bincount(pairs, minlength=C * C).reshape(C, C)
     hits, per_label, per_prediction = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     with np.errstate(invalid="ignore"):  # a class without samples or predictions has no figure: NaN
         recall, precision = 100 * hits / per_label, 100 * hits / per_prediction
-    ece = multiclass_calibration_error(probabilities, target, num_classes=len(classes), n_bins=_BINS)
+    reliability = _reliability(probabilities, labels)
+    gaps = (reliability["accuracy"] - reliability["confidence"]).abs()
+    calibration_error = float(np.average(gaps, weights=reliability["samples"]))
     return Evaluation(
         figures={
             "samples": len(labels),
             "accuracy": round(accuracy(probabilities, labels), 3),
             "balanced_accuracy": round(float(np.nanmean(recall)), 3),
             "cross_entropy": round(cross_entropy(probabilities, labels), 5),
-            "expected_calibration_error": round(100 * ece.item(), 3),
+            "expected_calibration_error": round(100 * calibration_error, 3),
         },
         per_class=pd.DataFrame(
             {"class": classes, "samples": per_label, "recall": recall, "precision": precision}
         ),
         confusion=pd.DataFrame(counts, index=pd.Index(classes, name="label"), columns=list(classes)),
-        reliability=_reliability(probabilities, target),
+        reliability=reliability,
     )
 
 
-def _reliability(probabilities: Tensor, target: Tensor) -> pd.DataFrame:
-    confidence, predicted = probabilities.max(dim=1)
-    frame = pd.DataFrame({"confidence": confidence.numpy(), "accuracy": (predicted == target).numpy()})
+def _reliability(probabilities: Tensor, labels: NDArray[np.int64]) -> pd.DataFrame:
+    confidence, predicted = (values.numpy() for values in probabilities.max(dim=1))
+    frame = pd.DataFrame({"confidence": confidence, "accuracy": predicted == labels})
     bins = pd.cut(frame["confidence"], np.linspace(0, 1, _BINS + 1).tolist())
     table = frame.groupby(bins, observed=True).mean()
     table["samples"] = frame.groupby(bins, observed=True).size()
