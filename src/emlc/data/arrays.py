@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from emlc.config import DataSettings
 from emlc.data.annotations import annotate
@@ -57,6 +56,8 @@ def open_npz(path: Path, settings: DataSettings, role: Role, schema: Schema, id_
 
 def open_digits(role: Role, schema: Schema, id_prefix: str) -> Source:
     """Open the 1797 handwritten digits of scikit-learn, (n, 1, 8, 8) images; all labels are true."""
+    from sklearn.datasets import load_digits  # takes more than a second to import
+
     digits = load_digits()
     images = (digits.images * 15).astype(np.uint8)[:, None]  # 17 grey levels, 0 to 16
     annotations = annotate(

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from emlc.config import DataSettings, NoiseSettings
 from emlc.data.annotations import Annotations
@@ -123,6 +122,9 @@ def hold_out(
     Raises:
         InputError: If a class is too small to be divided.
     """
+    # Takes more than a second to import, which the use of a trained run most often does not need.
+    from sklearn.model_selection import train_test_split
+
     state = int(generator(seed, purpose).integers(2**31))
     try:
         _, held = train_test_split(

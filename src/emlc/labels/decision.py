@@ -24,7 +24,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from emlc.errors import InputError
 from emlc.files import read_json, write_json
@@ -212,6 +211,8 @@ def fit_kinds(odds: Floats, weights: Floats) -> tuple[tuple[float, ...], tuple[f
     m = np.maximum(masses.sum(axis=0), 1)
     soft = (masses / m) @ ((np.eye(K) * m + 1) / (m + K)[:, None])  # a sample's label leaks to other kinds
     spread = float(values.std()) * _STEP
+    from sklearn.linear_model import LogisticRegression  # takes more than a second to import
+
     fitted = LogisticRegression(C=np.inf, tol=1e-6, max_iter=1000).fit(
         np.tile(values * _STEP / spread, K)[:, None],
         np.repeat(np.arange(K), len(values)),

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN
@@ -47,6 +46,8 @@ def issue_figures(
     Returns:
         labels and wrong_labels, as counts; noise_rate; and :data:`FIGURES`.
     """
+    from sklearn.metrics import average_precision_score  # takes more than a second to import
+
     wrong, issue = given != truth, given != corrected
     found = int((wrong & issue).sum())
     right = corrected == truth
