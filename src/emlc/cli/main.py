@@ -43,8 +43,8 @@ COMMANDS: dict[str, ModuleType] = {
 }
 
 
-def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """The parser of ``emlc`` and those of its commands."""
+def build_parsers(command: str | None = None) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """The parser of ``emlc`` and those of its commands, or with a command, of the others but their names."""
     parser = ArgumentParser(
         prog="emlc",
         description="Learn from many doubtful labels and a few trusted ones; correct the doubtful ones.",
@@ -61,7 +61,8 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
             exit_on_error=False,
             allow_abbrev=False,
         )
-        module.add_arguments(parsers[name])
+        if command in (None, name):
+            module.add_arguments(parsers[name])
         subcommands.add_subcommand(name, parsers[name], help=summary)
     return parser, parsers
 
@@ -73,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if it did its work, 2 for bad input, 130 if interrupted, 1 if another process of it died.
     """
     argv = normalized(sys.argv[1:] if argv is None else argv)
-    parser, parsers = build_parsers()
+    # All of them take as long as the shortest commands do.
+    parser, parsers = build_parsers(next((word for word in argv if word in COMMANDS), None))
     try:
         if not argv:
             raise InputError(f"expected a command, one of {', '.join(COMMANDS)}")
