@@ -20,14 +20,13 @@ MethodName = Literal[
     "mlc",
     "mw-net",
     "mslc",
-    "dividemix",
-    "pencil",
-    "joint-optim",
-    "emlc", "cross-entropy", "trusted-only", "fine-tuning", "true-labels", "mlc", "mw-net", "mslc", "fasten"
-    "fasten",
     "mlnt",
-    "c2d",
+    "fasten",
+    "dividemix",
     "elr-plus",
+    "c2d",
+    "joint-optim",
+    "pencil",
     "augdesc",
     "mslg",
 ]
@@ -170,6 +169,9 @@ class JointOptimHyper(Hyper):
     uniform_prior: bool = within(True)
     retraining_share: float = within(120 / 320, 0, 1)
     retraining_rate: float = within(0.2 / 0.08)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FasTENHyper(Hyper):
     """Of FasTEN.
 
@@ -207,6 +209,9 @@ class MLNTHyper(Hyper):
     meta_full: int = within(2000)
     first_decay: float = within(0.99, 0, 1)
     last_decay: float = within(0.999, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ELRPlusHyper(Hyper):
     """Of ELR+; the defaults are those for CIFAR-10 with symmetric noise.
 
@@ -286,37 +291,39 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         MSLCHyper,
         warm_up_share=79 / 120,
     ),
-    "dividemix": MethodFacts(
-        "DivideMix: Learning with Noisy Labels as Semi-supervised Learning, Li et al., ICLR 2020",
-        DivideMixHyper,
-        warm_up_share=10 / 300,
+    "mlnt": MethodFacts(
+        "Learning to Learn from Noisy Labeled Data, Li et al., CVPR 2019", MLNTHyper, warm_up_share=0.5
     ),
-    "pencil": MethodFacts(
-        "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels (PENCIL, P-correction), "
-        "Yi and Wu, CVPR 2019",
-        PencilHyper,
-        70 / 320,
-    ),
-    "joint-optim": MethodFacts(
-        "Joint Optimization Framework for Learning with Noisy Labels, Tanaka et al., CVPR 2018",
-        JointOptimHyper,
-        70 / 320,
     "fasten": MethodFacts(
         "Learning with Noisy Labels by Efficient Transition Matrix Estimation to Combat Label Miscorrection, "
         "Kye et al., ECCV 2022",
         FasTENHyper,
     ),
-    "mlnt": MethodFacts(
-        "Learning to Learn from Noisy Labeled Data, Li et al., CVPR 2019", MLNTHyper, warm_up_share=0.5
+    "dividemix": MethodFacts(
+        "DivideMix: Learning with Noisy Labels as Semi-supervised Learning, Li et al., ICLR 2020",
+        DivideMixHyper,
+        warm_up_share=10 / 300,
+    ),
+    "elr-plus": MethodFacts(
+        "Early-Learning Regularization Prevents Memorization of Noisy Labels, Liu et al., NeurIPS 2020",
+        ELRPlusHyper,
+    ),
     "c2d": MethodFacts(
         "Contrast to Divide: Self-Supervised Pre-Training for Learning with Noisy Labels, "
         "Zheltonozhskii et al., WACV 2022",
         DivideMixHyper,
         warm_up_share=5 / 360,
     ),
-    "elr-plus": MethodFacts(
-        "Early-Learning Regularization Prevents Memorization of Noisy Labels, Liu et al., NeurIPS 2020",
-        ELRPlusHyper,
+    "joint-optim": MethodFacts(
+        "Joint Optimization Framework for Learning with Noisy Labels, Tanaka et al., CVPR 2018",
+        JointOptimHyper,
+        70 / 320,
+    ),
+    "pencil": MethodFacts(
+        "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels (PENCIL, P-correction), "
+        "Yi and Wu, CVPR 2019",
+        PencilHyper,
+        70 / 320,
     ),
     "augdesc": MethodFacts(
         "Augmentation Strategies for Learning with Noisy Labels, Nishi et al., CVPR 2021",

@@ -13,8 +13,8 @@ from emlc.methods.joint_optim import JointOptim
 from emlc.methods.mlc import MLC
 from emlc.methods.mlnt import MLNT
 from emlc.methods.mslc import MSLC
-from emlc.methods.mw_net import MWNet
 from emlc.methods.mslg import MSLG
+from emlc.methods.mw_net import MWNet
 from emlc.methods.pencil import Pencil
 from emlc.methods.true_labels import TrueLabels
 from emlc.methods.trusted_only import TrustedOnly
@@ -28,13 +28,13 @@ _ALL: tuple[type[Method], ...] = (
     MLC,
     MWNet,
     MSLC,
-    DivideMix,
-    Pencil,
-    JointOptim,
-    FasTEN,
     MLNT,
-    C2D,
+    FasTEN,
+    DivideMix,
     ELRPlus,
+    C2D,
+    JointOptim,
+    Pencil,
     AugDesc,
     MSLG,
 )

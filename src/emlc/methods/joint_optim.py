@@ -113,4 +113,5 @@ class JointOptim(Method):
         against_prior = torch.special.xlogy(self.prior, self.prior / s.mean(dim=0)).sum()
         entropy = -(s * log_s).sum(dim=1).mean()
         h = self.hyper
-        return soft_cross_entropy(log_s, y) + h.prior_weight * against_prior + h.entropy_weight * entropy
+        loss: Tensor = soft_cross_entropy(log_s, y) + h.prior_weight * against_prior
+        return loss + h.entropy_weight * entropy
