@@ -60,7 +60,7 @@ def test_finite_differences_refuse_bf16():
         meta_gradient([step], g_w, SGD, engine="finite-difference")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["emlc", "cross-entropy", "trusted-only"])
 def test_a_run_in_bf16_is_within_the_noise_of_one_in_float32(method, tmp_path):
     def losses(precision: str, seed: int) -> torch.Tensor:
         settings = tiny.settings(method=method, precision=precision, width=32, epochs=6, seed=seed)
