@@ -1,12 +1,14 @@
-"""Meta-learning methods that stop in the middle of an epoch and go on end with the same bits."""
+"""Meta-learning methods in the loop: stopped and gone on, on images, with two classes."""
 
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import tiny
+from emlc.data import Samples, split_samples
 from emlc.fit import fit
 from emlc.methods import METHODS
 
@@ -25,6 +27,22 @@ def run(settings, split, folder):
     torch.manual_seed(settings.seed)
     method = METHODS[settings.method](settings, split.noisy.inputs, len(split.classes))
     return fit(method, split, settings, MagicMock(), folder, tiny.ALONE)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_images_of_two_classes_are_learned_from(name, tmp_path):
+    """The last batch is smaller, and a trusted batch may lack a class."""
+    options = {"epochs": 2, "warm_up_epochs": 1, "width": 2, "noisy_batch": 16, "trusted_per_class": 2}
+    settings = tiny.settings(method=name, **(OPTIONS[name] | options | {"trusted_batch": 4}))
+    given = tiny.samples(60, image=True)
+    rows = (given.labels != 2) & (given.true_labels != 2)
+    labels, truth = given.labels[rows], given.true_labels[rows]
+    pair = Samples.from_arrays(given.inputs[torch.from_numpy(rows)], labels, true_labels=truth)
+    split = split_samples(pair, settings=settings, seed=0)
+    assert len(split.noisy) % 16 > 1
+    history = run(settings, split, tmp_path / "run")
+    assert len(history) == 2
+    assert all(np.isfinite(value) for row in history for value in row.values())
 
 
 @pytest.mark.parametrize("name", OPTIONS)
