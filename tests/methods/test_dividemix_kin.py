@@ -48,9 +48,7 @@ def test_c2d_clips_gradients_in_the_warm_up(init, epoch):
     method.step([batch()], None)
     for network, then in zip(method.student.both, before.both, strict=True):
         w = flat(then.parameters()).detach()
-        gradient = (
-            w - flat(network.parameters()).detach()
-        ) / ETA - DECAY * w  # the first step has no momentum
+        gradient = (w - flat(network.parameters()).detach()) / ETA - DECAY * w  # no momentum yet
         if epoch == 0:
             assert gradient.norm().item() == pytest.approx(1)
         else:

@@ -9,8 +9,8 @@ are made, and two strong ones (AutoAugment), on which they are learned:
     loss   = L_x + lambda_u L_u + L_reg, on mixtures of the strong views
 
 The division is measured without augmentation. The warm-up sees weak views, or with ``strong_warm_up`` strong
-ones, the paper's "SAW": a little better on Clothing1M (75.1 against 74.7 % accuracy), and fatal for CIFAR-10
-at 90 % symmetric noise (35.3 against 91.9 %).
+ones, the paper's "SAW": a little better on Clothing1M (75.1 against 74.7 % accuracy), fatal for CIFAR-10 at
+90 % symmetric noise (35.3 against 91.9 %).
 
 Weak is ``noisy_augmentation``, strong is ``trusted_augmentation``; the views of feature rows are all the
 same. Departures: those of DivideMix.
