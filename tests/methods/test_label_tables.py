@@ -14,6 +14,7 @@ NAMES = {
     "pencil": {"final_share": 0.34},
     "joint-optim": {"retraining_share": 0.34, "averaged_epochs": 2},
     "mslg": {"label_learning_rate": 60.0},
+    "famus": {"meta_learning_rate": 0.01},
 }
 
 

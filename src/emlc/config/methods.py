@@ -29,6 +29,7 @@ MethodName = Literal[
     "pencil",
     "augdesc",
     "mslg",
+    "famus",
 ]
 
 HyperValue = bool | int | float
@@ -259,6 +260,28 @@ class MSLGHyper(Hyper):
     entropy_weight: float = within(1.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FaMUSHyper(Hyper):
+    """Of famus.
+
+    Attributes:
+        meta_learning_rate: Of the Adam that trains the net which weighs samples; ``teacher_learning_rate``
+            goes before it.
+        gate_learning_rate: Of the SGD that trains the gates of the layers.
+        candidate_layers: Parameter tensors before the classifier that may take part in the meta-gradient.
+        active_layers: How many of them are wanted, K.
+        count_weight: Of the squared difference from that number, lambda_1.
+        gradient_weight: Of the squared difference of noisy and trusted gradients in the classifier, lambda_2.
+    """
+
+    meta_learning_rate: float = within(1e-3)
+    gate_learning_rate: float = within(0.1)
+    candidate_layers: int = within(13, 1)
+    active_layers: int = within(4)
+    count_weight: float = within(0.1)
+    gradient_weight: float = within(0.1)
+
+
 class MethodFacts(NamedTuple):
     """What is known of a method without its code.
 
@@ -332,6 +355,9 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
     ),
     "mslg": MethodFacts(
         "Meta Soft Label Generation for Noisy Labels, Algan and Ulusoy, ICPR 2020", MSLGHyper, 44 / 120
+    ),
+    "famus": MethodFacts(
+        "Faster Meta Update Strategy for Noise-Robust Deep Learning, Xu et al., CVPR 2021", FaMUSHyper, 0.1
     ),
 }
 """The methods by name, in the order of `emlc methods`."""

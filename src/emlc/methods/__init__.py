@@ -8,6 +8,7 @@ from emlc.methods.dividemix import DivideMix
 from emlc.methods.elr_plus import ELRPlus
 from emlc.methods.emlc import EMLC
 from emlc.methods.fasten import FasTEN
+from emlc.methods.famus import FaMUS
 from emlc.methods.fine_tuning import FineTuning
 from emlc.methods.joint_optim import JointOptim
 from emlc.methods.mlc import MLC
@@ -37,6 +38,7 @@ _ALL: tuple[type[Method], ...] = (
     Pencil,
     AugDesc,
     MSLG,
+    FaMUS,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}
