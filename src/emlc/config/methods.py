@@ -30,6 +30,7 @@ MethodName = Literal[
     "augdesc",
     "mslg",
     "famus",
+    "smp",
 ]
 
 HyperValue = bool | int | float
@@ -282,6 +283,21 @@ class FaMUSHyper(Hyper):
     gradient_weight: float = within(0.1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SMPHyper(Hyper):
+    """Of smp.
+
+    Attributes:
+        corrected_weight: Of the loss with corrected labels, alpha; the one with given labels has the rest.
+        prototypes: At most so many of each class, p.
+        samples_per_class: Samples with a given label among which its prototypes are looked for, m.
+    """
+
+    corrected_weight: float = within(0.5, 0, 1)
+    prototypes: int = within(8, 1)
+    samples_per_class: int = within(1280, 1)
+
+
 class MethodFacts(NamedTuple):
     """What is known of a method without its code.
 
@@ -358,6 +374,11 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
     ),
     "famus": MethodFacts(
         "Faster Meta Update Strategy for Noise-Robust Deep Learning, Xu et al., CVPR 2021", FaMUSHyper, 0.1
+    ),
+    "smp": MethodFacts(
+        "Deep Self-Learning From Noisy Labels (self-learning with multi-prototypes), Han et al., ICCV 2019",
+        SMPHyper,
+        1 / 15,
     ),
 }
 """The methods by name, in the order of `emlc methods`."""

@@ -17,6 +17,7 @@ from emlc.methods.mslc import MSLC
 from emlc.methods.mslg import MSLG
 from emlc.methods.mw_net import MWNet
 from emlc.methods.pencil import Pencil
+from emlc.methods.smp import SMP
 from emlc.methods.true_labels import TrueLabels
 from emlc.methods.trusted_only import TrustedOnly
 
@@ -39,6 +40,7 @@ _ALL: tuple[type[Method], ...] = (
     AugDesc,
     MSLG,
     FaMUS,
+    SMP,
 )
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}

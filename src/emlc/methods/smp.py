@@ -1,0 +1,105 @@
+"""SMP, deep self-learning: prototypes of the classes in feature space say which labels are wrong.
+
+Jiangfan Han, Ping Luo and Xiaogang Wang, "Deep Self-Learning From Noisy Labels", ICCV 2019 (arXiv
+1908.02160), "self-learning with multi-prototypes". Before every epoch after the warm-up, labels are corrected
+(Sec. 3.3). Of every class, up to m samples with that given label are drawn; with S_ij the cosine similarity
+of their features, and S_c the least of the largest 40 % of all S_ij, sample i has
+
+    density     rho_i = sum_j sign(S_ij - S_c)
+    similarity  eta_i = max_{j: rho_j > rho_i} S_ij,   or min_j S_ij if rho_i is the largest
+
+The p densest of those with eta < 0.95, dense and unlike each other, are the prototypes of the class. The
+corrected label ``z_i`` of a sample is the class with the largest mean cosine similarity of its prototypes to
+the sample. Then, with the given labels ``y_i``, the network learns from (Sec. 3.2)
+
+    L = (1 - alpha) mean_i CE(f_i, y_i) + alpha mean_i CE(f_i, z_i)
+
+No code of the authors is public; what is here follows their paper.
+
+Departures:
+- Labels of all samples are corrected before an epoch, with features of unaugmented inputs in evaluation mode.
+- A class none of whose samples has eta < 0.95 is represented by its densest sample.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize, one_hot
+
+from emlc.backbones import Classifier
+from emlc.config.methods import SMPHyper
+from emlc.data import Split
+from emlc.data.loaders import Batch
+from emlc.inference import represent
+from emlc.methods.base import Assessment, Losses, Method
+from emlc.precision import full_precision
+
+_PROTOTYPES = 7
+"""Keeps the draws of samples apart from the others that the run's seed fixes."""
+_DENSE = 0.4
+"""Share of the similarities that count as near."""
+_ALIKE = 0.95
+"""Similarity to a denser sample from which on one stands for the same as that."""
+
+
+class SMP(Method):
+    """The network learns from the given labels, and from those of the prototypes nearest to a sample."""
+
+    name: ClassVar[str] = "smp"
+    student: Classifier
+    uses_trusted: ClassVar[bool] = False
+    warms_up: ClassVar[bool] = True
+    hyper: SMPHyper
+
+    def attach(self, split: Split) -> None:
+        assert split.noisy.labels is not None
+        self._inputs, self._given = split.noisy.inputs, torch.from_numpy(split.noisy.labels)
+        self.corrected = self._given.clone().to(self.ranks.device)
+
+    def tables(self) -> dict[str, Tensor]:
+        return {"corrected": self.corrected}
+
+    def assess(self) -> Assessment:
+        return Assessment(soft_labels=one_hot(self.corrected.cpu(), self.num_classes).float())
+
+    def start_epoch(self) -> None:
+        if self.warming_up:
+            return
+        h = normalize(represent(self.student.backbone, self._inputs).flatten(1), dim=1)
+        rng = np.random.default_rng([self.settings.seed, _PROTOTYPES, self.epoch])
+        scores = torch.full((len(h), self.num_classes), -torch.inf)
+        for c in range(self.num_classes):
+            rows = rng.permutation(np.flatnonzero(self._given == c))[: self.hyper.samples_per_class]
+            if len(rows):  # a class that no label names has no prototypes
+                of_class = h[torch.from_numpy(rows)]
+                chosen = of_class[prototypes(of_class @ of_class.T, self.hyper.prototypes)]
+                scores[:, c] = (h @ chosen.T).mean(dim=1)
+        self.corrected.copy_(scores.argmax(dim=1))
+
+    def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        (batch,) = noisy
+        if self.warming_up:
+            return {"student_loss": self.descend_cross_entropy(batch)}
+        with self.ranks.autocast():
+            logits = full_precision(self.student(batch.inputs))
+        alpha = self.hyper.corrected_weight
+        loss = (1 - alpha) * cross_entropy(logits, batch.labels)
+        loss = loss + alpha * cross_entropy(logits, self.corrected[batch.positions])
+        self.descend(loss, self.student_sgd)
+        return {"student_loss": loss.detach()}
+
+
+def prototypes(similarities: Tensor, number: int) -> Tensor:
+    """Indices of up to so many prototypes of m samples with these similarities (m, m), the densest first."""
+    kept = max(1, int(_DENSE * similarities.numel()))
+    threshold = similarities.flatten().topk(kept).values[-1]
+    density = (similarities - threshold).sign().sum(dim=1)
+    denser = density[None, :] > density[:, None]
+    nearest = similarities.masked_fill(~denser, -torch.inf).amax(dim=1)
+    nearest = torch.where(denser.any(dim=1), nearest, similarities.amin(dim=1))
+    order = density.argsort(descending=True, stable=True)
+    chosen = order[(nearest < _ALIKE)[order]][:number]
+    return chosen if len(chosen) else order[:1]
