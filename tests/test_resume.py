@@ -5,7 +5,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -97,14 +96,25 @@ def live(argv: list[str], event: str = "", name: str = "", n: int = 0) -> None:
 
 
 @pytest.fixture(scope="module")
-def spawn():
-    """Run ``live`` in a process forked off one that has imported torch, and return its exit status."""
+def start():
+    """Start ``live`` in a process forked off one that has imported torch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*IMPORTED_LATE, "emlc.training", "emlc.cli.main", "test_resume"])
 
-    def run(*arguments) -> int | None:
+    def run(*arguments):
         process = context.Process(target=live, args=arguments)
         process.start()
+        return process
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def spawn(start):
+    """Run ``live`` in such a process, and return its exit status."""
+
+    def run(*arguments) -> int | None:
+        process = start(*arguments)
         process.join(timeout=100)
         assert process.exitcode is not None
         return process.exitcode
@@ -154,15 +164,14 @@ def test_a_run_killed_at_every_kind_of_moment_ends_with_the_same_bits(spawn, who
     assert_same_run(tmp_path / "run", whole(*more))
 
 
-def test_a_process_killed_from_outside_and_resumed(spawn, whole, tmp_path):
+def test_a_process_killed_from_outside_and_resumed(start, spawn, whole, tmp_path):
     argv = [*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "run")]
-    command = [str(Path(sys.executable).with_name("emlc")), *argv, "--checkpoint_every", "1"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
-    while not (tmp_path / "run/checkpoint.pt").exists() and process.poll() is None:
+    process = start([*argv, "--checkpoint_every", "1"])
+    while not (tmp_path / "run/checkpoint.pt").exists() and process.is_alive():
         time.sleep(0.001)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert spawn([*argv, "--resume"]) == 0  # with another checkpoint_every, which makes no difference
     assert_same_run(tmp_path / "run", whole(*RANDOM))
 
