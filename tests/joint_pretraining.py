@@ -1,9 +1,5 @@
-"""Small pretraining runs whose weights must not depend on the number of processes; also what each rank runs.
+"""Small pretraining runs whose weights must not depend on the number of processes; also for each rank."""
 
-torchrun --nproc_per_node 2 tests/joint_pretraining.py FOLDER
-"""
-
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -73,9 +69,11 @@ def run(case: str, folder: Path, ranks: Ranks, stop_at: int | None = None) -> No
         torch.save([progress.losses, [row["knn_accuracy"] for row in progress.history]], folder / "told.pt")
 
 
-if __name__ == "__main__":
+def run_all(folder: Path) -> None:
+    """What each rank does."""
+    torch.set_num_threads(1)
     ranks = start_ranks("cpu")
     for name in CASES:
-        run(name, Path(sys.argv[1]) / name, ranks)
+        run(name, folder / name, ranks)
     with suppress(Stopped):
-        run("batch norm", Path(sys.argv[1]) / "interrupted", ranks, stop_at=5)
+        run("batch norm", folder / "interrupted", ranks, stop_at=5)

@@ -1,9 +1,5 @@
-"""Small runs in float64 whose weights must not depend on the number of processes; also what each rank runs.
+"""Small runs in float64 whose weights must not depend on the number of processes; also for each rank."""
 
-torchrun --nproc_per_node 2 tests/joint_runs.py FOLDER
-"""
-
-import sys
 from pathlib import Path
 
 import torch
@@ -67,8 +63,10 @@ class Floating(nn.Module):
         return inputs.double()
 
 
-if __name__ == "__main__":
+def run_all(folder: Path) -> None:
+    """What each rank does."""
+    torch.set_num_threads(1)
     ranks = start_ranks("cpu")
     for name in CASES:
-        run(name, Path(sys.argv[1]) / name, ranks)
-    run("look-ahead of 5", Path(sys.argv[1]) / "interrupted", ranks, epochs=1)
+        run(name, folder / name, ranks)
+    run("look-ahead of 5", folder / "interrupted", ranks, epochs=1)

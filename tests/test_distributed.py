@@ -18,7 +18,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import joint_runs
+import several
 import tiny
+from emlc.cli import main
 from emlc.config import Settings
 from emlc.logs import QuietReporter
 from emlc.training import train
@@ -45,7 +47,7 @@ def torchrun(*arguments, processes=2, **options):
 @pytest.fixture(scope="module")
 def of_two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("joint")
-    assert torchrun("--standalone", TESTS / "joint_runs.py", folder).wait(timeout=300) == 0
+    several.in_two_processes(joint_runs.run_all, folder)
     return folder
 
 
@@ -110,12 +112,14 @@ def test_a_rank_that_dies_ends_the_run_which_then_goes_on(tmp_path):
     pd.testing.assert_frame_equal(reached[timeless].iloc[: len(left)], left[timeless])
 
 
-def test_bad_input_is_told_once(tmp_path):
+def test_bad_input_is_told_once(tmp_path, monkeypatch, capfd):
+    several.fork_ranks(monkeypatch, tmp_path / "logs")
     (tmp_path / "data.csv").write_text("a,b\n1,2\n")
     arguments = [str(tmp_path / "data.csv"), "--trusted_per_class", "5", "--output", str(tmp_path / "run")]
-    run = start_emlc("train", *arguments, "--devices", "2", "--device", "cpu")
-    _, told = run.communicate(timeout=120)
-    assert run.returncode == 2
+    assert main(["train", *arguments, "--devices", "2", "--device", "cpu"]) == 2
+    logs = [*(tmp_path / "logs").rglob("stderr.log"), *(tmp_path / "logs").rglob("stdout.log")]
+    assert len(logs) == 4
+    told = capfd.readouterr().err + "".join(log.read_text() for log in logs)
     assert told.count("no column 'label'") == 1
     assert "Traceback" not in told
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import several
 import tiny
 from emlc import plots
 from emlc.cli import main
@@ -48,13 +49,6 @@ LIVES = [
     ("before", "summary.json", 1),
 ]
 FEW_LIVES = [("step", "", 5), ("after", "checkpoint.pt", 1), ("step", "", 4)]
-
-
-IMPORTED_LATE = [
-    *("sklearn.datasets", "sklearn.linear_model", "sklearn.model_selection"),
-    *("torch.utils.tensorboard", "torch._decomp.decompositions_for_jvp"),
-]
-"""What a run imports on its way: of the time of a short one, two thirds."""
 
 
 def die() -> None:
@@ -98,8 +92,7 @@ def live(argv: list[str], event: str = "", name: str = "", n: int = 0) -> None:
 @pytest.fixture(scope="module")
 def start():
     """Start ``live`` in a process forked off one that has imported torch."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*IMPORTED_LATE, "emlc.training", "emlc.cli.main", "test_resume"])
+    context = several.context()
 
     def run(*arguments):
         process = context.Process(target=live, args=arguments)

@@ -1,33 +1,22 @@
 """Two processes against one, on gloo."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import joint_pretraining
+import several
 import tiny
 from emlc.cli import main
-
-TESTS = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def of_two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("joint")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run(
-        [*torchrun, str(TESTS / "joint_pretraining.py"), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
-        check=True,
-        timeout=300,
-    )
+    several.in_two_processes(joint_pretraining.run_all, folder)
     return folder
 
 
@@ -54,17 +43,12 @@ def test_another_number_of_processes_goes_on(of_two_processes, tmp_path):
     assert_same(begun, of_two_processes / "batch norm")
 
 
-def test_the_command_line_starts_several_processes(tmp_path):
+def test_the_command_line_starts_several_processes(tmp_path, monkeypatch):
     argv = ["pretrain", "digits", "--device", "cpu", "--width", "4"]
     argv += ["--noisy_limit", "60", "--batch", "30", "--epochs", "2"]
     assert main([*argv, "--output", str(tmp_path / "1")]) == 0
-    joint = [*argv, "--devices", "2", "--output", str(tmp_path / "2")]
-    subprocess.run(
-        [sys.executable, "-m", "emlc", *joint],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=300,
-    )
+    several.fork_ranks(monkeypatch, tmp_path / "logs")
+    assert main([*argv, "--devices", "2", "--output", str(tmp_path / "2")]) == 0
     one, two = (json.loads((tmp_path / n / "summary.json").read_text()) for n in "12")
     assert two["processes"] == 2
     assert two["contrastive_loss"] == pytest.approx(one["contrastive_loss"], abs=1e-3)
