@@ -20,7 +20,7 @@ from emlc.precision import computes_bfloat16
 
 S = TypeVar("S", Settings, PretrainSettings)
 
-_FREE_ON_RESUME = {
+FREE_ON_RESUME = {
     *("output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"),
     *("cuda_graph", "save_memory", "embedding_cache"),
 }
@@ -43,7 +43,7 @@ def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
             f"output: {folder} holds a run already; --resume goes on with it, --output names another"
         )
     before, now = read_settings(folder, type(settings)).as_dict(), with_absolute_paths(settings).as_dict()
-    free = _FREE_ON_RESUME | ({"precision"} if settings.precision == "auto" else set())
+    free = FREE_ON_RESUME | ({"precision"} if settings.precision == "auto" else set())
     changed = [k for k in now if k not in free and before.get(k) != now[k]]
     if changed:
         changes = "; ".join(f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed)

@@ -22,6 +22,7 @@ from emlc.cli import (
     presets,
     pretrain,
     report,
+    reproduce,
     train,
 )
 from emlc.cli.arguments import explain, normalized, plain_message
@@ -40,6 +41,7 @@ COMMANDS: dict[str, ModuleType] = {
     "apply": apply,
     "export": export,
     "bench": bench,
+    "reproduce": reproduce,
 }
 
 

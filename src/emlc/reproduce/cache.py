@@ -1,0 +1,123 @@
+"""Finished and unfinished runs by what decides their result, shared by all experiments of a folder."""
+
+import math
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from emlc.config import PretrainSettings, Settings
+from emlc.files import read_json
+from emlc.pretraining import pretrain
+from emlc.reproduce.features import separation
+from emlc.reproduce.plan import META_OBJECTIVE, SEPARATION, Job
+from emlc.run_directory import read_settings
+from emlc.training import train
+
+
+class Cache:
+    """Runs in the folders HOME/KEY, each with the lock HOME/KEY.lock of the process that makes it.
+
+    The operating system frees the locks of a process that dies, so that none is left behind.
+
+    Args:
+        home: The folder of them all; it need not be there.
+        device: Where runs are made.
+    """
+
+    def __init__(self, home: Path, device: str = "auto") -> None:
+        self._home, self._device = home, device
+
+    def folder(self, job: Job) -> Path:
+        """Where it is stored, or would be."""
+        return self._home / job.key
+
+    def finished(self, job: Job) -> bool:
+        """Whether it is there, and complete."""
+        last = "backbone.safetensors" if isinstance(job.settings, PretrainSettings) else "summary.json"
+        return (self.folder(job) / last).exists()
+
+    def make(self, job: Job, *, wait: bool) -> bool:
+        """Make a run, or go on with an interrupted one, after the pretraining that it starts from.
+
+        Nothing is done with a finished one.
+
+        Args:
+            job: The run.
+            wait: Whether to wait where another process is making it.
+
+        Returns:
+            Whether it is finished: without ``wait`` another process may have it.
+
+        Raises:
+            InputError: its settings do not fit its data.
+            FloatingPointError: it has diverged.
+        """
+        if self.finished(job):
+            return True
+        self._home.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self._home / f"{job.key}.lock", timeout=-1 if wait else 0):
+                if not self.finished(job):
+                    self._make(job)
+        except Timeout:
+            return False
+        return True
+
+    def _make(self, job: Job) -> None:
+        output, device, quiet = str(self.folder(job)), self._device, Console(quiet=True)
+        if isinstance(job.settings, PretrainSettings):
+            pretrain(replace(job.settings, output=output, device=device), resume=True, console=quiet)
+            return
+        settings = replace(job.settings, output=output, device=device)
+        if job.start is not None:
+            self.make(job.start, wait=True)
+            settings = replace(settings, init=str(self.folder(job.start) / "backbone.safetensors"))
+        train(settings, resume=True, console=quiet)
+
+    def read(self, job: Job) -> "Outcome":
+        """A finished run."""
+        return Outcome(self.folder(job))
+
+
+class Outcome:
+    """What a finished run has come to.
+
+    Attributes:
+        folder: Its directory.
+        summary: What is in its ``summary.json``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.summary: dict[str, Any] = read_json(folder / "summary.json")
+
+    def figure(self, name: str) -> float | None:
+        """A measure of :mod:`emlc.reproduce.plan`, or None where the run has no such thing."""
+        if name == META_OBJECTIVE.name:
+            steps = self.steps
+            if name not in steps:
+                return None
+            values = steps[name].dropna()
+            return float(values.tail(max(1, len(values) // 10)).mean())
+        if name == SEPARATION.name:
+            return separation(self.folder)
+        value = self.summary.get(name)
+        return None if value is None else float(value)
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch."""
+        return pd.read_csv(self.folder / "metrics.csv")
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row a step; "iteration" counts the batches that the student has learned from by then."""
+        table = pd.read_csv(self.folder / "steps.csv")
+        batch = read_settings(self.folder, Settings).noisy_batch
+        per_epoch = math.ceil(self.summary["noisy_samples"] / batch)
+        return table.assign(iteration=table["step"] * per_epoch / self.epochs["steps"].iloc[0])

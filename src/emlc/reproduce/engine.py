@@ -1,0 +1,182 @@
+"""Carries out an experiment: makes the runs that are missing, tabulates and draws those that are there."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import pandas as pd
+from rich.console import Console
+
+from emlc.benchmarks.hardware import describe_hardware, describe_versions
+from emlc.benchmarks.step import Record, measure_steps
+from emlc.distributed import pick_device
+from emlc.files import write_csv, write_json, write_text
+from emlc.reproduce import figures
+from emlc.reproduce.cache import Cache, Outcome
+from emlc.reproduce.paper import published
+from emlc.reproduce.plan import Cell, Grid, Measure, Part, Timing, cells, distinct, known_rows
+from emlc.reproduce.results import Results
+from emlc.reproduce.tables import Value, Values, hardware, markdown, tidy
+from emlc.reproduce.work import carry_out
+
+
+class Shard(NamedTuple):
+    """A share of the runs: those whose place in their list is ``part`` modulo ``parts``."""
+
+    part: int
+    parts: int
+
+
+def reproduce(
+    grid: Grid,
+    home: Path,
+    folder: Path,
+    *,
+    shard: Shard | None = None,
+    processes: int = 1,
+    command: str = "",
+    console: Console | None = None,
+) -> list[str]:
+    """Make the runs of a grid that are not there yet, and write its tables and picture.
+
+    Args:
+        grid: The experiment.
+        home: Where runs are kept, for all experiments.
+        folder: For ``table.csv``, ``table.md``, ``picture.png`` and ``results.json``.
+        shard: The share of the runs to make; all by default. What others have made is shown, too.
+        processes: How many make them.
+        command: What was typed, for the record.
+        console: Where to tell how it goes; standard error by default.
+
+    Returns:
+        What a reader has to know beside the table: what is missing, above all.
+
+    Raises:
+        InputError: the settings of a cell are wrong, or do not fit its data.
+    """
+    console = console or Console(stderr=True)
+    cache = Cache(home)
+    wanted = cells(grid)
+    jobs = distinct(wanted)
+    mine = jobs if shard is None else jobs[shard.part :: shard.parts]
+    names = {each.job.key: f"{each.row.label}, {each.column.label}, seed {each.seed}" for each in wanted}
+    failed = carry_out(mine, names, cache, console, processes)
+    rows, unknown = known_rows(grid)
+    outcomes: dict[tuple[str, str], list[Outcome]] = {
+        (r.label, c.label): [] for r in rows for c in grid.columns
+    }
+    for each in wanted:
+        if cache.finished(each.job):
+            outcomes[each.row.label, each.column.label].append(cache.read(each.job))
+    results = Results(grid, rows, outcomes)
+    missing = [names[each.job.key] for each in wanted if not cache.finished(each.job)]
+    told = [f"{len(missing)} of {len(wanted)} runs are missing"] if missing else []
+    told += [f"left out, as there is no such method: {', '.join(unknown)}"] if unknown else []
+    told += [f"{names[key]} failed: {problem}" for key, problem in failed.items()]
+    _write(results, wanted, cache, folder, missing, told, command)
+    return told
+
+
+def _write(
+    results: Results,
+    wanted: Sequence[Cell],
+    cache: Cache,
+    folder: Path,
+    missing: Sequence[str],
+    told: Sequence[str],
+    command: str,
+) -> None:
+    grid = results.grid
+    tables = {measure: results.values(measure) for measure in grid.measures}
+    parts = (results.rows, grid.columns)
+    write_csv(folder / "table.csv", pd.concat([tidy(m, *parts, values) for m, values in tables.items()]))
+    known = {m: v for m, v in tables.items() if any(value.ours for value in v.values())}
+    notes = [*_notes(results, wanted), *grid.notes, *told, *([f"`{command}`"] if command else [])]
+    sections = [f"# {grid.title}", *(markdown(m, *parts, values) for m, values in known.items())]
+    write_text(folder / "table.md", "\n\n".join([*sections, *notes]) + "\n")
+    write_json(
+        folder / "results.json",
+        {
+            "experiment": grid.name,
+            "command": command,
+            "versions": describe_versions(),
+            "missing": list(missing),
+            "notes": list(notes),
+            "runs": [
+                {"row": each.row.label, "column": each.column.label, "seed": each.seed, "run": each.job.key}
+                | {"summary": cache.read(each.job).summary}
+                for each in wanted
+                if cache.finished(each.job)
+            ],
+        },
+    )
+    if known:
+        figures.save(folder / "picture.png", results)
+
+
+def _notes(results: Results, wanted: Sequence[Cell]) -> list[str]:
+    """What was measured, on what, and where."""
+    seeds = ", ".join(map(str, results.grid.seeds))
+    notes = [f"Mean ± standard deviation over seeds {seeds}; the best of a column is bold."]
+    for column in results.grid.columns:
+        here = [o.summary for row in results.rows for o in results.outcomes[row.label, column.label]]
+        if here:
+            notes.append(f"{column.label}: {_samples(here)}.")
+    made_on = {hardware(o.summary) for each in results.outcomes.values() for o in each}
+    return [*notes, *(f"Made on {where}." for where in sorted(made_on))]
+
+
+def _samples(summaries: Sequence[Mapping[str, Any]]) -> str:
+    counts = [_range(summaries, f"{name}_samples") + f" {name}" for name in ("noisy", "trusted", "test")]
+    rates = [s["noise_rate_actual"] for s in summaries if s["noise_rate_actual"] is not None]
+    wrong = f"; {mean(rates):.1%} of the noisy labels are wrong" if rates else ""
+    return f"samples: {', '.join(counts)}{wrong}"
+
+
+def _range(summaries: Iterable[Mapping[str, Any]], name: str) -> str:
+    values = sorted({s[name] for s in summaries})
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+
+
+def time_steps(timing: Timing, folder: Path, *, command: str = "", console: Console | None = None) -> None:
+    """Measure what steps cost, and write the same files as :func:`reproduce`."""
+    records = [r for r in measure_steps(timing.options, console) if r.problem is None]
+    rows = [Part(_timed(r), paper=_timed(r).removesuffix(_CAPTURED)) for r in records]
+    hours = [[s * timing.images / 3600 for s in r.seconds] for r in records]
+    mlc = {r.captured: r.seconds for r in records if r.method == "mlc"}
+    ratios = [[s / m for s, m in zip(r.seconds, mlc.get(r.captured, ()), strict=False)] for r in records]
+    column = Part("hours", paper="hours")
+    tables: dict[Measure, Values] = {}
+    reference = published(timing.paper, "mlc", "hours")
+    for measure, each in ((_HOURS, hours), (_RATIO, ratios)):
+        values = {}
+        for row, ours in zip(rows, each, strict=True):
+            paper = published(timing.paper, row.paper, "hours")
+            if paper is not None and reference is not None and measure is _RATIO:
+                paper = paper._replace(mean=round(paper.mean / reference.mean, 3))
+            values[row.label, column.label] = Value(ours, paper)
+        tables[measure] = values
+    write_csv(folder / "table.csv", pd.concat([tidy(m, rows, [column], v) for m, v in tables.items()]))
+    device = describe_hardware(pick_device(timing.options.device))
+    what = f"{timing.options.repetitions} rounds on {device['device']}, {device['threads']} thread(s)."
+    notes = [what, *timing.notes, *([f"`{command}`"] if command else [])]
+    sections = [f"# {timing.title}", *(markdown(m, rows, [column], v) for m, v in tables.items())]
+    write_text(folder / "table.md", "\n\n".join([*sections, *notes]) + "\n")
+    contents = {"experiment": timing.name, "command": command, "versions": describe_versions()}
+    write_json(
+        folder / "results.json", contents | {"hardware": device, "records": [asdict(r) for r in records]}
+    )
+    figures.save_bars(folder / "picture.png", timing.title, _RATIO, [r.label for r in rows], tables[_RATIO])
+
+
+_HOURS = Measure("hours", "Hours an epoch")
+_RATIO = Measure("ratio", "Times MLC's")
+_CAPTURED = ", CUDA graph"
+
+
+def _timed(record: Record) -> str:
+    """A kind of step, called as in the other tables."""
+    name = f"emlc, k = {record.k}" if record.method == "emlc" else record.method
+    return name + _CAPTURED if record.captured else name

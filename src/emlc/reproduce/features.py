@@ -1,0 +1,60 @@
+"""The student's features of samples that it has not learned from, and how far they keep the classes apart."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import silhouette_score
+from torch import nn
+
+from emlc.data import Samples
+from emlc.errors import InputError
+from emlc.inference import represent
+from emlc.report.projection import project
+from emlc.run import Run
+
+MOST = 2000
+"""So many samples are looked at, drawn at random, where there are more."""
+
+
+class FeatureMap(NamedTuple):
+    """A map of features.
+
+    Attributes:
+        points: (n, 2), by t-SNE.
+        labels: (n,) true classes.
+        classes: Their names.
+    """
+
+    points: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+
+def feature_map(folder: Path) -> FeatureMap:
+    """t-SNE of the chosen student's features (paper, Fig. 4), of validation or else of test samples."""
+    backbone, samples, classes = _held_out(folder)
+    projection = project(backbone, samples, MOST, seed=0)
+    assert projection is not None
+    assert samples.labels is not None
+    return FeatureMap(projection.points, samples.labels[projection.rows], classes)
+
+
+def separation(folder: Path) -> float:
+    """Mean silhouette of the true classes in the chosen student's features, from -1 to 1."""
+    backbone, samples, _ = _held_out(folder)
+    rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:MOST])
+    chosen = samples.take(rows)
+    return float(silhouette_score(represent(backbone, chosen.inputs).flatten(1).numpy(), chosen.labels))
+
+
+def _held_out(folder: Path) -> tuple[nn.Module, Samples, tuple[str, ...]]:
+    run = Run.load(folder, device="auto")
+    split = run.split()
+    samples = split.validation if split.validation is not None else split.test
+    if samples is None:
+        raise InputError(f"{folder}: no validation and no test samples to show features of")
+    backbone = run.student.backbone  # of a Classifier, or of a Pair of them
+    assert isinstance(backbone, nn.Module)
+    return backbone, samples, split.classes

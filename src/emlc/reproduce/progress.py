@@ -1,0 +1,53 @@
+"""How far the runs of an experiment are: a live line on a terminal, else one a finished run."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+
+class Teller:
+    """Tells which run is made, how many there are of how many, and how long the rest will take.
+
+    Args:
+        total: Runs in all.
+        finished: Counts those that are there, whoever made them.
+        console: Where to tell.
+    """
+
+    def __init__(self, total: int, finished: Callable[[], int], console: Console) -> None:
+        self._total, self._finished, self._console = total, finished, console
+        self._start, self._before = time.monotonic(), finished()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=console.quiet or not console.is_terminal,
+            transient=True,
+        )
+        self._task = self.bar.add_task("", total=total, completed=self._before, left="")
+
+    def begin(self, name: str) -> None:
+        """A run is being made."""
+        self.bar.update(self._task, description=name)
+
+    def end(self, name: str) -> None:
+        """It is finished."""
+        done = self._finished()
+        seconds = (time.monotonic() - self._start) / max(1, done - self._before) * (self._total - done)
+        left = f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
+        self.bar.update(self._task, completed=done, left=left)
+        if self.bar.disable:
+            self._console.out(f"{done} of {self._total} runs, {left}: {name}", highlight=False)
+
+
+@contextmanager
+def telling(total: int, finished: Callable[[], int], console: Console) -> Iterator[Teller]:
+    """A :class:`Teller` during a block."""
+    teller = Teller(total, finished, console)
+    with teller.bar:
+        yield teller

@@ -1,0 +1,96 @@
+"""What all methods of an experiment share: data, networks, initial weights and budget, at either scale."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from emlc.cli.arguments import read_config
+from emlc.errors import InputError
+from emlc.presets import preset_path
+
+Scale = Literal["small", "paper"]
+DataName = Literal["digits", "cifar10", "cifar100", "clothing1m"]
+
+SHOWN = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "clothing1m": "Clothing1M"}
+"""Data sets by the names that people know them by."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the runs on one data set share.
+
+    Attributes:
+        scale: small: what a laptop can do; paper: what the paper did.
+        data: Name of the data set.
+        settings: Of every run.
+        pretrain: Of the self-supervised pretraining on the same images, if there is one.
+        starts_pretrained: Whether every run starts from it.
+    """
+
+    scale: Scale
+    data: DataName
+    settings: Mapping[str, Any]
+    pretrain: Mapping[str, Any] | None
+    starts_pretrained: bool
+
+
+_SMALL: dict[str, dict[str, Any]] = {
+    "digits": {"trusted_per_class": 10, "epochs": 30},
+    # As in docs/tutorial-cifar10.md: a fifth of the images, at half their size.
+    "cifar10": {
+        "trusted_per_class": 100,
+        "validation_fraction": 0.2,
+        "noisy_limit": 10_000,
+        "image_size": 16,
+        "backbone": "cnn",
+        "corruption": "random",
+        "trusted_augmentation": ["flip", "crop"],
+        "learning_rate": 0.05,
+        "schedule": "cosine",
+        "epochs": 30,
+    },
+}
+_SMALL_PRETRAIN: dict[str, dict[str, Any]] = {
+    "digits": {"trusted_per_class": 10, "epochs": 30},
+    "cifar10": {
+        "trusted_per_class": 100,
+        "noisy_limit": 10_000,
+        "image_size": 16,
+        "backbone": "cnn",
+        "temperature": 0.2,
+        "epochs": 30,
+    },
+}
+
+_PRESETS: dict[str, tuple[str, str | None]] = {
+    "cifar10": ("cifar10-sym20-k1", "simclr-cifar10-resnet34"),
+    "cifar100": ("cifar100-sym20-k1", "simclr-cifar100-resnet50"),
+    "clothing1m": ("clothing1m-k1", None),
+}
+"""Whose values are the paper's (Table 5), but for noise, look-ahead and place."""
+
+_OF_ONE_ROW = ("noise", "noise_rate", "noise_draw", "method", "look_ahead", "output")
+
+
+def protocol(scale: Scale, data: DataName, data_root: str | None = None) -> Protocol:
+    """The protocol of a data set.
+
+    Raises:
+        InputError: there is none at this scale.
+    """
+    known = _SMALL if scale == "small" else _PRESETS
+    if data not in known:
+        raise InputError(f"data: --scale {scale} has {', '.join(known)}, got {data!r}")
+    where: dict[str, Any] = {"data": data} | ({} if data_root is None else {"data_root": data_root})
+    if scale == "small":
+        pretrain = _SMALL_PRETRAIN[data] | where
+        return Protocol(scale, data, _SMALL[data] | where, pretrain, starts_pretrained=data != "digits")
+    training, pretraining = _PRESETS[data]
+    values = read_config(preset_path(training, "train"))
+    values = {name: value for name, value in values.items() if name not in _OF_ONE_ROW} | where
+    if pretraining is None:
+        return Protocol(scale, data, values, None, starts_pretrained=False)
+    del values["init"]  # what that pretraining will have written
+    simclr = read_config(preset_path(pretraining, "pretrain")) | where
+    del simclr["output"]
+    return Protocol(scale, data, values, simclr, starts_pretrained=True)
