@@ -13,11 +13,11 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from benchmarks.compare import cell, hardware
 from emlc.cli.arguments import read_config
 from emlc.config import DataSettings, Settings
 from emlc.data import Samples, read
 from emlc.files import write_json, write_text
+from emlc.reproduce.tables import cell, hardware
 from emlc.training import train
 
 HUMAN = ("worst", "aggregate")

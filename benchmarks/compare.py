@@ -6,18 +6,15 @@ Every method gets the same split, noise, networks and number of student steps a 
 finished already is read instead of trained again. Writes FOLDER/results.json and FOLDER/results.md.
 """
 
-import os
-import platform
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-import torch
 from jsonargparse import auto_cli
 
 from emlc.cli.arguments import read_config
 from emlc.config import Settings
 from emlc.files import write_json, write_text
+from emlc.reproduce.tables import cell, hardware
 from emlc.training import train
 
 FIGURES = {
@@ -73,15 +70,6 @@ def _summary(values: dict[str, Any], home: Path) -> dict[str, Any]:
     return summary | {"minutes": summary["seconds"] / 60}
 
 
-def hardware(summary: dict[str, Any]) -> str:
-    """What a run was made on: device, precision, processes, threads, versions."""
-    return (
-        f"{summary['device']}, {summary['precision']}, {summary['processes']} process(es) of "
-        f"{summary['threads']} thread(s), {os.cpu_count()} cores, {platform.machine()}; "
-        f"Python {summary['versions']['python']}, torch {torch.__version__.split('+')[0]}"
-    )
-
-
 def _noise(summary: dict[str, Any]) -> str:
     rate = summary["noise_rate_actual"]
     return "" if rate is None else f", {rate:.1%} of them wrong"
@@ -93,14 +81,6 @@ def _table(results: dict[str, list[dict[str, Any]]]) -> str:
         cells = [cell([s[key] for s in summaries]) for key in FIGURES.values()]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def cell(values: list[float | None]) -> str:
-    """Mean ± standard deviation of what is known, or a dash."""
-    known = [v for v in values if v is not None]
-    if not known:
-        return "-"
-    return f"{mean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else f"{known[0]:.1f}"
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from benchmarks.compare import cell, hardware
 from emlc.cli.arguments import read_config
 from emlc.config import Settings
 from emlc.files import write_json, write_text
+from emlc.reproduce.tables import cell, hardware
 from emlc.training import train
 
 _VARIANTS: dict[str, dict[str, Any]] = {

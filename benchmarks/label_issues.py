@@ -18,12 +18,12 @@ import numpy as np
 import yaml
 from jsonargparse import auto_cli
 
-from benchmarks.compare import cell, hardware
 from emlc import noise
 from emlc.config import Settings
 from emlc.data import Samples, read, split_samples
 from emlc.files import write_json, write_text
 from emlc.labels.quality import FIGURES, QualityMeter, issue_figures
+from emlc.reproduce.tables import cell, hardware
 from emlc.run import Run
 from emlc.training import train
 

@@ -49,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     seeds, processes = arguments.seeds, arguments.processes
-    shard = _shard(arguments.shard)
+    shard = shard_of(arguments.shard)
     if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
         raise InputError(f"seeds: expected at least one, and each once, got {seeds}")
     if processes < 1:
@@ -86,7 +86,8 @@ def run(arguments: Namespace) -> None:
             console.out(f"written: {folder / name}", highlight=False)
 
 
-def _shard(text: str | None) -> tuple[int, int] | None:
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """What --shard I/N says: I and N."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)/(\d+)", text)

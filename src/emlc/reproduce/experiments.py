@@ -156,8 +156,9 @@ def _table3(choice: Choice) -> Timing:
         images=1_000_000,
         paper="times",
         notes=(
-            "Table 3 of the paper compares the two meta-gradients in words; its times are in Section "
-            "4.3. Steps are measured in turns on random images, without loading; hours are those of a million images.",
+            "Table 3 of the paper compares the two meta-gradients in words; its times are in Section 4.3. "
+            "Steps are measured in turns on random images, without loading; "
+            "hours are those of a million images.",
         ),
     )
 

@@ -1,6 +1,7 @@
 """The picture of an experiment, as a PNG file: ours filled, the paper's hollow."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import mean, stdev
@@ -26,13 +27,14 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 
 _MARKERS = "osD^vP*X"
 _POINTS_OF_A_LINE = 200
+_PANELS_ACROSS = 5
 
 
 def save(path: Path, results: Results) -> None:
     """Draw an experiment as it says."""
     with _style():
         figure = _DRAWN[results.grid.picture](results)
-        figure.suptitle(results.grid.title)
+        figure.suptitle("\n".join(_title(results)))
         with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=120)
 
@@ -55,17 +57,28 @@ def save_bars(path: Path, title: str, measure: Measure, labels: Sequence[str], v
             figure.savefig(temporary, dpi=120)
 
 
+def _title(results: Results) -> Iterator[str]:
+    grid = results.grid
+    yield grid.title
+    if grid.picture in ("accuracies", "against"):
+        yield f"{grid.measures[0].title}; mean ± standard deviation of {len(grid.seeds)} seed(s)"
+
+
 def _accuracies(results: Results) -> Figure:
     """A panel a column: each row's mean and standard deviation, last epoch and paper beside it."""
     main = results.grid.measures[0]
     chosen, last = results.values(main), results.values(LAST)
     columns = [c for c in results.grid.columns if any(chosen[r.label, c.label].ours for r in results.rows)]
     rows = [r for r in results.rows if any(chosen[r.label, c.label].ours for c in columns)]
-    size = (2.2 + 2.4 * len(columns), 1.9 + 0.33 * len(rows))
-    figure = Figure(figsize=(max(7.0, size[0]), size[1]), layout="constrained")
-    panels = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
+    across = min(_PANELS_ACROSS, max(1, len(columns)))
+    down = math.ceil(len(columns) / across)
+    size = (max(7.0, 2.2 + 2.4 * across), 1.2 + down * (0.6 + 0.33 * len(rows)))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).flatten()
+    for unused in panels[len(columns) :]:
+        unused.remove()
     places = range(len(rows) - 1, -1, -1)
-    for axes, column in zip(panels, columns, strict=True):
+    for axes, column in zip(panels, columns, strict=False):
         for y, row in zip(places, rows, strict=True):
             ours, paper = chosen[row.label, column.label]
             if at_end := last[row.label, column.label].ours:
@@ -77,13 +90,11 @@ def _accuracies(results: Results) -> Figure:
                 axes.plot(paper.mean, y, "D", markersize=7, **_HOLLOW)
         axes.set_title(column.label, fontsize=10)
         axes.set_yticks(list(places), [row.label for row in rows])
-    figure.supxlabel(
-        f"{main.title}; mean ± standard deviation of {len(results.grid.seeds)} seed(s)", fontsize=10
-    )
+        axes.set_ylim(-0.7, len(rows) - 0.3)
     keys = [_key("o", "chosen epoch"), _key("|", "last epoch", colour="black")]
     if any(value.paper for value in chosen.values()):
         keys.append(_key("D", "paper (its data, its networks)", hollow=True))
-    figure.legend(handles=keys, loc="outside lower right", ncols=3, fontsize=9)
+    figure.legend(handles=keys, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 

@@ -1,0 +1,79 @@
+"""A study as a grid of runs: rows by columns of settings over seeds, from a YAML file.
+
+    python -m benchmarks.grid benchmarks/meta_weight.yaml
+
+The file has ``title``, ``seeds``, ``settings`` of all runs, and ``rows`` and ``columns``: labels, each with
+settings of its own. Runs are kept beside those of ``emlc reproduce``, shared with it, and not made again.
+Writes FOLDER/NAME/table.md, table.csv, picture.png and results.json, with accuracies and recovered labels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+
+from emlc.cli.arguments import read_config
+from emlc.cli.reproduce import shard_of
+from emlc.errors import InputError
+from emlc.reproduce.engine import Shard, reproduce
+from emlc.reproduce.plan import Grid, Part
+
+
+def grid(
+    file: str,
+    seeds: list[int] | None = None,
+    shard: str | None = None,
+    processes: int = 1,
+    folder: str = "runs/reproduce",
+) -> None:
+    """Make the runs that are missing, and tabulate them.
+
+    Args:
+        file: The YAML file.
+        seeds: In place of its own.
+        shard: I/N, from 0/N to N-1/N: make this share of the runs.
+        processes: How many make runs side by side.
+        folder: Where runs and results are kept.
+    """
+    study = grid_from(Path(file), seeds)
+    home, part = Path(folder), shard_of(shard)
+    reproduce(
+        study,
+        home / "runs",
+        home / study.name,
+        shard=None if part is None else Shard(*part),
+        processes=processes,
+        command=f"python -m benchmarks.grid {file}",
+    )
+    print((home / study.name / "table.md").read_text(encoding="utf-8"))
+
+
+def grid_from(file: Path, seeds: list[int] | None = None) -> Grid:
+    """The study that a file describes.
+
+    Raises:
+        InputError: a part of it is missing or of the wrong kind.
+    """
+    values = read_config(file)
+    for name, kind in {"title": str, "seeds": list, "settings": dict, "rows": dict, "columns": dict}.items():
+        if not isinstance(values.get(name), kind):
+            raise InputError(f"{file}: {name}: expected a {kind.__name__}, got {values.get(name)!r}")
+    return Grid(
+        name=file.stem,
+        title=values["title"],
+        rows=_parts(file, values["rows"]),
+        columns=_parts(file, values["columns"]),
+        common=values["settings"],
+        seeds=tuple(seeds or values["seeds"]),
+    )
+
+
+def _parts(file: Path, values: dict[Any, Any]) -> tuple[Part, ...]:
+    for label, settings in values.items():
+        if not isinstance(settings, dict):
+            raise InputError(f"{file}: {label}: expected settings, got {settings!r}")
+    return tuple(Part(str(label), settings) for label, settings in values.items())
+
+
+if __name__ == "__main__":
+    auto_cli(grid, as_positional=True)

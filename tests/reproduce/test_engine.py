@@ -1,0 +1,229 @@
+"""The engine on a small experiment: what it trains, reads, goes on with and tabulates."""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+from grids import TINY, carry_out, grid
+
+from emlc import InputError
+from emlc.config import PretrainSettings
+from emlc.methods import CrossEntropy
+from emlc.reproduce import cache as caching
+from emlc.reproduce.cache import Cache
+from emlc.reproduce.engine import Shard
+from emlc.reproduce.plan import PRETRAIN, Part, cells, distinct, job
+from emlc.training import train
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def home(done, tmp_path):
+    """A copy of the finished experiment's runs, to be changed."""
+    shutil.copytree(done.runs, tmp_path / "runs")
+    return tmp_path
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The settings of the runs that are trained in a test."""
+    settings = []
+
+    def spy(each, **more):
+        settings.append(each)
+        return train(each, **more)
+
+    monkeypatch.setattr(caching, "train", spy)
+    return settings
+
+
+def by_hand(folder, row, column):
+    """Test accuracies of a cell's runs, at the chosen and at the last epoch, from their metrics.csv."""
+    runs = json.loads((folder / "results.json").read_text())["runs"]
+    figures = []
+    for run in runs:
+        if (run["row"], run["column"]) == (row, column):
+            epochs = pd.read_csv(folder.parent / "runs" / run["run"] / "metrics.csv")
+            best = epochs.sort_values(["choice_accuracy", "choice_loss"], ascending=[False, True]).iloc[0]
+            figures.append((best["test_accuracy"], epochs["test_accuracy"].iloc[-1]))
+    return np.array(figures).T
+
+
+@pytest.mark.parametrize("row", ["cross-entropy", "trusted-only"])
+@pytest.mark.parametrize("column", ["half", "pairs"])
+def test_the_table_has_mean_and_deviation_of_the_runs(done, row, column):
+    chosen, last = by_hand(done.folder, row, column)
+    assert len(chosen) == 2
+    table = pd.read_csv(done.folder / "table.csv").set_index(["measure", "row", "column"])
+    for measure, figures in (("test_accuracy", chosen), ("last_test_accuracy", last)):
+        cell = table.loc[measure, row, column]
+        assert cell["n"] == 2
+        assert cell["mean"] == pytest.approx(figures.mean(), abs=1e-3)
+        assert cell["sd"] == pytest.approx(figures.std(ddof=1), abs=1e-3)
+    text = (done.folder / "table.md").read_text()
+    assert f"{chosen.mean():.1f} ± {chosen.std(ddof=1):.1f}" in text.split("after the last epoch")[0]
+
+
+def test_the_papers_figures_stand_beside_ours_where_it_has_any(done):
+    table = pd.read_csv(done.folder / "table.csv").set_index(["measure", "row", "column"])
+    assert table.loc["test_accuracy", "cross-entropy", "half"]["paper_mean"] == 79.4
+    assert table["paper_mean"].notna().sum() == 1
+    line = next(x for x in (done.folder / "table.md").read_text().splitlines() if x.startswith("| cross"))
+    assert line.count("(paper ") == 1
+    assert "(paper 79.4)" in line.split("|")[2]
+
+
+def test_the_best_of_a_column_is_bold_but_for_the_ceiling(done):
+    columns = ("half", "pairs")
+    means = {
+        row: [by_hand(done.folder, row, c)[0].mean() for c in columns]
+        for row in ("cross-entropy", "trusted-only")
+    }
+    best = Counter(max(means, key=lambda row: means[row][k]) for k in range(2))
+    lines = (done.folder / "table.md").read_text().split("##")[1].splitlines()
+    assert {row: next(x for x in lines if x.startswith(f"| {row}")).count("**") // 2 for row in means} == {
+        row: best[row] for row in means
+    }
+
+
+def test_what_a_reader_needs_to_know_is_said(done):
+    text = (done.folder / "table.md").read_text()
+    assert done.told == []
+    for each in ("60 noisy, 20 trusted, 450 test", "seeds 0, 1", "torch", "`what was typed`", "are wrong"):
+        assert each in text
+    assert (done.folder / "picture.png").read_bytes().startswith(PNG)
+
+
+def test_finished_runs_are_not_made_again_and_changed_ones_are(home, trained):
+    again = carry_out(grid(), home)
+    assert trained == []
+    assert again.told == []
+    carry_out(grid(common=TINY | {"learning_rate": 0.5}, seeds=(0,)), home)
+    assert [each.learning_rate for each in trained] == [0.5] * 4
+
+
+def test_the_key_is_of_what_decides_the_result():
+    values = TINY | {"method": "fine-tuning", "noise": "symmetric", "noise_rate": 0.5, "seed": 0}
+    key = job(values).key
+    same = ({"workers": 3}, {"device": "auto"}, {"checkpoint_every": 5}, {"hyper": {"fine_tuned_share": 0.5}})
+    other = (
+        {"seed": 1},
+        {"momentum": 0.5},
+        {"hyper": {"fine_tuned_share": 0.4}},
+        {PRETRAIN: {"data": "digits"}},
+    )
+    assert [job(values | each).key == key for each in (*same, *other)] == [True] * 4 + [False] * 4
+    keys = {job(values | {PRETRAIN: {"data": "digits", "epochs": n}}).key for n in (1, 2)}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 9])
+def test_shards_are_disjoint_and_complete(tmp_path, monkeypatch, parts):
+    made = []
+    monkeypatch.setattr(caching, "train", lambda settings, **_: made.append(settings.output))
+    for part in range(parts):
+        carry_out(grid(), tmp_path, shard=Shard(part, parts))
+    wanted = {str(tmp_path / "runs" / each.key) for each in distinct(cells(grid()))}
+    assert len(wanted) == 8
+    assert set(made) == wanted
+    # What stands in for training leaves nothing, so that each is tried without and with waiting for others.
+    assert set(Counter(made).values()) == {2}
+
+
+def test_missing_runs_are_told_and_shown(home):
+    for run in distinct(cells(grid(seeds=(1,), columns=grid().columns[:1]))):
+        shutil.rmtree(home / "runs" / run.key)
+    found = carry_out(grid(), home, shard=Shard(8, 9))  # of eight runs, this shard has none
+    assert found.told == ["2 of 8 runs are missing"]
+    table = pd.read_csv(found.folder / "table.csv").set_index(["measure", "row", "column"])
+    assert list(table.loc["test_accuracy"]["n"]) == [1, 2, 1, 2]
+    assert len(json.loads((found.folder / "results.json").read_text())["missing"]) == 2
+
+
+def test_nothing_at_all_makes_a_table_of_dashes(tmp_path):
+    found = carry_out(grid(), tmp_path, shard=Shard(8, 9))
+    assert found.told == ["8 of 8 runs are missing"]
+    assert not (found.folder / "picture.png").exists()
+
+
+def test_an_interrupted_command_goes_on_and_ends_alike(done, tmp_path, monkeypatch):
+    original, steps = CrossEntropy.step, []
+
+    def step(*arguments):
+        steps.append(None)
+        if len(steps) == 4:  # in the second epoch of three
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    small = grid(rows=grid().rows[:1], columns=grid().columns[:1], seeds=(0,))
+    with monkeypatch.context() as patch:
+        patch.setattr(CrossEntropy, "step", step)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(small, tmp_path)
+    left = 6 - 2  # the epoch that had ended is kept
+    steps.clear()
+    monkeypatch.setattr(CrossEntropy, "step", lambda *a: (steps.append(None), original(*a))[1])
+    carry_out(small, tmp_path)
+    assert len(steps) == left
+    (key,) = (each.key for each in distinct(cells(small)))
+    one, other = (pd.read_csv(home / key / "metrics.csv") for home in (done.runs, tmp_path / "runs"))
+    assert one.drop(columns="seconds").equals(other.drop(columns="seconds"))
+
+
+def test_a_diverged_run_is_told_and_the_others_are_made(home, monkeypatch):
+    def fail(settings, **_):
+        raise FloatingPointError("student_loss is not finite")
+
+    monkeypatch.setattr(caching, "train", fail)
+    found = carry_out(grid(seeds=(0, 2), rows=grid().rows[:1], columns=grid().columns[:1]), home)
+    assert found.told == [
+        "1 of 2 runs are missing",
+        "cross-entropy, half, seed 2 failed: student_loss is not finite",
+    ]
+
+
+def test_a_run_that_another_process_makes_is_left_alone(home, trained):
+    (each,) = distinct(cells(grid(seeds=(5,), rows=grid().rows[:1], columns=grid().columns[:1])))
+    cache = Cache(home / "runs")
+    with FileLock(home / "runs" / f"{each.key}.lock"):
+        assert not cache.make(each, wait=False)
+    assert trained == []
+    assert cache.make(each, wait=False)
+    assert len(trained) == 1
+
+
+def test_pretraining_is_made_once_and_first(tmp_path, monkeypatch):
+    made = []
+
+    def pretrain(settings, **_):
+        made.append("pretrain")
+        (tmp_path / "runs" / start.key).mkdir(parents=True)
+        (tmp_path / "runs" / start.key / "backbone.safetensors").write_text("")
+
+    monkeypatch.setattr(caching, "pretrain", pretrain)
+    monkeypatch.setattr(caching, "train", lambda settings, **_: made.append(settings.init))
+    column = Part("SimCLR", grid().columns[0].settings | {PRETRAIN: {"data": "digits", "epochs": 1}})
+    jobs = distinct(cells(grid(columns=(column,))))
+    (start,) = {each.start.key: each.start for each in jobs}.values()
+    assert isinstance(start.settings, PretrainSettings)
+    cache = Cache(tmp_path / "runs")
+    for each in jobs:
+        cache.make(each, wait=True)
+    assert made == ["pretrain"] + [str(tmp_path / "runs" / start.key / "backbone.safetensors")] * 4
+
+
+def test_methods_that_there_are_not_are_left_out_with_a_word(home):
+    rows = (*grid().rows, Part("other", {"method": "no-such"}))
+    assert carry_out(grid(rows=rows), home).told == ["left out, as there is no such method: no-such"]
+
+
+def test_wrong_settings_are_named_with_row_and_column():
+    wrong = replace(grid().rows[0], settings={"method": "cross-entropy", "momentum": 2.0, "no_such": 1})
+    with pytest.raises(InputError, match="cross-entropy, half: no_such: no such setting"):
+        cells(grid(rows=(wrong,)))

@@ -1,0 +1,154 @@
+"""The experiments as they are defined, and what the command says of bad options."""
+
+from pathlib import Path
+
+import pytest
+from benchmarks.grid import grid_from
+
+from emlc import InputError
+from emlc.cli import main
+from emlc.config.methods import CATALOGUE
+from emlc.reproduce.contenders import CONTENDERS
+from emlc.reproduce.experiments import EXPERIMENTS, Choice, restricted
+from emlc.reproduce.paper import _tables, published
+from emlc.reproduce.plan import PRETRAIN, Timing, cells, distinct, known_rows
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+COLUMNS = {"table1": (5, 9), "table2": (1, 1), "table4": (3, 1), "fig1": (1, 1), "fig4": (1, 1)}
+COLUMNS |= {"fig5": (1, 1), "fig6": (1, 1), "fig7": (1, 1), "fig8": (4, 4)}
+
+
+@pytest.mark.parametrize("name", [n for n in EXPERIMENTS if n != "table3"])
+def test_every_cell_has_settings_at_either_scale(name):
+    for scale, columns, seeds in zip(("small", "paper"), COLUMNS[name], (3, 5), strict=True):
+        experiment = EXPERIMENTS[name](Choice(scale))
+        assert len(experiment.columns) == columns
+        wanted = cells(restricted(experiment, [0], None))
+        assert len(wanted) == len(known_rows(experiment)[0]) * columns > 0
+        assert len(experiment.seeds) == seeds
+        assert {each.job.settings.method for each in wanted} <= set(CATALOGUE)
+
+
+def test_the_small_scale_can_be_cifar10():
+    experiment = EXPERIMENTS["table1"](Choice("small", "cifar10", "somewhere"))
+    settings = {(s := each.job.settings).data + s.data_root: each.job.start for each in cells(experiment)}
+    assert list(settings) == ["cifar10somewhere"]
+    assert settings["cifar10somewhere"].settings.data_root == "somewhere"
+
+
+def test_the_full_protocol_is_the_presets():
+    experiment = EXPERIMENTS["table1"](Choice("paper"))
+    wanted = {
+        (each.row.label, each.column.label): each.job for each in cells(restricted(experiment, [0], ["emlc"]))
+    }
+    ten = wanted["emlc, k = 5", "CIFAR-10 symmetric 80 %"]
+    hundred = wanted["emlc, k = 1", "CIFAR-100 symmetric 20 %"]
+    assert (ten.settings.backbone, hundred.settings.backbone) == ("resnet34", "resnet50")
+    for each in (ten, hundred):
+        s = each.settings
+        assert (s.learning_rate, s.noisy_batch, s.trusted_batch, s.epochs, s.meta_weight) == (
+            0.02,
+            128,
+            32,
+            15,
+            1,
+        )
+        assert each.start.settings.backbone == s.backbone
+        assert each.start.settings.epochs == 1000
+    assert (ten.settings.look_ahead, ten.settings.noise_rate) == (5, 0.8)
+    clothing = cells(EXPERIMENTS["table2"](Choice("paper")))[0].job
+    assert (clothing.settings.init, clothing.start) == ("imagenet", None)
+
+
+def test_figures_that_show_it_start_with_and_without_pretraining():
+    experiment = EXPERIMENTS["fig8"](Choice("small"))
+    starts = {row.label: row.settings[PRETRAIN] is not None for row in experiment.rows}
+    assert starts == {"emlc, SimCLR": True, "emlc": False, "mlc, SimCLR": True, "mlc": False}
+
+
+def test_tables_share_their_runs():
+    one, two = (cells(EXPERIMENTS[name](Choice("small"))) for name in ("table1", "table2"))
+    keys = {each.key for each in distinct(one)}
+    assert {
+        each.key for each in distinct(two)
+    } <= keys  # with these methods, Table 2's column is one of Table 1's
+
+
+def test_the_papers_figures_are_complete_tables():
+    for name, table in _tables().items():
+        assert {len(figures) for figures in table["rows"].values()} == {len(table["columns"])}, name
+    assert str(published("table1", "emlc, k = 1", "CIFAR-10 symmetric 50 %")) == "91.16 ± 0.25"
+    assert str(published("table2", "fasten", "Clothing1M")) == "77.83"
+    assert published("table1", "mlc", "CIFAR-10 asymmetric 40 %") is None
+    for name in ("table1", "table2"):
+        assert set(_tables()[name]["rows"]) <= set(CONTENDERS)
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table4", "fig6", "fig7"])
+def test_the_papers_figures_are_found_by_the_experiments(name):
+    for scale in ("small", "paper"):
+        experiment = EXPERIMENTS[name](Choice(scale))
+        found = {
+            (r.paper, c.paper)
+            for r in experiment.rows
+            for c in experiment.columns
+            if published(experiment.paper, r.paper, c.paper)
+        }
+        table = _tables()[name]
+        wanted = {
+            (row, column)
+            for row, figures in table["rows"].items()
+            for column, figure in zip(table["columns"], figures, strict=True)
+            if figure is not None and (scale == "paper" or name != "table1" or column.startswith("CIFAR-10 "))
+        }
+        assert found == wanted
+
+
+def test_only_times_are_measured_by_steps():
+    assert [name for name in EXPERIMENTS if isinstance(EXPERIMENTS[name](Choice("paper")), Timing)] == [
+        "table3"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "2/2"], "shard: expected I/N with I from 0 to N - 1, such as 0/4, got '2/2'"),
+        (["--shard", "1"], "shard: expected I/N with I from 0 to N - 1, such as 0/4, got '1'"),
+        (["--shard", "0/0"], "shard: expected I/N with I from 0 to N - 1, such as 0/4, got '0/0'"),
+        (["--shard=-1/2"], "shard: expected I/N with I from 0 to N - 1, such as 0/4, got '-1/2'"),
+        (["--seeds", "[1,1]"], "seeds: expected at least one, and each once, got [1, 1]"),
+        (["--processes", "0"], "processes: expected at least 1, got 0"),
+        (["--methods", '["emlc","no-such"]'], "no-such"),
+        (["--data", "clothing1m"], "data: --scale small has digits, cifar10, got 'clothing1m'"),
+        (
+            ["--data", "digits", "--scale", "paper"],
+            "data: expected one of cifar10, cifar100 here, got 'digits'",
+        ),
+    ],
+)
+def test_bad_options_end_with_one_message(options, message, tmp_path, capsys):
+    command = ["reproduce", "table1", "--folder", str(tmp_path / "out")]
+    assert main([*command, *options]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("emlc: error: ")
+    assert message in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_without_meaning_for_times_are_refused(capsys):
+    assert main(["reproduce", "table3", "--seeds", "[0]", "--processes", "2"]) == 2
+    assert "seeds, processes: table3 measures times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "runs"), [("meta_weight", 5 * 8 * 3), ("exact", 6 * 2 * 5)])
+def test_studies_are_grids_whose_settings_are_right(name, runs):
+    wanted = cells(grid_from(BENCHMARKS / f"{name}.yaml"))
+    assert len(wanted) == len(distinct([*wanted])) == runs
+
+
+def test_a_study_without_rows_is_refused(tmp_path):
+    (tmp_path / "study.yaml").write_text("title: A study\nseeds: [0]\nsettings: {}\ncolumns: {}\n")
+    with pytest.raises(InputError, match="rows: expected a dict, got None"):
+        grid_from(tmp_path / "study.yaml")
