@@ -28,8 +28,8 @@ MethodName = Literal[
     "joint-optim",
     "pencil",
     "augdesc",
-    "mslg",
     "famus",
+    "mslg",
     "smp",
 ]
 
@@ -369,11 +369,11 @@ CATALOGUE: dict[MethodName, MethodFacts] = {
         AugDescHyper,
         warm_up_share=10 / 300,
     ),
-    "mslg": MethodFacts(
-        "Meta Soft Label Generation for Noisy Labels, Algan and Ulusoy, ICPR 2020", MSLGHyper, 44 / 120
-    ),
     "famus": MethodFacts(
         "Faster Meta Update Strategy for Noise-Robust Deep Learning, Xu et al., CVPR 2021", FaMUSHyper, 0.1
+    ),
+    "mslg": MethodFacts(
+        "Meta Soft Label Generation for Noisy Labels, Algan and Ulusoy, ICPR 2020", MSLGHyper, 44 / 120
     ),
     "smp": MethodFacts(
         "Deep Self-Learning From Noisy Labels (self-learning with multi-prototypes), Han et al., ICCV 2019",

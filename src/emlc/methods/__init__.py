@@ -7,8 +7,8 @@ from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.dividemix import DivideMix
 from emlc.methods.elr_plus import ELRPlus
 from emlc.methods.emlc import EMLC
-from emlc.methods.fasten import FasTEN
 from emlc.methods.famus import FaMUS
+from emlc.methods.fasten import FasTEN
 from emlc.methods.fine_tuning import FineTuning
 from emlc.methods.joint_optim import JointOptim
 from emlc.methods.mlc import MLC
@@ -38,8 +38,8 @@ _ALL: tuple[type[Method], ...] = (
     JointOptim,
     Pencil,
     AugDesc,
-    MSLG,
     FaMUS,
+    MSLG,
     SMP,
 )
 
