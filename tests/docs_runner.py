@@ -9,7 +9,8 @@ A comment on the line above a block says what is not plain:
 ``<!-- given: NAME ... -->``
     before the block, make what the page takes for granted: one of :mod:`docs_given`.
 
-``emlc`` runs in this process, as importing torch takes seconds; so does Python, but not ``torchrun``.
+``emlc`` runs in this process, or in some forked off one like it, as importing torch takes seconds; so does
+Python, but not ``torchrun``.
 """
 
 import contextlib
@@ -28,9 +29,11 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 import torch
 
 import docs_given
+import several
 from emlc.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +114,9 @@ def run_page(page: Path, folder: Path) -> int:
 def _run(command: list[str]) -> None:
     match command:
         case ["emlc", *arguments]:
-            status = main(arguments)
+            with pytest.MonkeyPatch.context() as patches:
+                several.fork_ranks(patches, Path("logs"))
+                status = main(arguments)
             assert status == 0, f"{shlex.join(command)}: exit status {status}"
         case ["python", "-m", module, *arguments] if module.startswith("benchmarks."):
             with patch.object(sys, "argv", [module, *arguments]):
