@@ -9,8 +9,7 @@ A comment on the line above a block says what is not plain:
 ``<!-- given: NAME ... -->``
     before the block, make what the page takes for granted: one of :mod:`docs_given`.
 
-``emlc`` runs in this process, or in some forked off one like it, as importing torch takes seconds; so does
-Python, but not ``torchrun``.
+All runs in this process, or in some that are forked off one like it, as importing torch takes seconds.
 """
 
 import contextlib
@@ -20,7 +19,6 @@ import random
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,8 +27,8 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import pytest
 import torch
+from torch.distributed import run as torchrun
 
 import docs_given
 import several
@@ -114,22 +112,17 @@ def run_page(page: Path, folder: Path) -> int:
 def _run(command: list[str]) -> None:
     match command:
         case ["emlc", *arguments]:
-            with pytest.MonkeyPatch.context() as patches:
-                several.fork_ranks(patches, Path("logs"))
+            with several.forked_ranks(Path("logs")):
                 status = main(arguments)
             assert status == 0, f"{shlex.join(command)}: exit status {status}"
         case ["python", "-m", module, *arguments] if module.startswith("benchmarks."):
             with patch.object(sys, "argv", [module, *arguments]):
                 runpy.run_module(module, run_name="__main__")
         case ["torchrun", *arguments]:
-            _run_outside([sys.executable, "-m", "torch.distributed.run", *arguments])
+            with several.forked_ranks(Path("logs")):
+                torchrun.run(torchrun.parse_args(arguments))
         case _:
             raise AssertionError(f"{shlex.join(command)}: neither run here nor marked as not run")
-
-
-def _run_outside(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout[-2000:]} {done.stderr[-4000:]}"
 
 
 @contextlib.contextmanager

@@ -4,12 +4,14 @@ A rank that starts by itself takes 10 s of CPU to import it, most often many tim
 """
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed.run
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher import api
 
@@ -47,17 +49,21 @@ def in_two_processes(work: Callable[..., object], *arguments: Any) -> None:
     api.elastic_launch(config, work)(*arguments)
 
 
-def fork_ranks(patch: pytest.MonkeyPatch, logs: Path) -> None:
-    """Let ``emlc ... --devices N`` fork its ranks, which write what they tell to files below a folder."""
+@contextmanager
+def forked_ranks(logs: Path) -> Iterator[None]:
+    """Here ``emlc --devices N`` and ``torchrun -m emlc`` fork ranks, which tell files below a folder."""
     context()
     launch = api.elastic_launch
 
-    def forking(config: api.LaunchConfig, _: str) -> Callable[..., object]:
+    def forking(config: api.LaunchConfig, entrypoint: str) -> Callable[..., object]:
         told = DefaultLogsSpecs(log_dir=str(logs), redirects=Std.ALL)
         forked = replace(config, start_method="forkserver", logs_specs=told)
-        return lambda *words: launch(forked, rank)(*words[2:])  # without "-m", "emlc"
+        return lambda *words: launch(forked, rank)(*words[words.index("emlc") + 1 :])
 
-    patch.setattr(api, "elastic_launch", forking)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (api, torch.distributed.run):
+            patch.setattr(module, "elastic_launch", forking)
+        yield
 
 
 def rank(*words: str) -> None:

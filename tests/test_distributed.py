@@ -112,11 +112,11 @@ def test_a_rank_that_dies_ends_the_run_which_then_goes_on(tmp_path):
     pd.testing.assert_frame_equal(reached[timeless].iloc[: len(left)], left[timeless])
 
 
-def test_bad_input_is_told_once(tmp_path, monkeypatch, capfd):
-    several.fork_ranks(monkeypatch, tmp_path / "logs")
+def test_bad_input_is_told_once(tmp_path, capfd):
     (tmp_path / "data.csv").write_text("a,b\n1,2\n")
     arguments = [str(tmp_path / "data.csv"), "--trusted_per_class", "5", "--output", str(tmp_path / "run")]
-    assert main(["train", *arguments, "--devices", "2", "--device", "cpu"]) == 2
+    with several.forked_ranks(tmp_path / "logs"):
+        assert main(["train", *arguments, "--devices", "2", "--device", "cpu"]) == 2
     logs = [*(tmp_path / "logs").rglob("stderr.log"), *(tmp_path / "logs").rglob("stdout.log")]
     assert len(logs) == 4
     told = capfd.readouterr().err + "".join(log.read_text() for log in logs)

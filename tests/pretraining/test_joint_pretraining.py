@@ -43,12 +43,12 @@ def test_another_number_of_processes_goes_on(of_two_processes, tmp_path):
     assert_same(begun, of_two_processes / "batch norm")
 
 
-def test_the_command_line_starts_several_processes(tmp_path, monkeypatch):
+def test_the_command_line_starts_several_processes(tmp_path):
     argv = ["pretrain", "digits", "--device", "cpu", "--width", "4"]
     argv += ["--noisy_limit", "60", "--batch", "30", "--epochs", "2"]
     assert main([*argv, "--output", str(tmp_path / "1")]) == 0
-    several.fork_ranks(monkeypatch, tmp_path / "logs")
-    assert main([*argv, "--devices", "2", "--output", str(tmp_path / "2")]) == 0
+    with several.forked_ranks(tmp_path / "logs"):
+        assert main([*argv, "--devices", "2", "--output", str(tmp_path / "2")]) == 0
     one, two = (json.loads((tmp_path / n / "summary.json").read_text()) for n in "12")
     assert two["processes"] == 2
     assert two["contrastive_loss"] == pytest.approx(one["contrastive_loss"], abs=1e-3)
