@@ -27,6 +27,7 @@ NOT_RUN = {
     "docs/benchmarks.md": ["takes an hour"] * 2,
     "docs/data.md": ["needs a million photographs"],
     "docs/export.md": ["needs FiftyOne"],
+    "docs/how-to/reproduce.md": ["needs a GPU for days", "needs two machines", *["takes an hour"] * 2],
     "docs/index.md": ["installs"],
     "docs/labels.md": ["takes an hour"],
     "docs/pretraining.md": ["installs", "needs CIFAR-10 and a GPU for hours"],

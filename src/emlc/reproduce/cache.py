@@ -51,19 +51,20 @@ class Cache:
             wait: Whether to wait where another process is making it.
 
         Returns:
-            Whether it is finished: without ``wait`` another process may have it.
+            Whether it was made here, and not by another process, or before.
 
         Raises:
             InputError: its settings do not fit its data.
             FloatingPointError: it has diverged.
         """
         if self.finished(job):
-            return True
+            return False
         self._home.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._home / f"{job.key}.lock", timeout=-1 if wait else 0):
-                if not self.finished(job):
-                    self._make(job)
+                if self.finished(job):
+                    return False
+                self._make(job)
         except Timeout:
             return False
         return True

@@ -74,28 +74,30 @@ def markdown(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], va
     """
     rows = [r for r in rows if any(any(values[r.label, c.label]) for c in columns)]
     digits = _digits([v for r in rows for c in columns for v in values[r.label, c.label].ours])
-    best = {c.label: _best(measure, c, rows, values) for c in columns}
+    best = {c.label: _best(measure, c, rows, values, digits) for c in columns}
     lines = [f"| | {' | '.join(c.label for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
     for row in rows:
         texts = []
         for column in columns:
             ours, paper = values[row.label, column.label]
             text = cell(ours, digits)
-            text = f"**{text}**" if row.label == best[column.label] else text
+            text = f"**{text}**" if row.label in best[column.label] else text
             texts.append(f"{text} (paper {paper})" if paper else text)
         lines.append(f"| {row.label} | {' | '.join(texts)} |")
     return f"## {measure.title}\n\n" + "\n".join(lines)
 
 
-def _best(measure: Measure, column: Part, rows: Sequence[Part], values: Values) -> str | None:
-    """The label of the best row; none where there is no choice, as among fewer than two."""
+def _best(measure: Measure, column: Part, rows: Sequence[Part], values: Values, digits: int) -> set[str]:
+    """The labels of the best rows, as they are printed; none where there are fewer than two rows."""
     sign = -1 if measure.name in LESS_IS_BETTER else 1
     means = {
-        row.label: sign * mean(ours)
+        row.label: sign * round(mean(ours), digits)
         for row in rows
         if not row.ceiling and (ours := values[row.label, column.label].ours)
     }
-    return max(means, key=means.__getitem__) if len(means) > 1 else None
+    return (
+        {label for label, each in means.items() if each == max(means.values())} if len(means) > 1 else set()
+    )
 
 
 def _digits(values: Sequence[float]) -> int:
