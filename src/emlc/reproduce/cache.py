@@ -26,11 +26,10 @@ class Cache:
 
     Args:
         home: The folder of them all; it need not be there.
-        device: Where runs are made.
     """
 
-    def __init__(self, home: Path, device: str = "auto") -> None:
-        self._home, self._device = home, device
+    def __init__(self, home: Path) -> None:
+        self._home = home
 
     def folder(self, job: Job) -> Path:
         """Where it is stored, or would be."""
@@ -70,11 +69,11 @@ class Cache:
         return True
 
     def _make(self, job: Job) -> None:
-        output, device, quiet = str(self.folder(job)), self._device, Console(quiet=True)
+        output, quiet = str(self.folder(job)), Console(quiet=True)
         if isinstance(job.settings, PretrainSettings):
-            pretrain(replace(job.settings, output=output, device=device), resume=True, console=quiet)
+            pretrain(replace(job.settings, output=output), resume=True, console=quiet)
             return
-        settings = replace(job.settings, output=output, device=device)
+        settings = replace(job.settings, output=output)
         if job.start is not None:
             self.make(job.start, wait=True)
             settings = replace(settings, init=str(self.folder(job.start) / "backbone.safetensors"))
