@@ -188,7 +188,13 @@ def job(values: Mapping[str, Any]) -> Job:
             f"{PRETRAIN}.{name}" for name in start.keys() - {f.name for f in fields(PretrainSettings)}
         }
     raise_together([f"{name}: no such setting" for name in sorted(unknown)], "the settings")
-    return Job(Settings(**own), None if start is None else Job(PretrainSettings(**start)))
+    if start is None:
+        return Job(Settings(**own))
+    if own.get("data") == "digits" or own.get("test_fraction") is not None:
+        # The seed draws the test images, too: pretraining with another would see them.
+        start = {**start, "seed": own["seed"]}
+    # The file is named when the pretraining is there.
+    return Job(Settings(**{**own, "init": f"{PRETRAIN}ed"}), Job(PretrainSettings(**start)))
 
 
 def distinct(wanted: Sequence[Cell]) -> list[Job]:

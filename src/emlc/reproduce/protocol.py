@@ -35,7 +35,7 @@ class Protocol:
 
 
 _SMALL: dict[str, dict[str, Any]] = {
-    "digits": {"trusted_per_class": 10, "epochs": 30},
+    "digits": {"trusted_per_class": 10, "epochs": 30, "schedule": "cosine"},
     # As in docs/tutorial-cifar10.md: a fifth of the images, at half their size.
     "cifar10": {
         "trusted_per_class": 100,
@@ -51,7 +51,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     },
 }
 _SMALL_PRETRAIN: dict[str, dict[str, Any]] = {
-    "digits": {"trusted_per_class": 10, "epochs": 30},
+    "digits": {"trusted_per_class": 10, "epochs": 100},
     "cifar10": {
         "trusted_per_class": 100,
         "noisy_limit": 10_000,
@@ -84,7 +84,7 @@ def protocol(scale: Scale, data: DataName, data_root: str | None = None) -> Prot
     where: dict[str, Any] = {"data": data} | ({} if data_root is None else {"data_root": data_root})
     if scale == "small":
         pretrain = _SMALL_PRETRAIN[data] | where
-        return Protocol(scale, data, _SMALL[data] | where, pretrain, starts_pretrained=data != "digits")
+        return Protocol(scale, data, _SMALL[data] | where, pretrain, starts_pretrained=True)
     training, pretraining = _PRESETS[data]
     values = read_config(preset_path(training, "train"))
     values = {name: value for name, value in values.items() if name not in _OF_ONE_ROW} | where
