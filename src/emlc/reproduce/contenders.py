@@ -42,21 +42,31 @@ def _of_one_name(method: str, **own: Any) -> Contender:
     return Contender(method, method, **own)
 
 
+_MLNT = {
+    "meta_start": 5,
+    "meta_full": 30,
+    "last_decay": 0.99,
+    "fake_learning_rate": 0.2,
+    "fake_sets": 3,
+    "consistency_weight": 2.0,
+}
+"""Of runs of hundreds of steps: the published ones begin after 500 and are in full force after 2,000."""
+
 _ALL = [
     _of_one_name("cross-entropy"),
     _of_one_name("trusted-only"),
     _of_one_name("fine-tuning"),
-    _of_one_name("mlc"),
+    _of_one_name("mlc", small={"trusted_batch": 64}),  # it judges a step by a half
     _of_one_name("mw-net"),
-    _of_one_name("mslc"),
-    _of_one_name("mlnt"),
+    _of_one_name("mslc", small={"warm_up_epochs": 10}),
+    _of_one_name("mlnt", small={"warm_up_epochs": 5, "hyper": _MLNT}),
     _of_one_name("fasten"),
-    _of_one_name("dividemix"),
-    _of_one_name("elr-plus"),
-    _of_one_name("c2d", pretrained=True),
+    _of_one_name("dividemix", small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}}),
+    _of_one_name("elr-plus", small={"hyper": {"weight_ramp_steps": 0}}),
+    _of_one_name("c2d", small={"warm_up_epochs": 5, "hyper": {"ramp_epochs": 8.0}}, pretrained=True),
     _of_one_name("joint-optim"),
     _of_one_name("pencil"),
-    _of_one_name("augdesc"),
+    _of_one_name("augdesc", small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}}),
     _of_one_name("sanm"),
     _of_one_name("famus"),
     _of_one_name("mslg"),
