@@ -80,6 +80,13 @@ def test_a_run_learns_and_holds_labels_or_weights(tmp_path, name):
         assert 0 <= held["weights"].min() <= held["weights"].max() <= 1
 
 
+@pytest.mark.parametrize(("name", "rate"), [("pencil", 0.2 / 0.06), ("joint-optim", 0.2 / 0.08)])
+def test_the_last_stage_has_a_learning_rate_of_its_own(tmp_path, name, rate):
+    history, _ = train(tmp_path, name)
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.1, 0.1, 0.1 * rate])
+    assert [row["warm_up"] for row in history] == [1, 0, 0]
+
+
 def test_a_short_run_has_an_epoch_of_correction():
     for epochs, warm_up, share, expected in (
         (320, 70, 120 / 320, (70, 200)),
