@@ -17,7 +17,8 @@ from emlc.methods import CrossEntropy
 from emlc.reproduce import cache as caching
 from emlc.reproduce.cache import Cache
 from emlc.reproduce.engine import Shard
-from emlc.reproduce.plan import PRETRAIN, Part, cells, distinct, job
+from emlc.reproduce.plan import CHOSEN, PRETRAIN, Part, cells, distinct, job
+from emlc.reproduce.tables import Value, markdown
 from emlc.training import train
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -79,17 +80,22 @@ def test_the_papers_figures_stand_beside_ours_where_it_has_any(done):
     assert "(paper 79.4)" in line.split("|")[2]
 
 
-def test_the_best_of_a_column_is_bold_but_for_the_ceiling(done):
-    columns = ("half", "pairs")
-    means = {
-        row: [by_hand(done.folder, row, c)[0].mean() for c in columns]
-        for row in ("cross-entropy", "trusted-only")
-    }
-    best = Counter(max(means, key=lambda row: means[row][k]) for k in range(2))
+def test_the_best_of_a_column_is_bold_and_so_is_its_equal(done):
     lines = (done.folder / "table.md").read_text().split("##")[1].splitlines()
-    assert {row: next(x for x in lines if x.startswith(f"| {row}")).count("**") // 2 for row in means} == {
-        row: best[row] for row in means
-    }
+    for k, column in enumerate(("half", "pairs")):
+        rows = ("cross-entropy", "trusted-only")
+        means = {row: by_hand(done.folder, row, column)[0].mean().round(1) for row in rows}
+        for row in rows:
+            line = next(x for x in lines if x.startswith(f"| {row}"))
+            assert ("**" in line.split("|")[2 + k]) == (means[row] == max(means.values()))
+
+
+def test_a_ceiling_takes_no_part():
+    rows = (Part("one"), Part("two"), Part("most", ceiling=True))
+    values = {(row.label, "half"): Value([each]) for row, each in zip(rows, (50.0, 60.0, 70.0), strict=True)}
+    text = markdown(CHOSEN, rows, (Part("half"),), values)
+    assert "| **60.0** |" in text
+    assert text.count("**") == 2
 
 
 def test_what_a_reader_needs_to_know_is_said(done):
