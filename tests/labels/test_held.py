@@ -9,7 +9,10 @@ from safetensors.torch import load_file
 
 import emlc
 import tiny
+from emlc import fit as fit_module
 from emlc.cli import main
+from emlc.logs import QuietReporter
+from emlc.methods import METHODS
 from emlc.training import train
 
 QUIET = Console(quiet=True)
@@ -72,19 +75,15 @@ def test_correct_says_where_the_labels_are(tmp_path, capsys):
 
 def test_the_chosen_epochs_are_kept(tmp_path, monkeypatch):
     """Not the last ones: the networks and the labels are of one moment."""
-    from emlc import fit as fit_module
-
     figures = iter({"choice_accuracy": float(accuracy), "choice_loss": 0.0} for accuracy in (50, 90, 60))
     monkeypatch.setattr(fit_module, "epoch_metrics", lambda *_: next(figures))
-    settings = tiny.settings(method="joint-optim", epochs=3, warm_up_epochs=1, learning_rate=0.5)
+    settings = tiny.settings(method="dividemix", epochs=3, warm_up_epochs=1, learning_rate=0.5)
     split = tiny.split(settings)
     torch.manual_seed(0)
-    method = emlc.methods.METHODS["joint-optim"](settings, split.noisy.inputs, 3)
+    method = METHODS["dividemix"](settings, split.noisy.inputs, 3)
     held = []
     assess = method.assess
     monkeypatch.setattr(method, "assess", lambda: held.append(assess()) or held[-1])
-    from emlc.logs import QuietReporter
-
     fit_module.fit(method, split, settings, QuietReporter(), tmp_path, tiny.ALONE)
     chosen = load_file(tmp_path / "chosen/samples.safetensors")["soft_labels"]
     last = load_file(tmp_path / "last/samples.safetensors")["soft_labels"]
@@ -99,17 +98,14 @@ def test_the_estimator_hands_them_out_in_the_words_of_y():
     trusted = np.zeros(len(y), dtype=bool)
     for c in (10, 20, 30):
         trusted[np.flatnonzero(y == c)[:4]] = True
-    model = emlc.EMLCClassifier(method="dividemix", epochs=2, width=5, random_state=0).fit(
-        X, y, trusted=trusted
-    )
+    small = {"epochs": 2, "width": 5, "random_state": 0}
+    model = emlc.EMLCClassifier(method="dividemix", **small).fit(X, y, trusted=trusted)
     table = model.correct_labels()
     assert table["id"].tolist() == np.flatnonzero(~trusted).tolist()
     assert table["given_label"].tolist() == y[~trusted].tolist()
     assert set(table["corrected_label"]) <= {10, 20, 30}
     with pytest.raises(ValueError, match="dividemix corrects only the labels of training"):
         model.correct_labels(X, y)
-    weighing = emlc.EMLCClassifier(method="mw-net", epochs=2, width=5, random_state=0).fit(
-        X, y, trusted=trusted
-    )
+    weighing = emlc.EMLCClassifier(method="mw-net", **small).fit(X, y, trusted=trusted)
     with pytest.raises(ValueError, match="no label was corrected"):
         weighing.correct_labels()
