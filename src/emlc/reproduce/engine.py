@@ -16,7 +16,7 @@ from emlc.files import write_csv, write_json, write_text
 from emlc.reproduce import figures
 from emlc.reproduce.cache import Cache, Outcome
 from emlc.reproduce.paper import published
-from emlc.reproduce.plan import Cell, Grid, Measure, Part, Timing, cells, distinct, known_rows
+from emlc.reproduce.plan import HOURS, RATIO, Cell, Grid, Measure, Part, Timing, cells, distinct, known_rows
 from emlc.reproduce.results import Results
 from emlc.reproduce.tables import Value, Values, hardware, markdown, tidy
 from emlc.reproduce.work import carry_out
@@ -143,18 +143,23 @@ def _range(summaries: Iterable[Mapping[str, Any]], name: str) -> str:
 def time_steps(timing: Timing, folder: Path, *, command: str = "", console: Console | None = None) -> None:
     """Measure what steps cost, and write the same files as :func:`reproduce`."""
     records = [r for r in measure_steps(timing.options, console) if r.problem is None]
-    rows = [Part(_timed(r), paper=_timed(r).removesuffix(_CAPTURED)) for r in records]
+    several = len({r.engine for r in records if r.method == "emlc"}) > 1
+    rows = [
+        # Plain training is there to compare with: it is bound to be the fastest.
+        Part(_timed(r, several), paper=_method(r), ceiling=r.method == "cross-entropy")
+        for r in records
+    ]
     hours = [[s * timing.images / 3600 for s in r.seconds] for r in records]
     mlc = {r.captured: r.seconds for r in records if r.method == "mlc"}
     ratios = [[s / m for s, m in zip(r.seconds, mlc.get(r.captured, ()), strict=False)] for r in records]
     column = Part("hours", paper="hours")
     tables: dict[Measure, Values] = {}
     reference = published(timing.paper, "mlc", "hours")
-    for measure, each in ((_HOURS, hours), (_RATIO, ratios)):
+    for measure, each in ((HOURS, hours), (RATIO, ratios)):
         values = {}
         for row, ours in zip(rows, each, strict=True):
             paper = published(timing.paper, row.paper, "hours")
-            if paper is not None and reference is not None and measure is _RATIO:
+            if paper is not None and reference is not None and measure is RATIO:
                 paper = paper._replace(mean=round(paper.mean / reference.mean, 3))
             values[row.label, column.label] = Value(ours, paper)
         tables[measure] = values
@@ -168,15 +173,16 @@ def time_steps(timing: Timing, folder: Path, *, command: str = "", console: Cons
     write_json(
         folder / "results.json", contents | {"hardware": device, "records": [asdict(r) for r in records]}
     )
-    figures.save_bars(folder / "picture.png", timing.title, _RATIO, [r.label for r in rows], tables[_RATIO])
+    figures.save_bars(folder / "picture.png", timing.title, RATIO, [r.label for r in rows], tables[RATIO])
 
 
-_HOURS = Measure("hours", "Hours an epoch")
-_RATIO = Measure("ratio", "Times MLC's")
-_CAPTURED = ", CUDA graph"
+def _method(record: Record) -> str:
+    """A method, called as in the other tables."""
+    return f"emlc, k = {record.k}" if record.method == "emlc" else record.method
 
 
-def _timed(record: Record) -> str:
-    """A kind of step, called as in the other tables."""
-    name = f"emlc, k = {record.k}" if record.method == "emlc" else record.method
-    return name + _CAPTURED if record.captured else name
+def _timed(record: Record, several_engines: bool) -> str:
+    """A kind of step: the method, and what else tells it from the others."""
+    engine = record.engine if several_engines and record.method == "emlc" else None
+    parts = [_method(record), engine, "CUDA graph" if record.captured else None]
+    return ", ".join(part for part in parts if part is not None)

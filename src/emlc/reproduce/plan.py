@@ -58,7 +58,10 @@ SECONDS = Measure("seconds", "Seconds of training")
 MEASURES = (CHOSEN, LAST, RECOVERY, WRONG_RECOVERY, SECONDS)
 """Of a table of accuracies."""
 
-LESS_IS_BETTER = {SECONDS.name, META_OBJECTIVE.name}
+HOURS = Measure("hours", "Hours an epoch")
+RATIO = Measure("ratio", "Times MLC's")
+
+LESS_IS_BETTER = {SECONDS.name, META_OBJECTIVE.name, HOURS.name, RATIO.name}
 
 
 @dataclass(frozen=True)
