@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -208,20 +209,30 @@ def test_pretraining_is_made_once_and_first(tmp_path, monkeypatch):
     made = []
 
     def pretrain(settings, **_):
-        made.append("pretrain")
-        (tmp_path / "runs" / start.key).mkdir(parents=True)
-        (tmp_path / "runs" / start.key / "backbone.safetensors").write_text("")
+        made.append(settings.seed)
+        Path(settings.output).mkdir(parents=True)
+        (Path(settings.output) / "backbone.safetensors").write_text("")
 
     monkeypatch.setattr(caching, "pretrain", pretrain)
     monkeypatch.setattr(caching, "train", lambda settings, **_: made.append(settings.init))
     column = Part("SimCLR", grid().columns[0].settings | {PRETRAIN: {"data": "digits", "epochs": 1}})
-    jobs = distinct(cells(grid(columns=(column,))))
-    (start,) = {each.start.key: each.start for each in jobs}.values()
-    assert isinstance(start.settings, PretrainSettings)
+    jobs = sorted(distinct(cells(grid(columns=(column,)))), key=lambda each: each.settings.seed)
+    assert [each.settings.seed for each in jobs] == [0, 0, 1, 1]
+    assert all(isinstance(each.start.settings, PretrainSettings) for each in jobs)
     cache = Cache(tmp_path / "runs")
     for each in jobs:
         cache.make(each, wait=True)
-    assert made == ["pretrain"] + [str(tmp_path / "runs" / start.key / "backbone.safetensors")] * 4
+    # The seed draws the test images of digits, which pretraining must not see: each seed has its own.
+    backbones = [str(cache.folder(each.start) / "backbone.safetensors") for each in jobs[::2]]
+    assert made == [0, *backbones[:1] * 2, 1, *backbones[1:] * 2]
+    assert len(set(backbones)) == 2
+
+
+def test_one_pretraining_serves_all_seeds_where_the_test_set_is_given():
+    column = Part("SimCLR", {"data": "cifar10", PRETRAIN: {"data": "cifar10"}})
+    jobs = distinct(cells(grid(columns=(column,))))
+    assert len(jobs) == 4
+    assert len({each.start.key for each in jobs}) == 1
 
 
 def test_methods_that_there_are_not_are_left_out_with_a_word(home):

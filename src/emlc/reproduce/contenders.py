@@ -56,7 +56,7 @@ _ALL = [
     _of_one_name("cross-entropy"),
     _of_one_name("trusted-only"),
     _of_one_name("fine-tuning"),
-    _of_one_name("mlc", small={"trusted_batch": 64}),  # it judges a step by a half
+    _of_one_name("mlc"),
     _of_one_name("mw-net"),
     _of_one_name("mslc", small={"warm_up_epochs": 10}),
     _of_one_name("mlnt", small={"warm_up_epochs": 5, "hyper": _MLNT}),
