@@ -13,10 +13,9 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from emlc.cli.arguments import read_config
 from emlc.config import DataSettings, Settings
 from emlc.data import Samples, read
-from emlc.files import write_json, write_text
+from emlc.files import read_yaml, write_json, write_text
 from emlc.reproduce.tables import cell, hardware
 from emlc.training import train
 
@@ -59,7 +58,7 @@ def cifar10(
         columns: Which kinds of noise, all by default.
         folder: Where runs and results go, by default runs/benchmarks/SETTINGS.
     """
-    values = read_config(settings)
+    values = read_yaml(settings)
     home = Path(folder or f"runs/benchmarks/{Path(settings).stem}")
     rows, columns, seeds = rows or list(ROWS), columns or list(COLUMNS), seeds or [0]
     data = {name: _read(values, name) for name in ("label", *(c for c in columns if c in HUMAN))}

@@ -11,9 +11,8 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from emlc.cli.arguments import read_config
 from emlc.config import Settings
-from emlc.files import write_json, write_text
+from emlc.files import read_yaml, write_json, write_text
 from emlc.reproduce.tables import cell, hardware
 from emlc.training import train
 
@@ -43,7 +42,7 @@ def compare(
         data: In place of the data that the settings name.
     """
     home = Path(folder or f"runs/benchmarks/{Path(settings).stem}")
-    values = read_config(settings) | ({} if data is None else {"data": data})
+    values = read_yaml(settings) | ({} if data is None else {"data": data})
     results = {
         method: [_summary(values | {"method": method, "seed": seed}, home) for seed in seeds or range(5)]
         for method in methods or ["trusted-only", "cross-entropy", "emlc"]

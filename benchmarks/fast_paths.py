@@ -11,9 +11,8 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from emlc.cli.arguments import read_config
 from emlc.config import Settings
-from emlc.files import write_json, write_text
+from emlc.files import read_yaml, write_json, write_text
 from emlc.reproduce.tables import cell, hardware
 from emlc.training import train
 
@@ -43,7 +42,7 @@ def fast_paths(
         seeds: Seeds, 0 to 4 by default.
         folder: Where runs and results go.
     """
-    values, seeds = read_config(settings), seeds or list(range(5))
+    values, seeds = read_yaml(settings), seeds or list(range(5))
     results: dict[str, list[dict[str, Any]]] = {}
     for variant, changes in _VARIANTS.items():
         name = variant.replace(", ", "-").replace(" ", "-")

@@ -12,9 +12,9 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from emlc.cli.arguments import read_config
 from emlc.cli.reproduce import shard_of
 from emlc.errors import InputError
+from emlc.files import read_yaml
 from emlc.reproduce.engine import Shard, reproduce
 from emlc.reproduce.plan import Grid, Part
 
@@ -54,7 +54,7 @@ def grid_from(file: Path, seeds: list[int] | None = None) -> Grid:
     Raises:
         InputError: a part of it is missing or of the wrong kind.
     """
-    values = read_config(file)
+    values = read_yaml(file)
     for name, kind in {"title": str, "seeds": list, "settings": dict, "rows": dict, "columns": dict}.items():
         if not isinstance(values.get(name), kind):
             raise InputError(f"{file}: {name}: expected a {kind.__name__}, got {values.get(name)!r}")

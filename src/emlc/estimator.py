@@ -147,7 +147,10 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         parameters = {k: v for k, v in self.get_params(deep=False).items() if k not in _NO_SETTINGS}
         if mask is None:
             parameters |= {"method": "cross-entropy"}
-        settings = settings_of(parameters, self.settings, split, seed)
+        further = self.settings
+        if mask is None and isinstance(further, dict):
+            further = {name: value for name, value in further.items() if name != "hyper"}
+        settings = settings_of(parameters, further, split, seed)
         with trained(settings, split, self.output, verbose=bool(self.verbose)) as run:
             self.classes_, self.run_, self.history_ = classes, run, run.metrics
             self._labels = self._own_labels(split.noisy)
@@ -179,7 +182,10 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if (X is None) != (y is None):
             raise InputError("correct_labels: give X and y, or neither")
         if self._labels is None:
-            raise InputError("no label was corrected: that takes method='emlc' and fit(..., trusted=...)")
+            raise InputError(
+                "no label was corrected: that takes fit(..., trusted=...) and a method that corrects labels, "
+                f"such as emlc, got {self.run_.settings.method}"
+            )
         if X is None:
             return self._labels.copy()
         if self.run_.teacher is None:

@@ -139,9 +139,9 @@ def settings_of(
     if "noisy_batch" in left_open:
         settings = replace(settings, noisy_batch=min(128, max(16, n // 10)))
     if "epochs" in left_open:
-        a_step = settings.noisy_batch * (settings.look_ahead if is_emlc else 1)
+        a_step = settings.noisy_batch * (settings.look_ahead if settings.method in ("emlc", "mlc") else 1)
         epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS * a_step / n)))
-        settings = replace(settings, epochs=epochs + (settings.warm_up_epochs or 0))
+        settings = replace(settings, epochs=epochs + (settings.warm_up if is_emlc else 0))
     if "warm_up_epochs" in left_open and is_emlc and _start_anew(settings):
         settings = replace(settings, warm_up_epochs=min(WARM_UP_EPOCHS, settings.epochs // 4))
     return replace(settings, device=_device(settings, split))
@@ -168,6 +168,8 @@ def _check_further(further: Mapping[str, Any] | None, parameters: Mapping[str, A
 
 def _plain(value: Any) -> Any:
     """Searches over parameters hand numpy's numbers in."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import yaml
+
 from emlc.errors import InputError
 
 if TYPE_CHECKING:
@@ -142,3 +144,14 @@ def write_json_list(file: IO[str], items: Iterable[Any]) -> None:
         file.write(separator + json.dumps(item, ensure_ascii=False, allow_nan=False))
         separator = ",\n"
     file.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file with settings, as a mapping."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+    return values

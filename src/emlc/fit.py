@@ -82,13 +82,14 @@ def fit(
     step = RecordedStep(method, ranks.device) if records else method.step
 
     reporter.on_start(progress, steps_per_epoch)
+    found: Assessment | None = None
     every = settings.checkpoint_every if resumable else None
     while progress.epoch < settings.epochs:
         method.train_mode()
         method.epoch = progress.epoch
+        clock = time.perf_counter()
         if progress.noisy_batches == 0:
             method.start_epoch()
-        clock = time.perf_counter()
         for group in _look_ahead_groups(noisy, method, progress, steps_per_epoch):
             schedule.apply(progress.steps)
             ranks.reseed(settings.seed, _DROPOUT, progress.steps)
@@ -119,7 +120,10 @@ def fit(
     if ranks.is_first:
         if not resumable:
             save_weights(folder / "chosen", chosen)
-        save_weights(folder / "last", copy_weights(method.networks()) | _held(method.assess()))
+        if found is None:  # everything was done, but for this
+            method.epoch = progress.epoch - 1
+            found = method.assess()
+        save_weights(folder / "last", copy_weights(method.networks()) | _held(found))
     ranks.barrier()
     return progress.history
 
@@ -138,7 +142,8 @@ def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
 
 def _held(found: Assessment) -> NetworkWeights:
     """What a method holds of the noisy samples, to be kept like the weights of a network."""
-    tensors = {name: tensor for name, tensor in found._asdict().items() if tensor is not None}
+    # Copies: what a method keeps of the samples it goes on changing.
+    tensors = {name: t.detach().cpu().clone() for name, t in found._asdict().items() if t is not None}
     return {"samples": tensors} if tensors else {}
 
 

@@ -106,6 +106,8 @@ def surroundings(settings: AnySettings, ranks: Ranks, *packages: str) -> dict[st
         "processes": ranks.size,
         "precision": settings.precision,
         "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }

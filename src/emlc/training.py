@@ -69,6 +69,7 @@ def train(
         _check_trainable(split, settings, ranks)
         torch.manual_seed(settings.seed)
         method = METHODS[settings.method](settings, split.noisy.inputs, len(split.classes))
+        method.check(split)
         started = method.load_initial_weights() if begins and init else []
     settings = with_precision(settings, folder, ranks, split.noisy.inputs)
 

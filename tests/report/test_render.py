@@ -144,7 +144,7 @@ def test_samples_given_from_python(array_run):
 
 def test_a_method_without_a_teacher(plain_run):
     page = Page(render(collect(plain_run, map_samples=0)))
-    assert "has no teacher, and so corrects no labels" in page.text
+    assert "has no teacher, whose corrections the gallery shows" in page.text
     assert "review" not in page.ids
     assert "these figures flatter" in page.text
     assert json.loads(page.scripts[0][1])["gallery"] is None

@@ -230,9 +230,24 @@ def test_pretraining_is_made_once_and_first(tmp_path, monkeypatch):
 
 def test_one_pretraining_serves_all_seeds_where_the_test_set_is_given():
     column = Part("SimCLR", {"data": "cifar10", PRETRAIN: {"data": "cifar10"}})
-    jobs = distinct(cells(grid(columns=(column,))))
+    study = grid(columns=(column,))
+    common = {name: value for name, value in study.common.items() if name not in ("data", "noisy_limit")}
+    jobs = distinct(cells(replace(study, common=common)))
     assert len(jobs) == 4
     assert len({each.start.key for each in jobs}) == 1
+    limited = distinct(cells(replace(study, common=common | {"noisy_limit": 100})))
+    assert len({each.start.key for each in limited}) == 2  # of which each seed draws its own
+
+
+def test_pretraining_has_the_images_of_its_runs():
+    column = Part("SimCLR", {"data": "d.npz", "test_fraction": 0.5, PRETRAIN: {"epochs": 1}})
+    study = replace(grid(columns=(column,)), common={"trusted_per_class": 2})
+    for each in distinct(cells(study)):
+        start, run = each.start.settings, each.settings
+        assert (start.data, start.test_fraction, start.seed) == (run.data, 0.5, run.seed)
+    other = replace(column, settings=column.settings | {PRETRAIN: {"epochs": 1, "test_fraction": 0.2}})
+    with pytest.raises(InputError, match="pretrain: expected test_fraction as the run has it"):
+        cells(replace(study, columns=(other,)))
 
 
 def test_methods_that_there_are_not_are_left_out_with_a_word(home):

@@ -5,14 +5,13 @@ import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import NAMED_SOURCES, AnySettings, PretrainSettings, Settings, groups
 from emlc.errors import InputError, InputErrors, raise_together
+from emlc.files import read_yaml
 from emlc.presets import preset_names, preset_path
 
 S = TypeVar("S", Settings, PretrainSettings)
@@ -64,23 +63,12 @@ def settings_from(arguments: Namespace, kind: type[S]) -> S:
     values = {f.name: arguments[f.name] for f in fields(kind)}
     for path in arguments.config or []:
         if arguments.data is None:
-            values["data"] = read_config(path.absolute).get("data", values["data"])
+            values["data"] = read_yaml(path.absolute).get("data", values["data"])
     if values["data"] is None:
         raise InputError(
             f"DATA is missing: {', '.join(NAMED_SOURCES)}, a .csv, .parquet or .npz file, or a folder"
         )
     return kind(**values)
-
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """A YAML file with settings, as a mapping."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
-    return values
 
 
 def explain(
@@ -135,7 +123,7 @@ def _given(argv: Sequence[str], command: str) -> Iterator[tuple[str, str, str]]:
             value = rest.pop(0)
         if name in ("config", "preset"):
             value = str(preset_path(value, command)) if name == "preset" else value
-            for key, item in read_config(value).items():
+            for key, item in read_yaml(value).items():
                 yield f"{value}: ", str(key), item if isinstance(item, str) else json.dumps(item, default=str)
         elif name != "resume":
             yield "", name, value

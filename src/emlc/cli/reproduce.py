@@ -47,7 +47,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data_root", type=str | None, help="folder of cifar10, cifar100 and clothing1m")
 
 
-def run(arguments: Namespace) -> None:
+def run(arguments: Namespace) -> int:
+    """Returns 1 if a run failed."""
     seeds, processes = arguments.seeds, arguments.processes
     shard = shard_of(arguments.shard)
     if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
@@ -74,16 +75,19 @@ def run(arguments: Namespace) -> None:
     folder = Path(arguments.folder) / f"{arguments.experiment}-{arguments.scale}"
     command = shlex.join(["emlc", *arguments.argv])
     console = Console()
+    failed = False
     if isinstance(experiment, Timing):
         time_steps(experiment, folder, command=command)
     else:
         part = None if shard is None else Shard(*shard)
         home = Path(arguments.folder) / "runs"
-        reproduce(experiment, home, folder, shard=part, processes=processes, command=command)
+        told = reproduce(experiment, home, folder, shard=part, processes=processes, command=command)
+        failed = any(" failed: " in line for line in told)
     console.out((folder / "table.md").read_text(encoding="utf-8"), highlight=False)
     for name in ("table.md", "table.csv", "picture.png", "results.json"):
         if (folder / name).exists():
             console.out(f"written: {folder / name}", highlight=False)
+    return int(failed)
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:

@@ -395,9 +395,9 @@ def hyper_parameters(method: str, values: Mapping[str, HyperValue] | None) -> Hy
 
 
 def warm_up_epochs(method: str, epochs: int) -> int:
-    """Of so many epochs the method's share, at least one of several if it has any."""
+    """Of so many epochs the method's share if it has any: at least one, and not all."""
     share = _facts(method).warm_up_share
-    return max(round(share * epochs), 1 if epochs > 1 else 0) if share else 0
+    return min(max(round(share * epochs), 1), epochs - 1) if share else 0
 
 
 def _facts(method: str) -> MethodFacts:
@@ -420,6 +420,9 @@ def hyper_problems(method: str, values: Mapping[str, HyperValue] | None) -> Iter
             continue
         if isinstance(default, int) and not isinstance(value, int):
             yield f"hyper.{name}: expected an integer, got {value!r}"
+            continue
+        if not isinstance(value, int | float):
+            yield f"hyper.{name}: expected a number, got {value!r}"
             continue
         low, high = known[name].metadata["limits"]
         if not (low <= value <= high and math.isfinite(value)):

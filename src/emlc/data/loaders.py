@@ -99,10 +99,7 @@ class Stream:
 
     def num_batches(self) -> int:
         """Batches in one pass."""
-        full, rest = divmod(len(self._labels), self._batch_size)
-        # Batch normalisation cannot train on a single sample, nor a rank on none: too small a rest joins
-        # the batch before.
-        return max(1, full + (rest >= max(2, self._ranks.size)))
+        return batches_in(len(self._labels), self._batch_size, self._ranks)
 
     def cycle(self, start: int = 0) -> Iterator[Batch]:
         """Batches without end, from batch number ``start`` on, all of one size.
@@ -157,6 +154,14 @@ class Stream:
         ]
         inputs = views[0] if len(views) == 1 else torch.cat(views)
         return Batch(inputs, self._labels[positions], positions, total)
+
+
+def batches_in(samples: int, batch_size: int, ranks: Ranks) -> int:
+    """Batches in one pass over so many samples."""
+    full, rest = divmod(samples, batch_size)
+    # Batch normalisation cannot train on a single sample, nor a rank on none: too small a rest joins
+    # the batch before.
+    return max(1, full + (rest >= max(2, ranks.size)))
 
 
 def read_ahead(inputs: Inputs, batches: Iterable[Tensor], workers: int) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from emlc.backbones import Classifier, build_backbone
 from emlc.batch_norm import use_joint_batch
 from emlc.config import Settings
 from emlc.data import Split
-from emlc.data.loaders import Batch
+from emlc.data.loaders import Batch, batches_in
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
 from emlc.initial_weights import load_initial_weights
@@ -121,6 +121,13 @@ class Method(ABC):
                 use_joint_batch(network)
             ranks.spread(list(network.state_dict().values()))
         self.student_sgd = self.make_sgd(self.student, self.settings.learning_rate)
+
+    def steps_in(self, split: Split, epochs: int) -> int:
+        """Steps of so many epochs of one noisy batch a step."""
+        return epochs * batches_in(len(split.noisy), self.settings.noisy_batch, self.ranks)
+
+    def check(self, split: Split) -> None:  # noqa: B027  # a hook: most methods can do with any
+        """Raise an :class:`InputError` if these sets do not do, before anything is written."""
 
     def attach(self, split: Split) -> None:  # noqa: B027  # a hook: most methods have nothing to do
         """Called once, after :meth:`prepare`, with the sets: for tables of the noisy samples, say."""

@@ -56,7 +56,7 @@ from emlc.backbones import Classifier
 from emlc.config import Settings
 from emlc.config.methods import DivideMixHyper
 from emlc.data import Split
-from emlc.data.loaders import Batch
+from emlc.data.loaders import Batch, batches_in
 from emlc.data.stored import Inputs
 from emlc.inference import predict_proba
 from emlc.methods.base import Assessment, Losses, Method, View
@@ -97,7 +97,7 @@ class DivideMix(Method):
         labels, n = split.noisy.labels, len(split.noisy)
         assert labels is not None
         self._inputs, self._labels = split.noisy.inputs, torch.from_numpy(labels)
-        self._steps_per_epoch = math.ceil(n / self.settings.noisy_batch)
+        self._steps_per_epoch = batches_in(n, self.settings.noisy_batch, self.ranks)
         device = self.ranks.device
         self._clean = torch.ones(n, 2, device=device)
         self._losses = torch.full((n, 2, self.hyper.averaged_epochs), math.nan, device=device)
@@ -262,7 +262,8 @@ def semi_supervised_losses(
 
 def imbalance(logits: Tensor) -> Tensor:
     """L_reg: KL divergence of the mean prediction from equal shares of the classes; 0-d."""
-    return -(logits.softmax(dim=1).mean(dim=0) * logits.shape[1]).log().mean()
+    mean = logits.softmax(dim=1).mean(dim=0)
+    return -(mean.clamp_min(torch.finfo(mean.dtype).tiny) * logits.shape[1]).log().mean()
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -71,6 +71,12 @@ class ELRPlus(Method):
 
     def attach(self, split: Split) -> None:
         self._targets = torch.zeros(len(split.noisy), 2, self.num_classes, device=self.ranks.device)
+        ramp, steps = self.hyper.weight_ramp_steps, self.steps_in(split, self.settings.epochs)
+        if steps < ramp:
+            self.notes.append(
+                f"elr-plus: the {steps:,} steps end within hyper.weight_ramp_steps = {ramp:,}: the weight "
+                "averages stay near the networks"
+            )
 
     def tables(self) -> dict[str, Tensor]:
         return {"targets": self._targets}

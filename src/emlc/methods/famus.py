@@ -14,7 +14,7 @@ gate ``r_l`` is 1 (Eq. 9), a hard Gumbel-softmax of a small net of that layer's 
 last layer always does. Layers below the lowest of them need no second backward pass, which is most of the
 cost. The nets of the gates learn from the same loss, straight through:
 
-    L_val = L_c + lambda_1 (sum_l r_l - K)^2 + lambda_2 |pool(g_L) - pool(d_{w_L} L_c)|^2      (Eq. 10 to 12)
+    L_val = L_c + lambda_1 (sum_l r_l - K)^2 + lambda_2 mean (pool(g_L) - pool(d_{w_L} L_c))^2  (Eq. 10 to 12)
 
 A layer is a parameter tensor, as in the authors' code (github.com/youjiangxu/FaMUS); ``pool`` takes the mean
 of a gradient over all but its first dimension.
@@ -42,6 +42,7 @@ from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
+from emlc.errors import InputError
 from emlc.inference import predict_proba
 from emlc.metagradient import InnerSGD
 from emlc.methods.base import Assessment, Losses, Method
@@ -68,6 +69,8 @@ class FaMUS(Method):
         self._last = of_classifier
         self._candidates = [name for name in names if name not in of_classifier]
         self._candidates = self._candidates[-self.hyper.candidate_layers :]
+        if not self._candidates:
+            raise InputError(f"backbone: famus samples layers of it, and {settings.backbone} has none")
         rows = [len(self.student.get_parameter(name)) for name in self._candidates]
         self.gates = nn.ModuleList(
             nn.Sequential(nn.Linear(n, _HIDDEN), nn.PReLU(), nn.Linear(_HIDDEN, 2)) for n in rows
@@ -147,7 +150,7 @@ class FaMUS(Method):
         judged = cross_entropy(logits, trusted.labels)
         wanted = torch.autograd.grad(judged, [ahead[name] for name in self._last], retain_graph=True)
         distances = [
-            (pool(g[name]) - pool(other)).square().sum()
+            (pool(g[name]) - pool(other)).square().mean()
             for name, other in zip(self._last, wanted, strict=True)
         ]
         h = self.hyper

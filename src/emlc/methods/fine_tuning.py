@@ -20,7 +20,8 @@ class FineTuning(Method):
     @property
     def warming_up(self) -> bool:
         share: float = self.hyper.fine_tuned_share
-        return self.epoch < round((1 - share) * self.settings.epochs)
+        epochs = self.settings.epochs
+        return self.epoch < min(round((1 - share) * epochs), epochs - 1)  # one epoch at least
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         assert trusted is not None

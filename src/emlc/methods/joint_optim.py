@@ -110,7 +110,9 @@ class JointOptim(Method):
         """L of the first step, of log-predictions and soft labels (n, C)."""
         s = log_s.exp()
         # A class of which there is no label has no part in the sum.
-        against_prior: Tensor = torch.special.xlogy(self.prior, self.prior / s.mean(dim=0)).sum()
+        against_prior: Tensor = torch.special.xlogy(
+            self.prior, self.prior / s.mean(dim=0).clamp_min(torch.finfo(s.dtype).tiny)
+        ).sum()
         entropy = -(s * log_s).sum(dim=1).mean()
         h = self.hyper
         loss: Tensor = soft_cross_entropy(log_s, y) + h.prior_weight * against_prior

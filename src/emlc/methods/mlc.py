@@ -137,12 +137,15 @@ class MLC(Method):
     def scheduled(self) -> list[torch.optim.Optimizer]:
         return [self.student_sgd]
 
-    def attach(self, split: Split) -> None:
+    def check(self, split: Split) -> None:
         batch = min(self.settings.trusted_batch, len(split.trusted))
         if batch < 4:
             raise InputError(
                 f"trusted_batch: mlc halves it; expected at least 4 trusted samples, got {batch}"
             )
+
+    def attach(self, split: Split) -> None:
+        self.check(split)
         self._noisy = split.noisy
 
     def assess(self) -> Assessment:
@@ -199,7 +202,7 @@ class MLC(Method):
             g_noisy, list(self.meta_net.parameters()), _times(g_moved, -eta)
         )
         if g is not None:
-            gamma = (1 - eta) * _dot(g_moved, g) / _dot(g, g)
+            gamma = (1 - eta) * _dot(g_moved, g) / _dot(g, g).clamp_min(torch.finfo(g[0].dtype).tiny)
             history = previous or [torch.zeros_like(each) for each in meta_gradient]
             meta_gradient = tuple(
                 now + gamma * before for now, before in zip(meta_gradient, history, strict=True)

@@ -34,6 +34,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from emlc.backbones import Classifier
 from emlc.config import Settings
 from emlc.config.methods import MLNTHyper
+from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
@@ -72,6 +73,14 @@ class MLNT(Method):
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "neighbours": self.neighbours_sgd}
+
+    def attach(self, split: Split) -> None:
+        start, after = self.hyper.meta_start, self.settings.epochs - self.settings.warm_up
+        if (steps := self.steps_in(split, after)) <= start:
+            self.notes.append(
+                f"mlnt: the {steps:,} steps after the warm-up end before hyper.meta_start = {start:,}: "
+                "this is cross-entropy"
+            )
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         (batch,) = noisy

@@ -28,19 +28,22 @@ Departures:
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
+from emlc.config import Settings
 from emlc.config.methods import MSLGHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
-from emlc.jvp import Engine, StudentStep, Weights, record_step
+from emlc.data.stored import Inputs
+from emlc.jvp import StudentStep, Weights, record_step
 from emlc.metagradient import InnerSGD, meta_gradient
 from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.engine import EngineChoice
 from emlc.precision import full_precision
 from emlc.replay import copies
 
@@ -51,6 +54,10 @@ class MSLG(Method):
     name: ClassVar[str] = "mslg"
     warms_up: ClassVar[bool] = True
     hyper: MSLGHyper
+
+    def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
+        super().__init__(settings, inputs, num_classes)
+        self._engine = EngineChoice(self)
 
     def attach(self, split: Split) -> None:
         assert split.noisy.labels is not None
@@ -101,7 +108,7 @@ class MSLG(Method):
 
     def label_gradient(self, record: StudentStep, g: Weights) -> Tensor:
         """The meta-gradient of the label logits (n, C): ``alpha / (n C) f_i * (J_log f(i) g^)``."""
-        engine = cast(Engine, self.decisions.get("jvp", self.settings.jvp))
         # With a learning rate of 1 the coefficients of soft labels are J_log f(i) g^ / n.
-        (c,), self.decisions["jvp"] = meta_gradient([record], g, InnerSGD(1.0), engine=engine)
+        (c,), engine = meta_gradient([record], g, InnerSGD(1.0), engine=self._engine.wanted(record))
+        self._engine.found(engine, record)
         return self.hyper.inner_learning_rate / self.num_classes * record.log_probs.exp() * c

@@ -20,12 +20,15 @@ class TrueLabels(Method):
     recordable: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = False
 
-    def attach(self, split: Split) -> None:
+    def check(self, split: Split) -> None:
         truth = split.noisy.true_labels
         unknown = len(split.noisy) if truth is None else int((truth == UNKNOWN).sum())
         if truth is None or unknown:
             raise InputError(f"method: true-labels needs true labels; {unknown:,} noisy samples have none")
-        self._truth = torch.from_numpy(truth).to(self.ranks.device)
+
+    def attach(self, split: Split) -> None:
+        self.check(split)
+        self._truth = torch.from_numpy(split.noisy.true_labels).to(self.ranks.device)
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         (batch,) = noisy

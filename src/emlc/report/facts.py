@@ -158,8 +158,8 @@ def _label_table(run: Run, split: Split | None, missing: dict[str, str]) -> pd.D
     """The label table of the noisy samples: made anew with these weights, or else as the run wrote it."""
     if run.teacher is None:
         missing["labels"] = (
-            f"The method {run.settings.method} has no teacher, and so corrects no labels; "
-            "emlc train --method emlc does."
+            f"The method {run.settings.method} has no teacher, whose corrections the gallery shows; "
+            "emlc train --method emlc has one."
         )
         return None
     if split is not None:

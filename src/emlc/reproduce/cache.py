@@ -77,6 +77,10 @@ class Cache:
         if job.start is not None:
             self.make(job.start, wait=True)
             settings = replace(settings, init=str(self.folder(job.start) / "backbone.safetensors"))
+        if (self.folder(job) / "checkpoint.pt").exists():
+            # The key says that it is the same run: it may have begun elsewhere, from a copy of the weights.
+            begun = read_settings(self.folder(job), Settings)
+            settings = replace(begun, output=output, data_root=settings.data_root)
         train(settings, resume=True, console=quiet)
 
     def read(self, job: Job) -> "Outcome":

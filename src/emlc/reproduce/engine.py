@@ -12,11 +12,24 @@ from rich.console import Console
 from emlc.benchmarks.hardware import describe_hardware, describe_versions
 from emlc.benchmarks.step import Record, measure_steps
 from emlc.distributed import pick_device
+from emlc.errors import InputError
 from emlc.files import write_csv, write_json, write_text
 from emlc.reproduce import figures
 from emlc.reproduce.cache import Cache, Outcome
 from emlc.reproduce.paper import published
-from emlc.reproduce.plan import HOURS, RATIO, Cell, Grid, Measure, Part, Timing, cells, distinct, known_rows
+from emlc.reproduce.plan import (
+    HOURS,
+    PRETRAIN,
+    RATIO,
+    Cell,
+    Grid,
+    Measure,
+    Part,
+    Timing,
+    cells,
+    distinct,
+    known_rows,
+)
 from emlc.reproduce.results import Results
 from emlc.reproduce.tables import Value, Values, hardware, markdown, tidy
 from emlc.reproduce.work import carry_out
@@ -54,7 +67,7 @@ def reproduce(
         What a reader has to know beside the table: what is missing, above all.
 
     Raises:
-        InputError: the settings of a cell are wrong, or do not fit its data.
+        InputError: the settings of a cell are wrong, or no run could be made.
     """
     console = console or Console(stderr=True)
     cache = Cache(home)
@@ -63,6 +76,8 @@ def reproduce(
     mine = jobs if shard is None else jobs[shard.part :: shard.parts]
     names = {each.job.key: f"{each.row.label}, {each.column.label}, seed {each.seed}" for each in wanted}
     failed = carry_out(mine, names, cache, console, processes)
+    if failed and not any(map(cache.finished, jobs)):
+        raise InputError(next(iter(failed.values())))
     rows, unknown = known_rows(grid)
     outcomes: dict[tuple[str, str], list[Outcome]] = {
         (r.label, c.label): [] for r in rows for c in grid.columns
@@ -93,7 +108,13 @@ def _write(
     parts = (results.rows, grid.columns)
     write_csv(folder / "table.csv", pd.concat([tidy(m, *parts, values) for m, values in tables.items()]))
     known = {m: v for m, v in tables.items() if any(value.ours for value in v.values())}
-    notes = [*_notes(results, wanted), *grid.notes, *told, *([f"`{command}`"] if command else [])]
+    notes = [
+        *_notes(results, wanted),
+        *_own(results.rows),
+        *grid.notes,
+        *told,
+        *([f"`{command}`"] if command else []),
+    ]
     sections = [f"# {grid.title}", *(markdown(m, *parts, values) for m, values in known.items())]
     write_text(folder / "table.md", "\n\n".join([*sections, *notes]) + "\n")
     write_json(
@@ -128,6 +149,20 @@ def _notes(results: Results, wanted: Sequence[Cell]) -> list[str]:
     return [*notes, *(f"Made on {where}." for where in sorted(made_on))]
 
 
+def _own(rows: Sequence[Part]) -> list[str]:
+    """What single rows have beside what all share, so that a reader can judge whether terms are equal."""
+    told = "; ".join(f"{row.label}: {own}" for row in rows if (own := _in_words(row.settings)))
+    return [f"Settings of single rows: {told}."] if told else []
+
+
+def _in_words(settings: Mapping[str, Any]) -> str:
+    return ", ".join(
+        _in_words(value) if name == "hyper" else f"{name} {value}"
+        for name, value in settings.items()
+        if name not in ("method", "look_ahead", PRETRAIN)  # which the label says
+    )
+
+
 def _samples(summaries: Sequence[Mapping[str, Any]]) -> str:
     counts = [_range(summaries, f"{name}_samples") + f" {name}" for name in ("noisy", "trusted", "test")]
     rates = [s["noise_rate_actual"] for s in summaries if s["noise_rate_actual"] is not None]
@@ -142,7 +177,9 @@ def _range(summaries: Iterable[Mapping[str, Any]], name: str) -> str:
 
 def time_steps(timing: Timing, folder: Path, *, command: str = "", console: Console | None = None) -> None:
     """Measure what steps cost, and write the same files as :func:`reproduce`."""
-    records = [r for r in measure_steps(timing.options, console) if r.problem is None]
+    measured = measure_steps(timing.options, console)
+    records = [r for r in measured if r.problem is None]
+    failed = [f"{_timed(r, True)}: not measured: {r.problem}" for r in measured if r.problem is not None]
     several = len({r.engine for r in records if r.method == "emlc"}) > 1
     rows = [
         # Plain training is there to compare with: it is bound to be the fastest.
@@ -166,7 +203,7 @@ def time_steps(timing: Timing, folder: Path, *, command: str = "", console: Cons
     write_csv(folder / "table.csv", pd.concat([tidy(m, rows, [column], v) for m, v in tables.items()]))
     device = describe_hardware(pick_device(timing.options.device))
     what = f"{timing.options.repetitions} rounds on {device['device']}, {device['threads']} thread(s)."
-    notes = [what, *timing.notes, *([f"`{command}`"] if command else [])]
+    notes = [what, *timing.notes, *failed, *([f"`{command}`"] if command else [])]
     sections = [f"# {timing.title}", *(markdown(m, rows, [column], v) for m, v in tables.items())]
     write_text(folder / "table.md", "\n\n".join([*sections, *notes]) + "\n")
     contents = {"experiment": timing.name, "command": command, "versions": describe_versions()}

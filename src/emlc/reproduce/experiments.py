@@ -65,7 +65,7 @@ def _noise(of: Protocol, kind: str, per_cent: int, paper: str | None = None) -> 
     """
     label = f"{kind} {per_cent} %"
     settings: dict[str, Any] = {**of.settings, "noise": kind, "noise_rate": per_cent / 100}
-    if of.starts_pretrained:
+    if of.pretrain is not None:
         settings[PRETRAIN] = of.pretrain
     shown = label if of.scale == "small" else f"{SHOWN[of.data]} {label}"
     default = f"{SHOWN['cifar10' if of.data == 'digits' else of.data]} {label}"

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from emlc.benchmarks.options import StepOptions
-from emlc.config import PretrainSettings, Settings
+from emlc.config import DataSettings, PretrainSettings, Settings
 from emlc.config.methods import CATALOGUE
 from emlc.errors import InputError, InputErrors, raise_together
 
@@ -193,9 +193,15 @@ def job(values: Mapping[str, Any]) -> Job:
     raise_together([f"{name}: no such setting" for name in sorted(unknown)], "the settings")
     if start is None:
         return Job(Settings(**own))
-    if own.get("data") == "digits" or own.get("test_fraction") is not None:
-        # The seed draws the test images, too: pretraining with another would see them.
-        start = {**start, "seed": own["seed"]}
+    data = {name: own[name] for name in {f.name for f in fields(DataSettings)} & own.keys()}
+    if unlike := sorted(name for name in data.keys() & start.keys() if start[name] != data[name]):
+        raise InputError(
+            f"{PRETRAIN}: expected {', '.join(unlike)} as the run has it: the images are its own"
+        )
+    start = {**data, **start}
+    if start["data"] == "digits" or start.keys() & {"test_fraction", "noisy_limit"}:
+        # The seed draws which images these are, and which are for testing: another would see the latter.
+        start["seed"] = own["seed"]
     # The file is named when the pretraining is there.
     return Job(Settings(**{**own, "init": f"{PRETRAIN}ed"}), Job(PretrainSettings(**start)))
 

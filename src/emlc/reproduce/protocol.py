@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from emlc.cli.arguments import read_config
 from emlc.errors import InputError
+from emlc.files import read_yaml
 from emlc.presets import preset_path
 
 Scale = Literal["small", "paper"]
@@ -23,15 +23,13 @@ class Protocol:
         scale: small: what a laptop can do; paper: what the paper did.
         data: Name of the data set.
         settings: Of every run.
-        pretrain: Of the self-supervised pretraining on the same images, if there is one.
-        starts_pretrained: Whether every run starts from it.
+        pretrain: Of the self-supervised pretraining on the same images that every run starts from, if any.
     """
 
     scale: Scale
     data: DataName
     settings: Mapping[str, Any]
     pretrain: Mapping[str, Any] | None
-    starts_pretrained: bool
 
 
 _SMALL: dict[str, dict[str, Any]] = {
@@ -85,13 +83,13 @@ def protocol(scale: Scale, data: DataName, data_root: str | None = None) -> Prot
     where: dict[str, Any] = {"data": data} | ({} if data_root is None else {"data_root": data_root})
     if scale == "small":
         pretrain = _SMALL_PRETRAIN[data] | where
-        return Protocol(scale, data, _SMALL[data] | where, pretrain, starts_pretrained=True)
+        return Protocol(scale, data, _SMALL[data] | where, pretrain)
     training, pretraining = _PRESETS[data]
-    values = read_config(preset_path(training, "train"))
+    values = read_yaml(preset_path(training, "train"))
     values = {name: value for name, value in values.items() if name not in _OF_ONE_ROW} | where
     if pretraining is None:
-        return Protocol(scale, data, values, None, starts_pretrained=False)
+        return Protocol(scale, data, values, None)
     del values["init"]  # what that pretraining will have written
-    simclr = read_config(preset_path(pretraining, "pretrain")) | where
+    simclr = read_yaml(preset_path(pretraining, "pretrain")) | where
     del simclr["output"]
-    return Protocol(scale, data, values, simclr, starts_pretrained=True)
+    return Protocol(scale, data, values, simclr)

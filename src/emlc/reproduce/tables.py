@@ -1,7 +1,5 @@
 """The figures of an experiment for people (Markdown) and for programs (CSV)."""
 
-import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -41,7 +39,7 @@ def hardware(summary: Mapping[str, Any]) -> str:
     """What a run was made on: device, precision, processes, threads, versions."""
     return (
         f"{summary['device']}, {summary['precision']}, {summary['processes']} process(es) of "
-        f"{summary['threads']} thread(s), {os.cpu_count()} cores, {platform.machine()}; "
+        f"{summary['threads']} thread(s), {summary['cores']} cores, {summary['machine']}; "
         f"Python {summary['versions']['python']}, torch {summary['versions']['torch'].split('+')[0]}"
     )
 
@@ -74,6 +72,7 @@ def markdown(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], va
     """
     rows = [r for r in rows if any(any(values[r.label, c.label]) for c in columns)]
     digits = _digits([v for r in rows for c in columns for v in values[r.label, c.label].ours])
+    most = {c.label: max(len(values[r.label, c.label].ours) for r in rows) for c in columns} if rows else {}
     best = {c.label: _best(measure, c, rows, values, digits) for c in columns}
     lines = [f"| | {' | '.join(c.label for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
     for row in rows:
@@ -81,6 +80,7 @@ def markdown(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], va
         for column in columns:
             ours, paper = values[row.label, column.label]
             text = cell(ours, digits)
+            text += f" (n = {len(ours)})" if 0 < len(ours) < most[column.label] else ""
             text = f"**{text}**" if row.label in best[column.label] else text
             texts.append(f"{text} (paper {paper})" if paper else text)
         lines.append(f"| {row.label} | {' | '.join(texts)} |")
@@ -88,12 +88,13 @@ def markdown(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], va
 
 
 def _best(measure: Measure, column: Part, rows: Sequence[Part], values: Values, digits: int) -> set[str]:
-    """The labels of the best rows, as they are printed; none where there are fewer than two rows."""
+    """The labels of the best rows with all seeds, as they are printed; none of fewer than two rows."""
     sign = -1 if measure.name in LESS_IS_BETTER else 1
+    most = max((len(values[row.label, column.label].ours) for row in rows), default=0)
     means = {
         row.label: sign * round(mean(ours), digits)
         for row in rows
-        if not row.ceiling and (ours := values[row.label, column.label].ours)
+        if not row.ceiling and len(ours := values[row.label, column.label].ours) == most > 0
     }
     return (
         {label for label, each in means.items() if each == max(means.values())} if len(means) > 1 else set()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from rich.console import Console
 
+from emlc.errors import InputError
 from emlc.reproduce.cache import Cache
 from emlc.reproduce.plan import Job
 from emlc.reproduce.progress import telling
@@ -30,8 +31,6 @@ def carry_out(
     Returns:
         What kept runs from being finished, by key.
 
-    Raises:
-        InputError: settings do not fit their data.
     """
     if all(map(cache.finished, jobs)):
         return {}
@@ -77,7 +76,9 @@ def _work(
                 try:
                     if cache.make(job, wait=wait):
                         teller.end(name)
-                except FloatingPointError as error:
-                    failed[job.key] = str(error)
-                    console.out(f"{name}: failed: {error}", highlight=False)
+                except (FloatingPointError, InputError, RuntimeError) as error:
+                    # One run's failure, such as too little memory, leaves the others to be made.
+                    failed[job.key] = str(error).partition("\n")[0]
+                    if first:
+                        console.out(f"{name}: failed: {failed[job.key]}", highlight=False)
     return failed
