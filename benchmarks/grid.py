@@ -7,6 +7,8 @@ settings of its own. Runs are kept beside those of ``emlc reproduce``, shared wi
 Writes FOLDER/NAME/table.md, table.csv, picture.png and results.json, with accuracies and recovered labels.
 """
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def grid(
         home / study.name,
         shard=None if part is None else Shard(*part),
         processes=processes,
-        command=f"python -m benchmarks.grid {file}",
+        command=shlex.join(["python", "-m", "benchmarks.grid", *sys.argv[1:]]),
     )
     print((home / study.name / "table.md").read_text(encoding="utf-8"))
 
@@ -55,7 +57,10 @@ def grid_from(file: Path, seeds: list[int] | None = None) -> Grid:
         InputError: a part of it is missing or of the wrong kind.
     """
     values = read_yaml(file)
-    for name, kind in {"title": str, "seeds": list, "settings": dict, "rows": dict, "columns": dict}.items():
+    kinds = {"title": str, "seeds": list, "settings": dict, "rows": dict, "columns": dict}
+    if unknown := values.keys() - kinds.keys():
+        raise InputError(f"{file}: expected {', '.join(kinds)}, got also {', '.join(map(str, unknown))}")
+    for name, kind in kinds.items():
         if not isinstance(values.get(name), kind):
             raise InputError(f"{file}: {name}: expected a {kind.__name__}, got {values.get(name)!r}")
     return Grid(
@@ -76,4 +81,7 @@ def _parts(file: Path, values: dict[Any, Any]) -> tuple[Part, ...]:
 
 
 if __name__ == "__main__":
-    auto_cli(grid, as_positional=True)
+    try:
+        auto_cli(grid, as_positional=True)
+    except InputError as error:
+        sys.exit(f"error: {error}")

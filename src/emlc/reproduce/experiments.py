@@ -268,6 +268,10 @@ def _look_ahead(choice: Choice, name: str, title: str, of: Protocol, column: Par
         for k in _LOOK_AHEAD
     )
     said = "The paper's figure is a picture: what stands here of it are the values that its tables give."
+    fewer = (
+        "The teacher takes one step every k batches: in runs as short as these a large k is short of them."
+    )
+    notes = (*notes, *((fewer,) if choice.scale == "small" else ()))
     return _grid(
         choice,
         name,
