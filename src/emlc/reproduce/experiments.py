@@ -268,9 +268,7 @@ def _look_ahead(choice: Choice, name: str, title: str, of: Protocol, column: Par
         for k in _LOOK_AHEAD
     )
     said = "The paper's figure is a picture: what stands here of it are the values that its tables give."
-    fewer = (
-        "The teacher takes one step every k batches: in runs this short a large k is short of them."
-    )
+    fewer = "The teacher takes one step every k batches: in runs this short a large k is short of them."
     notes = (*notes, *((fewer,) if choice.scale == "small" else ()))
     return _grid(
         choice,

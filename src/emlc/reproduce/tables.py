@@ -37,9 +37,11 @@ def cell(values: Iterable[float | None], digits: int = 1) -> str:
 
 def hardware(summary: Mapping[str, Any]) -> str:
     """What a run was made on: device, precision, processes, threads, versions."""
+    # Runs of earlier versions do not say on what machine they were made.
+    machine = f"{summary['cores']} cores, {summary['machine']}; " if "cores" in summary else ""
     return (
         f"{summary['device']}, {summary['precision']}, {summary['processes']} process(es) of "
-        f"{summary['threads']} thread(s), {summary['cores']} cores, {summary['machine']}; "
+        f"{summary['threads']} thread(s), {machine}"
         f"Python {summary['versions']['python']}, torch {summary['versions']['torch'].split('+')[0]}"
     )
 
