@@ -128,3 +128,23 @@ def test_the_global_random_state_neither_matters_nor_changes():
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     assert_same(list(stream.epoch(0)) + take(stream.cycle(), 2), first)
+
+
+# Views
+
+
+def test_views_of_a_batch_differ_and_the_first_is_that_of_a_single_one():
+    images = torch.randint(
+        0, 256, (10, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    samples = Samples.from_arrays(images.numpy(), [f"c{k % 3}" for k in range(10)])
+    crop, flip = Augment(["crop"], (8, 8), KEY), Augment(["crop", "flip"], (8, 8), KEY)
+    one = Stream(samples, [crop], 4, KEY, tiny.ALONE, 1)
+    several = Stream(samples, [crop, crop, flip, None], 4, KEY, tiny.ALONE, 1)
+    for single, batch in zip(one.epoch(1), several.epoch(1), strict=True):
+        first, second, third, plain = batch.views
+        assert torch.equal(first, single.inputs)
+        assert torch.equal(batch.labels, single.labels)
+        assert torch.equal(plain, images[batch.positions])
+        assert not torch.equal(first, second)
+        assert not torch.equal(second, third)

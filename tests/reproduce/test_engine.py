@@ -259,3 +259,67 @@ def test_wrong_settings_are_named_with_row_and_column():
     wrong = replace(grid().rows[0], settings={"method": "cross-entropy", "momentum": 2.0, "no_such": 1})
     with pytest.raises(InputError, match="cross-entropy, half: no_such: no such setting"):
         cells(grid(rows=(wrong,)))
+
+
+def test_two_processes_make_what_one_does(done, tmp_path):
+    made = carry_out(grid(), tmp_path, processes=2)
+    assert made.told == []
+    ours, theirs = (pd.read_csv(each.folder / "table.csv") for each in (made, done))
+    timed = ours["measure"] == "seconds"
+    pd.testing.assert_frame_equal(ours[~timed], theirs[~timed])
+
+
+def test_runs_begun_elsewhere_go_on_in_another_folder(tmp_path, monkeypatch):
+    """As when a machine's FOLDER/runs are copied: the weights they start from then have another path."""
+    start = job({**TINY, "noise": "symmetric", "noise_rate": 0.5, "method": "cross-entropy", "seed": 0})
+    values = {**start.settings.as_dict(), PRETRAIN: {"epochs": 1, "batch": 16, "backbone": "cnn", "width": 2}}
+    each = job({name: value for name, value in values.items() if value is not None})
+    whole, begun, copied = (Cache(tmp_path / name / "runs") for name in ("whole", "begun", "copied"))
+    whole.make(each, wait=True)
+
+    steps = 0
+    original = CrossEntropy.step
+
+    def interrupted(self, *batches):
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            raise KeyboardInterrupt
+        return original(self, *batches)
+
+    monkeypatch.setattr(CrossEntropy, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        begun.make(each, wait=True)
+    monkeypatch.setattr(CrossEntropy, "step", original)
+    shutil.copytree(tmp_path / "begun", tmp_path / "copied")
+    shutil.rmtree(tmp_path / "begun")
+    assert not copied.finished(each)
+    copied.make(each, wait=True)
+    ours, theirs = (cache.read(each).summary for cache in (copied, whole))
+    assert ours["test_accuracy"] == theirs["test_accuracy"]
+    last = "last/student.safetensors"
+    assert (copied.folder(each) / last).read_bytes() == (whole.folder(each) / last).read_bytes()
+
+
+def test_a_run_that_cannot_be_made_leaves_the_others(home, monkeypatch):
+    for each in (home / "runs").glob("*/summary.json"):
+        each.unlink()
+
+    def refuse(settings, **more):
+        if settings.method == "trusted-only":
+            raise InputError("no such data\nand more")
+        return train(settings, **more)
+
+    monkeypatch.setattr(caching, "train", refuse)
+    finished = carry_out(grid(), home)
+    assert finished.told[0] == "4 of 8 runs are missing"
+    assert sum("failed: no such data" in line for line in finished.told) == 4
+
+
+def test_nothing_that_can_be_made_is_an_error(tmp_path, monkeypatch):
+    def refuse(settings, **more):
+        raise InputError("no such data")
+
+    monkeypatch.setattr(caching, "train", refuse)
+    with pytest.raises(InputError, match="no such data"):
+        carry_out(grid(seeds=(0,)), tmp_path)

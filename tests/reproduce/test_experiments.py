@@ -143,12 +143,15 @@ def test_options_without_meaning_for_times_are_refused(capsys):
     assert "seeds, processes: table3 measures times" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "runs"), [
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
         ("meta_weight", 4 * 6 * 3),
         ("meta_weight_features", 4 * 4 * 3),
         ("exact", 6 * 5),
         ("methods", 20 * 3),
-    ])
+    ],
+)
 def test_studies_are_grids_whose_settings_are_right(name, runs):
     wanted = cells(grid_from(BENCHMARKS / f"{name}.yaml"))
     assert len(wanted) == len(distinct([*wanted])) == runs
