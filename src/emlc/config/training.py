@@ -57,7 +57,7 @@ class MethodSettings:
     Attributes:
         method: One of those that `emlc methods` lists.
         hyper: The method's own hyper-parameters, --hyper.NAME VALUE (default: as published).
-        look_ahead: Student steps per teacher step, k.
+        look_ahead: Student steps per teacher step, k; of emlc and mlc.
         meta_gradient: approximate: Propositions 1 and 2 of the paper. exact: through the optimiser.
         jvp: How Jacobian-vector products are computed; auto picks by device and precision.
         save_memory: Compute again what is otherwise kept from a look-ahead step until its meta-gradient:
@@ -73,8 +73,8 @@ class MethodSettings:
         student_trusted: Whether the student also learns from half of each trusted batch, with weight 1;
             the meta objective is then measured on the other half. The authors' code does so on
             Clothing1M; Eq. 6 of the paper does not.
-        warm_up_epochs: First epochs in which the student learns from the labels as given (default: the
-            share of the epochs that was published with the method; of emlc none). In emlc the teacher's
+        warm_up_epochs: First epochs in which the student learns from the labels as given, of methods that
+            warm up (default: the share of the epochs that was published with them; of emlc none). In emlc the teacher's
             network then starts as a copy of the student's, which the paper's, whose networks are
             pretrained, does not: it is for networks that start from random weights.
     """
