@@ -74,9 +74,9 @@ class MethodSettings:
             the meta objective is then measured on the other half. The authors' code does so on
             Clothing1M; Eq. 6 of the paper does not.
         warm_up_epochs: First epochs in which the student learns from the labels as given, of methods that
-            warm up (default: the share of the epochs that was published with them; of emlc none). In emlc the teacher's
-            network then starts as a copy of the student's, which the paper's, whose networks are
-            pretrained, does not: it is for networks that start from random weights.
+            warm up (default: the share of the epochs that was published with them; of emlc none). In emlc
+            the teacher's network then starts as a copy of the student's, which the paper's, whose
+            networks are pretrained, does not: it is for networks that start from random weights.
     """
 
     method: MethodName = "emlc"
