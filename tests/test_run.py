@@ -169,7 +169,7 @@ def test_weights_of_another_network(copy):
         "data: digits\nnonsense: 1",
         "data: digits\ntrusted_per_class: 1\nepochs: many",
         "data: digits\ntrusted_per_class: 1\nepochs: 0",
-        "data: digits\ntrusted_per_class: 1\nmethod: mlc",
+        "data: digits\ntrusted_per_class: 1\nmethod: mcl",
         "!!python/object/apply:os.system ['false']",
         "\ufffe",
     ],
