@@ -159,6 +159,21 @@ def trusted_gradient(
     return loss.detach(), dict(zip(weights, gradients, strict=True))
 
 
+def looked_ahead(student: nn.Module, loss: Tensor, eta: float | Tensor) -> Weights:
+    """``w^ = w - eta d_w loss`` of the student's trained parameters, without graph; that of ``loss`` stays.
+
+    Args:
+        student: Network that the loss (0-d) is of, at its own weights w.
+        loss: What the step goes down.
+        eta: Its length.
+    """
+    w = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(
+        loss, list(w.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return {name: p.detach() - eta * g for (name, p), g in zip(w.items(), gradients, strict=True)}
+
+
 def meta_gradient(
     steps: Sequence[StudentStep],
     g_w: Weights,

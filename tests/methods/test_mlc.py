@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
 from emlc.benchmarks.mlc import PrunedMLC
-from emlc.config.methods import MLCHyper
+from emlc.config.hyper import MLCHyper
 from emlc.data.loaders import Batch
 from emlc.errors import InputError
 from emlc.methods import MLC

@@ -7,9 +7,8 @@ from typing import Any, Literal, get_args
 from emlc.config.checks import backbone_problems, data_problems, out_of_range, wrong_types
 from emlc.config.data import NAMED_SOURCES, DataSettings, NoiseSettings
 from emlc.config.groups import PrecisionSetting, groups
+from emlc.config.hyper import Hyper, HyperValue
 from emlc.config.methods import (
-    Hyper,
-    HyperValue,
     MethodName,
     hyper_parameters,
     hyper_problems,

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from emlc.config.methods import AugDescHyper
+from emlc.config.hyper import AugDescHyper
 from emlc.data.loaders import Batch
 from emlc.methods.base import View
 from emlc.methods.dividemix import DivideMix

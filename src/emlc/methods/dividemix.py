@@ -54,7 +54,7 @@ from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from emlc.backbones import Classifier
 from emlc.config import Settings
-from emlc.config.methods import DivideMixHyper
+from emlc.config.hyper import DivideMixHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch, batches_in
 from emlc.data.stored import Inputs

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from emlc.config import Settings
-from emlc.config.methods import ELRPlusHyper
+from emlc.config.hyper import ELRPlusHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs

@@ -37,7 +37,7 @@ from torch.nn.functional import cross_entropy, gumbel_softmax
 
 from emlc.backbones import Classifier
 from emlc.config import Settings
-from emlc.config.methods import FaMUSHyper
+from emlc.config.hyper import FaMUSHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
@@ -46,6 +46,7 @@ from emlc.errors import InputError
 from emlc.inference import predict_proba
 from emlc.metagradient import InnerSGD
 from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.one_step import WeightNet
 from emlc.precision import full_precision
 from emlc.replay import copies
 
@@ -63,7 +64,7 @@ class FaMUS(Method):
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
-        self.weight_net = nn.Sequential(nn.Linear(1, 100), nn.ReLU(), nn.Linear(100, 1), nn.Sigmoid())
+        self.weight_net = WeightNet(100)
         names = [name for name, p in self.student.named_parameters() if p.requires_grad]
         of_classifier = [f"classifier.{name}" for name, _ in self.student.classifier.named_parameters()]
         self._last = of_classifier

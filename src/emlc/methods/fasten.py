@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from emlc.backbones import Classifier
 from emlc.config import Settings
-from emlc.config.methods import FasTENHyper
+from emlc.config.hyper import FasTENHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs

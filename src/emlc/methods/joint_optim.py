@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, one_hot
 
 from emlc.config import Settings
-from emlc.config.methods import JointOptimHyper
+from emlc.config.hyper import JointOptimHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs

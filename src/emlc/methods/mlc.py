@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from emlc.backbones import Classifier
 from emlc.config import Settings
-from emlc.config.methods import MLCHyper
+from emlc.config.hyper import MLCHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs

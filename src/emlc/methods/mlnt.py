@@ -33,7 +33,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from emlc.backbones import Classifier
 from emlc.config import Settings
-from emlc.config.methods import MLNTHyper
+from emlc.config.hyper import MLNTHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs

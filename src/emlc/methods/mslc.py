@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, nll_loss, one_hot
 
 from emlc.config import Settings
-from emlc.config.methods import MSLCHyper
+from emlc.config.hyper import MSLCHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs

@@ -30,25 +30,21 @@ Departures:
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.nn.functional import log_softmax
 
 from emlc.config import Settings
-from emlc.config.methods import MSLGHyper
-from emlc.data import Split
+from emlc.config.hyper import MSLGHyper
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.jvp import StudentStep, Weights, record_step
-from emlc.metagradient import InnerSGD, meta_gradient
-from emlc.methods.base import Assessment, Losses, Method
+from emlc.metagradient import InnerSGD, looked_ahead, meta_gradient, trusted_gradient
+from emlc.methods.base import Losses
 from emlc.methods.engine import EngineChoice
-from emlc.precision import full_precision
-from emlc.replay import copies
+from emlc.methods.label_logits import LabelLogits
 
 
-class MSLG(Method):
+class MSLG(LabelLogits):
     """Labels of the noisy samples move so that a step on them lowers the loss on trusted samples."""
 
     name: ClassVar[str] = "mslg"
@@ -59,17 +55,6 @@ class MSLG(Method):
         super().__init__(settings, inputs, num_classes)
         self._engine = EngineChoice(self)
 
-    def attach(self, split: Split) -> None:
-        assert split.noisy.labels is not None
-        labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
-        self.label_logits = self.hyper.initial_logit * one_hot(labels, self.num_classes).float()
-
-    def tables(self) -> dict[str, Tensor]:
-        return {"label_logits": self.label_logits}
-
-    def assess(self) -> Assessment:
-        return Assessment(soft_labels=self.label_logits.softmax(dim=1).cpu())
-
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         assert trusted is not None
         (batch,) = noisy
@@ -78,7 +63,10 @@ class MSLG(Method):
         with self.ranks.autocast():
             record, log_f = record_step(self.student, batch.inputs)
         y = self.label_logits[batch.positions]
-        trusted_loss, g = self._trusted_gradient_ahead(self._divergence(log_f, y), trusted)
+        down = self._divergence(log_f, y)
+        ahead = looked_ahead(self.student, down, self.hyper.inner_learning_rate)
+        with self.ranks.autocast():
+            trusted_loss, g = trusted_gradient(self.student, trusted.inputs, trusted.labels, ahead)
         y = y - self.hyper.label_learning_rate * len(y) * self.label_gradient(record, g)
         self.label_logits[batch.positions] = y
 
@@ -90,21 +78,6 @@ class MSLG(Method):
     def _divergence(self, log_f: Tensor, y: Tensor) -> Tensor:
         """L_c, of log-predictions and label logits (n, C)."""
         return (log_f.exp() * (log_f - log_softmax(y, dim=1))).sum(dim=1).mean() / self.num_classes
-
-    def _trusted_gradient_ahead(self, loss: Tensor, trusted: Batch) -> tuple[Tensor, Weights]:
-        """The loss on trusted samples and its gradient after a step down ``loss``, of which nothing stays."""
-        w = {name: p for name, p in self.student.named_parameters() if p.requires_grad}
-        down = torch.autograd.grad(loss, list(w.values()), retain_graph=True, materialize_grads=True)
-        moved = torch._foreach_sub(
-            [p.detach() for p in w.values()], torch._foreach_mul(down, self.hyper.inner_learning_rate)
-        )
-        ahead = {name: p.requires_grad_() for name, p in zip(w, moved, strict=True)}
-        state = ahead | copies(dict(self.student.named_buffers()))
-        with self.ranks.autocast():
-            logits = full_precision(functional_call(self.student, state, (trusted.inputs,)))
-        judged = cross_entropy(logits, trusted.labels)
-        g = torch.autograd.grad(judged, moved, materialize_grads=True)
-        return judged.detach(), dict(zip(w, g, strict=True))
 
     def label_gradient(self, record: StudentStep, g: Weights) -> Tensor:
         """The meta-gradient of the label logits (n, C): ``alpha / (n C) f_i * (J_log f(i) g^)``."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import nll_loss, one_hot
 
 from emlc.config import Settings
-from emlc.config.methods import MWNetHyper
+from emlc.config.hyper import MWNetHyper
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.methods.base import Assessment

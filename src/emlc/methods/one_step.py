@@ -29,8 +29,14 @@ from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
 from emlc.distributed import Ranks
 from emlc.inference import predict_proba
-from emlc.jvp import Weights, record_step
-from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
+from emlc.jvp import record_step
+from emlc.metagradient import (
+    InnerSGD,
+    looked_ahead,
+    meta_gradient,
+    soft_cross_entropy,
+    trusted_gradient,
+)
 from emlc.methods.base import Losses, Method
 from emlc.methods.engine import EngineChoice
 
@@ -93,12 +99,14 @@ class OneStep(Method):
             record, log_probs = record_step(self.student, batch.inputs)
         q = self.targets(batch, log_probs.detach())
 
-        ahead = self._looked_ahead(log_probs, q.detach())  # (1)
+        eta = InnerSGD.of(self.student_sgd).lr
+        ahead = looked_ahead(self.student, soft_cross_entropy(log_probs, q.detach()), eta)  # (1)
         with self.ranks.autocast():
             trusted_loss, g = trusted_gradient(self.student, trusted.inputs, trusted.labels, ahead)
 
-        plain = InnerSGD(InnerSGD.of(self.student_sgd).lr)  # (2)
-        (c,), engine = meta_gradient([record], g, plain, engine=self._engine.wanted(record))
+        (c,), engine = meta_gradient(  # (2)
+            [record], g, InnerSGD(eta), engine=self._engine.wanted(record)
+        )
         self._engine.found(engine, record)
         self.meta_adam.zero_grad(set_to_none=True)
         (c * q).sum().backward()
@@ -111,16 +119,6 @@ class OneStep(Method):
         loss = soft_cross_entropy(log_probs, q)
         self.descend(loss, self.student_sgd)
         return {"student_loss": loss.detach(), "meta_objective": trusted_loss}
-
-    def _looked_ahead(self, log_probs: Tensor, q: Tensor) -> Weights:
-        """``w^``, without graph; that of the log-probabilities stays."""
-        weights = {name: p for name, p in self.student.named_parameters() if p.requires_grad}
-        loss = soft_cross_entropy(log_probs, q)
-        gradients = torch.autograd.grad(
-            loss, list(weights.values()), retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        eta = InnerSGD.of(self.student_sgd).lr
-        return {name: p.detach() - eta * g for (name, p), g in zip(weights.items(), gradients, strict=True)}
 
     @torch.no_grad()
     def weights_of(self, net: nn.Module) -> Tensor:

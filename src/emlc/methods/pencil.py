@@ -25,21 +25,20 @@ Departures:
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.nn.functional import cross_entropy, log_softmax
 
 from emlc.config import Settings
-from emlc.config.methods import PencilHyper
-from emlc.data import Split
+from emlc.config.hyper import PencilHyper
 from emlc.data.loaders import Batch
 from emlc.data.stored import Inputs
-from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.base import Losses
+from emlc.methods.label_logits import LabelLogits
 from emlc.methods.stages import Stages
 from emlc.precision import full_precision
 
 
-class Pencil(Method):
+class Pencil(LabelLogits):
     """Label distributions are learned by back-propagation, from the network's own predictions."""
 
     name: ClassVar[str] = "pencil"
@@ -54,17 +53,6 @@ class Pencil(Method):
     @property
     def rate_factor(self) -> float:
         return self.hyper.final_rate if self.epoch >= self.stages.final else 1.0
-
-    def attach(self, split: Split) -> None:
-        assert split.noisy.labels is not None
-        labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
-        self.label_logits = self.hyper.initial_logit * one_hot(labels, self.num_classes).float()
-
-    def tables(self) -> dict[str, Tensor]:
-        return {"label_logits": self.label_logits}
-
-    def assess(self) -> Assessment:
-        return Assessment(soft_labels=self.label_logits.softmax(dim=1).cpu())
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         (batch,) = noisy

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from emlc.backbones import Classifier
-from emlc.config.methods import SMPHyper
+from emlc.config.hyper import SMPHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.inference import represent

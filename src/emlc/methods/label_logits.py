@@ -1,0 +1,31 @@
+"""Soft labels of single samples as parameters: what PENCIL and MSLG keep."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from emlc.data import Split
+from emlc.methods.base import Assessment, Method
+
+
+class LabelLogits(Method):
+    """A method that keeps logits of a soft label for each of the n noisy samples.
+
+    Attributes:
+        label_logits: (n, C), at first K onehot(y) with K the hyper-parameter ``initial_logit``.
+    """
+
+    hyper: Any
+
+    def attach(self, split: Split) -> None:
+        assert split.noisy.labels is not None
+        labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
+        self.label_logits = self.hyper.initial_logit * one_hot(labels, self.num_classes).float()
+
+    def tables(self) -> dict[str, Tensor]:
+        return {"label_logits": self.label_logits}
+
+    def assess(self) -> Assessment:
+        return Assessment(soft_labels=self.label_logits.softmax(dim=1).cpu())
