@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from emlc.config import Augmentation
-from emlc.data.augment import Augment
+from emlc.data.augment.augment import Augment
 
 NOISY: list[Augmentation] = ["crop", "flip"]
 TRUSTED: list[Augmentation] = ["crop", "flip", "autoaugment"]

@@ -15,9 +15,9 @@ from jsonargparse import auto_cli
 
 from emlc.config import DataSettings, Settings
 from emlc.data import Samples, read
-from emlc.files import read_yaml, write_json, write_text
 from emlc.reproduce.tables import cell, hardware
-from emlc.training import train
+from emlc.runs.train import train
+from emlc.runtime.files import read_yaml, write_json, write_text
 
 HUMAN = ("worst", "aggregate")
 """Columns of human labels (CIFAR-10N)."""

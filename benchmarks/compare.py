@@ -12,9 +12,9 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from emlc.config import Settings
-from emlc.files import read_yaml, write_json, write_text
 from emlc.reproduce.tables import cell, hardware
-from emlc.training import train
+from emlc.runs.train import train
+from emlc.runtime.files import read_yaml, write_json, write_text
 
 FIGURES = {
     "test %, chosen": "test_accuracy",

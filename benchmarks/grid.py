@@ -16,9 +16,9 @@ from jsonargparse import auto_cli
 
 from emlc.cli.reproduce import shard_of
 from emlc.errors import InputError
-from emlc.files import read_yaml
 from emlc.reproduce.engine import Shard, reproduce
 from emlc.reproduce.plan import Grid, Part
+from emlc.runtime.files import read_yaml
 
 
 def grid(

@@ -17,9 +17,9 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from emlc.backbones import Classifier, build_backbone
-from emlc.jvp import JVP, Engine, StudentStep, Weights, record_step
-from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
+from emlc.meta.jvp import JVP, Engine, StudentStep, Weights, record_step
+from emlc.meta.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
+from emlc.networks.backbones import Classifier, build_backbone
 
 _SGD = InnerSGD(lr=0.02)
 _CASES: list[tuple[Engine, bool]] = [

@@ -18,14 +18,13 @@ import numpy as np
 import yaml
 from jsonargparse import auto_cli
 
-from emlc import noise
 from emlc.config import Settings
-from emlc.data import Samples, read, split_samples
-from emlc.files import write_json, write_text
+from emlc.data import Samples, noise, read, split_samples
 from emlc.labels.quality import FIGURES, QualityMeter, issue_figures
 from emlc.reproduce.tables import cell, hardware
-from emlc.run import Run
-from emlc.training import train
+from emlc.runs.run import Run
+from emlc.runs.train import train
+from emlc.runtime.files import write_json, write_text
 
 _HELD_OUT = 0.2
 

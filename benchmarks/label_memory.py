@@ -23,8 +23,8 @@ from emlc.config import Settings
 from emlc.data import Samples
 from emlc.labels.files import written
 from emlc.labels.table import label_schema
-from emlc.run import Run
-from emlc.training import train
+from emlc.runs.run import Run
+from emlc.runs.train import train
 
 CLASSES, FEATURES = 14, 8
 

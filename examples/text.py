@@ -28,8 +28,8 @@ import pandas as pd
 import yaml
 
 import emlc
+from emlc.config.presets import preset_path
 from emlc.errors import InputError
-from emlc.presets import preset_path
 
 SOURCES = ("amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets", "tweets")
 METHODS = ("trusted-only", "cross-entropy", "emlc")

@@ -10,5 +10,5 @@ torch.set_num_threads(1)
 def _no_bfloat16() -> Iterator[None]:
     """What a run in this process computes in does not depend on the machine's CPU."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("emlc.run_directory.computes_bfloat16", lambda device: False)
+        patch.setattr("emlc.runs.directory.computes_bfloat16", lambda device: False)
         yield

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 import tiny
-from emlc.checkpoint import Progress, save_networks
 from emlc.config import PretrainSettings
-from emlc.distributed import Ranks, start_ranks
-from emlc.logs import QuietReporter
 from emlc.pretraining.loop import fit
 from emlc.pretraining.probe import Probe
 from emlc.pretraining.simclr import SimCLR
+from emlc.runs.checkpoint import Progress, save_networks
+from emlc.runs.reporters import QuietReporter
+from emlc.runtime.distributed import Ranks, start_ranks
 
 # 30 images in batches of 8: an epoch's last batch takes images of the next epoch.
 CASES = {

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 import tiny
-from emlc.backbones import Classifier
-from emlc.distributed import Ranks, start_ranks
-from emlc.fit import fit
-from emlc.logs import QuietReporter
 from emlc.methods import METHODS
-from emlc.teacher import Teacher
+from emlc.networks.backbones import Classifier
+from emlc.networks.teacher import Teacher
+from emlc.runs.fit import fit
+from emlc.runs.reporters import QuietReporter
+from emlc.runtime.distributed import Ranks, start_ranks
 
 # Batches of 16 and 8; 63 noisy samples: the last batch has 15, which two processes cannot share evenly.
 CASES = {

@@ -20,7 +20,7 @@ from emlc.cli import main
 NEEDED = [
     *("lightning_fabric", "sklearn.datasets", "sklearn.linear_model", "sklearn.model_selection"),
     *("torch.utils.tensorboard", "torch._decomp.decompositions_for_jvp"),
-    *("emlc.training", "emlc.pretraining", "emlc.cli.main", "several", "test_resume"),
+    *("emlc.runs.train", "emlc.pretraining", "emlc.cli.main", "several", "test_resume"),
 ]
 """What a rank or another short run imports on its way."""
 

@@ -14,7 +14,7 @@ from emlc import Run
 from emlc.data import make_split
 from emlc.labels.decision import Decision
 from emlc.methods import METHODS
-from emlc.teacher import Teacher
+from emlc.networks.teacher import Teacher
 
 HOSTILE = ("../../x", "</script>", 'quo"te, comma', "line\nbreak", "=1+1", "1e5", "no", " 猫 🐈 ")
 

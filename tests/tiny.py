@@ -12,10 +12,10 @@ from rich.console import Console
 
 from emlc.config import Settings
 from emlc.data import Samples, Split, split_samples
-from emlc.distributed import start_ranks
 from emlc.methods import EMLC
-from emlc.run import Run
-from emlc.training import train
+from emlc.runs.run import Run
+from emlc.runs.train import train
+from emlc.runtime.distributed import start_ranks
 
 CLASSES = ("cat", "cow", "dog")
 ALONE = start_ranks("cpu")

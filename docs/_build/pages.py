@@ -12,7 +12,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import emlc
-from emlc import presets
+from emlc.config import presets
 from emlc.cli.main import COMMANDS, build_parsers
 from emlc.config import PretrainSettings, Settings, groups
 

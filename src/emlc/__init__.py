@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from emlc.config import Settings
     from emlc.data import Samples
     from emlc.errors import InputError
-    from emlc.estimator import EMLCClassifier
+    from emlc.estimator.classifier import EMLCClassifier
     from emlc.labels.table import to_cleanlab
-    from emlc.metagradient import InnerSGD, meta_gradient, record_step, trusted_gradient
-    from emlc.run import Run
-    from emlc.teacher import Teacher
-    from emlc.training import train
+    from emlc.meta.metagradient import InnerSGD, meta_gradient, record_step, trusted_gradient
+    from emlc.networks.teacher import Teacher
+    from emlc.runs.run import Run
+    from emlc.runs.train import train
 
 __all__ = [
     "EMLCClassifier",
@@ -37,15 +37,15 @@ _HOME = {
     "Settings": "config",
     "Samples": "data",
     "InputError": "errors",
-    "EMLCClassifier": "estimator",
-    "InnerSGD": "metagradient",
-    "meta_gradient": "metagradient",
-    "record_step": "metagradient",
-    "trusted_gradient": "metagradient",
+    "EMLCClassifier": "estimator.classifier",
+    "InnerSGD": "meta.metagradient",
+    "meta_gradient": "meta.metagradient",
+    "record_step": "meta.metagradient",
+    "trusted_gradient": "meta.metagradient",
     "to_cleanlab": "labels.table",
-    "Run": "run",
-    "train": "training",
-    "Teacher": "teacher",
+    "Run": "runs.run",
+    "train": "runs.train",
+    "Teacher": "networks.teacher",
 }
 
 

@@ -6,7 +6,7 @@ import torch
 
 import tiny
 from emlc.data import Samples
-from emlc.data.augment import Augment
+from emlc.data.augment.augment import Augment
 from emlc.data.loaders import Stream
 
 KEY = (7, 1)

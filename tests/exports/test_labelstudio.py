@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from emlc import InputError
-from emlc.data.embed import browser_image
+from emlc.data.writing.images import browser_image
 from emlc.exports import export
 from emlc.exports.labelstudio import _address, labelling_interface
 

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 import emlc
 import tiny
-from emlc import fit as fit_module
 from emlc.cli import main
-from emlc.logs import QuietReporter
 from emlc.methods import METHODS
-from emlc.training import train
+from emlc.runs import fit as fit_module
+from emlc.runs.reporters import QuietReporter
+from emlc.runs.train import train
 
 QUIET = Console(quiet=True)
 

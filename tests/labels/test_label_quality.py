@@ -10,8 +10,8 @@ from sklearn.metrics import precision_recall_fscore_support
 
 import emlc.labels.quality
 from emlc.data import Samples
-from emlc.inference import Judgement
 from emlc.labels.quality import QualityMeter, cleanlab_figures, figures_rows, issue_figures
+from emlc.networks.inference import Judgement
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.integers(0, 3, 200)

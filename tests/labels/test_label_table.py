@@ -9,9 +9,9 @@ import torch
 import tiny
 from emlc import InputError, to_cleanlab
 from emlc.data import Samples
-from emlc.inference import Judgement
 from emlc.labels.decision import Decision
 from emlc.labels.table import blocks, label_schema, label_table, prediction_table
+from emlc.networks.inference import Judgement
 
 CLASSES = ("cat", "cow", "007")
 P = torch.tensor([[0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.6, 0.2, 0.2], [0.5, 0.3, 0.2]])

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import tiny
-from emlc.checkpoint import Progress
-from emlc.fit import fit
 from emlc.methods import METHODS
+from emlc.runs.checkpoint import Progress
+from emlc.runs.fit import fit
 
 
 class Silent:

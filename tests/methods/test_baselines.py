@@ -11,10 +11,10 @@ import tiny
 from emlc.data.classes import UNKNOWN
 from emlc.data.loaders import Batch
 from emlc.errors import InputError
-from emlc.fit import fit
-from emlc.logs import QuietReporter
 from emlc.methods import METHODS, CrossEntropy, TrustedOnly
 from emlc.methods.fine_tuning import FineTuning
+from emlc.runs.fit import fit
+from emlc.runs.reporters import QuietReporter
 from references import flat, relative_error
 
 ETA, MU, LAMBDA = 0.1, 0.9, 0.01

@@ -8,11 +8,11 @@ import torch
 import tiny
 from emlc.cli import main
 from emlc.config.methods import CATALOGUE, MethodName, hyper_parameters
-from emlc.distributed import start_ranks
 from emlc.errors import InputError
-from emlc.fit import fit
-from emlc.logs import QuietReporter
 from emlc.methods import METHODS
+from emlc.runs.fit import fit
+from emlc.runs.reporters import QuietReporter
+from emlc.runtime.distributed import start_ranks
 
 
 def test_the_lists_of_methods_agree():

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy, cross_entropy, log_softmax
 
 import tiny
 from emlc.data.loaders import Batch
-from emlc.metagradient import InnerSGD
+from emlc.meta.metagradient import InnerSGD
 from emlc.methods import EMLC
 from emlc.methods import emlc as emlc_module
 from references import flat, relative_error

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 import tiny
 from emlc.config import Settings
-from emlc.fit import fit
-from emlc.logs import QuietReporter
+from emlc.config.presets import preset_names, preset_path
 from emlc.methods import METHODS
 from emlc.methods.stages import Stages
-from emlc.presets import preset_names, preset_path
+from emlc.runs.fit import fit
+from emlc.runs.reporters import QuietReporter
 
 # Three epochs of four steps: warm-up, correction, and the last stage of those that have one.
 NAMES = {

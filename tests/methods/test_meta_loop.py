@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 import tiny
 from emlc.data import Samples, split_samples
-from emlc.fit import fit
 from emlc.methods import METHODS
+from emlc.runs.fit import fit
 
 OPTIONS = {
     "mlc": {"look_ahead": 2},

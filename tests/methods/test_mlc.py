@@ -7,12 +7,12 @@ from torch.nn.functional import cross_entropy, log_softmax
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
-from emlc.benchmarks.mlc import PrunedMLC
 from emlc.config.hyper import MLCHyper
 from emlc.data.loaders import Batch
 from emlc.errors import InputError
 from emlc.methods import MLC
 from emlc.methods.mlc import MetaNet
+from emlc.timing.mlc import PrunedMLC
 
 C = 3
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 import tiny
 from emlc.data.loaders import Batch
 from emlc.methods import METHODS
-from emlc.metrics import recovery_metrics
+from emlc.runs.metrics import recovery_metrics
 from references import flat, relative_error
 
 C = 3

@@ -14,15 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import tiny
-from emlc.backbones import build_backbone
 from emlc.cli import main
 from emlc.config import PretrainSettings
 from emlc.data import Samples
 from emlc.errors import InputError
-from emlc.inference import represent
-from emlc.logs import RunReporter
+from emlc.networks.backbones import build_backbone
+from emlc.networks.inference import represent
 from emlc.pretraining import pretrain
 from emlc.pretraining.probe import knn_accuracy
+from emlc.runs.reporters import RunReporter
 
 SMALL = {"width": 4, "epochs": 2, "batch": 16, "projection_dim": 8, "device": "cpu"}
 QUIET = Console(quiet=True)

@@ -20,7 +20,7 @@ from emlc.reproduce.cache import Cache
 from emlc.reproduce.engine import Shard
 from emlc.reproduce.plan import CHOSEN, PRETRAIN, Part, cells, distinct, job
 from emlc.reproduce.tables import Value, markdown
-from emlc.training import train
+from emlc.runs.train import train
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -8,11 +8,11 @@ from grids import TINY, carry_out, grid
 from PIL import Image
 from rich.console import Console
 
-from emlc.benchmarks.options import StepOptions
-from emlc.benchmarks.step import Record
 from emlc.reproduce import engine
 from emlc.reproduce.figures import save
 from emlc.reproduce.plan import CHOSEN, LAST, META_OBJECTIVE, SEPARATION, Part, Timing
+from emlc.timing.options import StepOptions
+from emlc.timing.step import Record
 
 ROW = Part("emlc, k = 1", {"method": "emlc", "look_ahead": 2}, paper="emlc, k = 1", at=2)
 

@@ -34,10 +34,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from emlc.cli import using
+    from emlc.cli import run_arguments
     from emlc.review import apply_decisions
 
-    trained = using.load_run(arguments)
+    trained = run_arguments.load_run(arguments)
     output = Path(arguments.output) if arguments.output else trained.folder / "reviewed"
     summary = apply_decisions(trained, Path(arguments.decisions), output, unreviewed=arguments.unreviewed)
     for line in _told(summary):

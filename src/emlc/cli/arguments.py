@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import NAMED_SOURCES, AnySettings, PretrainSettings, Settings, groups
+from emlc.config.presets import preset_names, preset_path
 from emlc.errors import InputError, InputErrors, raise_together
-from emlc.files import read_yaml
-from emlc.presets import preset_names, preset_path
+from emlc.runtime.files import read_yaml
 
 S = TypeVar("S", Settings, PretrainSettings)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.benchmarks.options import StepOptions
+from emlc.timing.options import StepOptions
 
 USAGE = "WHAT [options]"
 _WIDTH = 160
@@ -26,11 +26,11 @@ def run(arguments: Namespace) -> None:
     options = StepOptions(**{f.name: arguments[f.name] for f in fields(StepOptions)})
     from rich.console import Console
 
-    from emlc.benchmarks.hardware import describe_hardware, describe_versions
-    from emlc.benchmarks.report import save_plot, tables
-    from emlc.benchmarks.step import measure_steps
-    from emlc.distributed import pick_device
-    from emlc.files import write_json
+    from emlc.runtime.distributed import pick_device
+    from emlc.runtime.files import write_json
+    from emlc.timing.hardware import describe_hardware, describe_versions
+    from emlc.timing.report import save_plot, tables
+    from emlc.timing.step import measure_steps
 
     records = measure_steps(options)
     hardware = describe_hardware(pick_device(options.device))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.cli import using
+from emlc.cli import run_arguments
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from emlc.data import Samples
     from emlc.labels.decision import Decision
     from emlc.labels.quality import QualityMeter
-    from emlc.run import Run
+    from emlc.runs.run import Run
 
 USAGE = "RUN [DATA] [options]"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    using.add_run_arguments(parser, "labelled samples (default: the noisy samples the run was trained on)")
+    run_arguments.add_run_arguments(
+        parser, "labelled samples (default: the noisy samples the run was trained on)"
+    )
     parser.add_argument(
         "--true_label_column", type=str | None, help="column of DATA with the true labels, to measure by"
     )
@@ -38,13 +40,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    trained = using.load_run(arguments)
+    trained = run_arguments.load_run(arguments)
     trained.require_teacher()
-    from emlc.files import check_file
     from emlc.labels.files import label_paths
-    from emlc.outputs import check_spares_data
+    from emlc.runs.outputs import check_spares_data
+    from emlc.runtime.files import check_file
 
-    csv, parquet = label_paths(using.output_file(trained, arguments, "labels"))
+    csv, parquet = label_paths(run_arguments.output_file(trained, arguments, "labels"))
     for path in (csv, parquet):
         check_file(path)
     check_spares_data(trained, csv, parquet, data=arguments.data)
@@ -53,7 +55,7 @@ def run(arguments: Namespace) -> None:
         trained.decision_with(split)
         samples = split.noisy
     else:
-        samples = using.read_samples(trained, arguments, role="data")
+        samples = run_arguments.read_samples(trained, arguments, role="data")
     meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
     share = meter.issues / meter.total
     print(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")
@@ -108,8 +110,8 @@ def _tell_quality(meter: "QualityMeter", csv: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from emlc.files import write_json
     from emlc.labels.quality import FIGURES, figures_rows
+    from emlc.runtime.files import write_json
 
     path = csv.with_name("label_quality.json" if csv.stem == "labels" else f"{csv.stem}-quality.json")
     write_json(path, figures)

@@ -30,8 +30,8 @@ def run(arguments: Namespace) -> None:
     settings = {method: demo_settings(method, folder, arguments.seed, arguments.epochs) for method in METHODS}
     from rich.console import Console
 
-    from emlc.files import write_json
-    from emlc.training import train
+    from emlc.runs.train import train
+    from emlc.runtime.files import write_json
 
     for method in METHODS:
         _remove_earlier_demo(folder / method, settings[method])
@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> None:
 
 def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
     """Make way for a run, but only where an earlier demo left one: anybody else's is an error."""
-    from emlc.run_directory import read_settings
+    from emlc.runs.directory import read_settings
 
     if not folder.exists():
         return

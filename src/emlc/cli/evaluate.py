@@ -9,31 +9,31 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.cli import using
+from emlc.cli import run_arguments
 from emlc.errors import InputError
 
 USAGE = "RUN [DATA] [options]"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    using.add_run_arguments(parser, "samples with true labels (default: the run's own test set)")
+    run_arguments.add_run_arguments(parser, "samples with true labels (default: the run's own test set)")
     parser.add_argument("--output", type=str | None, help="directory (default: RUN/evaluation)")
 
 
 def run(arguments: Namespace) -> None:
-    trained = using.load_run(arguments)
+    trained = run_arguments.load_run(arguments)
     if arguments.data is None:
         test = trained.split().test
         if test is None:
             raise InputError(f"{trained.folder}: the run has no test set; name DATA to evaluate on")
         samples = test
     else:
-        samples = using.read_samples(trained, arguments, role="test")
+        samples = run_arguments.read_samples(trained, arguments, role="test")
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from emlc.evaluation import evaluate_probabilities
+    from emlc.runs.evaluation import evaluate_probabilities
 
     assert samples.labels is not None
     evaluation = evaluate_probabilities(

@@ -11,7 +11,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.cli import using
+from emlc.cli import run_arguments
 from emlc.exports import TARGETS, export, given_options
 
 USAGE = "RUN --to TARGET [options]"
@@ -20,7 +20,7 @@ _OPTIONS = sorted({option for target in TARGETS.values() for option in target.op
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    using.add_weights_arguments(parser)
+    run_arguments.add_weights_arguments(parser)
     parser.add_argument("--to", choices=list(TARGETS), required=True, help="what to write")
     parser.add_argument("--output", type=str | None, help="file or folder (default: in RUN, named as TARGET)")
     parser.add_argument("--link", action="store_true", help="imagefolder: symbolic links, not copies")
@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     options = given_options(arguments.to, {name: arguments[name] for name in _OPTIONS})
     output = None if arguments.output is None else Path(arguments.output)
-    written, said = export(using.load_run(arguments), arguments.to, output, **options)
+    written, said = export(run_arguments.load_run(arguments), arguments.to, output, **options)
     if said is not None:
         print(said)
     print(f"written: {written}")

@@ -6,13 +6,13 @@ predicted_probability, and with --all_probabilities one column probability_CLASS
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.cli import using
+from emlc.cli import run_arguments
 
 USAGE = "RUN DATA [options]"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    using.add_run_arguments(
+    run_arguments.add_run_arguments(
         parser, "samples to classify, of any kind that can be trained on", data_required=True
     )
     parser.add_argument("--output", type=str | None, help="CSV file (default: RUN/predictions-DATA.csv)")
@@ -20,11 +20,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    trained = using.load_run(arguments)
-    path = using.output_file(trained, arguments, "predictions")
-    samples = using.read_samples(trained, arguments, role="predict")
-    from emlc.files import write_csv
+    trained = run_arguments.load_run(arguments)
+    path = run_arguments.output_file(trained, arguments, "predictions")
+    samples = run_arguments.read_samples(trained, arguments, role="predict")
     from emlc.labels.table import prediction_table
+    from emlc.runtime.files import write_csv
 
     table = prediction_table(
         samples.ids,

@@ -6,7 +6,7 @@ make the weights that the rows start from.
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.presets import COMMANDS, preset_names, preset_summary
+from emlc.config.presets import COMMANDS, preset_names, preset_summary
 
 USAGE = ""
 

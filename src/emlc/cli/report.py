@@ -8,7 +8,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.cli import using
+from emlc.cli import run_arguments
 from emlc.errors import InputError
 
 USAGE = "RUN [options]"
@@ -29,13 +29,13 @@ def run(arguments: Namespace) -> None:
     for name in ("samples", "map_samples"):
         if arguments[name] < 0:
             raise InputError(f"{name}: expected 0 or more, got {arguments[name]}")
-    trained = using.load_run(arguments)
+    trained = run_arguments.load_run(arguments)
     path = Path(arguments.output) if arguments.output else trained.folder / "report.html"
     from rich.console import Console
 
-    from emlc.files import check_file, write_text
-    from emlc.outputs import check_spares_data
     from emlc.report import collect, render
+    from emlc.runs.outputs import check_spares_data
+    from emlc.runtime.files import check_file, write_text
 
     check_file(path)
     check_spares_data(trained, path)

@@ -29,7 +29,7 @@ def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], 
     # torch takes seconds to import: not before the settings are known to be right.
     from rich.console import Console
 
-    from emlc.distributed import launch, under_torchrun
+    from emlc.runtime.distributed import launch, under_torchrun
 
     if settings.devices > 1 and not under_torchrun():
         return launch(settings.devices, arguments.argv)

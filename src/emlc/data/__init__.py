@@ -1,8 +1,8 @@
 """Data in: reading sources, and drawing one disjoint split of them."""
 
-from emlc.data.read import read
 from emlc.data.samples import Samples
-from emlc.data.source import Schema
+from emlc.data.sources.read import read
+from emlc.data.sources.source import Schema
 from emlc.data.split import Split, check_split, make_split, split_samples
 
 __all__ = ["Samples", "Schema", "Split", "check_split", "make_split", "read", "split_samples"]

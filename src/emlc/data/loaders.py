@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emlc.data.images.stored import Inputs
 from emlc.data.samples import Samples
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
+from emlc.runtime.distributed import Ranks
 
 _AHEAD = 2
 """Batches of stored images that are decoded while the step before them runs."""
@@ -63,7 +63,7 @@ class Stream:
     Args:
         samples: The set, with labels.
         augments: Change inputs (n, ...) given a number (n,) int64 for each visit, such as
-            :class:`~emlc.data.augment.Augment`; None
+            :class:`~emlc.data.augment.augment.Augment`; None
             changes nothing. One for each view of a sample.
         batch_size: Samples a joint batch.
         key: Seed of the run, and a number of this stream's own.

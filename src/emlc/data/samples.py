@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from emlc.data.annotations import Annotations, annotate
 from emlc.data.classes import TextLabels, encode
-from emlc.data.stored import Inputs, StoredImages
+from emlc.data.images.stored import Inputs, StoredImages
 from emlc.errors import InputError
 
 IMAGE_CHANNELS = (1, 3)
@@ -26,7 +26,7 @@ class Samples(Annotations):
     Attributes:
         inputs: (n, d) float32 features, or (n, channels, height, width) images: uint8, or float32 in
             [0, 1] where the images were floats that are no multiples of 1/255. Images that do not fit
-            the memory budget are :class:`~emlc.data.stored.StoredImages`.
+            the memory budget are :class:`~emlc.data.images.stored.StoredImages`.
         files: (n,) absolute paths of the image files, for people and programs to open; None where the
             inputs are no files of their own.
         texts: (n,) the texts that the inputs are embeddings of; None where they are not.

@@ -10,18 +10,18 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from emlc import noise as label_noise
 from emlc.config import DataSettings, NoiseSettings
+from emlc.data import noise as label_noise
 from emlc.data.classes import UNKNOWN, class_names, shorten
 from emlc.data.draw import Rows, draw_rows, generator, hold_out
-from emlc.data.human_labels import with_human_labels
+from emlc.data.images.stored import StoredImages
 from emlc.data.overlap import without_overlap
-from emlc.data.read import open_source, own_roles
 from emlc.data.samples import Samples
-from emlc.data.source import Role, Schema, check_input_shape, take_all
-from emlc.data.stored import StoredImages
+from emlc.data.sources.human_labels import with_human_labels
+from emlc.data.sources.read import open_source, own_roles
+from emlc.data.sources.source import Role, Schema, check_input_shape, take_all
 from emlc.errors import InputError
-from emlc.files import write_csv
+from emlc.runtime.files import write_csv
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emlc.errors import InputError
-from emlc.outputs import check_spares_data
+from emlc.runs.outputs import check_spares_data
 
 if TYPE_CHECKING:
-    from emlc.run import Run
+    from emlc.runs.run import Run
 
 
 @dataclass(frozen=True)

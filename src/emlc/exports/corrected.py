@@ -6,8 +6,8 @@ from functools import cached_property
 import pandas as pd
 
 from emlc.data import Samples
-from emlc.data.write import with_distinct_ids
-from emlc.run import Run
+from emlc.data.writing.write import with_distinct_ids
+from emlc.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from emlc.data import Samples
-from emlc.data.embed import pixel_images
+from emlc.data.writing.images import pixel_images
 from emlc.errors import InputError
 from emlc.exports.corrected import Corrected
 from emlc.exports.names import safe_names
-from emlc.files import atomic_folder, check_free, write_json, write_json_list
-from emlc.progress import tracked
-from emlc.run import Run
+from emlc.runs.run import Run
+from emlc.runtime.files import atomic_folder, check_free, write_json, write_json_list
+from emlc.runtime.progress import tracked
 
 
 def export_fiftyone(run: Run, output: Path) -> str:

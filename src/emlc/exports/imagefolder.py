@@ -13,14 +13,14 @@ from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from emlc.data import Samples
-from emlc.data.embed import pixel_images
-from emlc.data.folders import SPLIT_NAMES
+from emlc.data.sources.folders import SPLIT_NAMES
+from emlc.data.writing.images import pixel_images
 from emlc.errors import InputError
 from emlc.exports.corrected import Corrected
 from emlc.exports.names import safe_names
-from emlc.files import atomic_folder, check_free, write_csv
-from emlc.progress import tracked
-from emlc.run import Run
+from emlc.runs.run import Run
+from emlc.runtime.files import atomic_folder, check_free, write_csv
+from emlc.runtime.progress import tracked
 
 _TABLES = ("classes.csv", "files.csv")
 

@@ -16,12 +16,12 @@ from urllib.parse import quote
 import numpy as np
 
 from emlc.data import Samples
-from emlc.data.embed import browser_image, can_be_copied, original_images, pixel_images
+from emlc.data.writing.images import browser_image, can_be_copied, original_images, pixel_images
 from emlc.errors import InputError
 from emlc.exports.corrected import Corrected
-from emlc.files import atomic_folder, check_free, write_json_list
-from emlc.progress import tracked
-from emlc.run import Run
+from emlc.runs.run import Run
+from emlc.runtime.files import atomic_folder, check_free, write_json_list
+from emlc.runtime.progress import tracked
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NAME = re.compile(r"[A-Za-z_][\w-]*")

@@ -18,10 +18,12 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from emlc.checkpoint import save_networks
 from emlc.config import DataSettings, NoiseSettings, Settings
 from emlc.errors import InputError
-from emlc.files import (
+from emlc.networks.standardize import Standardize
+from emlc.runs.checkpoint import save_networks
+from emlc.runs.run import Run
+from emlc.runtime.files import (
     atomic_folder,
     atomic_write,
     check_file,
@@ -29,8 +31,6 @@ from emlc.files import (
     write_json,
     write_text,
 )
-from emlc.run import Run
-from emlc.standardize import Standardize
 
 _TOLERANCE = 1e-3
 """By which probabilities of an exported network may differ from the run's: other kernels round otherwise."""

@@ -5,12 +5,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from emlc.data.columnar import InputColumns, annotation_columns, fits_csv, free_names, write_table
-from emlc.data.write import write_with_images
+from emlc.data.writing.columnar import InputColumns, annotation_columns, fits_csv, free_names, write_table
+from emlc.data.writing.write import write_with_images
 from emlc.errors import InputError
 from emlc.exports.corrected import Corrected
-from emlc.files import atomic_write, check_file
-from emlc.run import Run
+from emlc.runs.run import Run
+from emlc.runtime.files import atomic_write, check_file
 
 
 def export_table(run: Run, output: Path) -> str | None:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emlc.errors import InputError
-from emlc.files import read_json, write_json
+from emlc.runtime.files import read_json, write_json
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emlc.files import atomic_write
+from emlc.runtime.files import atomic_write
 
 ENDINGS = (".csv", ".parquet")
 

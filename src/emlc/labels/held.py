@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN
-from emlc.inference import predict_proba
 from emlc.labels.table import blocks
 from emlc.methods import Assessment
+from emlc.networks.inference import predict_proba
 
 
 def load_held(folder: Path) -> Assessment:

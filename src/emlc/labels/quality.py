@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN
-from emlc.inference import Judgement
+from emlc.networks.inference import Judgement
 
 Labels = NDArray[np.int64]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN, class_names
 from emlc.errors import InputError
-from emlc.inference import Judgement
 from emlc.labels.decision import Decision
+from emlc.networks.inference import Judgement
 
 BLOCK = 16_384
 """Rows of a table that are in memory at a time: so many at most, and ``CELLS`` of their probabilities."""

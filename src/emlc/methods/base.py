@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from emlc.backbones import Classifier, build_backbone
-from emlc.batch_norm import use_joint_batch
 from emlc.config import Settings
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, batches_in
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
-from emlc.initial_weights import load_initial_weights
-from emlc.precision import full_precision
-from emlc.standardize import Statistics
+from emlc.networks.backbones import Classifier, build_backbone
+from emlc.networks.batch_norm import use_joint_batch
+from emlc.networks.initial_weights import load_initial_weights
+from emlc.networks.standardize import Statistics
+from emlc.runtime.distributed import Ranks
+from emlc.runtime.precision import full_precision
 
 View = Literal["weak", "strong"]
 """How a sample is augmented: as ``noisy_augmentation`` says, or as ``trusted_augmentation`` does."""

@@ -52,17 +52,17 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
-from emlc.backbones import Classifier
 from emlc.config import Settings
 from emlc.config.hyper import DivideMixHyper
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, batches_in
-from emlc.data.stored import Inputs
-from emlc.inference import predict_proba
 from emlc.methods.base import Assessment, Losses, Method, View
 from emlc.methods.mixup import draw_mixture
 from emlc.methods.pair import Pair
-from emlc.precision import full_precision
+from emlc.networks.backbones import Classifier
+from emlc.networks.inference import predict_proba
+from emlc.runtime.precision import full_precision
 
 
 class _Division(NamedTuple):

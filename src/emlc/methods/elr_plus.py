@@ -39,13 +39,13 @@ from torch.nn.functional import log_softmax, one_hot
 from emlc.config import Settings
 from emlc.config.hyper import ELRPlusHyper
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
 from emlc.methods.base import Assessment, Losses, Method, View
 from emlc.methods.mixup import draw_mixture
 from emlc.methods.pair import Pair
-from emlc.precision import full_precision
+from emlc.runtime.distributed import Ranks
+from emlc.runtime.precision import full_precision
 
 
 class ELRPlus(Method):

@@ -7,21 +7,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from emlc.backbones import Classifier
 from emlc.config import Settings
-from emlc.corruption import corrupt_half
-from emlc.cuda_graph import Beside
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
-from emlc.initial_weights import load_initial_weights
-from emlc.jvp import StudentStep, Weights, record_step
-from emlc.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
+from emlc.meta.jvp import StudentStep, Weights, record_step
+from emlc.meta.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
+from emlc.meta.replay import Replay
 from emlc.methods.base import Losses, Method
+from emlc.methods.corruption import corrupt_half
 from emlc.methods.engine import EngineChoice
-from emlc.precision import full_precision
-from emlc.replay import Replay
-from emlc.teacher import Teacher
+from emlc.networks.backbones import Classifier
+from emlc.networks.initial_weights import load_initial_weights
+from emlc.networks.teacher import Teacher
+from emlc.runtime.cuda_graph import Beside
+from emlc.runtime.distributed import Ranks
+from emlc.runtime.precision import full_precision
 
 _CORRUPTION = 5
 """Keeps the draws of the corruption apart from the others that the run's seed fixes."""

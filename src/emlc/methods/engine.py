@@ -2,7 +2,7 @@
 
 from typing import Literal, cast
 
-from emlc.jvp import Engine, StudentStep, choose_engine
+from emlc.meta.jvp import Engine, StudentStep, choose_engine
 from emlc.methods.base import Method
 
 

@@ -35,20 +35,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, gumbel_softmax
 
-from emlc.backbones import Classifier
 from emlc.config import Settings
 from emlc.config.hyper import FaMUSHyper
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
 from emlc.errors import InputError
-from emlc.inference import predict_proba
-from emlc.metagradient import InnerSGD
+from emlc.meta.metagradient import InnerSGD
+from emlc.meta.replay import copies
 from emlc.methods.base import Assessment, Losses, Method
 from emlc.methods.one_step import WeightNet
-from emlc.precision import full_precision
-from emlc.replay import copies
+from emlc.networks.backbones import Classifier
+from emlc.networks.inference import predict_proba
+from emlc.runtime.distributed import Ranks
+from emlc.runtime.precision import full_precision
 
 _HIDDEN = 128
 """Units of a gate's net."""

@@ -26,15 +26,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from emlc.backbones import Classifier
 from emlc.config import Settings
 from emlc.config.hyper import FasTENHyper
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
 from emlc.methods.base import Assessment, Losses, Method
-from emlc.precision import full_precision
+from emlc.networks.backbones import Classifier
+from emlc.runtime.distributed import Ranks
+from emlc.runtime.precision import full_precision
 
 _EPSILON = 1e-7
 

@@ -30,14 +30,14 @@ from torch.nn.functional import log_softmax, one_hot
 from emlc.config import Settings
 from emlc.config.hyper import JointOptimHyper
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
-from emlc.metagradient import soft_cross_entropy
+from emlc.meta.metagradient import soft_cross_entropy
+from emlc.meta.replay import copies
 from emlc.methods.base import Assessment, Losses, Method
 from emlc.methods.stages import Stages
-from emlc.precision import full_precision
-from emlc.replay import copies
+from emlc.runtime.distributed import Ranks
+from emlc.runtime.precision import full_precision
 
 
 class JointOptim(Method):

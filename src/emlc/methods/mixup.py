@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta
 
-from emlc.standardize import scaled
+from emlc.networks.standardize import scaled
 
 
 class Mixture(NamedTuple):

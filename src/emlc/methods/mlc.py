@@ -21,19 +21,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
-from emlc.backbones import Classifier
 from emlc.config import Settings
 from emlc.config.hyper import MLCHyper
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
 from emlc.errors import InputError
-from emlc.inference import in_batches
-from emlc.jvp import Weights
-from emlc.metagradient import InnerSGD, soft_cross_entropy, trusted_gradient
+from emlc.meta.jvp import Weights
+from emlc.meta.metagradient import InnerSGD, soft_cross_entropy, trusted_gradient
 from emlc.methods.base import Assessment, Losses, Method
-from emlc.precision import full_precision
+from emlc.networks.backbones import Classifier
+from emlc.networks.inference import in_batches
+from emlc.runtime.distributed import Ranks
+from emlc.runtime.precision import full_precision
 
 
 class MetaNet(nn.Module):

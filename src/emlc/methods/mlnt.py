@@ -31,18 +31,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from emlc.backbones import Classifier
 from emlc.config import Settings
 from emlc.config.hyper import MLNTHyper
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
-from emlc.initial_weights import load_initial_weights
-from emlc.jvp import Weights
+from emlc.meta.jvp import Weights
+from emlc.meta.replay import copies
 from emlc.methods.base import Losses, Method
-from emlc.precision import full_precision
-from emlc.replay import copies
+from emlc.networks.backbones import Classifier
+from emlc.networks.initial_weights import load_initial_weights
+from emlc.runtime.distributed import Ranks
+from emlc.runtime.precision import full_precision
 
 
 class MLNT(Method):

@@ -27,11 +27,11 @@ from torch.nn.functional import log_softmax, nll_loss, one_hot
 from emlc.config import Settings
 from emlc.config.hyper import MSLCHyper
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
 from emlc.methods.base import Assessment, Losses
 from emlc.methods.one_step import OneStep, WeightNet
-from emlc.precision import full_precision
+from emlc.runtime.precision import full_precision
 
 
 class MSLC(OneStep):

@@ -35,10 +35,10 @@ from torch.nn.functional import log_softmax
 
 from emlc.config import Settings
 from emlc.config.hyper import MSLGHyper
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
-from emlc.jvp import StudentStep, Weights, record_step
-from emlc.metagradient import InnerSGD, looked_ahead, meta_gradient, trusted_gradient
+from emlc.meta.jvp import StudentStep, Weights, record_step
+from emlc.meta.metagradient import InnerSGD, looked_ahead, meta_gradient, trusted_gradient
 from emlc.methods.base import Losses
 from emlc.methods.engine import EngineChoice
 from emlc.methods.label_logits import LabelLogits

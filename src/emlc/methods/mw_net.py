@@ -14,8 +14,8 @@ from torch.nn.functional import nll_loss, one_hot
 
 from emlc.config import Settings
 from emlc.config.hyper import MWNetHyper
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
 from emlc.methods.base import Assessment
 from emlc.methods.one_step import OneStep, WeightNet
 

@@ -25,12 +25,10 @@ from torch.nn.functional import nll_loss
 
 from emlc.config import Settings
 from emlc.data import Split
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
-from emlc.inference import predict_proba
-from emlc.jvp import record_step
-from emlc.metagradient import (
+from emlc.meta.jvp import record_step
+from emlc.meta.metagradient import (
     InnerSGD,
     looked_ahead,
     meta_gradient,
@@ -39,6 +37,8 @@ from emlc.metagradient import (
 )
 from emlc.methods.base import Losses, Method
 from emlc.methods.engine import EngineChoice
+from emlc.networks.inference import predict_proba
+from emlc.runtime.distributed import Ranks
 
 
 class WeightNet(nn.Sequential):

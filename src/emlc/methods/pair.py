@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from emlc.backbones import Classifier
+from emlc.networks.backbones import Classifier
 
 
 class Pair(nn.Module):

@@ -30,12 +30,12 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from emlc.config import Settings
 from emlc.config.hyper import PencilHyper
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.data.stored import Inputs
 from emlc.methods.base import Losses
 from emlc.methods.label_logits import LabelLogits
 from emlc.methods.stages import Stages
-from emlc.precision import full_precision
+from emlc.runtime.precision import full_precision
 
 
 class Pencil(LabelLogits):

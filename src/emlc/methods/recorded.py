@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emlc.cuda_graph import Recorded
 from emlc.data.loaders import Batch
 from emlc.methods.base import Losses, Method
+from emlc.runtime.cuda_graph import Recorded
 
 
 class RecordedStep:

@@ -29,13 +29,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-from emlc.backbones import Classifier
 from emlc.config.hyper import SMPHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
-from emlc.inference import represent
 from emlc.methods.base import Assessment, Losses, Method
-from emlc.precision import full_precision
+from emlc.networks.backbones import Classifier
+from emlc.networks.inference import represent
+from emlc.runtime.precision import full_precision
 
 _PROTOTYPES = 7
 """Keeps the draws of samples apart from the others that the run's seed fixes."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from emlc.config import NoiseSettings, PretrainSettings
 from emlc.data import Samples, make_split
 from emlc.data.draw import draw_rows, generator
-from emlc.data.read import open_source, own_roles
-from emlc.data.source import Source
-from emlc.data.stored import Inputs
+from emlc.data.images.stored import Inputs
+from emlc.data.sources.read import open_source, own_roles
+from emlc.data.sources.source import Source
 from emlc.errors import InputError
 
 
@@ -55,7 +55,7 @@ def joined(parts: Sequence[Inputs]) -> Inputs:
 
 
 class JoinedImages:
-    """Images of several sets, read when they are asked for; see :class:`emlc.data.stored.StoredImages`.
+    """Images of several sets, read when asked for; see :class:`emlc.data.images.stored.StoredImages`.
 
     Args:
         parts: Sets of images of one shape.

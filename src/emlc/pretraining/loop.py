@@ -4,16 +4,16 @@ import os
 import time
 from pathlib import Path
 
-from emlc.checkpoint import Progress, load_checkpoint, save_checkpoint
 from emlc.config import PretrainSettings
+from emlc.data.augment.views import Views, default_views
+from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Stream
-from emlc.data.stored import Inputs
-from emlc.data.views import Views, default_views
-from emlc.distributed import Ranks
-from emlc.fit import TELL_EVERY, PendingLosses, Reporter
 from emlc.pretraining.images import unlabelled
 from emlc.pretraining.probe import Probe
 from emlc.pretraining.simclr import SimCLR, learning_rate
+from emlc.runs.checkpoint import Progress, load_checkpoint, save_checkpoint
+from emlc.runs.fit import TELL_EVERY, PendingLosses, Reporter
+from emlc.runtime.distributed import Ranks
 
 _ORDER, _VIEWS, _DROPOUT = 4, 5, 6
 """Numbers that keep apart what is drawn with the seed; training has those before."""

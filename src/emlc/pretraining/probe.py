@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
 from emlc.data import Samples
-from emlc.distributed import Ranks
-from emlc.inference import represent
+from emlc.networks.inference import represent
+from emlc.runtime.distributed import Ranks
 
 MOST_PROBED = 5000
 """Samples that are drawn if there are more: similarities are computed of all pairs."""

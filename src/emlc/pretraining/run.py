@@ -19,20 +19,20 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from emlc import plots
-from emlc.checkpoint import Progress
 from emlc.config import PretrainSettings
 from emlc.data import Samples
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks, start_ranks
+from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
-from emlc.files import atomic_write, remove_leftovers, write_json
-from emlc.logs import QuietReporter, RunReporter
 from emlc.pretraining.images import check_images, joined, read_images
 from emlc.pretraining.loop import fit
 from emlc.pretraining.probe import MOST_PROBED, Probe
 from emlc.pretraining.simclr import SimCLR, check_lightly
-from emlc.run_directory import check_folder, data_name, surroundings, with_precision, write_settings
+from emlc.runs import plots
+from emlc.runs.checkpoint import Progress
+from emlc.runs.directory import check_folder, data_name, surroundings, with_precision, write_settings
+from emlc.runs.reporters import QuietReporter, RunReporter
+from emlc.runtime.distributed import Ranks, start_ranks
+from emlc.runtime.files import atomic_write, remove_leftovers, write_json
 
 
 @dataclass(frozen=True)

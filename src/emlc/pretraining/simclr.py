@@ -9,12 +9,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from emlc.backbones import build_backbone
-from emlc.batch_norm import joint_sum, use_joint_batch
 from emlc.config import PretrainSettings
-from emlc.data.stored import Inputs
-from emlc.distributed import Ranks
+from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
+from emlc.networks.backbones import build_backbone
+from emlc.networks.batch_norm import joint_sum, use_joint_batch
+from emlc.runtime.distributed import Ranks
 
 _RATES = {"sgd": 0.12, "lars": 0.3}
 """Learning rates for batches of 256."""

@@ -12,14 +12,14 @@ import pandas as pd
 from emlc.data import Split
 from emlc.data.classes import shorten
 from emlc.errors import InputError
-from emlc.evaluation import Evaluation, evaluate_probabilities
-from emlc.files import read_json
-from emlc.fit import chosen_epoch
 from emlc.labels.decision import Decision
 from emlc.report.gallery import Gallery, choose, make_gallery
 from emlc.report.issues import LabelFacts, label_facts
 from emlc.report.projection import project, projected
-from emlc.run import Run
+from emlc.runs.evaluation import Evaluation, evaluate_probabilities
+from emlc.runs.fit import chosen_epoch
+from emlc.runs.run import Run
+from emlc.runtime.files import read_json
 
 _ROLES = ("noisy", "trusted", "validation", "test")
 

@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from torch import nn
 
-from emlc import inference
 from emlc.data import Samples
+from emlc.networks import inference
 
 _LEAST = 5
 _PERPLEXITY = 30.0

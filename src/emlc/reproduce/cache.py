@@ -11,12 +11,12 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from emlc.config import PretrainSettings, Settings
-from emlc.files import read_json
 from emlc.pretraining import pretrain
 from emlc.reproduce.features import separation
 from emlc.reproduce.plan import META_OBJECTIVE, SEPARATION, Job
-from emlc.run_directory import read_settings
-from emlc.training import train
+from emlc.runs.directory import read_settings
+from emlc.runs.train import train
+from emlc.runtime.files import read_json
 
 
 class Cache:

@@ -9,11 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from rich.console import Console
 
-from emlc.benchmarks.hardware import describe_hardware, describe_versions
-from emlc.benchmarks.step import Record, measure_steps
-from emlc.distributed import pick_device
 from emlc.errors import InputError
-from emlc.files import write_csv, write_json, write_text
 from emlc.reproduce import figures
 from emlc.reproduce.cache import Cache, Outcome
 from emlc.reproduce.paper import published
@@ -33,6 +29,10 @@ from emlc.reproduce.plan import (
 from emlc.reproduce.results import Results
 from emlc.reproduce.tables import Value, Values, hardware, markdown, tidy
 from emlc.reproduce.work import carry_out
+from emlc.runtime.distributed import pick_device
+from emlc.runtime.files import write_csv, write_json, write_text
+from emlc.timing.hardware import describe_hardware, describe_versions
+from emlc.timing.step import Record, measure_steps
 
 
 class Shard(NamedTuple):

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from emlc.benchmarks.options import StepOptions
 from emlc.errors import InputError
 from emlc.reproduce.contenders import CONTENDERS
 from emlc.reproduce.plan import (
@@ -20,6 +19,7 @@ from emlc.reproduce.plan import (
     Timing,
 )
 from emlc.reproduce.protocol import SHOWN, DataName, Protocol, Scale, protocol
+from emlc.timing.options import StepOptions
 
 _QUOTED = (
     "The paper quotes other methods from their authors, whose networks, epochs and trusted samples were "

@@ -10,9 +10,9 @@ from torch import nn
 
 from emlc.data import Samples
 from emlc.errors import InputError
-from emlc.inference import represent
+from emlc.networks.inference import represent
 from emlc.report.projection import project
-from emlc.run import Run
+from emlc.runs.run import Run
 
 MOST = 2000
 """So many samples are looked at, drawn at random, where there are more."""

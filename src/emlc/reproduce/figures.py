@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from emlc.files import atomic_write
 from emlc.reproduce.cache import Outcome
 from emlc.reproduce.features import feature_map
 from emlc.reproduce.plan import LAST, Measure, Part, Picture
 from emlc.reproduce.results import Results
 from emlc.reproduce.tables import Values
+from emlc.runtime.files import atomic_write
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """The Okabe-Ito palette, which colour-blind readers can tell apart, but for its yellow."""

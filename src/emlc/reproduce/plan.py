@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from emlc.benchmarks.options import StepOptions
 from emlc.config import DataSettings, PretrainSettings, Settings
 from emlc.config.methods import CATALOGUE
 from emlc.errors import InputError, InputErrors, raise_together
+from emlc.timing.options import StepOptions
 
 Picture = Literal["accuracies", "against", "epochs", "steps", "features"]
 """How an experiment is drawn: see :mod:`emlc.reproduce.figures`."""
@@ -124,7 +124,7 @@ class Job:
     @cached_property
     def key(self) -> str:
         """Twenty characters that say what decides the result, and not where and by whom it is made."""
-        from emlc.run_directory import FREE_ON_RESUME  # imports torch
+        from emlc.runs.directory import FREE_ON_RESUME  # imports torch
 
         values = {n: v for n, v in self.settings.as_dict().items() if n not in FREE_ON_RESUME | {"data_root"}}
         if isinstance(self.settings, Settings):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from emlc.config.presets import preset_path
 from emlc.errors import InputError
-from emlc.files import read_yaml
-from emlc.presets import preset_path
+from emlc.runtime.files import read_yaml
 
 Scale = Literal["small", "paper"]
 DataName = Literal["digits", "cifar10", "cifar100", "clothing1m"]

@@ -17,11 +17,11 @@ from emlc.config import NoiseSettings, Settings
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.data.overlap import without_overlap
-from emlc.data.write import write_sets
+from emlc.data.writing.write import write_sets
 from emlc.errors import InputError
-from emlc.files import atomic_folder, check_free, write_json, write_text
 from emlc.review.decisions import Decisions, read_decisions
-from emlc.run import Run
+from emlc.runs.run import Run
+from emlc.runtime.files import atomic_folder, check_free, write_json, write_text
 
 Unreviewed = Literal["keep", "correct", "drop"]
 

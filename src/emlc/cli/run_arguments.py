@@ -1,0 +1,74 @@
+"""What the commands that use a finished run have in common."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.config import DataSettings
+
+if TYPE_CHECKING:
+    from emlc.data import Samples
+    from emlc.runs.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading(DataSettings):
+    """How DATA are read, and where texts of them are embedded."""
+
+    device: str = "auto"
+
+
+def add_run_arguments(parser: ArgumentParser, data_help: str, *, data_required: bool = False) -> None:
+    """RUN, DATA, and which of the run's networks to use."""
+    add_weights_arguments(parser)
+    parser.add_argument("data", type=str | None, nargs=None if data_required else "?", help=data_help)
+    parser.add_argument("--label_column", type=str | None, help="label column of DATA, if not as in training")
+
+
+def add_weights_arguments(parser: ArgumentParser) -> None:
+    """RUN, which of its networks to use, and on what."""
+    parser.add_argument("run", type=str, help="run directory of `emlc train`")
+    parser.add_argument(
+        "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
+    )
+    parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
+
+
+def load_run(arguments: Namespace) -> "Run":
+    from emlc.runs.run import Run
+
+    return Run.load(arguments.run, which=arguments.weights, device=arguments.device)
+
+
+def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test", "predict"]) -> "Samples":
+    """The samples of DATA, read as the run's own data were."""
+    from emlc.data import read
+
+    values = {field.name: getattr(run.settings, field.name) for field in fields(DataSettings)}
+    if role == "data":  # labels to correct need nothing beside them
+        values |= {"true_label_column": None, "trusted_column": None}
+    if arguments.label_column is not None:
+        values |= {"label_column": arguments.label_column, "true_label_column": None}
+    if getattr(arguments, "true_label_column", None) is not None:
+        values |= {"true_label_column": arguments.true_label_column}
+    return read(arguments.data, _Reading(**values, device=arguments.device), role=role, schema=run.schema)
+
+
+def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:
+    """The file to write: as asked for, or in the run directory, named after DATA and other weights.
+
+    Raises:
+        InputError: it is a directory, or would replace data.
+    """
+    from emlc.runs.outputs import check_spares_data
+    from emlc.runtime.files import check_file
+
+    data = None if arguments.data is None else Path(arguments.data).stem
+    last = "last" if arguments.weights == "last" else None
+    name = "-".join(filter(None, (stem, data, last)))
+    path = run.folder / f"{name}.csv" if arguments.output is None else Path(arguments.output)
+    check_file(path)
+    check_spares_data(run, path, data=arguments.data)
+    return path

@@ -1,0 +1,153 @@
+"""Decode many images at once, in threads, and find out what they have in common."""
+
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from emlc.data.classes import shorten
+from emlc.data.images.decode import Header, ImageFormat, decode, read_header
+from emlc.data.images.encoded import EncodedBlock, EncodedImages
+from emlc.errors import InputError
+
+_PROGRESS_FROM = 2000  # images; fewer are read before a bar is worth it
+_BLOCK = 32  # images a thread takes at a time; handing small ones over singly costs more than decoding
+
+_CORES = os.cpu_count() or 1
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class DecodedBlock(NamedTuple):
+    """Some of many images.
+
+    Attributes:
+        positions: (b,) int64, which of them.
+        pixels: (b, channels, height, width) uint8, undefined where decoding failed.
+        failures: Position of what cannot be decoded: its name and why.
+    """
+
+    positions: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+    failures: dict[int, str]
+
+
+class _HeaderBlock(NamedTuple):
+    positions: NDArray[np.int64]
+    headers: list[Header | str]
+
+
+_Block = TypeVar("_Block", DecodedBlock, _HeaderBlock)
+
+
+def decode_all(
+    images: EncodedImages,
+    rows: NDArray[np.int64],
+    form: ImageFormat,
+    description: str | None = None,
+    threads: int | None = None,
+) -> Iterator[DecodedBlock]:
+    """Decode the images of rows (m,), block by block in their order; with a progress bar if described.
+
+    By default there are as many threads as cores; PIL decodes without holding the interpreter's lock.
+    """
+
+    def decode_block(block: EncodedBlock) -> DecodedBlock:
+        positions, encoded = block
+        pixels = np.empty((len(encoded), *form.shape), dtype=np.uint8)
+        failures = {
+            int(position): f"{images.name(int(rows[position]), image)}: {why}"
+            for position, image, out in zip(positions, encoded, pixels, strict=True)
+            if (why := decode(image, form, out)) is not None
+        }
+        return DecodedBlock(positions, pixels, failures)
+
+    threads = threads or _CORES
+    block = min(_BLOCK, -(-len(rows) // threads))
+    decoded = _in_threads(decode_block, images.fetch(rows, max(1, block)), threads)
+    return decoded if description is None else _shown(decoded, description, len(rows))
+
+
+def common_format(
+    images: EncodedImages, rows: NDArray[np.int64], image_size: int | None, resize: int | None
+) -> ImageFormat:
+    """The format of images of which none is known yet: grey if all are, else RGB; of one size.
+
+    With an ``image_size``, headers are read only until one is not grey.
+
+    Raises:
+        InputError: If the images differ in size and there is no ``image_size``.
+    """
+    if image_size is not None:
+        channels = 1 if all(header.is_grey for header in _headers(images, rows)) else 3
+        return ImageFormat((channels, image_size, image_size), any_size=True, resize=resize)
+    headers = list(_headers(images, rows))
+    channels = 1 if all(header.is_grey for header in headers) else 3
+    sizes = Counter((header.height, header.width) for header in headers)
+    _check_one_size(sizes, images.where)
+    return ImageFormat((channels, *next(iter(sizes), (0, 0))))
+
+
+def check_size(images: EncodedImages, rows: NDArray[np.int64], size: tuple[int, int]) -> None:
+    """Raise an :class:`InputError` unless all images are (height, width) large."""
+    sizes = Counter((header.height, header.width) for header in _headers(images, rows))
+    sizes[size] += 0
+    _check_one_size(sizes, images.where, f"; the data have {size[0]} x {size[1]}")
+
+
+def first_header(images: EncodedImages, rows: NDArray[np.int64]) -> Header | None:
+    """The header of the first image that has one."""
+    return next(_headers(images, rows), None)
+
+
+def _headers(images: EncodedImages, rows: NDArray[np.int64]) -> Iterator[Header]:
+    """The headers that can be read, as they are asked for."""
+
+    def read(block: EncodedBlock) -> _HeaderBlock:
+        return _HeaderBlock(block[0], [read_header(image) for image in block[1]])
+
+    blocks = _in_threads(read, images.fetch(rows, _BLOCK), _CORES)
+    for block in _shown(blocks, "Reading image headers", len(rows)):
+        yield from (header for header in block.headers if isinstance(header, Header))
+
+
+def _check_one_size(sizes: Counter[tuple[int, int]], where: str, of_data: str = "") -> None:
+    if len(sizes) > 1:
+        counts = [f"{height} x {width} ({count} images)" for (height, width), count in sizes.most_common()]
+        raise InputError(
+            f"{where}: images differ in size (height x width): {shorten(counts, 5)}{of_data}; "
+            "pass --image_size N to resize them to N pixels a side"
+        )
+
+
+def _in_threads(task: Callable[[_In], _Out], items: Iterable[_In], threads: int) -> Iterator[_Out]:
+    """``map`` in threads, not far ahead of who asks: the results may be large."""
+    if threads == 1:
+        yield from map(task, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[_Out]] = deque()
+        for item in items:
+            ahead.append(pool.submit(task, item))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _shown(blocks: Iterable[_Block], description: str, total: int) -> Iterator[_Block]:
+    """The blocks, with a progress bar on a terminal."""
+    hidden = total <= _PROGRESS_FROM or not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), disable=hidden) as progress:
+        task = progress.add_task(description, total=total)
+        for block in blocks:
+            yield block
+            progress.advance(task, len(block.positions))

@@ -1,0 +1,234 @@
+"""Image sets: held in memory where they fit its budget, else read and decoded when asked for."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emlc.config import DataSettings
+from emlc.data.images.cache import ImageCache
+from emlc.data.images.decode import ImageFormat
+from emlc.data.images.decode_many import check_size, common_format, decode_all, first_header
+from emlc.data.images.encoded import EncodedImages
+from emlc.errors import InputError
+
+Rows = NDArray[np.int64]
+
+
+class StoredImages:
+    """Images on disk that stand in for a tensor (n, channels, height, width) uint8.
+
+    Indexing reads and decodes, from the image files or from the cache. It gives the same pixels as
+    images held in memory have.
+
+    Args:
+        images: All images of the source.
+        rows: (n,) int64, which of them.
+        form: What they are decoded to.
+        cache: Where they are decoded already.
+    """
+
+    ndim = 4
+    dtype = torch.uint8
+
+    def __init__(
+        self, images: EncodedImages, rows: Rows, form: ImageFormat, cache: ImageCache | None = None
+    ) -> None:
+        self.images = images
+        self.rows = rows
+        self.form = form
+        self.cache = cache
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(n, channels, height, width)."""
+        return len(self.rows), *self.form.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes they would take in memory."""
+        return prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """:meth:`read` with as many threads as there are cores."""
+        return self.read(rows)
+
+    def read(self, rows: Tensor, threads: int | None = None) -> Tensor:
+        """The images at indices (m,) int64: (m, channels, height, width) uint8.
+
+        Raises:
+            InputError: If an image cannot be decoded; names it.
+        """
+        wanted = self.rows[rows.numpy()]
+        if self.cache is not None:
+            return torch.from_numpy(self.cache.read(wanted))
+        pixels = torch.empty((len(wanted), *self.form.shape), dtype=torch.uint8)
+        for block in decode_all(self.images, wanted, self.form, threads=threads):
+            for failure in block.failures.values():
+                raise InputError(
+                    f"{self.images.where}: {failure}; this image cannot be read. Mend it and go on with "
+                    "--resume, or begin anew with --skip_unreadable, which finds all such images at the start"
+                )
+            pixels[torch.from_numpy(block.positions)] = torch.from_numpy(block.pixels)
+        return pixels
+
+    def take(self, rows: Rows) -> "StoredImages":
+        """The images at indices (m,) int64, still stored."""
+        return StoredImages(self.images, self.rows[rows], self.form, self.cache)
+
+    def identities(self) -> pa.Array:
+        """(n,) what each image is: its path, or the file and row that it is embedded in."""
+        return self.images.identities(self.rows)
+
+
+Inputs = Tensor | StoredImages
+
+
+def load_images(
+    sets: Mapping[str, tuple[EncodedImages, Rows]],
+    settings: DataSettings,
+    input_shape: tuple[int, ...] = (),
+) -> dict[str, tuple[Inputs, NDArray[np.bool_]]]:
+    """Open several image sets, which share their format and the memory budget.
+
+    If all sets together fit ``memory_gib`` they are decoded into memory, else all stay on disk, and a
+    line on standard error says so. With an ``image_cache`` the pixels are written there first, and read
+    from there. Unreadable images are found while decoding. Sets that stay on disk without a cache are
+    decoded when training reads them, and an unreadable image then ends it; to leave such images out
+    (``skip_unreadable``) takes a pass over all images beforehand.
+
+    Args:
+        sets: By role, the images of a source and the rows (m,) wanted of them. The first set decides on
+            the format, if that is open.
+        settings: ``image_size``, ``resize``, ``memory_gib``, ``image_cache``, ``skip_unreadable``.
+        input_shape: (channels, height, width) of the data, where known.
+
+    Returns:
+        By role, the images (k, channels, height, width) uint8, and which of the m rows these are, (m,).
+
+    Raises:
+        InputError: If images cannot be read, all of which are listed; if they differ in size or from the
+            data; or if they stay on disk and there is no ``image_size``.
+    """
+    if not sets:
+        return {}
+    form = _format(sets, settings, input_shape)
+    folder = settings.image_cache
+    stored = {
+        role: StoredImages(images, rows, form, ImageCache(Path(folder), images, form) if folder else None)
+        for role, (images, rows) in sets.items()
+    }
+    size = sum(images.nbytes for images in stored.values())
+    in_memory = size <= settings.memory_gib * 2**30
+    if in_memory and not form.any_size:
+        for images, rows in list(sets.values())[0 if input_shape else 1 :]:
+            check_size(images, rows, form.shape[1:])
+    if not in_memory:
+        print(
+            f"images stay on disk: {sum(map(len, stored.values())):,} of {' x '.join(map(str, form.shape))} "
+            f"bytes take {_gib(size)}, more than the {settings.memory_gib:g} GiB of --memory_gib",
+            file=sys.stderr,
+        )
+    opened = {role: _open(images, settings, in_memory=in_memory) for role, images in stored.items()}
+    _report_unreadable([(stored[role].images.where, opened[role][1]) for role in opened], settings)
+    return {role: _without(inputs, failures) for role, (inputs, failures) in opened.items()}
+
+
+def _format(
+    sets: Mapping[str, tuple[EncodedImages, Rows]], settings: DataSettings, input_shape: tuple[int, ...]
+) -> ImageFormat:
+    images, rows = next(iter(sets.values()))
+    if not input_shape:
+        if settings.image_size is None:
+            _check_first_fits(sets, settings.memory_gib)
+        return common_format(images, rows, settings.image_size, settings.resize)
+    if len(input_shape) != 3:
+        raise InputError(f"{images.where}: images, but each input of the data has shape {input_shape}")
+    channels, height, width = input_shape
+    return ImageFormat((channels, height, width), settings.image_size is not None, settings.resize)
+
+
+def _check_first_fits(sets: Mapping[str, tuple[EncodedImages, Rows]], memory_gib: float) -> None:
+    """Refuse images that will stay on disk without a size to bring them to."""
+    images, rows = next(iter(sets.values()))
+    header = first_header(images, rows)
+    if header is None:
+        return
+    n = sum(len(rows) for _, rows in sets.values())
+    size = n * header.height * header.width * (1 if header.is_grey else 3)
+    if size > memory_gib * 2**30:
+        raise InputError(
+            f"{images.where}: {n:,} images of {header.height} x {header.width}, as the first, take "
+            f"{_gib(size)}, more than the {memory_gib:g} GiB of --memory_gib. Images that stay on disk need "
+            "--image_size N, which stretches them to N pixels a side, or --resize M --image_size N, which "
+            "cuts a square out of the centre"
+        )
+
+
+def _open(stored: StoredImages, settings: DataSettings, *, in_memory: bool) -> tuple[Inputs, dict[int, str]]:
+    """The images, and those that are found to be unreadable: their position; name and reason."""
+    if stored.cache is not None:
+        failures = stored.cache.fill(stored.rows)
+        return (torch.from_numpy(stored.cache.read(stored.rows)) if in_memory else stored), failures
+    if in_memory:
+        return _decode(stored)
+    return stored, _find_unreadable(stored) if settings.skip_unreadable else {}
+
+
+def _decode(stored: StoredImages) -> tuple[Tensor, dict[int, str]]:
+    pixels = torch.empty(stored.shape, dtype=torch.uint8)
+    failures: dict[int, str] = {}
+    for block in decode_all(stored.images, stored.rows, stored.form, "Decoding images"):
+        pixels[torch.from_numpy(block.positions)] = torch.from_numpy(block.pixels)
+        failures |= block.failures
+    return pixels, failures
+
+
+def _find_unreadable(stored: StoredImages) -> dict[int, str]:
+    failures: dict[int, str] = {}
+    for block in decode_all(stored.images, stored.rows, stored.form, "Looking for unreadable images"):
+        failures |= block.failures
+    return failures
+
+
+def _report_unreadable(found: Sequence[tuple[str, dict[int, str]]], settings: DataSettings) -> None:
+    """Tell of the unreadable images of all sets together: as an error, or as left out."""
+    unreadable: dict[str, list[str]] = {}
+    for where, failures in found:
+        unreadable.setdefault(where, []).extend(failures[position] for position in sorted(failures))
+    lines = []
+    for where, names in unreadable.items():
+        if names and settings.skip_unreadable:
+            print(f"{where}: left out {len(names)} unreadable images", file=sys.stderr)
+        elif names:
+            lines.append(f"{where}: {len(names)} images cannot be read; --skip_unreadable leaves them out:")
+            lines += [f"  - {name}" for name in names]
+    if lines:
+        raise InputError("\n".join(lines))
+
+
+def _without(inputs: Inputs, failures: dict[int, str]) -> tuple[Inputs, NDArray[np.bool_]]:
+    readable = np.ones(len(inputs), dtype=np.bool_)
+    readable[list(failures)] = False
+    kept = np.flatnonzero(readable)
+    if len(kept) == len(inputs):
+        return inputs, readable
+    if isinstance(inputs, StoredImages):
+        return inputs.take(kept), readable
+    for new, old in enumerate(kept.tolist()):  # in place: a copy would take the budget twice
+        if new != old:
+            inputs[new] = inputs[old]
+    return inputs[: len(kept)], readable
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g} GiB"

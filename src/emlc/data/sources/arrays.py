@@ -1,0 +1,79 @@
+"""Read .npz files and the digits that come with scikit-learn."""
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emlc.config import DataSettings
+from emlc.data.annotations import annotate
+from emlc.data.classes import text_labels
+from emlc.data.samples import array_inputs
+from emlc.data.sources.columns import Defaults, find_columns, missing_column
+from emlc.data.sources.source import Role, Schema, Source, in_memory
+from emlc.errors import InputError
+
+_INPUT_NAMES = ("X", "x", "images", "features", "embeddings")
+_DEFAULTS = Defaults(
+    label=("y", "labels", "label"),
+    id=("ids", "id"),
+    true_label=("true_labels", "y_true"),
+    trusted=("trusted",),
+)
+
+
+def open_npz(path: Path, settings: DataSettings, role: Role, schema: Schema, id_prefix: str) -> Source:
+    """Open an .npz file: inputs X, x, images, features or embeddings; labels y, labels or label.
+
+    Optional arrays: ids, trusted, true_labels or y_true, classes. The column settings name other arrays.
+
+    Raises:
+        InputError: If the file cannot be read, lacks an array, or its content is wrong.
+    """
+    arrays = _read_npz(path)
+    where = str(path)
+    columns = find_columns(arrays, settings, role, _DEFAULTS, where)
+    candidates = _INPUT_NAMES if settings.image_column is None else (settings.image_column,)
+    name = next((name for name in candidates if name in arrays), None)
+    if name is None:
+        raise missing_column(candidates, "image_column", arrays, where)
+    inputs = array_inputs(arrays[name], f"{where}: {name}")
+    declared = schema.classes or tuple(text_labels(arrays.get("classes", []), where).decoded())
+    annotations = annotate(
+        len(inputs),
+        where=where,
+        ids=arrays[columns.id] if columns.id else None,
+        id_prefix=id_prefix,
+        labels=arrays[columns.label] if columns.label else None,
+        true_labels=arrays[columns.true_label] if columns.true_label else None,
+        trusted=arrays[columns.trusted] if columns.trusted else None,
+        classes=declared,
+    )
+    return in_memory(where, annotations, inputs, replace(schema, classes=declared))
+
+
+def open_digits(role: Role, schema: Schema, id_prefix: str) -> Source:
+    """Open the 1797 handwritten digits of scikit-learn, (n, 1, 8, 8) images; all labels are true."""
+    from sklearn.datasets import load_digits  # takes more than a second to import
+
+    digits = load_digits()
+    images = (digits.images * 15).astype(np.uint8)[:, None]  # 17 grey levels, 0 to 16
+    annotations = annotate(
+        len(images),
+        where="digits",
+        id_prefix=id_prefix,
+        labels=None if role == "predict" else digits.target,
+        true_labels=digits.target if role == "data" else None,
+        classes=schema.classes or [str(name) for name in digits.target_names],
+    )
+    return in_memory("digits", annotations, array_inputs(images, "digits"), schema)
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as an .npz file of plain arrays: {error}") from error

@@ -1,0 +1,95 @@
+"""CIFAR-10 and CIFAR-100 by name: torchvision's files, downloaded where they are absent, or parquet."""
+
+import sys
+import tarfile
+import warnings
+from dataclasses import replace
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from torchvision.datasets import CIFAR10, CIFAR100
+
+from emlc.config import DataSettings
+from emlc.data.annotations import annotate
+from emlc.data.classes import shorten
+from emlc.data.noise import CIFAR10_CLASSES, CIFAR100_CLASSES, canonical_class
+from emlc.data.samples import array_inputs
+from emlc.data.sources.source import Role, Schema, Source, in_memory
+from emlc.data.sources.tables import open_table, parquet_files
+from emlc.errors import InputError
+
+CIFAR: dict[str, tuple[type[CIFAR10], tuple[str, ...]]] = {
+    "cifar10": (CIFAR10, CIFAR10_CLASSES),
+    "cifar100": (CIFAR100, CIFAR100_CLASSES),
+}
+
+
+def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id_prefix: str) -> Source:
+    """Open the training images of cifar10 or cifar100, or the test images for a test source.
+
+    ``data_root`` has either parquet files as Hugging Face has them, in itself or in a folder of this name,
+    or the files that torchvision knows, which are downloaded if there is neither. Samples are in the
+    original order. Labels are true ones, unless the settings name columns of the parquet files.
+
+    Raises:
+        InputError: If the data are absent and cannot be downloaded, or are not what they should be.
+    """
+    if role == "validation":
+        raise InputError(f"{name} has no validation set; --validation_fraction holds out trusted samples")
+    root = Path(settings.data_root).expanduser()
+    for folder in (root / name, root / name / "plain_text", root / name / name, root):
+        if any(folder.glob("train*.parquet")):
+            return _open_parquet(name, folder, settings, role, schema, id_prefix)
+    dataset = _load(name, root, train=role != "test")
+    schema = replace(schema, classes=schema.classes or tuple(dataset.classes))
+    annotations = annotate(
+        len(dataset.targets),
+        where=name,
+        id_prefix=id_prefix,
+        labels=None if role == "predict" else dataset.targets,
+        true_labels=dataset.targets if role == "data" else None,
+        classes=schema.classes,
+    )
+    return in_memory(name, annotations, array_inputs(dataset.data, name), schema)
+
+
+def _open_parquet(
+    name: str, folder: Path, settings: DataSettings, role: Role, schema: Schema, id_prefix: str
+) -> Source:
+    _, classes = CIFAR[name]
+    files = parquet_files(str(folder), role)
+    source = open_table(files, str(folder), settings, role, schema, id_prefix, default_classes=classes)
+    if not schema.classes and sorted(map(canonical_class, source.classes)) != sorted(classes):
+        raise InputError(
+            f"{folder}: expected the {len(classes)} classes of {name}, found {shorten(source.classes)}"
+        )
+    if role == "data" and settings.label_column is None and source.true_labels is None:
+        return replace(source, true_labels=source.labels)
+    return source
+
+
+def _load(name: str, root: Path, *, train: bool) -> CIFAR10:
+    kind, _ = CIFAR[name]
+    try:
+        return _open_checked(kind, root, train=train)
+    except RuntimeError:  # torchvision's word for files that are absent or have another checksum
+        print(f"{name}: not in {root}; downloading {kind.url}", file=sys.stderr)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{name}.lock"):
+            return _open_checked(kind, root, train=train, download=True)
+    except (OSError, RuntimeError, HTTPException, tarfile.TarError, EOFError) as error:
+        raise InputError(
+            f"{name}: not in {root}, and the download failed: {error}. Put {kind.url} there by hand, or "
+            f"train-*.parquet and test-*.parquet files into {root / name}, or name another by --data_root"
+        ) from error
+
+
+def _open_checked(kind: type[CIFAR10], root: Path, *, train: bool, download: bool = False) -> CIFAR10:
+    """torchvision's data set, which checks all files against their checksums before it unpickles any."""
+    with warnings.catch_warnings():
+        # Some releases of numpy warn of pickles as old as these.
+        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+        return kind(root, train=train, download=download)

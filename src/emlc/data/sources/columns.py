@@ -1,0 +1,105 @@
+"""Which column of a table, or array of an .npz file, has which role."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from emlc.config import DataSettings
+from emlc.data.classes import shorten
+from emlc.data.sources.source import Role
+from emlc.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """Names looked for, in this order, where the settings name none."""
+
+    label: tuple[str, ...]
+    id: tuple[str, ...]
+    true_label: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns found; None where there is none."""
+
+    id: str | None
+    label: str | None
+    true_label: str | None
+    trusted: str | None
+
+    def names(self) -> list[str]:
+        """The names of the columns there are."""
+        return [name for name in vars(self).values() if name is not None]
+
+
+def find_columns(
+    present: Collection[str], settings: DataSettings, role: Role, defaults: Defaults, where: str
+) -> Columns:
+    """Choose the columns that a source of this role needs.
+
+    The data have given labels and perhaps true ones; other sources need no ids. In a trusted source
+    the label column, if it is there, holds trusted labels, else the true label column does. In a
+    validation or test source the true label column goes first. Labels are not read for prediction.
+
+    Raises:
+        InputError: If a column is needed and missing.
+    """
+    sample_id = _Wanted("id_column", settings.id_column, defaults.id)
+    label = _Wanted("label_column", settings.label_column, defaults.label)
+    true_label = _Wanted("true_label_column", settings.true_label_column, defaults.true_label)
+    trusted = _Wanted("trusted_column", settings.trusted_column, defaults.trusted)
+    is_data = role == "data"
+    sources = {
+        "data": [label],
+        "trusted": [label, true_label],
+        "validation": [true_label, label],
+        "test": [true_label, label],
+        "predict": [],
+    }[role]
+    return Columns(
+        id=sample_id.find(present, where) if is_data else _first_present(sample_id.candidates, present),
+        label=_require(sources, present, where) if sources else None,
+        true_label=true_label.find(present, where) if is_data else None,
+        trusted=trusted.find(present, where) if is_data else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    option: str
+    named: str | None
+    defaults: tuple[str, ...]
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        return self.defaults if self.named is None else (self.named,)
+
+    def find(self, present: Collection[str], where: str) -> str | None:
+        """The column, if any; required if the settings name it."""
+        return (
+            _first_present(self.candidates, present)
+            if self.named is None
+            else _require([self], present, where)
+        )
+
+
+def _first_present(names: Sequence[str], present: Collection[str]) -> str | None:
+    return next((name for name in names if name in present), None)
+
+
+def _require(wanted: Sequence[_Wanted], present: Collection[str], where: str) -> str:
+    candidates = [name for each in wanted for name in each.candidates]
+    found = _first_present(candidates, present)
+    if found is None:
+        raise missing_column(candidates, wanted[0].option, present, where)
+    return found
+
+
+def missing_column(
+    candidates: Sequence[str], option: str, present: Collection[str], where: str
+) -> InputError:
+    """The error for a column that is not there."""
+    return InputError(
+        f"{where}: no column {' or '.join(map(repr, candidates))} (--{option}); found: {shorten([*present])}"
+    )

@@ -1,0 +1,91 @@
+"""Read a source of any kind."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from emlc.config import NAMED_SOURCES, DataSettings
+from emlc.data.samples import Samples
+from emlc.data.sources.arrays import open_digits, open_npz
+from emlc.data.sources.cifar import CIFAR, open_cifar
+from emlc.data.sources.clothing1m import find_clothing1m, is_clothing1m, open_clothing1m
+from emlc.data.sources.folders import open_folder
+from emlc.data.sources.source import Role, Schema, Source
+from emlc.data.sources.tables import open_table, parquet_files
+from emlc.errors import InputError
+
+_KINDS = (
+    f"{' | '.join(NAMED_SOURCES)} | a .csv, .parquet or .npz file | a folder or glob of parquet files | "
+    "a folder of images"
+)
+
+
+def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | None = None) -> Samples:
+    """Read all samples of a source.
+
+    Args:
+        source: cifar10, cifar100 or clothing1m, which lie in ``data_root`` | digits | a .csv, .parquet or
+            .npz file | a glob of parquet files | a folder of parquet files, of which the data are
+            train-*.parquet and the test set is test-*.parquet, if they are so called | a folder with the
+            lists of Clothing1M | a folder with one sub-folder of images a class.
+        settings: Names of columns, classes, how images are resized and held.
+        role: What the samples are for. It decides which column is the label: of data the label column;
+            of a trusted source the label column, else the true label column; of a validation or test
+            source the true label column, else the label column; none for prediction.
+        schema: How the training data were read, so that this source is read alike.
+
+    Raises:
+        InputError: If the source does not exist or its content is wrong.
+    """
+    opened = open_source(source, settings, role=role, schema=schema)
+    return opened.take(np.arange(len(opened)), settings)
+
+
+def open_source(source: str, settings: DataSettings, *, role: Role, schema: Schema | None = None) -> Source:
+    """Read ids and labels of a source, and leave its inputs for later; arguments as for :func:`read`."""
+    schema = schema or Schema(classes=tuple(settings.classes or ()))
+    id_prefix = "" if role in ("data", "predict") else f"{role}-"
+    if source in NAMED_SOURCES and settings.text_column is not None:
+        raise InputError(f"text_column: {source} is a set of images")
+    if source == "digits":
+        return open_digits(role, schema, id_prefix)
+    if source in CIFAR:
+        return open_cifar(source, settings, role, schema, id_prefix)
+    path = find_clothing1m(settings) if source == "clothing1m" else Path(source)
+    if is_clothing1m(path):
+        return open_clothing1m(path, role, schema)
+    files = parquet_files(source, role)
+    if schema.text_column or settings.text_column:
+        _check_table(path, files)
+    if files:
+        return open_table(files, source, settings, role, schema, id_prefix)
+    if not path.exists():
+        raise InputError(f"{source}: no such file or folder; expected {_KINDS}")
+    if path.is_dir():
+        return open_folder(path, settings, role, schema, id_prefix)
+    if path.suffix.lower() == ".csv":
+        return open_table([path], source, settings, role, schema, id_prefix)
+    if path.suffix.lower() == ".npz":
+        return open_npz(path, settings, role, schema, id_prefix)
+    raise InputError(f"{source}: not a known kind of source; expected {_KINDS}")
+
+
+def _check_table(path: Path, files: Sequence[Path]) -> None:
+    """Raise an :class:`InputError` for a source that is no table, and so has no column of texts."""
+    if not files and path.exists() and path.suffix.lower() != ".csv":
+        raise InputError(f"{path}: texts are read from a column of a .csv file or of parquet files")
+
+
+def own_roles(source: str, settings: DataSettings) -> set[Role]:
+    """The sets beside the data that a source brings itself, by the same name.
+
+    cifar10 and cifar100 bring their test set, as does a folder with train-*.parquet and test-*.parquet
+    files; clothing1m brings a trusted, a validation and a test set.
+    """
+    if source in CIFAR:
+        return {"test"}
+    if source == "clothing1m" or is_clothing1m(Path(source)):
+        return {"trusted", "validation", "test"}
+    parts = {part: any(Path(source).glob(f"{part}-*.parquet")) for part in ("train", "test")}
+    return {"test"} if all(parts.values()) else set()

@@ -1,0 +1,322 @@
+"""Read CSV and parquet tables of numeric features, texts, image paths or embedded images."""
+
+import glob
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset as pads
+import torch
+from numpy.typing import NDArray
+
+from emlc.config import DataSettings
+from emlc.data.annotations import annotate
+from emlc.data.classes import shorten
+from emlc.data.images.encoded import EncodedImages, ImageFiles, ParquetImages
+from emlc.data.sources.columns import Columns, Defaults, find_columns, missing_column
+from emlc.data.sources.source import LoadInputs, Role, Schema, Source
+from emlc.data.texts.embed import TextInputs
+from emlc.data.texts.models import find_model, model_identity
+from emlc.errors import InputError
+
+_DEFAULTS = Defaults(label=("label",), id=("id",), true_label=("true_label",))
+_CIFAR100_DEFAULTS = replace(_DEFAULTS, label=("fine_label",))  # beside a coarse_label
+_NO_FEATURES = {"label", "fine_label", "coarse_label", "true_label", "id"}
+_EVIDENCE = (
+    *("given_label", "corrected_label", "corrected_probability", "retain_weight"),
+    *("predicted_label", "label_quality", "is_label_issue"),
+)
+_INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls a row number it wrote
+_PATH_COLUMNS = ("image", "img", "path", "file", "filename")
+_UNREADABLE = (OSError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table on disk, whose columns are read when asked for."""
+
+    name: str
+    files: Sequence[Path]
+    dataset: pads.Dataset
+
+    @property
+    def folder(self) -> Path:
+        return self.files[0].parent
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.dataset.schema.names)
+
+    def type_of(self, column: str) -> pa.DataType:
+        return self.dataset.schema.field(column).type
+
+    def column(self, name: str) -> "pd.Series[Any]":
+        """All values of a column, (n,)."""
+        values: pd.Series[Any] = self._read(self.dataset.to_table, columns=[name])[name].to_pandas()
+        return values
+
+    def texts(self, name: str) -> pa.Array:
+        """All values of a column of text, (n,), as Arrow's strings."""
+        values = self._read(self.dataset.to_table, columns=[name])[name]
+        return values.cast(pa.large_string()).combine_chunks()
+
+    def rows(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pd.DataFrame:
+        """The values of some columns in some rows, in their order."""
+        read = self._read(self.dataset.take, indices=pa.array(rows), columns=list(columns))
+        frame: pd.DataFrame = read.to_pandas()
+        return frame
+
+    def _read(self, read: Any, **arguments: Any) -> pa.Table:
+        try:
+            return read(**arguments)
+        except _UNREADABLE as error:
+            raise InputError(f"{self.name}: cannot be read: {error}") from error
+
+
+def parquet_files(source: str, role: Role) -> list[Path]:
+    """The parquet files, sorted, that a file name, glob or folder stands for; none for other sources."""
+    path = Path(source)
+    if path.is_dir():
+        split = role if role in ("validation", "test") else "train"
+        others = {"train", "validation", "test"} - {split}
+        return sorted(path.glob(f"{split}*.parquet")) or sorted(
+            file for file in path.glob("*.parquet") if not file.name.startswith(tuple(others))
+        )
+    if path.suffix.lower() != ".parquet":
+        return []
+    return [path] if path.is_file() else sorted(Path(match) for match in glob.glob(source))
+
+
+def open_table(
+    files: Sequence[Path],
+    name: str,
+    settings: DataSettings,
+    role: Role,
+    schema: Schema,
+    id_prefix: str,
+    *,
+    default_classes: Sequence[str] = (),
+) -> Source:
+    """Open a CSV file, or parquet files of the same columns, as one table.
+
+    The inputs are the schema's columns, else those of the settings, else an image column found by its
+    content (embedded images, or paths relative to the table), else the numeric columns that have no
+    other role. Those of a text column are the texts' embeddings. Class names are the schema's, else those
+    in a Hugging Face parquet file's metadata, else ``default_classes``.
+
+    Raises:
+        InputError: If the table cannot be read, a column is missing, or a value is wrong; names the
+            file, the column and the row (from 0).
+    """
+    table = _Table(name, files, _open_dataset(files, settings))
+    fine = "fine_label" in table.columns and "label" not in table.columns
+    defaults = _CIFAR100_DEFAULTS if fine else _DEFAULTS
+    columns = find_columns(table.columns, settings, role, defaults, name)
+    classes = schema.classes or _hugging_face_classes(table, columns) or tuple(default_classes)
+    schema = replace(schema, classes=classes)
+    annotations = annotate(
+        table.dataset.count_rows(),
+        where=name,
+        ids=table.column(columns.id) if columns.id else None,
+        id_prefix=id_prefix,
+        labels=table.column(columns.label) if columns.label else None,
+        true_labels=table.column(columns.true_label) if columns.true_label else None,
+        trusted=table.column(columns.trusted) if columns.trusted else None,
+        classes=schema.classes,
+    )
+    schema = _choose_inputs(table, settings, columns, schema, annotations.classes)
+    if schema.text_column:
+        texts = _texts(table, schema.text_column, settings)
+        return Source(name=name, schema=schema, inputs=texts, texts=texts.take, **vars(annotations))
+    inputs = _images(table, schema.image_column) if schema.image_column else _load_features(table)
+    return Source(name=name, schema=schema, inputs=inputs, **vars(annotations))
+
+
+def _open_dataset(files: Sequence[Path], settings: DataSettings) -> pads.Dataset:
+    name = str(files[0])
+    try:
+        if files[0].suffix.lower() == ".csv":
+            dataset = pads.InMemoryDataset(_read_csv(files[0], settings))
+        else:
+            dataset = pads.dataset([str(file) for file in files], format="parquet")
+    except _UNREADABLE as error:
+        raise InputError(f"{name}: cannot be read: {error}") from error
+    repeated = [column for column in dataset.schema.names if dataset.schema.names.count(column) > 1]
+    if repeated:
+        raise InputError(f"{name}: columns occur more than once: {shorten(sorted(set(repeated)))}")
+    return dataset
+
+
+def _read_csv(file: Path, settings: DataSettings) -> pa.Table:
+    # Ids, labels and texts are kept as written: neither "007" nor a class called "NA" may change.
+    as_text = [
+        settings.label_column,
+        settings.true_label_column,
+        settings.id_column,
+        settings.text_column,
+        *_DEFAULTS.label,
+        *_DEFAULTS.true_label,
+        *_DEFAULTS.id,
+    ]
+    return pyarrow.csv.read_csv(
+        file,
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=settings.text_column is not None),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types={column: pa.string() for column in as_text if column is not None}
+        ),
+    )
+
+
+def _hugging_face_classes(table: _Table, columns: Columns) -> tuple[str, ...]:
+    try:
+        metadata = json.loads((table.dataset.schema.metadata or {}).get(b"huggingface", b"{}"))
+        feature = metadata.get("info", {}).get("features", {}).get(columns.label) or {}
+        return tuple(feature.get("names") or ()) if feature.get("_type") == "ClassLabel" else ()
+    except (ValueError, AttributeError):  # another's metadata under that name
+        return ()
+
+
+def _choose_inputs(
+    table: _Table, settings: DataSettings, columns: Columns, schema: Schema, classes: Sequence[str]
+) -> Schema:
+    if schema.image_column or schema.feature_columns or schema.text_column:
+        return schema
+    if settings.text_column is not None:
+        return _with_texts(schema, settings.text_column, settings.text_model)
+    if settings.image_column is not None:
+        if settings.image_column not in table.columns:
+            raise missing_column([settings.image_column], "image_column", table.columns, table.name)
+        return replace(schema, image_column=settings.image_column)
+    if settings.feature_columns:
+        return replace(schema, feature_columns=tuple(settings.feature_columns))
+    taken = {*columns.names(), *_NO_FEATURES, *_INDEX_COLUMNS}
+    free = [column for column in table.columns if column not in taken]
+    evidence = _evidence(table.columns, classes) & set(free)
+    free = [column for column in free if column not in evidence]
+    image_column = _find_image_column(table, free)
+    if image_column is not None:
+        return replace(schema, image_column=image_column)
+    if evidence:
+        print(f"{table.name}: evidence on labels is no feature: {shorten(sorted(evidence))}", file=sys.stderr)
+    return replace(schema, feature_columns=_numeric_columns(table, free))
+
+
+def _evidence(columns: Sequence[str], classes: Sequence[str]) -> set[str]:
+    """Columns that a label table, ours or cleanlab's, has for each label: they would tell it.
+
+    None where the table is no label table: there these are names like others.
+    """
+    if "corrected_label" not in columns and not {"given_label", "label_quality"} <= set(columns):
+        return set()
+    return {*_EVIDENCE, *(f"probability_{name}" for name in classes)}
+
+
+def _with_texts(schema: Schema, column: str, model: str) -> Schema:
+    folder = find_model(model)
+    name = os.path.abspath(folder) if os.path.isdir(os.path.expanduser(model)) else model
+    return replace(schema, text_column=column, text_model=name, text_model_digest=model_identity(folder))
+
+
+def _texts(table: _Table, column: str, settings: DataSettings) -> TextInputs:
+    if column not in table.columns:
+        raise missing_column([column], "text_column", table.columns, table.name)
+    kind = table.type_of(column)
+    if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        raise InputError(
+            f"{table.name}: column {column!r} (--text_column) has values of type {kind}, expected texts"
+        )
+    return TextInputs(table.name, column, table.texts(column), settings)
+
+
+def _find_image_column(table: _Table, candidates: Sequence[str]) -> str | None:
+    for column in candidates:
+        kind = table.type_of(column)
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            return column
+        if column.lower() in _PATH_COLUMNS and (first := _first_path(table, column)) and first.is_file():
+            return column
+    return None
+
+
+def _first_path(table: _Table, column: str) -> Path | None:
+    if not _is_text(table.type_of(column)):
+        return None
+    values = table.dataset.head(1, columns=[column])[column].to_pylist()
+    return table.folder / values[0] if values and values[0] else None
+
+
+def _numeric_columns(table: _Table, candidates: Sequence[str]) -> tuple[str, ...]:
+    """Columns with a number in them; what has none is text, which is left out."""
+    numeric = tuple(column for column in candidates if _has_numbers(table, column))
+    if not numeric:
+        missing = [
+            f" (column {column!r} is not taken for image paths, since {path} does not exist)"
+            for column in candidates
+            if column.lower() in _PATH_COLUMNS and (path := _first_path(table, column))
+        ]
+        raise InputError(
+            f"{table.name}: found neither an image column nor numeric features{''.join(missing)}; columns: "
+            f"{shorten(table.columns)}; name them by --image_column or --feature_columns, or texts by "
+            "--text_column"
+        )
+    text = [column for column in candidates if column not in numeric]
+    if text:
+        print(f"{table.name}: columns without numbers are no features: {shorten(text)}", file=sys.stderr)
+    return numeric
+
+
+def _has_numbers(table: _Table, column: str) -> bool:
+    kind = table.type_of(column)
+    if _is_text(kind):
+        return bool(pd.to_numeric(table.column(column), errors="coerce").notna().any())
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _load_features(table: _Table) -> LoadInputs:
+    def load(rows: NDArray[np.int64], schema: Schema) -> torch.Tensor:
+        for column in schema.feature_columns:
+            if column not in table.columns:
+                raise missing_column([column], "feature_columns", table.columns, table.name)
+        frame = table.rows(rows, schema.feature_columns)
+        features = np.empty(frame.shape, dtype=np.float32)
+        for k, column in enumerate(schema.feature_columns):
+            features[:, k] = _numbers(frame[column], rows, table.name)
+        return torch.from_numpy(features)
+
+    return load
+
+
+def _numbers(column: "pd.Series[Any]", rows: NDArray[np.int64], where: str) -> NDArray[np.float64]:
+    numbers = pd.to_numeric(column, errors="coerce")
+    for k in np.flatnonzero(numbers.isna() & column.notna())[:1]:
+        raise InputError(
+            f"{where}: row {rows[k]}, column {str(column.name)!r}: expected a number, "
+            f"found {column.iloc[k]!r}; --feature_columns names the columns to learn from"
+        )
+    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _images(table: _Table, column: str) -> EncodedImages:
+    if column not in table.columns:
+        raise missing_column([column], "image_column", table.columns, table.name)
+    kind = table.type_of(column)
+    if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return ParquetImages(table.name, table.files, column)
+    if _is_text(kind) or pa.types.is_dictionary(kind):
+        return ImageFiles(table.name, table.folder, table.texts(column), in_table=True)
+    raise InputError(
+        f"{table.name}: column {column!r} (--image_column) has values of type {kind}, "
+        "expected paths of images, or embedded images"
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -1,0 +1,1 @@
+"""Texts: embedded once by a pretrained model."""

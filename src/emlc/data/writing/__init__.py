@@ -1,0 +1,1 @@
+"""Samples written as a data set that can be read back."""

@@ -1,0 +1,87 @@
+"""Images as the bytes of files: as they were, or their pixels as PNG."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from emlc.data.images.stored import StoredImages
+from emlc.data.samples import Samples
+from emlc.errors import InputError
+
+_BLOCK = 256  # images that are held at a time
+_SHOWN_BY_BROWSERS = {"image/png", "image/jpeg", "image/gif", "image/webp"}
+
+
+def png(pixels: Tensor) -> bytes:
+    """An image (channels, height, width), uint8 or floats in [0, 1], as a PNG file; of uint8 without loss."""
+    if pixels.is_floating_point():
+        pixels = (pixels * 255).round().to(torch.uint8)
+    array = pixels.permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "PNG")
+    return file.getvalue()
+
+
+def pixel_images(samples: Samples) -> Iterator[bytes]:
+    """The pixels of n images, as they are learned from, each as a PNG file."""
+    for rows in torch.arange(len(samples)).split(_BLOCK):
+        for pixels in samples.inputs[rows]:
+            yield png(pixels)
+
+
+def can_be_copied(samples: Samples) -> bool:
+    """Whether the images are there as they were, and not only as pixels."""
+    return samples.files is not None or isinstance(samples.inputs, StoredImages)
+
+
+def original_images(samples: Samples) -> Iterator[bytes]:
+    """n images as they were, for samples that :func:`can_be_copied`.
+
+    Raises:
+        InputError: If an image is not there any more.
+    """
+    for start in range(0, len(samples), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        if samples.files is not None:
+            images: list[Path | bytes | None] = [Path(path) for path in samples.files[block].to_pylist()]
+        else:
+            assert isinstance(samples.inputs, StoredImages)
+            images = _fetch(samples.inputs, samples.inputs.rows[block])
+        for image, sample_id in zip(images, samples.ids[block], strict=True):
+            yield _content(image, sample_id)
+
+
+def _fetch(stored: StoredImages, rows: NDArray[np.int64]) -> list[Path | bytes | None]:
+    images: list[Path | bytes | None] = [None] * len(rows)
+    for positions, block in stored.images.fetch(rows, _BLOCK):
+        for position, image in zip(positions, block, strict=True):
+            images[position] = image
+    return images
+
+
+def _content(image: Path | bytes | None, sample_id: str) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        if image is None:
+            raise OSError("no image in this row")
+        return image.read_bytes()
+    except OSError as error:
+        raise InputError(f"the image of {sample_id!r} cannot be read: {error}") from error
+
+
+def browser_image(content: bytes) -> tuple[str, bytes]:
+    """An image file as one that browsers show, and its MIME type: as it is, or as PNG."""
+    with Image.open(io.BytesIO(content)) as opened:
+        kind = Image.MIME.get(opened.format or "", "")
+        if kind in _SHOWN_BY_BROWSERS:
+            return kind, content
+        file = io.BytesIO()
+        opened.convert("RGB").save(file, "PNG")
+    return "image/png", file.getvalue()

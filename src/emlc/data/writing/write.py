@@ -1,0 +1,169 @@
+"""Write samples as a data set that :func:`emlc.data.read` reads back: the same ids, labels and inputs.
+
+==========================  ========================================================================
+inputs                      are written as
+==========================  ========================================================================
+features of a table         columns of a .csv or .parquet file, by their own names
+image files                 a column with their paths
+embeddings of texts         a column with the texts
+images without files        a .parquet file with the images in it: as they were, or their pixels as PNG
+other features, or floats   an .npz file
+==========================  ========================================================================
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from emlc.config import DataSettings
+from emlc.data.samples import Samples
+from emlc.data.sources.source import Schema
+from emlc.data.writing.columnar import InputColumns, annotation_columns, fits_csv, free_names, write_table
+from emlc.data.writing.images import can_be_copied, original_images, pixel_images
+from emlc.runtime.progress import tracked
+
+Sets = Mapping[str, Sequence[Samples]]
+"""By name, the parts of a set, one after another."""
+
+ANNOTATIONS = ("id", "label", "trusted", "true_label")
+_ARRAYS = {"id": "ids", "label": "y", "true_label": "true_labels", "trusted": "trusted"}
+_EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face has images
+_ROW_GROUP = 512  # embedded images, which are in memory together
+
+
+def write_sets(sets: Sets, folder: Path, settings: DataSettings, schema: Schema) -> dict[str, Any]:
+    """Write each set into a file of its name, and say how these are read.
+
+    Args:
+        sets: "data" and others, of labelled samples. ``trusted`` and ``true_labels`` are written where a
+            part has them. All inputs have the same shape and type.
+        folder: An existing folder.
+        settings: With which they were read.
+        schema: How they were read.
+
+    Returns:
+        The settings with which they are read again, by name. "data" and the others are names of files.
+
+    Raises:
+        InputError: If an image cannot be read any more.
+    """
+    sets = with_distinct_ids(sets)
+    parts = [part for each in sets.values() for part in each]
+    inputs = InputColumns.find(parts, settings, schema)
+    if inputs is not None:
+        written = _write_tables(sets, folder, settings, inputs)
+    elif parts[0].inputs.dtype == torch.uint8:
+        written = _write_embedded(sets, folder, schema.image_column or "image")
+    else:
+        written = _write_arrays(sets, folder)
+    if inputs is None or inputs.kind != "texts":  # what were texts may be arrays now
+        texts = ("text_column", "text_model")
+        written |= {field.name: field.default for field in fields(settings) if field.name in texts}
+    return written | {"classes": list(parts[0].classes)}
+
+
+def _write_tables(sets: Sets, folder: Path, settings: DataSettings, inputs: InputColumns) -> dict[str, Any]:
+    names = free_names(ANNOTATIONS, inputs.names)
+    tables = {
+        role: pa.table(_renamed(annotation_columns(parts), names) | inputs.values(parts))
+        for role, parts in sets.items()
+    }
+    is_csv = not (settings.data or "").lower().endswith(".parquet") and all(map(fits_csv, tables.values()))
+    files = {role: f"{role}.{'csv' if is_csv else 'parquet'}" for role in sets}
+    for role, table in tables.items():
+        write_table(folder / files[role], table)
+    return files | _column_settings(tables["data"].column_names, names, inputs)
+
+
+def _column_settings(
+    present: Sequence[str], names: Mapping[str, str], inputs: InputColumns
+) -> dict[str, Any]:
+    option = {"inputs": "feature_columns", "files": "image_column", "texts": "text_column"}[inputs.kind]
+    columns: dict[str, Any] = dict.fromkeys(("feature_columns", "image_column"))
+    columns |= {option: list(inputs.names) if inputs.kind == "inputs" else inputs.names[0]}
+    return columns | {
+        f"{name}_column": column if column in present else None for name, column in names.items()
+    }
+
+
+def _write_embedded(sets: Sets, folder: Path, column: str) -> dict[str, Any]:
+    inputs = InputColumns("files", (column,))
+    names = free_names(ANNOTATIONS, inputs.names)
+    as_they_were = all(can_be_copied(part) for parts in sets.values() for part in parts)
+    for role, parts in sets.items():
+        table = pa.table(_renamed(annotation_columns(parts), names))
+        write_with_images(folder / f"{role}.parquet", table, column, parts, as_they_were=as_they_were)
+        if role == "data":
+            written = _column_settings(table.column_names, names, inputs)
+    # Pixels have the size that images are brought to; to bring them there again would change them.
+    written |= {} if as_they_were else {"resize": None}
+    return written | {role: f"{role}.parquet" for role in sets}
+
+
+def write_with_images(
+    path: Path, table: pa.Table, column: str, parts: Sequence[Samples], *, as_they_were: bool = False
+) -> None:
+    """Write a .parquet file of a table and, in one more column, the images of all parts, (n,) each.
+
+    ``as_they_were`` takes the files of images that can be copied, not their pixels.
+    """
+    read = original_images if as_they_were else pixel_images
+    found = (image for part in parts for image in read(part))
+    images = tracked(found, f"Writing {path.name}", len(table))
+    schema = table.schema.append(pa.field(column, _EMBEDDED))
+    with pq.ParquetWriter(path, schema) as writer:
+        for rows in table.to_batches(_ROW_GROUP):
+            cells = [{"bytes": image, "path": None} for image in islice(images, len(rows))]
+            arrays = [*rows.columns, pa.array(cells, _EMBEDDED)]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _write_arrays(sets: Sets, folder: Path) -> dict[str, Any]:
+    for role, parts in sets.items():
+        arrays: dict[str, Any] = {
+            _ARRAYS[name]: _plain(column) for name, column in annotation_columns(parts).items()
+        }
+        X = torch.cat([part.inputs for part in parts if isinstance(part.inputs, torch.Tensor)])
+        classes = np.array(parts[0].classes)
+        np.savez(folder / f"{role}.npz", X=X.numpy(), classes=classes, **arrays)
+    unnamed = ("id_column", "label_column", "true_label_column", "image_column", "feature_columns")
+    return {role: f"{role}.npz" for role in sets} | dict.fromkeys(unnamed) | {"trusted_column": "trusted"}
+
+
+def _renamed(columns: Mapping[str, pa.Array], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names[name]: column for name, column in columns.items()}
+
+
+def _plain(column: pa.Array) -> NDArray[Any]:
+    """A column as an array that needs no pickle; the empty string where it is null."""
+    if pa.types.is_boolean(column.type):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    return np.array(column.fill_null("").to_pylist())
+
+
+def with_distinct_ids(sets: Sets) -> dict[str, list[Samples]]:
+    """The sets with all ids written, and so given: equal ids must then mean the same sample.
+
+    Row numbers and relative paths may be those of another sample: they get the name of the set before
+    them.
+    """
+    seen: dict[str, bool] = {}
+    distinct: dict[str, list[Samples]] = {}
+    for role, parts in sets.items():
+        distinct[role] = []
+        for part in parts:
+            ids = part.ids.copy()
+            for k in range(len(ids)):
+                while ids[k] in seen and not (part.own_ids and seen[ids[k]]):
+                    ids[k] = f"{role}-{ids[k]}"
+            seen |= dict.fromkeys(ids, part.own_ids)
+            distinct[role].append(replace(part, ids=ids))
+    return distinct

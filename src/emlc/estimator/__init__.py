@@ -1,0 +1,1 @@
+"""EMLC with scikit-learn's conventions."""

@@ -1,0 +1,264 @@
+"""A classifier with scikit-learn's conventions, for labels of which many are doubtful and a few trusted."""
+
+from numbers import Integral
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from emlc.errors import InputError
+
+if TYPE_CHECKING:  # torch takes seconds to import: it is left to the first fit
+    from emlc.data import Samples
+    from emlc.runs.run import Run
+
+_NO_SETTINGS = {"validation_fraction", "settings", "output", "random_state", "verbose"}
+"""Parameters that are not settings of the same name."""
+
+
+class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A neural network that learns from noisy labels, and corrects them, with the help of trusted ones.
+
+    Parameters are those of :class:`emlc.Settings` that are tuned most often; ``settings`` takes the others.
+
+    Args:
+        method: emlc, or another of those that ``emlc methods`` lists, such as cross-entropy, which believes
+            the labels that are not trusted.
+        epochs: Passes over the samples that are not trusted; None: 15, or more on small data.
+        look_ahead: Student steps per teacher step, k.
+        warm_up_epochs: First epochs in which the student learns from the labels as given, after which the
+            teacher's network starts as a copy of the student's; None: a quarter of ``epochs``, 5 at most, of
+            networks that start from random weights.
+        noisy_batch: Samples a student step; None: 128, or fewer on small data.
+        trusted_batch: Trusted samples a teacher step.
+        learning_rate: Of the student's SGD, and the teacher's.
+        weight_decay: Of both.
+        schedule: constant | cosine: the learning rates fall to zero.
+        backbone: auto | linear | mlp | cnn | a network of torchvision.models | module:factory; auto is mlp
+            for rows of numbers and cnn for images.
+        width: Units of the mlp's hidden layers; channels of the cnn's first stage.
+        init: Initial weights: none | imagenet | a file, such as what ``emlc pretrain`` wrote.
+        validation_fraction: Share of the trusted samples that is held out for choosing the epoch; None: the
+            trusted samples serve.
+        settings: Further settings of :class:`emlc.Settings` about networks, method and optimisation.
+        output: Directory to keep the run in, with pictures and checkpoints, for one fit: a second one is
+            refused; None: none is kept.
+        device: auto | cpu | cuda | cuda:N. auto is a GPU where there is one, but the CPU for fits on rows
+            of numbers that are too short to make up for its start.
+        random_state: Fixes weights, order and augmentation; None: numpy's global state.
+        verbose: Whether to show progress on standard error.
+
+    Attributes:
+        classes_: (C,) the classes, sorted.
+        n_features_in_: Second axis of X.
+        feature_names_in_: Names of its columns, where X had any.
+        history_: Metrics, a row an epoch; accuracies in per cent. docs/run-directory.md names the columns.
+        run_: The :class:`emlc.Run`, with ``student``, ``teacher`` and the resolved ``settings``. Its folder
+            is there only with ``output``.
+
+    Where no label is doubtful, ``fit(X, y)`` trains as usual, by cross-entropy.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: Literal["emlc", "cross-entropy", "trusted-only"] = "emlc",
+        epochs: int | None = None,
+        look_ahead: int = 1,
+        warm_up_epochs: int | None = None,
+        noisy_batch: int | None = None,
+        trusted_batch: int = 32,
+        learning_rate: float = 0.02,
+        weight_decay: float = 0.0,
+        schedule: Literal["constant", "cosine"] = "cosine",
+        backbone: str = "auto",
+        width: int | None = None,
+        init: str = "none",
+        validation_fraction: float | None = None,
+        settings: dict[str, Any] | None = None,
+        output: str | PathLike[str] | None = None,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.method = method
+        self.epochs = epochs
+        self.look_ahead = look_ahead
+        self.warm_up_epochs = warm_up_epochs
+        self.noisy_batch = noisy_batch
+        self.trusted_batch = trusted_batch
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.backbone = backbone
+        self.width = width
+        self.init = init
+        self.validation_fraction = validation_fraction
+        self.settings = settings
+        self.output = output
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    classes_: NDArray[Any]
+    run_: "Run"
+    history_: pd.DataFrame
+
+    def fit(self, X: ArrayLike, y: ArrayLike, trusted: ArrayLike | None = None) -> Self:
+        """Learn from labelled samples.
+
+        Args:
+            X: (n, d) numbers or embeddings; or images (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3
+                channels, integers from 0 to 255 or floats from 0 to 1.
+            y: (n,) labels of two classes or more.
+            trusted: Boolean mask (n,), or indices, of the samples whose labels are trusted, of every class at
+                least one. None: all labels are right.
+
+        Raises:
+            ValueError: bad data or parameters. The estimator stays as it was.
+        """
+        before = dict(vars(self))
+        try:
+            return self._fit(X, y, trusted)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _fit(self, X: ArrayLike, y: ArrayLike, trusted: ArrayLike | None) -> Self:
+        inputs, labels = validate_data(self, X, y, allow_nd=True)
+        check_classification_targets(labels)
+        classes, codes = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise InputError(f"y: classification needs 2 classes or more, found 1 class: {classes[0]}")
+        from emlc.estimator.adapter import samples_of, settings_of, split_of, trained, trusted_mask
+
+        seed = self._seed()
+        mask = None if trusted is None else trusted_mask(trusted, len(codes))
+        if mask is not None and mask.all():
+            mask = None
+        samples = samples_of(inputs, codes.astype(np.int64), classes)
+        split = split_of(samples, mask, self.validation_fraction, seed)
+        parameters = {k: v for k, v in self.get_params(deep=False).items() if k not in _NO_SETTINGS}
+        if mask is None:
+            parameters |= {"method": "cross-entropy"}
+        further = self.settings
+        if mask is None and isinstance(further, dict):
+            further = {name: value for name, value in further.items() if name != "hyper"}
+        settings = settings_of(parameters, further, split, seed)
+        with trained(settings, split, self.output, verbose=bool(self.verbose)) as run:
+            self.classes_, self.run_, self.history_ = classes, run, run.metrics
+            self._labels = self._own_labels(split.noisy)
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The most probable class of each sample, (n,)."""
+        codes = self.predict_proba(X).argmax(axis=1)
+        most_probable: NDArray[Any] = self.classes_[codes]
+        return most_probable
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Class probabilities (n, C), in the order of ``classes_``."""
+        inputs = self._samples(X).inputs
+        probabilities: NDArray[np.float32] = self.run_.predict_proba(inputs).numpy()
+        return probabilities
+
+    def correct_labels(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> pd.DataFrame:
+        """Corrected labels, a row a sample: those of training that were not trusted, or other labelled ones.
+
+        Columns are those of ``labels.csv`` (docs/labels.md); ``id`` is the row of X, and labels are called
+        as in y.
+
+        Raises:
+            ValueError: every label was trusted, or the method corrects none, or only those of training; a
+                label is of no known class.
+        """
+        check_is_fitted(self, "run_")
+        if (X is None) != (y is None):
+            raise InputError("correct_labels: give X and y, or neither")
+        if self._labels is None:
+            raise InputError(
+                "no label was corrected: that takes fit(..., trusted=...) and a method that corrects labels, "
+                f"such as emlc, got {self.run_.settings.method}"
+            )
+        if X is None:
+            return self._labels.copy()
+        if self.run_.teacher is None:
+            raise InputError(f"{self.method} corrects only the labels of training; emlc corrects others, too")
+        return self._label_table(self._samples(X, y))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"run_": _on_cpu(state["run_"])} if "run_" in state else state
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral) and self.random_state >= 0:
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _samples(self, X: ArrayLike, y: ArrayLike | None = None) -> "Samples":
+        """X, and y if any, as samples like those of the fit."""
+        check_is_fitted(self, "run_")
+        from emlc.estimator.adapter import samples_of
+
+        inputs = validate_data(self, X, reset=False, allow_nd=True)
+        codes = None if y is None else self._codes(y, len(inputs))
+        samples = samples_of(inputs, codes, self.classes_)
+        expected = self.run_.schema.input_shape
+        if samples.input_shape != expected:
+            raise InputError(f"X: expected samples of shape {expected}, found {samples.input_shape}")
+        return samples
+
+    def _codes(self, y: ArrayLike, n: int) -> NDArray[np.int64]:
+        labels = column_or_1d(y, warn=True)
+        if len(labels) != n:
+            raise InputError(f"y: expected {n} labels, as many as samples, found {len(labels)}")
+        codes: NDArray[np.int64] = pd.Index(self.classes_).get_indexer(pd.Index(labels)).astype(np.int64)
+        if (codes < 0).any():
+            row = int(np.argmax(codes < 0))
+            raise InputError(f"y: row {row} has the label {str(labels[row])!r}, which is none of the fit")
+        return codes
+
+    def _own_labels(self, noisy: "Samples") -> pd.DataFrame | None:
+        if self.run_.teacher is not None:
+            return self._label_table(noisy)
+        from emlc.labels.held import held_label_tables, load_held
+
+        held = load_held(self.run_.folder / self.run_.which)
+        if held.soft_labels is None:
+            return None
+        tables = held_label_tables(held, noisy, self.run_.student)
+        return self._as_in_y(pd.concat(tables, ignore_index=True), noisy)
+
+    def _label_table(self, samples: "Samples") -> pd.DataFrame:
+        return self._as_in_y(self.run_.correct_labels(samples), samples)
+
+    def _as_in_y(self, table: pd.DataFrame, samples: "Samples") -> pd.DataFrame:
+        table["id"] = table["id"].astype(np.int64)
+        for column in table.columns[table.columns.str.endswith("_label")]:
+            codes = pd.Index(samples.classes).get_indexer(pd.Index(table[column]))
+            table[column] = self.classes_[codes]
+        return table
+
+
+def _on_cpu(run: "Run") -> "Run":
+    """A run that can be pickled on one machine and read on any other."""
+    from copy import deepcopy
+
+    if next(run.student.parameters()).device.type == "cpu":
+        return run
+    copied = deepcopy(run)
+    for network in (copied.student, copied.teacher):
+        if network is not None:
+            network.cpu()
+    return copied

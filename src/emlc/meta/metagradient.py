@@ -1,0 +1,413 @@
+"""The meta-gradient: how the student's loss on trusted data depends on the soft labels it learned from.
+
+A student takes k SGD steps on ``L~(w, q) = -1/n sum_i <q_i, log p_w(. | x_i)>`` with soft labels
+``q`` that some outer model with parameters ``alpha`` made; then its loss ``L`` is measured on trusted
+data. Since ``L~`` is linear in ``q``, the derivative of ``L`` in ``alpha`` has the form
+
+    d L / d alpha = d/d alpha  sum_tau sum_i <c_tau,i , q_alpha(x_i, y~_i)>       (Eq. 10, 11)
+
+with *constant* coefficients ``c_tau`` (n, C), one matrix a step. :func:`meta_gradient` computes them:
+a Jacobian-vector product through the student each, no second derivative, no graph across steps.
+The caller forms the inner product and lets it join the other losses of the outer model::
+
+    steps = []
+    for x, q in batches:                                  # q: soft labels with their graph
+        step, log_probs = record_step(student, x)
+        soft_cross_entropy(log_probs, q.detach()).backward()
+        sgd.step(); sgd.zero_grad()
+        steps.append(step)
+    loss, g_w = trusted_gradient(student, x_trusted, y_trusted)
+    c = meta_gradient(steps, g_w, InnerSGD.of(sgd)).coefficients
+    sum((c_t * q_t).sum() for c_t, q_t in zip(c, soft_labels)).backward()
+
+Nothing here knows what the outer model is: anything that makes soft labels can learn this way.
+
+Equations are those of "Enhanced Meta Label Correction for Coping with Label Corruption"; the exact
+k-step recursion goes beyond it.
+"""
+
+import math
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from emlc.meta import jvp as _jvp
+from emlc.meta.jvp import Engine, StudentStep, Weights, record_step
+from emlc.meta.replay import copies
+from emlc.runtime.cuda_graph import is_recording
+from emlc.runtime.precision import full_precision
+
+__all__ = [
+    "InnerSGD",
+    "MetaGradient",
+    "StudentStep",
+    "meta_gradient",
+    "record_step",
+    "soft_cross_entropy",
+    "trusted_gradient",
+]
+
+
+Kind = Literal["approximate", "exact"]
+
+
+@dataclass(frozen=True)
+class InnerSGD:
+    """The student's optimiser: ``g += weight_decay w``, ``v = momentum v + g``, ``w -= lr v``.
+
+    With Nesterov the weights move by ``lr (g + momentum v)`` instead. This is ``torch.optim.SGD``
+    without dampening. The learning rate may be a 0-d tensor, which a recorded step reads anew each time.
+    """
+
+    lr: float | Tensor
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer) -> Self:
+        """Read the settings off a ``torch.optim.SGD``.
+
+        Raises:
+            ValueError: another optimiser, dampening, maximisation, or groups that differ in settings.
+        """
+        if not isinstance(optimizer, torch.optim.SGD):
+            raise ValueError(
+                f"the student's optimiser must be torch.optim.SGD, not {type(optimizer).__name__}"
+            )
+        names = ("lr", "momentum", "weight_decay", "nesterov", "dampening", "maximize")
+        settings = [{name: group[name] for name in names} for group in optimizer.param_groups]
+        if any(other != settings[0] for other in settings[1:]):
+            raise ValueError(f"parameter groups with different settings are not supported: {settings}")
+        first = settings[0]
+        if first["dampening"] != 0 or first["maximize"]:
+            raise ValueError("dampening and maximize are not supported in the student's SGD")
+        return cls(first["lr"], first["momentum"], first["weight_decay"], first["nesterov"])
+
+    def reach(self, k: int, kind: Kind) -> float | Tensor:
+        """By how much k steps move the weights against a gradient that is 1 in all of them.
+
+        Of this size are the coefficients of :func:`meta_gradient`, summed over the steps: for
+        ``approximate`` ``eta sum_j gamma^j``, which is about ``eta k``; for ``exact`` momentum, which a
+        gradient keeps moving the weights by, adds to it. Curvature and weight decay are left out.
+        """
+        if kind == "approximate":
+            return self.lr * sum((1 - self.lr) ** j for j in range(k))
+        v, moved = 0.0, 0.0
+        for _ in range(k):
+            v = self.momentum * v + 1
+            moved += 1 + self.momentum * v if self.nesterov else v
+        return self.lr * moved
+
+
+class MetaGradient(NamedTuple):
+    """Coefficients of the soft labels, and how they were computed.
+
+    Attributes:
+        coefficients: One (n, C) tensor a step, in the order of the steps, without graph.
+        engine: The JVP engine that computed them; pass it on to skip choosing anew.
+    """
+
+    coefficients: list[Tensor]
+    engine: Engine
+
+
+def soft_cross_entropy(log_probs: Tensor, soft_labels: Tensor, r: Tensor | None = None) -> Tensor:
+    """``-sum_i r_i <q_i, log p_i>`` (Eq. 6) of log-probabilities and soft labels (n, C).
+
+    The weights ``r`` of the samples, (n,), are 1/n by default.
+    """
+    losses = -(soft_labels * log_probs).sum(dim=1)
+    return losses.mean() if r is None else r @ losses
+
+
+def trusted_gradient(
+    student: nn.Module, inputs: Tensor, labels: Tensor, weights: Weights | None = None
+) -> tuple[Tensor, Weights]:
+    """The student's loss ``L(w)`` on a trusted batch (Eq. 5) and its gradient ``g_w``.
+
+    The student runs in the mode it is in, but its running statistics are left alone.
+
+    Args:
+        student: Network after its k steps.
+        inputs: (m, ...) trusted batch.
+        labels: (m,) int64 trusted labels.
+        weights: Of its trained parameters, by default its own.
+
+    Returns:
+        The mean cross-entropy (0-d, detached) and a gradient for every trained parameter, zero where
+        the loss does not depend on it.
+    """
+    if weights is None:
+        weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    else:
+        weights = {name: w.detach().requires_grad_() for name, w in weights.items()}
+    buffers = copies(dict(student.named_buffers()))
+    logits = full_precision(functional_call(student, weights | buffers, (inputs,)))
+    loss = cross_entropy(logits, labels)
+    with torch.autocast(inputs.device.type, enabled=False):  # it is for forward passes only
+        gradients = torch.autograd.grad(
+            loss, list(weights.values()), allow_unused=True, materialize_grads=True
+        )
+    return loss.detach(), dict(zip(weights, gradients, strict=True))
+
+
+def looked_ahead(student: nn.Module, loss: Tensor, eta: float | Tensor) -> Weights:
+    """``w^ = w - eta d_w loss`` of the student's trained parameters, without graph; that of ``loss`` stays.
+
+    Args:
+        student: Network that the loss (0-d) is of, at its own weights w.
+        loss: What the step goes down.
+        eta: Its length.
+    """
+    w = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(
+        loss, list(w.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return {name: p.detach() - eta * g for (name, p), g in zip(w.items(), gradients, strict=True)}
+
+
+def meta_gradient(
+    steps: Sequence[StudentStep],
+    g_w: Weights,
+    sgd: InnerSGD,
+    *,
+    targets: Sequence[Tensor] | None = None,
+    r: Sequence[Tensor] | None = None,
+    kind: Kind = "approximate",
+    engine: Engine | Literal["auto"] = "auto",
+    average: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
+) -> MetaGradient:
+    """Coefficients ``c`` such that ``d L / d alpha = d/d alpha sum_tau <c_tau, q_tau>``.
+
+    Args:
+        steps: The k student steps in the order they were taken, from :func:`record_step`.
+        g_w: Gradient of the trusted loss at the weights *after* the last step.
+        sgd: Settings of the student's optimiser.
+        targets: The soft labels (n, C) each step learned from; needed by ``exact`` only.
+        r: The weights (n,) of the samples in each step's loss, 1/n by default.
+        kind: ``approximate`` is Prop. 1 for one step (exact but for Nesterov, which it ignores) and
+            Prop. 2 (``H_ww = I``, no momentum) for more; ``exact`` differentiates the optimiser itself,
+            momentum and weight decay included.
+        engine: How Jacobian-vector products are computed; ``auto`` picks by device and precision. Where
+            it picks finite differences it compares the first product with automatic differentiation, and
+            moves to that, with a warning, if their cosine is below 0.999. It moves to double backward,
+            with a warning, where the network lacks forward-mode AD.
+        average: Averages tensors in place over the processes that share each batch; ``exact`` needs
+            it for its Hessian-vector products. Coefficients are always those of this process' samples.
+
+    While a CUDA graph is recorded no value is looked at: neither ``auto`` nor the checks for numbers that
+    are not finite. So take a step or more before, and name the engine that it found.
+
+    Raises:
+        ValueError: no steps; a batch or mode that changed since its step; finite differences for
+            ``exact`` or in reduced precision.
+        FloatingPointError: log-probabilities, gradient or result not finite; names step and quantity.
+    """
+    _check_arguments(steps, g_w, targets, r, kind, engine)
+    products = _Products(steps[0], engine, exact=kind == "exact", average=average)
+    if r is None:
+        r = [step.log_probs.new_full((len(step.log_probs),), 1 / len(step.log_probs)) for step in steps]
+    if kind == "exact":
+        assert targets is not None
+        coefficients = _exact(products, steps, targets, r, g_w, sgd, average)
+    else:
+        coefficients = _approximate(products, steps, r, g_w, sgd)
+    return MetaGradient(coefficients, products.engine)
+
+
+def _approximate(
+    products: "_Products", steps: Sequence[StudentStep], r: Sequence[Tensor], g_w: Weights, sgd: InnerSGD
+) -> list[Tensor]:
+    # Eq. 11:  c_tau = eta r gamma^(t-tau) J_{w^tau} g_w,  r = 1/n,  gamma = 1 - eta; Eq. 10 for k = 1.
+    # Algorithm 2 prints w^t for every tau; the derivation (A.2) has w^tau, and so have we.
+    eta, gamma, t = sgd.lr, 1 - sgd.lr, len(steps) - 1
+    coefficients: list[Tensor] = []
+    for tau, step in enumerate(steps):
+        j_g = products.jvp(step, g_w)
+        _check_finite(_where(tau, steps), {"the Jacobian-vector product is": j_g})
+        coefficients.append(eta * gamma ** (t - tau) * r[tau][:, None] * j_g)
+    return coefficients
+
+
+def _exact(
+    products: "_Products",
+    steps: Sequence[StudentStep],
+    targets: Sequence[Tensor],
+    r: Sequence[Tensor],
+    g_w: Weights,
+    sgd: InnerSGD,
+    average: Callable[[Sequence[Tensor]], None],
+) -> list[Tensor]:
+    # Reverse recursion over  g' = grad + lambda w,  v <- mu v + g',  w <- w - eta v  (or, with
+    # Nesterov, w <- w - eta (g' + mu v)). a and b are the adjoints of w and v after the step, u that
+    # of g':
+    #     u = b - eta a  (Nesterov: b - eta (1 + mu) a)         c_tau = -r J_{w^tau} u
+    #     b <- mu u      (Nesterov: mu (b - eta mu a))          a <- a + lambda u + H_ww u
+    eta, mu, lam = sgd.lr, sgd.momentum, sgd.weight_decay
+    a = dict(g_w)
+    b = {name: torch.zeros_like(g) for name, g in g_w.items()}
+    coefficients: list[Tensor] = []
+    for tau in reversed(range(len(steps))):
+        step, q, r_tau = steps[tau], targets[tau], r[tau][:, None]
+        u = {name: b[name] - eta * (1 + mu * sgd.nesterov) * a[name] for name in a}
+        j_u, h_u = products.jvp_and_hessian(step, u, -r_tau * q)
+        average(list(h_u.values()))
+        _check_finite(
+            _where(tau, steps),
+            {"the Jacobian-vector product is": j_u}
+            | {f"the Hessian-vector product of parameter {name} is": h for name, h in h_u.items()},
+        )
+        coefficients.append(-r_tau * j_u)
+        for name, h in h_u.items():  # parameters without a gradient were skipped by the optimiser
+            b[name] = mu * (b[name] - eta * mu * a[name] if sgd.nesterov else u[name])
+            a[name] = a[name] + lam * u[name] + h
+    return coefficients[::-1]
+
+
+_KINDS = ("approximate", "exact")
+
+
+LEAST_COSINE = 0.999
+"""Of finite differences to automatic differentiation, for ``auto`` to go on with the former."""
+
+
+class _Products:
+    """``J_w u``, and ``H_ww u`` with it, by one engine, which ``auto`` may change."""
+
+    def __init__(
+        self,
+        step: StudentStep,
+        engine: Engine | Literal["auto"],
+        *,
+        exact: bool,
+        average: Callable[[Sequence[Tensor]], None],
+    ) -> None:
+        self._may_fall_back = engine == "auto"
+        self._average = average
+        self.engine: Engine = _jvp.choose_engine(step, exact=exact)[0] if engine == "auto" else engine
+        self._unproven = engine == "auto" and self.engine == "finite-difference"
+
+    def jvp(self, step: StudentStep, u: Weights) -> Tensor:
+        if self._unproven:
+            return self._prove(step, u)
+        try:
+            return _jvp.JVP[self.engine](step, u)
+        except NotImplementedError as error:
+            self._fall_back(error)
+            return self.jvp(step, u)
+
+    def _prove(self, step: StudentStep, u: Weights) -> Tensor:
+        """``J_w u``, and from then on by finite differences only if here they come near enough."""
+        self._unproven = False
+        try:
+            difference = _jvp.jvp_finite_difference(step, u)
+        except _jvp.ReplayError:  # the small move of the weights changed far more than a small move should
+            difference = torch.zeros_like(step.log_probs)
+        try:
+            exact = _jvp.jvp_forward(step, u)
+            instead: Engine = "forward"
+        except NotImplementedError as error:
+            if _jvp.unsupported_operator(error) is None:
+                raise
+            exact = _jvp.jvp_double_backward(step, u)
+            instead = "double-backward"
+        if self._cosine(difference, exact) < LEAST_COSINE:
+            warnings.warn(
+                f"the network is too steep for finite differences: the meta-gradient uses {instead}",
+                stacklevel=5,
+            )
+            self.engine = instead
+        return exact
+
+    def _cosine(self, a: Tensor, b: Tensor) -> float:
+        """Of the products of all processes; 1 of two that are zero."""
+        products = torch.stack([(a * b).sum(), a.square().sum(), b.square().sum()]).double()
+        self._average([products])
+        ab, aa, bb = products.tolist()
+        return 1.0 if aa == bb == 0 else ab / max(math.sqrt(aa * bb), sys.float_info.min)
+
+    def jvp_and_hessian(self, step: StudentStep, u: Weights, cotangent: Tensor) -> tuple[Tensor, Weights]:
+        forward = self.engine == "forward"
+        product = _jvp.forward_over_reverse if forward else _jvp.reverse_over_reverse
+        try:
+            return product(step, u, cotangent)
+        except NotImplementedError as error:
+            self._fall_back(error)
+            return self.jvp_and_hessian(step, u, cotangent)
+
+    def _fall_back(self, error: NotImplementedError) -> None:
+        operator = _jvp.unsupported_operator(error)
+        if not self._may_fall_back or self.engine != "forward" or operator is None:
+            raise error
+        warnings.warn(
+            f"forward-mode AD does not support {operator}: "
+            "the meta-gradient uses double backward, which is slower",
+            stacklevel=5,
+        )
+        self.engine = "double-backward"
+
+
+def _check_arguments(
+    steps: Sequence[StudentStep],
+    g_w: Weights,
+    targets: Sequence[Tensor] | None,
+    r: Sequence[Tensor] | None,
+    kind: str,
+    engine: str,
+) -> None:
+    for name, value, known in (("kind", kind, _KINDS), ("engine", engine, (*_jvp.JVP, "auto"))):
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+    if len(steps) < 1:
+        raise ValueError("the meta-gradient needs at least one look-ahead step (k >= 1), got 0")
+    if kind == "exact":
+        if engine == "finite-difference":
+            raise ValueError(
+                "finite differences cannot give the Hessian-vector products of the exact meta-gradient: "
+                "use the forward or the double-backward engine"
+            )
+        if not targets:
+            raise ValueError("the exact meta-gradient needs the soft labels of every step, as targets")
+    if r is not None and [each.shape for each in r] != [step.log_probs.shape[:1] for step in steps]:
+        raise ValueError(
+            f"expected weights r for {[len(step.log_probs) for step in steps]} samples, "
+            f"got {[tuple(each.shape) for each in r]}"
+        )
+    if targets is not None and len(targets) != len(steps):
+        raise ValueError(f"expected the soft labels of {len(steps)} steps as targets, got {len(targets)}")
+    for tau, step in enumerate(steps):
+        where = _where(tau, steps)
+        if targets is not None and targets[tau].shape != step.log_probs.shape:
+            raise ValueError(
+                f"{where}: the batch differs from the step's: targets have shape "
+                f"{tuple(targets[tau].shape)}, the step's log-probabilities {tuple(step.log_probs.shape)}"
+            )
+        wanted = {"the student's log-probabilities are": step.log_probs}
+        _check_finite(where, wanted if targets is None else wanted | {"the targets are": targets[tau]})
+        if step.weights.keys() != g_w.keys():
+            raise ValueError(f"{where}: its trained parameters are not those of g_w")
+    _check_finite(
+        f"after look-ahead step {len(steps)}", {f"g_w of parameter {name} is": g for name, g in g_w.items()}
+    )
+
+
+def _where(tau: int, steps: Sequence[StudentStep]) -> str:
+    return f"look-ahead step {tau + 1} of {len(steps)}"
+
+
+def _check_finite(where: str, quantities: dict[str, Tensor]) -> None:
+    values = list(quantities.values())
+    # By one look at the device: a norm carries inf and nan. It may also overflow, so look closer then.
+    if is_recording(values[0].device) or torch.stack(torch._foreach_norm(values)).isfinite().all():
+        return
+    for quantity, tensor in quantities.items():
+        if not tensor.isfinite().all():
+            raise FloatingPointError(f"{where}: {quantity} not finite")

@@ -1,0 +1,121 @@
+"""Weights from files and from torchvision, as plain tensors under the names they have there."""
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+import torchvision
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.models import get_model, get_model_weights, list_models
+
+from emlc.config.presets import preset_names
+from emlc.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Tensors to start from.
+
+    Attributes:
+        where: Where they are from, for messages.
+        tensors: Under the names they have there.
+        about: What more is known about them, for messages.
+        standardization: Mean and standard deviation that go with them, under our names.
+    """
+
+    where: str
+    tensors: dict[str, Tensor]
+    about: str = ""
+    standardization: dict[str, Tensor] = field(default_factory=dict)
+
+
+def check_initial_weights(init: str | None) -> None:
+    """Find out early, before data are read, whether the file that the setting ``init`` names is there.
+
+    Raises:
+        InputError: there is no such file; says how to make it, where that is known.
+    """
+    if init is None or init in ("none", "imagenet"):
+        return
+    path = Path(init).expanduser()
+    if path.is_dir():
+        raise InputError(f"init: {path} is a directory: name a file in it")
+    if not path.is_file():
+        preset = path.parent.name
+        how = f": `emlc pretrain --preset {preset}` makes it" if preset in preset_names("pretrain") else ""
+        raise InputError(f"init: expected none, imagenet or a file, and there is no file {path}{how}")
+
+
+def imagenet_weights(name: str) -> Source:
+    """torchvision's default weights of a network, through torch.hub's cache, in torchvision's names.
+
+    Raises:
+        InputError: torchvision has no such network, or its weights cannot be had; says where to put them.
+    """
+    if name not in list_models(module=torchvision.models):
+        raise InputError(f"init: imagenet has weights for the networks of torchvision, not for {name}")
+    weights = get_model_weights(name).DEFAULT
+    try:
+        # Read first as plain tensors: a file in the cache must not run code.
+        weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        with torch.random.fork_rng(devices=[]):
+            # By torchvision itself, which knows the names that older files have.
+            tensors = get_model(name, weights=weights).state_dict()
+    except Exception as error:
+        cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
+        raise InputError(
+            f"init: cannot get torchvision's weights of {name}: {_first_line(error)}. "
+            f"Without a network, fetch {weights.url} elsewhere and put it at {cache}"
+        ) from error
+    # These two were trained on inputs standardised with half, into which their code turns ImageNet's.
+    takes_half = name in ("googlenet", "inception_v3")
+    standardization = {
+        f"0.{key}": torch.tensor([0.5] * 3 if takes_half else getattr(weights.transforms(), key))
+        for key in ("mean", "std")
+    }
+    height, width = weights.meta["min_size"]
+    return Source(
+        f"torchvision's {weights}",
+        tensors,
+        f"for images of at least {height} x {width} pixels",
+        {key: values.view(1, 3, 1, 1) for key, values in standardization.items()},
+    )
+
+
+def read_weights(init: str) -> Source:
+    """All tensors of a file, .safetensors or by ``torch.save``, which is read without running code in it.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
+    check_initial_weights(init)
+    path = Path(init).expanduser()
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                about = ", ".join(f"{key} {value}" for key, value in sorted((file.metadata() or {}).items()))
+            return Source(str(path), load_file(path), about)
+        # SupContrast keeps its options beside the weights.
+        with torch.serialization.safe_globals([Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"init: {path}: cannot be read as plain tensors: {_first_line(error)}") from error
+    return Source(str(path), dict(_flattened(content)))
+
+
+def _flattened(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Tensors in nested mappings, under names joined by dots."""
+    if isinstance(content, Tensor):
+        yield prefix.removesuffix("."), content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _flattened(value, f"{prefix}{key}.")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,144 @@
+"""Everything a run needs to go on as if it had never stopped.
+
+A checkpoint holds tensors, numbers and strings only, and is read with ``weights_only=True``: opening
+one runs no code.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from emlc.errors import InputError
+from emlc.runtime.files import atomic_write, disk_errors
+
+
+class Trained(Protocol):
+    """Networks, optimisers and tables of samples by name, and what was decided on the way."""
+
+    decisions: dict[str, str]
+
+    def networks(self) -> dict[str, nn.Module]: ...
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]: ...
+    def tables(self) -> dict[str, Tensor]: ...
+
+
+@dataclass
+class Progress:
+    """Where in its training a run is.
+
+    Attributes:
+        epoch: Finished epochs.
+        noisy_batches: Noisy batches used in the current epoch.
+        steps: Teacher steps taken, over all epochs; also the trusted batches used.
+        epoch_steps: Steps taken in the current epoch.
+        losses: Name -> the loss of every step so far.
+        seconds: Training time so far.
+        history: The metrics of every finished epoch.
+    """
+
+    epoch: int = 0
+    noisy_batches: int = 0
+    steps: int = 0
+    epoch_steps: int = 0
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def mean_losses(self) -> dict[str, float]:
+        """Means over the current epoch's steps, as far as their losses have been read."""
+        unread = self.steps - max(map(len, self.losses.values()), default=0)
+        known = self.epoch_steps - unread
+        return {name: sum(losses[-known:]) / known for name, losses in self.losses.items() if known > 0}
+
+
+def save_checkpoint(path: Path, method: Trained, progress: Progress) -> None:
+    """Write networks, optimisers and position, atomically.
+
+    There are no random states: all that is drawn is a function of the seed and the position. So are
+    learning rates; how an optimiser computes is a matter of the device.
+    """
+    state = {
+        "networks": {name: network.state_dict() for name, network in method.networks().items()},
+        "optimizers": {name: o.state_dict()["state"] for name, o in method.optimizers().items()},
+        "tables": method.tables(),
+        "decisions": method.decisions,
+        "progress": asdict(progress),
+    }
+    with atomic_write(path) as temporary, disk_errors(path, RuntimeError):
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path: Path, method: Trained) -> Progress:
+    """Restore a run in place from :func:`save_checkpoint` and return its position.
+
+    Raises:
+        InputError: the file is not a checkpoint of this method and these networks.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        for name, network in method.networks().items():
+            network.load_state_dict(state["networks"][name])
+        for name, optimizer in method.optimizers().items():
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state["optimizers"][name], "param_groups": groups})
+        for name, table in method.tables().items():
+            table.copy_(_same_shape(state["tables"][name], table, name))
+        method.decisions.update(state["decisions"])
+        return Progress(**state["progress"])
+    except Exception as error:
+        raise InputError(
+            f"{path}: not a checkpoint of this run: {error}; without that file, --resume starts anew"
+        ) from error
+
+
+def _same_shape(stored: Tensor, table: Tensor, name: str) -> Tensor:
+    if stored.shape != table.shape:
+        raise ValueError(f"{name} has shape {tuple(stored.shape)}, expected {tuple(table.shape)}")
+    return stored
+
+
+NetworkWeights = dict[str, dict[str, Tensor]]
+"""The tensors of each network, by its name and theirs."""
+
+
+def copy_weights(networks: dict[str, nn.Module]) -> NetworkWeights:
+    """The networks' weights as they are now, contiguous, on the CPU."""
+    return {
+        name: {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in network.state_dict().items()
+        }
+        for name, network in networks.items()
+    }
+
+
+def save_weights(folder: Path, weights: NetworkWeights) -> None:
+    """Write each network's weights to ``folder/NAME.safetensors``, each atomically."""
+    for name, tensors in weights.items():
+        path = folder / f"{name}.safetensors"
+        with atomic_write(path) as temporary, disk_errors(path, SafetensorError):
+            save_file(tensors, temporary)
+
+
+def save_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
+    """:func:`save_weights` of the networks as they are now."""
+    save_weights(folder, copy_weights(networks))
+
+
+def load_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
+    """Read the weights that :func:`save_weights` wrote; every tensor must fit.
+
+    Raises:
+        InputError: a file is missing, broken, or holds other tensors than the network has.
+    """
+    for name, network in networks.items():
+        path = folder / f"{name}.safetensors"
+        try:
+            network.load_state_dict(load_file(path))
+        except Exception as error:
+            raise InputError(f"{path}: not the weights of this {name}: {error}") from error

@@ -1,0 +1,113 @@
+"""What the directories of training and pretraining runs have in common, above all their settings."""
+
+import os
+import platform
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+
+from emlc.config import NAMED_SOURCES, AnySettings, DataSettings, PretrainSettings, Settings
+from emlc.data.images.stored import Inputs
+from emlc.runtime.distributed import Ranks
+from emlc.errors import InputError
+from emlc.runtime.files import write_text
+from emlc.runtime.precision import computes_bfloat16
+
+S = TypeVar("S", Settings, PretrainSettings)
+
+FREE_ON_RESUME = {
+    *("output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"),
+    *("cuda_graph", "save_memory", "embedding_cache"),
+}
+"""Settings that may change when a run goes on: they do not change its result."""
+
+_PATHS = (
+    *("data", "trusted", "validation", "test", "data_root", "human_labels", "image_cache", "noise_matrix"),
+    *("init", "teacher_init", "text_model", "embedding_cache"),
+)
+
+
+def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
+    """Raise an :class:`InputError` if a run is there that must not be overwritten, or not be gone on with."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output: {folder} is a file, expected a directory")
+    if not (folder / "settings.yaml").exists() and not (folder / "checkpoint.pt").exists():
+        return
+    if not resume:
+        raise InputError(
+            f"output: {folder} holds a run already; --resume goes on with it, --output names another"
+        )
+    before, now = read_settings(folder, type(settings)).as_dict(), with_absolute_paths(settings).as_dict()
+    free = FREE_ON_RESUME | ({"precision"} if settings.precision == "auto" else set())
+    changed = [k for k in now if k not in free and before.get(k) != now[k]]
+    if changed:
+        changes = "; ".join(f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed)
+        raise InputError(f"resume: {folder} was made with other settings: {changes}")
+
+
+def read_settings(folder: Path, kind: type[S]) -> S:
+    """The settings a run was made with."""
+    if not (folder / "settings.yaml").is_file():
+        raise InputError(f"{folder}: not a run directory: it has no settings.yaml")
+    try:
+        return kind(**yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8")))
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
+
+
+def write_settings(folder: Path, settings: S) -> None:
+    """Write ``settings.yaml``, with sources that can be found from any working directory."""
+    resolved = with_absolute_paths(settings).as_dict()
+    write_text(folder / "settings.yaml", yaml.safe_dump(resolved, sort_keys=False))
+
+
+def with_absolute_paths(settings: S) -> S:
+    """The settings with sources that can be found from any working directory."""
+    paths = {name: getattr(settings, name, None) for name in _PATHS}
+    return replace(
+        settings,
+        **{
+            name: path if path.startswith("~") else os.path.abspath(path)
+            for name, path in paths.items()
+            if path is not None and path not in (*NAMED_SOURCES, "none", "imagenet")
+            if name != "text_model" or os.path.isdir(path)  # else a name: minilm, or one of the hub's
+        },
+    )
+
+
+def with_precision(settings: S, folder: Path, ranks: Ranks, inputs: Inputs) -> S:
+    """The settings with the precision that ``auto`` means, which the ranks take on: as the run began."""
+    precision = settings.precision
+    if precision == "auto" and (folder / "settings.yaml").exists():
+        precision = read_settings(folder, type(settings)).precision
+    if precision == "auto":
+        pays = inputs.ndim == 4 and computes_bfloat16(ranks.device)
+        pays = pays and getattr(settings, "jvp", None) != "finite-difference"  # which drown in its rounding
+        precision = "bf16-mixed" if ranks.all_agree(pays) else "float32"
+    ranks.precision = precision
+    return replace(settings, precision=precision)
+
+
+def data_name(settings: DataSettings) -> str:
+    """The data's name, for that of a directory."""
+    return "arrays" if settings.data is None else Path(settings.data).stem.replace("*", "") or "data"
+
+
+def surroundings(settings: AnySettings, ranks: Ranks, *packages: str) -> dict[str, Any]:
+    """What a summary says of where and when a run was made, and with which versions of packages."""
+    return {
+        "seed": settings.seed,
+        "device": torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu",
+        "processes": ranks.size,
+        "precision": settings.precision,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+    }

@@ -1,0 +1,314 @@
+"""Algorithm 1: the one training loop. What happens in a step is the method's affair."""
+
+import itertools
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from emlc.runs.checkpoint import (
+    NetworkWeights,
+    Progress,
+    copy_weights,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
+from emlc.config import Augmentation, Settings
+from emlc.runtime.cuda_graph import recorded_map
+from emlc.data import Split
+from emlc.data.augment.augment import Augment, default_augmentations
+from emlc.data.loaders import Batch, Stream
+from emlc.data.images.stored import Inputs
+from emlc.runtime.distributed import Ranks
+from emlc.methods import Assessment, Losses, Method
+from emlc.methods.recorded import RecordedStep
+from emlc.runs.metrics import epoch_metrics
+
+_NOISY_STREAM, _TRUSTED_STREAM, _DROPOUT = 1, 2, 3
+"""Numbers that keep apart what is drawn with the run's seed."""
+
+TELL_EVERY = 20
+"""Steps between two looks at the losses, which have to be brought from the device and averaged."""
+
+
+class Reporter(Protocol):
+    """What the loop tells the outside."""
+
+    def on_start(self, progress: Progress, steps_per_epoch: int) -> None: ...
+    def on_step(self, progress: Progress) -> None: ...
+    def on_note(self, note: str) -> None: ...
+    def on_epoch(self, progress: Progress) -> None: ...
+
+
+def fit(
+    method: Method,
+    split: Split,
+    settings: Settings,
+    reporter: Reporter,
+    folder: Path,
+    ranks: Ranks,
+    *,
+    resumable: bool = True,
+) -> list[dict[str, float]]:
+    """Train a method on a split, from its latest checkpoint in ``folder`` if there is one.
+
+    The first rank writes ``checkpoint.pt`` and the weights ``chosen/*.safetensors`` (best on the
+    validation set, or without one on the trusted set) and ``last/*.safetensors``, beside those of the
+    networks ``samples.safetensors``, if the method holds anything of the noisy samples. Without
+    ``resumable`` it writes no checkpoint, and the weights at the end only.
+
+    Returns:
+        The metrics of every epoch.
+    """
+    method.prepare(ranks)
+    method.attach(split)
+    noisy, trusted = _streams(method, split, settings, ranks)
+    steps_per_epoch = math.ceil(noisy.num_batches() / method.look_ahead)
+    schedule = _Schedule(method, settings, steps_per_epoch)
+    checkpoint = folder / "checkpoint.pt"
+    with ranks.together():
+        progress = load_checkpoint(checkpoint, method) if checkpoint.exists() else Progress()
+    trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
+
+    losses = PendingLosses(ranks)
+    records = method.recordable and _records(settings, ranks)
+    step = RecordedStep(method, ranks.device) if records else method.step
+
+    reporter.on_start(progress, steps_per_epoch)
+    found: Assessment | None = None
+    every = settings.checkpoint_every if resumable else None
+    while progress.epoch < settings.epochs:
+        method.train_mode()
+        method.epoch = progress.epoch
+        clock = time.perf_counter()
+        if progress.noisy_batches == 0:
+            method.start_epoch()
+        for group in _look_ahead_groups(noisy, method, progress, steps_per_epoch):
+            schedule.apply(progress.steps)
+            ranks.reseed(settings.seed, _DROPOUT, progress.steps)
+            method.step_number.fill_(progress.steps)
+            losses.append(step(group, next(trusted_batches)))
+            clock = _advance(progress, method.look_ahead, clock)
+            while method.notes:
+                reporter.on_note(method.notes.pop(0))
+            save = every and progress.steps % every == 0
+            if save or progress.steps % TELL_EVERY == 0:
+                losses.flush(progress, wait=bool(save))
+            reporter.on_step(progress)
+            if save and ranks.is_first:
+                save_checkpoint(checkpoint, method, progress)
+        losses.flush(progress)
+        progress.seconds += time.perf_counter() - clock  # in which a GPU came to the end of what it was given
+        found = method.assess()
+        _finish_epoch(progress, method, found, split, schedule, ranks)
+        # Told before it is saved: a run killed in between tells the epoch again, and never leaves it out.
+        reporter.on_epoch(progress)
+        if ranks.is_first:
+            if chosen_epoch(progress.history) == progress.epoch:
+                chosen = copy_weights(method.networks()) | _held(found)
+                if resumable:
+                    save_weights(folder / "chosen", chosen)
+            if resumable:
+                save_checkpoint(checkpoint, method, progress)
+    if ranks.is_first:
+        if not resumable:
+            save_weights(folder / "chosen", chosen)
+        if found is None:  # everything was done, but for this
+            method.epoch = progress.epoch - 1
+            found = method.assess()
+        save_weights(folder / "last", copy_weights(method.networks()) | _held(found))
+    ranks.barrier()
+    return progress.history
+
+
+def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
+    """The epoch (from 1) with the best accuracy on the choosing set; a tie goes to the lower loss.
+
+    Warm-up epochs are no candidates; 0 if there are only such.
+    """
+    candidates = [row for row in history if not row.get("warm_up")]
+    best = max(
+        candidates, key=lambda row: (row["choice_accuracy"], -row["choice_loss"]), default={"epoch": 0}
+    )
+    return int(best["epoch"])
+
+
+def _held(found: Assessment) -> NetworkWeights:
+    """What a method holds of the noisy samples, to be kept like the weights of a network."""
+    # Copies: what a method keeps of the samples it goes on changing.
+    tensors = {name: t.detach().cpu().clone() for name, t in found._asdict().items() if t is not None}
+    return {"samples": tensors} if tensors else {}
+
+
+def _streams(method: Method, split: Split, settings: Settings, ranks: Ranks) -> tuple[Stream, Stream]:
+    workers = settings.workers or max(1, (os.cpu_count() or 1) // ranks.size_here)
+    weak, strong = default_augmentations(split.noisy.inputs)
+    weak = weak if settings.noisy_augmentation is None else settings.noisy_augmentation
+    strong = strong if settings.trusted_augmentation is None else settings.trusted_augmentation
+    views = [weak if view == "weak" else strong for view in method.views]
+    streams = []
+    for samples, augmentations, batch_size, number in (
+        (split.noisy, views, settings.noisy_batch, _NOISY_STREAM),
+        (split.trusted, [strong], settings.trusted_batch, _TRUSTED_STREAM),
+    ):
+        key = (settings.seed, number)
+        augments = [_augment(names, samples.inputs, key, settings, ranks) for names in augmentations]
+        streams.append(Stream(samples, augments, batch_size, key, ranks, workers))
+    return streams[0], streams[1]
+
+
+def _augment(
+    names: Sequence[Augmentation], inputs: Inputs, key: tuple[int, int], settings: Settings, ranks: Ranks
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    if not names:
+        return None
+    augment = Augment(names, (inputs.shape[2], inputs.shape[3]), key)
+    return recorded_map(augment, ranks.device) if _records(settings, ranks) else augment
+
+
+def _records(settings: Settings, ranks: Ranks) -> bool:
+    return settings.cuda_graph and ranks.device.type == "cuda" and ranks.size == 1
+
+
+def _look_ahead_groups(
+    noisy: Stream, method: Method, progress: Progress, steps_per_epoch: int
+) -> Iterator[list[Batch]]:
+    """The rest of the epoch in groups of k noisy batches; what is left over is a shorter look-ahead."""
+    k = method.look_ahead
+    if not method.uses_noisy:
+        yield from ([] for _ in range(progress.noisy_batches // k, steps_per_epoch))
+        return
+    batches = noisy.epoch(progress.epoch, start=progress.noisy_batches)
+    while group := list(itertools.islice(batches, k)):
+        yield group
+
+
+class PendingLosses:
+    """Losses of the latest steps, still on the device, as reading one would wait for its step to end."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._steps: list[Losses] = []
+        self._sent: deque[_Sent] = deque()
+
+    def append(self, losses: Losses) -> None:
+        """Add those of a step."""
+        self._steps.append(losses)
+
+    def flush(self, progress: Progress, *, wait: bool = True) -> None:
+        """Add them to the progress, averaged over the ranks.
+
+        Without waiting, those that a GPU has yet to compute are added by the next call.
+
+        Raises:
+            FloatingPointError: one of them is not finite.
+        """
+        if self._steps:
+            self._sent.append(self._send())
+        while self._sent and (wait or len(self._sent) > 1 or self._sent[0].arrived is None):
+            sent = self._sent.popleft()
+            if sent.arrived is not None:
+                sent.arrived.synchronize()
+            for name, values in zip(sent.names, sent.values.tolist(), strict=True):
+                if not all(map(math.isfinite, values)):
+                    raise FloatingPointError(
+                        f"{name} is not finite in epoch {progress.epoch + 1}: lower learning_rate"
+                    )
+                progress.losses.setdefault(name, []).extend(values)
+
+    def _send(self) -> "_Sent":
+        names = list(self._steps[0])
+        values = torch.stack([losses[name].float() for name in names for losses in self._steps])
+        self._ranks.average([values])
+        values = values.view(len(names), -1)
+        self._steps.clear()
+        if values.device.type != "cuda":
+            return _Sent(names, values, None)
+        here = torch.empty_like(values, device="cpu", pin_memory=True)
+        here.copy_(values, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(values.device))
+        return _Sent(names, here, arrived)
+
+
+class _Sent(NamedTuple):
+    """Losses (names, steps) on their way from the device, and when they are here; None: they are."""
+
+    names: list[str]
+    values: Tensor
+    arrived: torch.cuda.Event | None
+
+
+def _advance(progress: Progress, k: int, clock: float) -> float:
+    progress.steps += 1
+    progress.epoch_steps += 1
+    progress.noisy_batches += k
+    now = time.perf_counter()
+    progress.seconds += now - clock
+    return now
+
+
+def _finish_epoch(
+    progress: Progress,
+    method: Method,
+    found: Assessment,
+    split: Split,
+    schedule: "_Schedule",
+    ranks: Ranks,
+) -> None:
+    progress.epoch += 1
+    progress.history.append(
+        {
+            "epoch": progress.epoch,
+            "steps": progress.steps,
+            "warm_up": float(method.warming_up),
+            "learning_rate": schedule.learning_rate,
+            "seconds": round(progress.seconds, 3),
+            **progress.mean_losses(),
+            **epoch_metrics(method, found, split, ranks),
+        }
+    )
+    progress.noisy_batches = progress.epoch_steps = 0
+
+
+class _Schedule:
+    """Learning rates as a function of step and epoch, so that nothing of it needs to be saved.
+
+    Attributes:
+        learning_rate: The student's, as last applied.
+    """
+
+    def __init__(self, method: Method, settings: Settings, steps_per_epoch: int) -> None:
+        device = method.ranks.device
+        self._method = method
+        self._optimizers = method.scheduled()
+        self._initial = [float(optimizer.param_groups[0]["lr"]) for optimizer in self._optimizers]
+        # On a GPU a tensor: a recorded step reads its rate from there.
+        self._rates = [torch.zeros((), device=device) for _ in self._initial]
+        self._on_device = device.type == "cuda"
+        self.learning_rate = self._initial[0]
+        self._settings = settings
+        self._steps_per_epoch = steps_per_epoch
+
+    def _factor(self, step: int) -> float:
+        s = self._settings
+        if s.schedule == "cosine":
+            return (1 + math.cos(math.pi * step / (s.epochs * self._steps_per_epoch))) / 2
+        # Other schedules have no such epochs.
+        passed = [epoch for epoch in s.schedule_epochs or () if step >= epoch * self._steps_per_epoch]
+        return s.schedule_factor ** len(passed)
+
+    def apply(self, step: int) -> None:
+        factor = self._factor(step) * self._method.rate_factor
+        for optimizer, initial, rate in zip(self._optimizers, self._initial, self._rates, strict=True):
+            value = initial * factor
+            for group in optimizer.param_groups:
+                group["lr"] = rate.fill_(value) if self._on_device else value
+        self.learning_rate = self._initial[0] * factor

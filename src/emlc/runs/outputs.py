@@ -1,0 +1,44 @@
+"""What a command may write: never over the data that a run was trained on, or that it reads now."""
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emlc.errors import InputError
+
+if TYPE_CHECKING:
+    from emlc.runs.run import Run
+
+_SOURCES = ("data", "trusted", "validation", "test", "human_labels", "noise_matrix")
+
+
+def check_spares_data(run: "Run", *outputs: Path, data: str | None = None) -> None:
+    """Raise an :class:`InputError` if writing would replace a file of a source.
+
+    Args:
+        run: Its sources are spared.
+        outputs: Files to be written.
+        data: One more source, or a glob of its files.
+    """
+    named = {name: getattr(run.settings, name) for name in _SOURCES} | {"DATA": data}
+    for name, source in named.items():
+        for path in _paths(source):
+            for output in outputs:
+                if _is_of(output, path, run.folder):
+                    raise InputError(f"output: {output} would replace {name}, {source}; name another file")
+
+
+def _paths(source: str | None) -> Iterator[Path]:
+    if source is not None:
+        path = Path(source).expanduser()
+        yield from [path] if path.exists() else map(Path, glob.glob(str(path), recursive=True))
+
+
+def _is_of(output: Path, source: Path, run: Path) -> bool:
+    """Whether the output is the source, or a file that lies in its folder already, outside of the run."""
+    if not output.exists():
+        return False
+    place = output.resolve()
+    inside = source.is_dir() and place.is_relative_to(source.resolve())
+    return output.samefile(source) or (inside and not place.is_relative_to(run.resolve()))

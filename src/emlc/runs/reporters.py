@@ -1,0 +1,144 @@
+"""What a run tells while it goes: a progress bar, metrics.csv and TensorBoard."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from emlc.runs.checkpoint import Progress as RunProgress
+from emlc.runtime.files import write_csv
+
+
+class ConsoleReporter:
+    """Shows a run on the console.
+
+    On a terminal there is a live bar with rate, losses and time left; everywhere there is one line
+    an epoch.
+
+    Args:
+        title: Shown before each line, such as the method's name.
+        samples_per_step: Noisy samples a teacher step, for the rate.
+        epochs: Epochs in all.
+        console: Where to print; quiet consoles are fine.
+    """
+
+    def __init__(self, title: str, samples_per_step: int, epochs: int, console: Console) -> None:
+        self._title = title
+        self._samples_per_step = samples_per_step
+        self._epochs = epochs
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[losses]}"),
+            console=console,
+            disable=console.quiet or not console.is_terminal,
+            transient=True,
+        )
+
+    def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None:
+        self._first_step = progress.steps
+        self._first_seconds = progress.seconds
+        self._task = self._bar.add_task(
+            self._title, total=self._epochs * steps_per_epoch, completed=progress.steps, rate="", losses=""
+        )
+        self._bar.start()
+
+    def on_step(self, progress: RunProgress) -> None:
+        if self._bar.disable:
+            return
+        seconds = progress.seconds - self._first_seconds
+        rate = (progress.steps - self._first_step) * self._samples_per_step / max(seconds, 1e-9)
+        losses = " ".join(
+            f"{_BRIEF.get(name, name)} {mean:.3f}" for name, mean in progress.mean_losses().items()
+        )
+        self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s", losses=losses)
+
+    def on_note(self, note: str) -> None:
+        self._console.out(note, highlight=False)
+
+    def on_epoch(self, progress: RunProgress) -> None:
+        told = f"{self._title} {describe_epoch(progress.history[-1], self._epochs)}"
+        self._console.out(told, highlight=False)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class RunReporter(ConsoleReporter):
+    """Also logs a run to its directory: ``metrics.csv`` and TensorBoard's events.
+
+    Args:
+        folder: Run directory.
+        shown: As for :class:`ConsoleReporter`.
+    """
+
+    def __init__(self, folder: Path, *shown: Any) -> None:
+        super().__init__(*shown)
+        self._folder = folder
+
+    def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+
+        super().on_start(progress, steps_per_epoch)
+        # After a crash the event files may be ahead of the checkpoint: TensorBoard drops that part.
+        self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=progress.steps + 1)
+
+    def on_epoch(self, progress: RunProgress) -> None:
+        write_metrics(self._folder / "metrics.csv", progress.history)
+        for name, value in progress.history[-1].items():
+            if name not in ("epoch", "steps", "warm_up"):
+                self._writer.add_scalar(name, value, progress.steps)
+        self._writer.flush()
+        super().on_epoch(progress)
+
+    def close(self) -> None:
+        super().close()
+        if hasattr(self, "_writer"):
+            self._writer.close()
+
+
+class QuietReporter:
+    """Tells nothing: what all ranks but the first do."""
+
+    def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None: ...
+    def on_step(self, progress: RunProgress) -> None: ...
+    def on_note(self, note: str) -> None: ...
+    def on_epoch(self, progress: RunProgress) -> None: ...
+    def close(self) -> None: ...
+
+
+def write_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """One row an epoch, as CSV, atomically."""
+    write_csv(path, pd.DataFrame(history))
+
+
+_BRIEF = {"student_loss": "loss", "teacher_ce": "ce", "teacher_bce": "bce", "meta_objective": "meta"}
+"""What a terminal of 80 columns has room for."""
+
+_SHORT = {
+    "contrastive_loss": "loss {:.3f}",
+    "knn_accuracy": "nearest neighbours {:.1f}",
+    "student_loss": "loss {:.3f}",
+    "meta_objective": "meta {:.3f}",
+    "trusted_accuracy": "trusted {:.1f}",
+    "validation_accuracy": "validation {:.1f}",
+    "test_accuracy": "test {:.1f}",
+    "label_recovery": "recovery {:.1f}",
+    "wrong_label_recovery": "(wrong {:.1f})",
+    "retain_weight_right": "retain right {:.2f}",
+    "retain_weight_wrong": "wrong {:.2f}",
+}
+
+
+def describe_epoch(row: dict[str, float], epochs: int) -> str:
+    """One line with the metrics a person follows."""
+    parts = [text.format(row[name]) for name, text in _SHORT.items() if name in row]
+    left = row["seconds"] / row["epoch"] * (epochs - row["epoch"])
+    return f"epoch {row['epoch']:.0f}/{epochs}  " + "  ".join(parts) + f"  [{left:.0f} s left]"

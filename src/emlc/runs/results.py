@@ -1,0 +1,107 @@
+"""What a finished run leaves: its decision, the corrected labels, tables, pictures and the summary."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import torch
+
+from emlc.runs import plots
+from emlc.config import Settings
+from emlc.data import Split
+from emlc.runtime.distributed import Ranks
+from emlc.runtime.files import write_csv, write_json
+from emlc.runs.fit import chosen_epoch
+from emlc.labels.files import written
+from emlc.labels.held import held_label_tables, load_held, weight_table
+from emlc.labels.table import label_schema
+from emlc.runs.run import Run
+from emlc.runs.directory import surroundings
+
+_SHOWN = ["given_label", "retain_weight", "true_label"]
+"""Columns that the pictures of a run are of."""
+
+
+def write_decision(run: Run, split: Split, ranks: Ranks) -> None:
+    """Write when a label counts as wrong; every process calls this."""
+    decision = run.decide(split, ranks)
+    vars(run)["decision"] = decision  # every process has it: none reads the file that the first one writes
+    if ranks.is_first:
+        decision.save(run.folder / "decision.json")
+
+
+def write_results(run: Run, split: Split, history: list[dict[str, float]], ranks: Ranks) -> None:
+    """Write the labels, the tables, the pictures and the summary; every process calls this."""
+    labels = None if run.teacher is None else _write_labels(run, split, ranks)
+    if not ranks.is_first:
+        return
+    if run.teacher is None:
+        labels = _write_held(run, split)
+    summary = summarize(run.settings, split, history, ranks)
+    losses = torch.load(run.folder / "checkpoint.pt", weights_only=True)["progress"]["losses"]
+    total = int(history[-1]["steps"])
+    # A loss that warm-up did not have yet is shorter: it belongs to the last steps.
+    columns = {k: pd.Series(v, range(total - len(v) + 1, total + 1)) for k, v in losses.items()}
+    steps = pd.DataFrame(columns, index=pd.RangeIndex(1, total + 1, name="step"))
+    write_csv(run.folder / "steps.csv", steps, index=True)
+    if labels is not None:
+        plots.save_run_plots(run.folder, pd.DataFrame(history), steps, labels)
+    write_json(run.folder / "summary.json", summary)
+
+
+def _write_held(run: Run, split: Split) -> pd.DataFrame | None:
+    """Write the labels, or else the weights, that a method without a teacher has come to; see below."""
+    held = load_held(run.folder / run.which)
+    if held.soft_labels is not None:
+        schema = label_schema(
+            split.classes,
+            true_labels=split.noisy.true_labels is not None,
+            retain_weights=held.weights is not None,
+        )
+        tables = written(run.folder / "labels.csv", held_label_tables(held, split.noisy, run.student), schema)
+        return pd.concat((table.filter(_SHOWN) for table in tables), ignore_index=True)
+    if held.weights is None:
+        return None
+    weights = weight_table(held.weights, split.noisy)
+    write_csv(run.folder / "weights.csv", weights)
+    return weights.rename(columns={"weight": "retain_weight"}).filter(_SHOWN)
+
+
+def _write_labels(run: Run, split: Split, ranks: Ranks) -> pd.DataFrame:
+    """Write the labels; returns what the pictures show of them."""
+    tables: Iterator[pd.DataFrame] = (table for _, table, _ in run.judged(split.noisy, ranks))
+    if ranks.is_first:
+        schema = label_schema(split.classes, true_labels=split.noisy.true_labels is not None)
+        tables = written(run.folder / "labels.csv", tables, schema)
+    return pd.concat((table.filter(_SHOWN) for table in tables), ignore_index=True)
+
+
+def summarize(
+    settings: Settings, split: Split, history: list[dict[str, float]], ranks: Ranks
+) -> dict[str, Any]:
+    """The figures of a run at a glance; accuracies in per cent, None where the data to measure is missing."""
+    chosen, last = history[chosen_epoch(history) - 1], history[-1]
+
+    def figure(row: dict[str, float], name: str) -> float | None:
+        return round(row[name], 3) if name in row else None
+
+    return {
+        "method": settings.method,
+        "test_accuracy": figure(chosen, "test_accuracy"),
+        "last_test_accuracy": figure(last, "test_accuracy"),
+        "trusted_accuracy": figure(chosen, "trusted_accuracy"),
+        "validation_accuracy": figure(chosen, "validation_accuracy"),
+        "teacher_test_accuracy": figure(chosen, "teacher_test_accuracy"),
+        "label_recovery": figure(chosen, "label_recovery"),
+        "wrong_label_recovery": figure(chosen, "wrong_label_recovery"),
+        "last_label_recovery": figure(last, "label_recovery"),
+        "last_wrong_label_recovery": figure(last, "wrong_label_recovery"),
+        "noise_rate_nominal": split.noise_rate_nominal,
+        "noise_rate_actual": split.noise_rate_actual,
+        "chosen_epoch": int(chosen["epoch"]),
+        "epochs": int(last["epoch"]),
+        "noisy_samples": len(split.noisy),
+        "trusted_samples": len(split.trusted),
+        "test_samples": 0 if split.test is None else len(split.test),
+        "seconds": last["seconds"],
+    } | surroundings(settings, ranks, "emlc", "torch", "torchvision", "numpy")

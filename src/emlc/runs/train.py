@@ -1,0 +1,181 @@
+"""Training: from settings, and samples, to a run directory."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from emlc.config import Settings
+from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
+from emlc.runtime.distributed import Ranks, start_ranks
+from emlc.errors import InputError
+from emlc.runtime.files import remove_leftovers, write_json
+from emlc.runs.fit import fit
+from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
+from emlc.methods import METHODS, Method
+from emlc.runs.results import write_decision, write_results
+from emlc.runs.run import Run
+from emlc.runs.directory import check_folder, data_name, with_precision, write_settings
+from emlc.networks.weight_files import check_initial_weights
+
+
+def train(
+    settings: Settings,
+    data: Samples | Split | None = None,
+    *,
+    trusted: Samples | None = None,
+    validation: Samples | None = None,
+    test: Samples | None = None,
+    resume: bool = False,
+    lean: bool = False,
+    console: Console | None = None,
+) -> Run:
+    """Train from settings to a run directory.
+
+    Args:
+        settings: Everything; ``settings.output`` names the directory.
+        data: Samples in memory, in place of the source that ``settings.data`` names. Their ``trusted``
+            mask, or ``trusted``, or ``settings.trusted_per_class``, says which are trusted. A split is
+            taken as it is.
+        trusted: Trusted samples in memory; like the next two, with ``data`` only.
+        validation: Samples for the choice of the epoch.
+        test: Samples to measure on.
+        resume: Go on where a run in that directory stopped; with no such run, start one.
+        lean: Write what :meth:`Run.load` reads and ``metrics.csv``, and nothing that is there to be looked
+            at or to resume from. Of small data that would take most of the time.
+        console: Where to tell; standard error by default.
+
+    Under ``torchrun`` every process calls this, and every one gets the run.
+
+    Raises:
+        InputError: bad data or settings; a run is there already; it was made with other settings.
+    """
+    if resume and lean:
+        raise InputError("resume: goes on from a checkpoint, and a lean run has none; give one of the two")
+    console = console or Console(stderr=True)
+    _check_one_source(settings, data, trusted, validation, test)
+    ranks = start_ranks(settings.device)
+    folder = Path(settings.output or default_output(settings))
+    with ranks.together():
+        check_folder(folder, settings, resume=resume)
+        begins = not (folder / "checkpoint.pt").exists()
+        init = {settings.init, settings.teacher_init} - {"none", None}
+        for source in init if begins else ():
+            check_initial_weights(source)
+        split, schema = _read(settings, data, trusted, validation, test)
+        if resume and (folder / "split.csv").exists():
+            check_split(split, folder / "split.csv")
+        _check_trainable(split, settings, ranks)
+        torch.manual_seed(settings.seed)
+        method = METHODS[settings.method](settings, split.noisy.inputs, len(split.classes))
+        method.check(split)
+        started = method.load_initial_weights() if begins and init else []
+    settings = with_precision(settings, folder, ranks, split.noisy.inputs)
+
+    if ranks.is_first:
+        remove_leftovers(folder)
+        _write_beginning(folder, settings, split, schema)
+        _tell_beginning(console, split, schema, ranks)
+        for line in started:
+            console.out(line, highlight=False)
+    ranks.barrier()
+    reporter = _reporter(folder, settings, method, console, ranks, lean=lean)
+    try:
+        history = fit(method, split, settings, reporter, folder, ranks, resumable=not lean)
+    finally:
+        reporter.close()
+    run = Run.load(folder, device=str(ranks.device))
+    if run.teacher is not None:
+        write_decision(run, split, ranks)
+    if not lean:
+        write_results(run, split, history, ranks)
+    elif ranks.is_first:
+        write_metrics(folder / "metrics.csv", history)
+    ranks.barrier()
+    return run
+
+
+def default_output(settings: Settings) -> str:
+    """runs/DATA-METHOD-seedN."""
+    return f"runs/{data_name(settings)}-{settings.method}-seed{settings.seed}"
+
+
+def _check_one_source(settings: Settings, data: Samples | Split | None, *others: Samples | None) -> None:
+    named = [n for n in ("data", "trusted", "validation", "test") if getattr(settings, n) is not None]
+    if data is not None and named:
+        raise InputError(f"{', '.join(named)}: give samples in memory or name their source, not both")
+    if not isinstance(data, Samples) and any(samples is not None for samples in others):
+        raise InputError("trusted, validation and test samples in memory go with data in memory")
+
+
+def _read(settings: Settings, data: Samples | Split | None, *others: Samples | None) -> tuple[Split, Schema]:
+    if data is None:
+        return make_split(settings, settings, settings.seed)
+    if isinstance(data, Split):
+        split = data
+    else:
+        split = split_samples(data, *others, settings=settings, noise=settings, seed=settings.seed)
+    return split, Schema(classes=split.classes, input_shape=tuple(split.noisy.inputs.shape[1:]))
+
+
+def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
+    if ranks.size > 1 and not METHODS[settings.method].joint:
+        joint = ", ".join(name for name, method in METHODS.items() if method.joint)
+        raise InputError(f"method: {settings.method} trains in one process; in several train {joint}")
+    for name, parts in (("noisy", 1), ("trusted", 1 + settings.student_trusted)):
+        samples = len(getattr(split, name))
+        if samples < 2:
+            raise InputError(f"there is 1 {name} sample; training needs at least 2")
+        batch, least = min(samples, getattr(settings, f"{name}_batch")), parts * ranks.size
+        if batch < least:
+            raise InputError(f"{name}_batch: {ranks.size} processes need at least {least}, got {batch}")
+        augmentation = getattr(settings, f"{name}_augmentation")
+        if augmentation and split.noisy.inputs.ndim != 4:
+            raise InputError(
+                f"{name}_augmentation: {', '.join(augmentation)} is for images, "
+                "but the samples are rows of numbers"
+            )
+
+
+def _write_beginning(folder: Path, settings: Settings, split: Split, schema: Schema) -> None:
+    write_settings(folder, settings)
+    write_json(folder / "model.json", asdict(schema))
+    split.save(folder / "split.csv")
+
+
+def _tell_beginning(console: Console, split: Split, schema: Schema, ranks: Ranks) -> None:
+    if schema.feature_columns:
+        console.out(f"features: {', '.join(schema.feature_columns)}", highlight=False)
+    if schema.text_column:
+        console.out(f"texts: {schema.text_column}, embedded by {schema.text_model}", highlight=False)
+    console.out(describe_split(split), highlight=False)
+    if ranks.size > 1:
+        console.out(f"{ranks.size} processes, this one on {ranks.device}", highlight=False)
+    if ranks.precision != "float32":
+        console.out(f"precision: {ranks.precision} on {ranks.device.type}", highlight=False)
+
+
+def describe_split(split: Split) -> str:
+    """How many samples of each kind, and how noisy the labels are, nominally and actually."""
+    counts = [f"{len(split.noisy):,} noisy", f"{len(split.trusted):,} trusted"]
+    if split.validation is not None:
+        counts.append(f"{len(split.validation):,} validation")
+    if split.test is not None:
+        counts.append(f"{len(split.test):,} test")
+    noise = []
+    if split.noise_rate_nominal is not None:
+        noise.append(f"nominal noise rate {split.noise_rate_nominal:.1%}")
+    if split.noise_rate_actual is not None:
+        noise.append(f"actual noise rate {split.noise_rate_actual:.1%}")
+    return f"{len(split.classes)} classes; samples: {', '.join(counts)}" + "".join(f"; {n}" for n in noise)
+
+
+def _reporter(
+    folder: Path, settings: Settings, method: Method, console: Console, ranks: Ranks, *, lean: bool
+) -> ConsoleReporter | QuietReporter:
+    if not ranks.is_first:
+        return QuietReporter()
+    samples_per_step = settings.noisy_batch * method.look_ahead
+    shown = (settings.method, samples_per_step, settings.epochs, console)
+    return ConsoleReporter(*shown) if lean else RunReporter(folder, *shown)

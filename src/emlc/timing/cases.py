@@ -1,0 +1,131 @@
+"""What is measured beside what."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from emlc.config import Precision
+from emlc.errors import InputError
+from emlc.timing.options import (
+    EngineName,
+    MemoryFormat,
+    MetaGradientName,
+    MethodName,
+    StepOptions,
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that take turns: the same network and batches."""
+
+    network: str
+    noisy_batch: int
+    trusted_batch: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of step.
+
+    Attributes:
+        method: As on the command line.
+        precision: float32 or bf16-mixed.
+        memory_format: Of images and weights.
+        captured: Whether it is replayed as a CUDA graph.
+        k: Student steps per step.
+        engine: Of Jacobian-vector products; None for methods without.
+        meta_gradient: Of emlc, else None.
+    """
+
+    method: MethodName
+    precision: Precision
+    memory_format: MemoryFormat
+    captured: bool
+    k: int = 1
+    engine: EngineName | None = None
+    meta_gradient: MetaGradientName | None = None
+
+    @property
+    def erm(self) -> "Case":
+        """The plain step that this one is compared with."""
+        return Case("cross-entropy", self.precision, self.memory_format, self.captured)
+
+    @property
+    def plain(self) -> "Case":
+        """EMLC's step of this look-ahead as one would write it first."""
+        return Case("emlc-plain", "float32", "contiguous", False, self.k, "forward", "approximate")
+
+    @property
+    def name(self) -> str:
+        """All that tells it from the others of its group, for people."""
+        emlc = self.method in ("emlc", "emlc-plain")
+        parts = [self.method, f"k={self.k}" if emlc else None]
+        parts += [self.meta_gradient, self.engine if emlc else None]
+        parts += [self.precision, self.memory_format, "captured" if self.captured else None]
+        return " ".join(part for part in parts if part is not None)
+
+
+def make_groups(options: StepOptions) -> list[Group]:
+    """Every combination of network, batch sizes and classes."""
+    o = options
+    return [Group(*each) for each in itertools.product(o.networks, o.noisy_batch, o.trusted_batch, o.classes)]
+
+
+def make_cases(options: StepOptions, *, cuda: bool, tf32: bool) -> list[Case]:
+    """Every combination of the other options that can be, with the plain steps they are compared with.
+
+    Args:
+        options: What is asked for.
+        cuda: Whether the device can replay CUDA graphs.
+        tf32: Whether float32 products are rounded to TF32 there, in which finite differences drown.
+
+    Raises:
+        InputError: none can be.
+    """
+    captured = {"true": [True], "false": [False], "both": [False, True]}[options.captured]
+    cases = [
+        case
+        for precision, memory_format, replay in itertools.product(
+            options.precisions, options.memory_formats, captured
+        )
+        for case in _methods(options, precision, memory_format, replay, tf32)
+        if cuda or not case.captured
+    ]
+    if not cases:
+        raise InputError(_nothing_left(options, cuda))
+    return list(dict.fromkeys(each for case in cases for each in (case.erm, case)))
+
+
+def _methods(
+    options: StepOptions, precision: Precision, memory_format: MemoryFormat, captured: bool, tf32: bool
+) -> Iterator[Case]:
+    for method in options.methods:
+        if method == "emlc":
+            for k, engine, kind in itertools.product(
+                options.look_ahead, options.engines, options.meta_gradients
+            ):
+                reduced = precision != "float32" or tf32
+                if engine == "finite-difference" and (reduced or kind == "exact"):
+                    continue
+                yield Case(method, precision, memory_format, captured, k, engine, kind)
+        elif method == "emlc-plain":
+            plain = (Case("emlc", precision, memory_format, captured, k).plain for k in options.look_ahead)
+            here = ("float32", "contiguous", False)
+            yield from plain if (precision, memory_format, captured) == here else ()
+        elif method in ("mlc", "mlc-pruned"):
+            yield Case(method, precision, memory_format, captured, engine="double-backward")
+        elif method == "cross-entropy" or not captured:
+            yield Case(method, precision, memory_format, captured)
+
+
+def _nothing_left(options: StepOptions, cuda: bool) -> str:
+    if options.captured == "true" and not cuda:
+        return "captured: CUDA graphs need a CUDA device"
+    if options.captured == "true" and options.methods == ["data"]:
+        return "captured and methods: loading data is never captured"
+    return (
+        "engines, meta_gradients and precisions: nothing to measure is left, as finite-difference goes with "
+        "float32 (on GPUs without TF32) and the approximate meta-gradient only"
+    )

@@ -1,0 +1,693 @@
+"""The command line on a table of numbers with string labels: what it does, and what it says of bad input."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import tiny
+from emlc import InputError, Run
+from emlc.cli import main
+from emlc.cli.main import COMMANDS
+from emlc.config import Settings
+
+SMALL = ["--width", "5", "--label_embedding_dim", "3", "--gate_hidden_dim", "4", "--device", "cpu"]
+SMALL += ["--epochs", "2", "--noisy_batch", "16", "--trusted_batch", "8", "--learning_rate", "0.1"]
+
+
+def table(n=75, seed=0, wrong=0.3, prefix="s"):
+    samples = tiny.samples(n, seed=seed, wrong=wrong, prefix=prefix)
+    names = np.array(samples.classes)
+    frame = pd.DataFrame(samples.inputs.numpy(), columns=["a", "b", "c", "d"])
+    return frame.assign(id=samples.ids, label=names[samples.labels], truth=names[samples.true_labels])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory with data.csv (wrong labels), trusted.csv and test.csv."""
+    monkeypatch.chdir(tmp_path)
+    table().drop(columns="truth").to_csv("data.csv", index=False)
+    table(15, seed=1, wrong=0, prefix="t").drop(columns="truth").to_csv("trusted.csv", index=False)
+    table(30, seed=2, wrong=0, prefix="u").drop(columns="truth").to_csv("test.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run on such tables, by the command line, with the true labels known."""
+    folder = tmp_path_factory.mktemp("run")
+    table().to_csv(folder / "data.csv", index=False)
+    table(15, seed=1, wrong=0, prefix="t").drop(columns="truth").to_csv(folder / "trusted.csv", index=False)
+    table(30, seed=2, wrong=0, prefix="u").drop(columns="truth").to_csv(folder / "test.csv", index=False)
+    names = {name: str(folder / f"{name}.csv") for name in ("data", "trusted", "test")}
+    out = ["--output", str(folder / "run"), "--true_label_column", "truth"]
+    assert (
+        main(["train", names["data"], "--trusted", names["trusted"], "--test", names["test"], *out, *SMALL])
+        == 0
+    )
+    return folder / "run"
+
+
+def refused(argv, capsys):
+    """The one message of a command that must end with exit status 2, without its prefix."""
+    capsys.readouterr()
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("emlc: error: ")
+    assert err.count("emlc: ") == 1
+    assert "Traceback" not in err
+    assert "usage:" not in err
+    return err.removeprefix("emlc: error: ").rstrip("\n")
+
+
+def refused_training(argv, capsys):
+    """The same for training, which must leave no run behind."""
+    before = set(Path.cwd().rglob("*"))
+    message = refused(["train", *argv], capsys)
+    assert set(Path.cwd().rglob("*")) == before
+    return message
+
+
+def printed(argv, capsys):
+    """What a command prints that ends the program, as --help does."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main(argv)
+    assert exit_.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+# The commands do their work
+
+
+def test_train(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["noisy_samples"], summary["trusted_samples"], summary["test_samples"]) == (75, 15, 30)
+    assert (run / "labels.csv").is_file()
+    assert json.loads((run / "model.json").read_text())["feature_columns"] == ["a", "b", "c", "d"]
+
+
+def test_train_tells_what_came_of_it(here, capsys):
+    assert main(["train", "data.csv", "--trusted", "trusted.csv", *SMALL]) == 0
+    out, err = capsys.readouterr()
+    summary = json.loads((here / "runs/data-emlc-seed0/summary.json").read_text())
+    assert f"trusted_accuracy: {summary['trusted_accuracy']}" in out
+    assert "run: runs/data-emlc-seed0" in out
+    assert "75 noisy, 15 trusted" in err
+    assert "epoch 2/2" in err
+    assert "Jacobian-vector products by finite-difference" in err
+
+
+def test_names_with_square_brackets_are_told_as_they_are(here, capsys):
+    """Columns, classes and paths are data: neither markup nor emoji is made of them."""
+    names = {"cat": "[/cat]", "cow": "[red]cow", "dog": ":dog:"}
+    for name in ("data", "trusted", "test"):
+        spoil(f"{name}.csv", lambda t: t.replace({"label": names}).rename(columns={"a": "speed [/m]"}))
+    argv = ["data.csv", "--trusted", "trusted.csv", "--test", "test.csv", "--output", "[v2]/[/x]"]
+    assert main(["train", *argv, *SMALL]) == 0
+    out, err = capsys.readouterr()
+    assert "features: speed [/m], b, c, d\n" in err
+    assert "run: [v2]/[/x]\n" in out
+    assert main(["evaluate", "[v2]/[/x]"]) == 0
+    told = capsys.readouterr().out
+    assert "written: [v2]/[/x]/evaluation\n" in told
+    assert all(f" {name} " in told for name in names.values())
+    assert main(["correct", "[v2]/[/x]", "test.csv", "--true_label_column", "label"]) == 0
+    assert "written: [v2]/[/x]/labels-test-quality.json\n" in capsys.readouterr().out
+
+
+def test_evaluate_its_own_test_set_and_other_data(run, tmp_path, capsys):
+    assert main(["evaluate", str(run), "--weights", "last"]) == 0
+    figures = json.loads((run / "evaluation/evaluation.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())
+    assert figures["accuracy"] == pytest.approx(summary["last_test_accuracy"], abs=1e-3)
+    assert figures["samples"] == 30
+    assert f"accuracy: {figures['accuracy']}" in capsys.readouterr().out
+    trusted = str(run.parent / "trusted.csv")
+    assert main(["evaluate", str(run), trusted, "--output", str(tmp_path / "e")]) == 0
+    assert json.loads((tmp_path / "e/evaluation.json").read_text())["accuracy"] == pytest.approx(
+        summary["trusted_accuracy"], abs=1e-3
+    )
+
+
+def test_predict_needs_no_labels(run, tmp_path, capsys):
+    data = table(30, seed=2, wrong=0, prefix="u")
+    data[["d", "c", "id", "b", "a"]].to_csv(tmp_path / "new.csv", index=False)
+    out = str(tmp_path / "p.csv")
+    assert main(["predict", str(run), str(tmp_path / "new.csv"), "--output", out, "--all-probabilities"]) == 0
+    assert f"30 samples classified: {out}" in capsys.readouterr().out
+    predictions = pd.read_csv(out)
+    assert predictions["id"].tolist() == data["id"].tolist()
+    accuracy = 100 * (predictions["predicted_label"] == data["truth"]).mean()
+    assert accuracy == pytest.approx(
+        json.loads((run / "summary.json").read_text())["test_accuracy"], abs=1e-3
+    )
+    probabilities = predictions[[f"probability_{name}" for name in tiny.CLASSES]]
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(probabilities.max(axis=1), predictions["predicted_probability"])
+
+
+def test_predict_beside_the_run_by_default(run):
+    assert main(["predict", str(run), str(run.parent / "test.csv")]) == 0
+    assert pd.read_csv(run / "predictions-test.csv").shape == (30, 3)
+
+
+def test_correct_writes_the_labels_again(run, capsys):
+    written = (run / "labels.csv").read_bytes()
+    (run / "labels.csv").unlink()
+    assert main(["correct", str(run)]) == 0
+    assert (run / "labels.csv").read_bytes() == written
+    issues = pd.read_csv(run / "labels.csv")["is_label_issue"].sum()
+    told = capsys.readouterr().out
+    assert f"75 labels, {issues} of them" in told
+    threshold = json.loads((run / "decision.json").read_text())["threshold"]
+    assert f"a label_quality below {threshold:.3f}, by 15 trusted samples" in told
+
+
+def test_correct_other_data(run, tmp_path):
+    other = str(run.parent / "trusted.csv")
+    assert main(["correct", str(run), other, "--output", str(tmp_path / "c.csv")]) == 0
+    named = [*("--label-column", "label"), *("--output", str(tmp_path / "named.csv"))]
+    assert main(["correct", str(run), other, *named]) == 0
+    assert (tmp_path / "named.csv").read_bytes() == (tmp_path / "c.csv").read_bytes()
+    assert pd.read_csv(tmp_path / "c.csv")["given_label"].tolist() == pd.read_csv(other)["label"].tolist()
+
+
+def test_no_output_replaces_data(run, tmp_path, capsys):
+    """Neither what the run was trained on, nor what is read now; by whatever name it goes."""
+    folder = shutil.copytree(run.parent, tmp_path / "all")
+    data, other, link = folder / "data.csv", tmp_path / "new.parquet", tmp_path / "link.csv"
+    pd.read_csv(folder / "test.csv").to_parquet(other)
+    settings = (folder / "run/settings.yaml").read_text()
+    (folder / "run/settings.yaml").write_text(settings.replace(str(run.parent), str(folder)))
+    link.symlink_to(data)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    commands = {
+        f"correct {folder}/run {other} --output {tmp_path}/new.csv": "DATA",
+        f"correct {folder}/run --output {data}": "data",
+        f"correct {folder}/run --output {folder}/./test": "test",
+        f"predict {folder}/run {other} --output {other}": "DATA",
+        f"predict {folder}/run {tmp_path}/*.parquet --output {other}": "DATA",
+        f"export {folder}/run --to csv --output {data}": "data",
+        f"export {folder}/run --to csv --output {link}": "data",
+        f"report {folder}/run --output {folder}/trusted.csv": "trusted",
+    }
+    for command, name in commands.items():
+        message = refused(command.split(), capsys)
+        assert message.startswith("output: "), command
+        assert f" would replace {name}, " in message, command
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_nothing_of_a_folder_of_data_is_replaced(run, tmp_path, capsys):
+    """What is new there is; so is what lies in the run."""
+    from emlc.runs.outputs import check_spares_data
+
+    (tmp_path / "run").mkdir()
+    for name in ("train.parquet", "run/labels.csv"):
+        (tmp_path / name).write_text("x")
+    settings = replace(Run.load(run).settings, data=str(tmp_path))
+    trained = replace(Run.load(run), folder=tmp_path / "run", settings=settings)
+    check_spares_data(trained, tmp_path / "run/labels.csv", tmp_path / "new.parquet")
+    with pytest.raises(InputError, match=r"train\.parquet would replace data"):
+        check_spares_data(trained, tmp_path / "train.parquet")
+
+
+@pytest.mark.parametrize("folder", [".", "..", "made", "made.csv"])
+def test_a_folder_is_no_file_to_write(folder, run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path(folder).mkdir(exist_ok=True)
+    commands = {"correct": [], "predict": [str(run.parent / "test.csv")], "report": []}
+    commands["export"] = ["--to", "onnx"]
+    for command, more in commands.items():
+        message = refused([command, str(run), *more, "--output", folder], capsys)
+        assert message == f"output: {folder} is a directory, expected a file to write"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_labels_of_the_last_weights_lie_beside_those_of_the_chosen(run):
+    written = (run / "labels.csv").read_bytes()
+    assert main(["correct", str(run), "--weights", "last"]) == 0
+    assert main(["correct", str(run), str(run.parent / "test.csv"), "--weights", "last"]) == 0
+    assert (run / "labels.csv").read_bytes() == written
+    last = Run.load(run, which="last")
+    expected = last.correct_labels(last.split().noisy)["corrected_label"].tolist()
+    for ending, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        assert read(run / f"labels-last.{ending}")["corrected_label"].tolist() == expected
+        assert len(read(run / f"labels-test-last.{ending}")) == 30
+
+
+def test_labels_with_all_probabilities(run, tmp_path):
+    other = [str(run.parent / "trusted.csv"), "--output", str(tmp_path / "c.parquet"), "--all-probabilities"]
+    assert main(["correct", str(run), *other]) == 0
+    csv, parquet = pd.read_csv(tmp_path / "c.csv"), pd.read_parquet(tmp_path / "c.parquet")
+    columns = [f"probability_{name}" for name in tiny.CLASSES]
+    for table in (csv, parquet):
+        assert table.columns.tolist()[-3:] == columns
+        np.testing.assert_allclose(table[columns].sum(axis=1), 1, rtol=1e-5)
+
+
+def test_labels_are_measured_where_the_truth_is_known(run, tmp_path, capsys):
+    data = pd.read_csv(run.parent / "test.csv")
+    truth = data["label"].to_numpy()
+    given = np.where(np.arange(len(data)) % 3 == 0, "cow", truth)
+    data.assign(label=given, checked=truth).to_csv(tmp_path / "new.csv", index=False)
+    argv = ["correct", str(run), str(tmp_path / "new.csv"), "--output", str(tmp_path / "out.csv")]
+    assert main(argv) == 0
+    assert not (tmp_path / "out-quality.json").exists()
+    assert main([*argv, "--true_label_column", "checked"]) == 0
+    told = capsys.readouterr().out
+    assert "against the true labels" in told
+    figures = json.loads((tmp_path / "out-quality.json").read_text())
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["true_label"].tolist() == truth.tolist()
+    assert figures["emlc"]["wrong_labels"] == (given != truth).sum()
+    assert figures["emlc"]["recovery"] == (table["corrected_label"] == table["true_label"]).mean()
+    assert figures["cleanlab"]["labels"] == len(data)
+
+
+def test_an_old_run_without_a_decision(run, tmp_path):
+    old = shutil.copytree(run, tmp_path / "old")
+    (old / "decision.json").unlink()
+    assert main(["correct", str(old), "--output", str(tmp_path / "labels.csv")]) == 0
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "labels.csv"), pd.read_csv(run / "labels.csv"), rtol=1e-5
+    )
+    (old / "decision.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["correct", str(old), "--output", str(tmp_path / "other.csv")]) == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_whose_data_changed_is_not_corrected_anew(here, capsys):
+    argv = ["data.csv", "--trusted", "trusted.csv", "--output", "run", *SMALL]
+    assert main(["train", *argv]) == 0
+    spoil("data.csv", lambda t: t.assign(label=t["label"].where(t.index != 5, "cow")[::-1].to_numpy()))
+    message = refused(["correct", "run"], capsys)
+    assert "run/split.csv: the data, settings or seed have changed since this run began" in message
+
+
+# Settings
+
+
+def test_dashes_and_underscores_are_the_same(here, capsys):
+    dashes = ["train", "digits", "--trusted-per-class=3", "--noise-draw", "exact", "--print-config"]
+    underscores = ["train", "digits", "--trusted_per_class", "3", "--noise_draw=exact", "--print_config"]
+    dashes = printed(dashes, capsys)
+    assert dashes == printed(underscores, capsys)
+    assert "noise_draw: exact" in dashes
+
+
+@pytest.mark.parametrize("switch", [["--nesterov"], ["--nesterov=true"], ["--nesterov", "true"]])
+def test_a_switch_needs_no_value(here, switch, capsys):
+    text = printed(["train", *switch, "digits", "--trusted_per_class", "3", "--print_config"], capsys)
+    settings = yaml.safe_load(text)
+    assert (settings["nesterov"], settings["data"]) == (True, "digits")
+
+
+def test_a_printed_configuration_gives_the_same_settings(here, capsys):
+    argv = [
+        "data.csv",
+        "--trusted",
+        "trusted.csv",
+        "--output",
+        "run",
+        "--classes",
+        '["dog", "cow", "cat"]',
+        *SMALL,
+    ]
+    Path("c.yaml").write_text(printed(["train", *argv, "--print_config"], capsys))
+    assert not Path("run").exists()
+    assert main(["train", *argv]) == 0
+    settings = Path("run/settings.yaml").read_text()
+    assert main(["train", "--config", "c.yaml", "--output", "again"]) == 0
+    assert Path("again/settings.yaml").read_text() == settings.replace("output: run", "output: again")
+    assert Settings(**yaml.safe_load(settings)).classes == ["dog", "cow", "cat"]
+
+
+def test_options_after_a_configuration_win_and_a_runs_settings_are_one(here):
+    argv = ["data.csv", "--trusted", "trusted.csv", "--output", "run", *SMALL]
+    assert main(["train", *argv]) == 0
+    again = ["--config", "run/settings.yaml", "--seed", "5", "--output", "other"]
+    assert main(["train", *again]) == 0
+    first, other = (yaml.safe_load(Path(f, "settings.yaml").read_text()) for f in ("run", "other"))
+    assert other == first | {"seed": 5, "output": "other"}
+
+
+def test_every_problem_with_the_settings_is_reported_at_once(here, capsys):
+    Path("c.yaml").write_text(
+        "epochs: many\nmomentum: 1.5\nlearning_rat: 0.1\nnoisy_augmentation: [flip, mixup]\n"
+    )
+    argv = ["data.csv", "--config", "c.yaml", "--noise-rate", "2", "--workers=two", "--corruption", "none"]
+    message = refused_training([*argv, "--no_such_option", "3", "--look_ahead", "0", "--seed=-1"], capsys)
+    first, *lines = message.splitlines()
+    assert first == f"the settings, {len(lines)} problems:"
+    expected = [
+        "c.yaml: epochs: ",
+        "c.yaml: learning_rat: no such setting",
+        "c.yaml: noisy_augmentation: ",
+        "momentum: expected",
+        "noise_rate: expected",
+        "workers: ",
+        "corruption: ",
+        "no_such_option: no such setting",
+        "look_ahead: expected at least 1, got 0",
+        "seed: expected",
+        "trusted, trusted_column, trusted_per_class: give exactly one",
+    ]
+    for text in expected:
+        assert sum(line.startswith(f"  - {text}") for line in lines) == 1, text
+
+
+def test_appending_to_a_list_is_no_problem(here, capsys):
+    argv = ["digits", "--trusted_per_class", "3", "--classes+", "one", "--classes+=two", "--workers", "x"]
+    message = refused_training(argv, capsys)
+    assert message.startswith("workers: ")
+    assert "classes" not in message
+
+
+def test_problems_of_range_alone(here, capsys):
+    argv = [
+        "digits",
+        "--trusted_per_class",
+        "0",
+        "--momentum",
+        "1",
+        "--noise",
+        "symmetric",
+        "--device",
+        "gpu",
+    ]
+    lines = refused_training(argv, capsys).splitlines()
+    assert lines[0] == "the settings, 4 problems:"
+    for name in ("trusted_per_class", "momentum", "noise_rate", "device"):
+        assert any(line.startswith(f"  - {name}: ") for line in lines)
+
+
+def test_a_setting_of_the_wrong_type_is_not_also_reported_as_missing(here, capsys):
+    message = refused_training(["digits", "--trusted_per_class", "ten"], capsys)
+    assert message.startswith("trusted_per_class: ")
+    assert "ten" in message
+    assert "exactly one" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "missing.yaml"),
+        ("[1, 2", "missing.yaml"),
+        ("- a\n- b\n", "missing.yaml: expected a mapping of settings"),
+        ("nonsense: 1\n", "missing.yaml: nonsense: no such setting"),
+        ("output: 2024-01-01\nnonsense: 1\n", "missing.yaml: nonsense: no such setting"),
+    ],
+    ids=["absent", "broken", "a list", "unknown", "a date"],
+)
+def test_a_bad_configuration_file(here, capsys, content, message):
+    if content is not None:
+        Path("missing.yaml").write_text(content)
+    assert message in refused_training(
+        ["data.csv", "--trusted", "trusted.csv", "--config", "missing.yaml"], capsys
+    )
+
+
+# Bad data: one message, exit status 2, and no run directory
+
+
+def spoil(name, change):
+    frame = pd.read_csv(name)
+    change(frame).to_csv(name, index=False)
+
+
+def write_pixels(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+DATA = ["data.csv", "--trusted", "trusted.csv", *SMALL]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "options", "parts"),
+    [
+        ("trusted.csv", lambda t: t[t["label"] != "cow"], [], ["1 of 3 classes have no trusted sample: cow"]),
+        (
+            "data.csv",
+            lambda t: t.assign(b=t["b"].mask(t.index == 4)),
+            [],
+            ["data.csv", "row 4", "'b'", "nan"],
+        ),
+        (
+            "data.csv",
+            lambda t: t.assign(id=t["id"].where(t.index != 7, "s3")),
+            [],
+            ["data.csv: 1 ids occur more than once", "'s3' in rows 3, 7"],
+        ),
+        (
+            "trusted.csv",
+            lambda t: t.assign(id=t["id"].where(t.index != 2, "s9")),
+            [],
+            ["1 samples are both noisy and trusted", "s9", "--overlap drop"],
+        ),
+        (
+            "data.csv",
+            lambda t: t,
+            ["--classes", '["cat", "cow"]'],
+            ["data.csv", "'dog'", "2 classes: cat, cow"],
+        ),
+        (
+            "data.csv",
+            lambda t: t.assign(label=t["label"].mask(t.index == 1)),
+            [],
+            ["data.csv", "row 1", "no label"],
+        ),
+        ("data.csv", lambda t: t[:0], [], ["data.csv: no samples"]),
+        ("data.csv", lambda t: t.drop(columns="label"), [], ["data.csv: no column 'label' (--label_column)"]),
+        ("trusted.csv", lambda t: t.drop(columns="c"), [], ["trusted.csv", "'c'"]),
+        (
+            "data.csv",
+            lambda t: t,
+            ["--feature_columns", '["a", "z"]'],
+            ["data.csv", "'z'", "feature_columns"],
+        ),
+        ("data.csv", lambda t: t, ["--test", "absent.csv"], ["absent.csv: no such file or folder"]),
+        ("data.csv", lambda t: t, ["--backbone", "cnn"], ["backbone: cnn needs images"]),
+        (
+            "data.csv",
+            lambda t: t,
+            ["--noisy_augmentation", "[flip]"],
+            ["noisy_augmentation: flip is for images"],
+        ),
+        ("data.csv", lambda t: t, ["--noisy_limit", "1"], ["there is 1 noisy sample"]),
+        (
+            "data.csv",
+            lambda t: t,
+            ["--noise", "matrix", "--noise_matrix", "absent.csv"],
+            ["absent.csv"],
+        ),
+    ],
+    ids=[
+        "class without trusted samples",
+        "nan",
+        "duplicate id",
+        "overlap",
+        "label outside the classes",
+        "no label",
+        "empty table",
+        "no label column",
+        "feature missing in the trusted set",
+        "unknown feature",
+        "no such test file",
+        "backbone",
+        "augmentation",
+        "one sample",
+        "no such matrix",
+    ],
+)
+def test_bad_tables(here, capsys, name, change, options, parts):
+    spoil(name, change)
+    message = refused_training([*DATA, *options], capsys)
+    assert len(message.splitlines()) == 1
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "absent", "absent.parquet", "data.txt"])
+def test_a_source_that_is_none(here, capsys, name):
+    Path("data.txt").write_text("x")
+    message = refused_training([name, "--trusted", "trusted.csv"], capsys)
+    assert message.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.parquet", "data.npz"])
+@pytest.mark.parametrize("content", [b"", b"\x00\xffgarbage"], ids=["empty", "garbage"])
+def test_files_that_hold_nothing(here, capsys, name, content):
+    Path(name).write_bytes(content)
+    assert refused_training([name, "--trusted", "trusted.csv"], capsys).startswith(f"{name}: ")
+
+
+def test_data_is_missing(here, capsys):
+    assert "DATA is missing" in refused_training(["--trusted_per_class", "3"], capsys)
+
+
+def test_an_output_that_is_a_file(here, capsys):
+    Path("run").write_text("mine")
+    assert "output: run is a file" in refused_training([*DATA, "--output", "run"], capsys)
+    assert Path("run").read_text() == "mine"
+
+
+@pytest.fixture
+def folders(here):
+    for k in range(24):
+        write_pixels(here / "images" / tiny.CLASSES[k % 3] / f"{k}.png", k)
+    for k in range(6):
+        write_pixels(here / "trusted" / tiny.CLASSES[k % 3] / f"{k}.png", 100 + k)
+    (here / "images/cow/broken.png").write_bytes(b"no image")
+    (here / "images/dog/empty.png").write_bytes(b"")
+    return ["images", "--trusted", "trusted", "--output", "run", *SMALL, "--epochs", "1"]
+
+
+def test_unreadable_images_are_all_listed(folders, capsys):
+    message = refused_training(folders, capsys)
+    assert "2 images cannot be read; --skip_unreadable" in message
+    assert "cow/broken.png" in message
+    assert "dog/empty.png" in message
+
+
+def test_unreadable_images_can_be_skipped(folders, capsys):
+    assert main(["train", *folders, "--skip-unreadable"]) == 0
+    assert "images: left out 2 unreadable images" in capsys.readouterr().err
+    assert json.loads(Path("run/summary.json").read_text())["noisy_samples"] == 24
+
+
+# Bad input to the other commands
+
+
+def test_a_run_that_is_none(here, capsys):
+    for argv in (["evaluate", "nothing"], ["predict", "nothing", "test.csv"], ["correct", "nothing"]):
+        assert "nothing: not a run directory" in refused(argv, capsys)
+
+
+def test_data_that_do_not_fit_the_run(run, here, capsys):
+    pd.read_csv("test.csv").drop(columns="b").to_csv("less.csv", index=False)
+    assert "less.csv" in refused(["predict", str(run), "less.csv"], capsys)
+    pd.read_csv("test.csv").replace({"label": {"cow": "emu"}}).to_csv("emu.csv", index=False)
+    message = refused(["evaluate", str(run), "emu.csv"], capsys)
+    assert "emu.csv" in message
+    assert "'emu'" in message
+    assert "3 classes: cat, cow, dog" in message
+
+
+def test_evaluate_without_a_test_set_and_correct_without_a_teacher(here, capsys):
+    assert main(["train", *DATA, "--output", "run", "--method", "cross-entropy", "--epochs", "1"]) == 0
+    assert "the run has no test set; name DATA" in refused(["evaluate", "run"], capsys)
+    assert "method cross-entropy corrects no labels" in refused(["correct", "run"], capsys)
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["fly"], ["predict"], ["predict", "run"], ["evaluate"], ["correct", "--x"]]
+)
+def test_commands_that_are_incomplete_or_unknown(here, argv, capsys):
+    message = refused(argv, capsys)
+    assert len(message.splitlines()) == 1
+    if argv in ([], ["fly"]):
+        assert all(command in message for command in COMMANDS)
+
+
+# Help
+
+
+@pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help(argv, capsys):
+    assert "usage: emlc" in printed(argv, capsys)
+
+
+def test_help_of_train_names_every_setting(capsys):
+    out = printed(["train", "--help"], capsys)
+    for name in Settings(trusted_per_class=1).as_dict():
+        assert f"--{name} " in out or name == "data"
+
+
+def test_version(capsys):
+    assert version("emlc") in printed(["--version"], capsys)
+
+
+def test_the_command_line_starts_without_torch():
+    code = (
+        "import sys, emlc.cli\n"
+        "assert emlc.cli.main(['train', 'digits', '--epochs', '0']) == 2\n"
+        "assert not {'torch', 'pandas', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def test_an_interrupted_training_says_how_to_go_on(here, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("emlc.methods.EMLC.step", interrupted)
+    assert main(["train", *DATA]) == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_is_one_message(here, monkeypatch, capsys):
+    def diverged(*_):
+        return {"student_loss": torch.tensor(float("nan"))}
+
+    monkeypatch.setattr("emlc.methods.EMLC.step", diverged)
+    assert main(["train", *DATA]) == 2
+    err = capsys.readouterr().err
+    assert "student_loss is not finite in epoch 1" in err
+    assert "Traceback" not in err
+
+
+def test_export(run, tmp_path, capsys):
+    assert (
+        main(["export", str(run), "--to", "csv", "--weights", "last", "--output", str(tmp_path / "t.csv")])
+        == 0
+    )
+    assert f"written: {tmp_path / 't.csv'}" in capsys.readouterr().out
+    exported = pd.read_csv(tmp_path / "t.csv")
+    last = Run.load(run, which="last")
+    assert (
+        exported["label"].tolist()[:75] == last.correct_labels(last.split().noisy)["corrected_label"].tolist()
+    )
+    assert main(["export", str(run), "--to", "labelstudio"]) == 0
+    assert "75 tasks, the worst label first" in capsys.readouterr().out
+    assert {path.name for path in (run / "labelstudio").iterdir()} == {"tasks.json", "config.xml"}
+
+
+def test_export_refuses(run, capsys, tmp_path):
+    assert "invalid choice: 'excel'" in refused(["export", str(run), "--to", "excel"], capsys)
+    found = refused(["export", "nowhere", "--to", "csv", "--link"], capsys)
+    assert found == "link: goes with --to imagefolder, not with csv"
+    found = refused(["export", str(run), "--to", "fiftyone"], capsys)
+    assert found == "fiftyone: shows images, and the samples are none"
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/x").write_text("")
+    found = refused(["export", str(run), "--to", "labelstudio", "--output", str(tmp_path / "f")], capsys)
+    assert found == f"output: the folder {tmp_path / 'f'} is not empty; name another, or remove it first"
+
+
+def test_apply_refuses(run, capsys, tmp_path):
+    (tmp_path / "d.csv").write_text("id;decision;label;given_label;suggested_label\n")
+    assert "found semicolons" in refused(["apply", str(run), str(tmp_path / "d.csv")], capsys)
+    missing = refused(["apply", str(run), "nowhere.csv"], capsys)
+    assert missing == "nowhere.csv: cannot be read: No such file or directory"
+    found = refused(["apply", str(run), "d.csv", "--unreviewed", "forget"], capsys)
+    assert found == "unreviewed: expected one of 'keep', 'correct', 'drop', got forget"
+    assert not (run / "reviewed").exists()

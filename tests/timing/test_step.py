@@ -1,0 +1,351 @@
+"""The benchmark of a step: which cases there are, what the model predicts of them, and what is recorded.
+
+No test here says how long anything takes.
+"""
+
+import json
+import math
+from dataclasses import asdict
+from statistics import median
+
+import pytest
+import torch
+from rich.console import Console
+
+import tiny
+from emlc.cli import main
+from emlc.errors import InputError
+from emlc.methods import MLC, CrossEntropy
+from emlc.networks.standardize import Standardize
+from emlc.timing import step as step_module
+from emlc.timing.cases import Case, make_cases
+from emlc.timing.cost import forward_passes
+from emlc.timing.hardware import describe_hardware
+from emlc.timing.memory import held_bytes, peak_of_cpu
+from emlc.timing.options import StepOptions
+from emlc.timing.report import save_plot, tables
+from emlc.timing.step import build_method, make_groups, measure_steps
+
+SMALL = {
+    "networks": ["cnn"],
+    "image_size": 8,
+    "noisy_batch": [6],
+    "trusted_batch": [4],
+    "classes": [3],
+    "device": "cpu",
+    "repetitions": 2,
+    "look_ahead": [2],
+    "precisions": ["float32"],
+    "memory_formats": ["channels_last"],
+}
+ISSUE = {
+    *("method", "k", "engine", "meta_gradient", "precision", "memory_format", "device", "network"),
+    *("noisy_batch", "trusted_batch", "seconds_per_image", "ratio_to_erm", "over_model"),
+    "peak_memory_bytes",
+}
+
+
+def options(**changes):
+    return StepOptions(**(SMALL | changes))
+
+
+def cases(*, cuda=False, tf32=False, **changes):
+    return make_cases(options(**changes), cuda=cuda, tf32=tf32)
+
+
+def plain(method="cross-entropy", captured=False, **kind):
+    return Case(method, "float32", "channels_last", captured, **kind)
+
+
+def emlc(k, engine, meta_gradient="approximate"):
+    return plain("emlc", k=k, engine=engine, meta_gradient=meta_gradient)
+
+
+# --- the model ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("case", "passes"),
+    [
+        (plain(), 3),
+        (emlc(1, "finite-difference"), 3 * 160 / 128 + 3 + 3 / 4 + 1),
+        (emlc(1, "forward"), 9.5),
+        (emlc(1, "forward").plain, 10.5),
+        (emlc(1, "double-backward"), 12.5),
+        (emlc(5, "forward"), 3 * (128 + 6.4) / 128 + 3 + 3 * 32 / (5 * 128) + 2),
+        (emlc(5, "forward", "exact"), 3.15 + 3 + 0.15 + 9),
+        (emlc(5, "double-backward", "exact"), 15.3),
+        (plain("mlc", engine="double-backward"), 3 + 0.375 + 2 * 0.375 + 2),
+        (plain("mlc-pruned", engine="double-backward"), 5.75),
+    ],
+)
+def test_model_by_hand(case, passes):
+    assert sum(forward_passes(case, 128, 32).values()) == pytest.approx(passes)
+
+
+# --- which cases -------------------------------------------------------------------------------
+
+
+def test_impossible_combinations_are_left_out():
+    found = cases(precisions=["float32", "bf16-mixed"], methods=["emlc"])
+    differences = [case for case in found if case.engine == "finite-difference"]
+    assert [(case.precision, case.meta_gradient) for case in differences] == [("float32", "approximate")]
+    assert len([case for case in found if case.method == "emlc"]) == 1 + 2 * 2 * 2
+    assert {case.method for case in found} == {"emlc", "cross-entropy"}
+    assert len(found) == len(set(found))
+
+
+def test_tf32_leaves_finite_differences_out():
+    assert not [case for case in cases(cuda=True, tf32=True) if case.engine == "finite-difference"]
+
+
+def test_graphs_are_captured_on_cuda_only():
+    assert not [case for case in cases() if case.captured]
+    eager, captured = (cases(cuda=True, captured=flag) for flag in ("false", "true"))
+    assert {case.captured for case in captured} == {True}
+    assert {case.method for case in eager} - {case.method for case in captured} == {"data"}
+    both = cases(cuda=True)
+    assert set(both) == {*eager, *captured}
+    assert {case.erm.captured for case in both if case.captured} == {True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"captured": "true"}, "captured"),
+        ({"methods": ["emlc"], "engines": ["finite-difference"], "precisions": ["bf16-mixed"]}, "engines"),
+        ({"methods": ["emlc"], "engines": ["finite-difference"], "meta_gradients": ["exact"]}, "engines"),
+    ],
+)
+def test_nothing_to_measure(changes, field):
+    with pytest.raises(InputError, match=f"^{field}"):
+        cases(**changes)
+
+
+# --- measuring ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def records():
+    return measure_steps(options(engines=["finite-difference", "forward"]), Console(quiet=True))
+
+
+def test_records_have_the_fields_that_were_asked_for(records):
+    for record in records:
+        assert asdict(record).keys() >= ISSUE
+        json.dumps(asdict(record), allow_nan=False)
+    assert [(r.method, r.k, r.engine, r.meta_gradient) for r in records] == [
+        ("cross-entropy", 1, None, None),
+        ("mlc", 1, "double-backward", None),
+        ("mlc-pruned", 1, "double-backward", None),
+        ("emlc", 2, "finite-difference", "approximate"),
+        ("emlc", 2, "forward", "approximate"),
+        ("emlc", 2, "forward", "exact"),
+        ("data", 1, None, None),
+    ]
+
+
+def test_figures_follow_from_the_seconds_of_every_round(records):
+    erm = records[0]
+    for record in records:
+        assert record.problem is None
+        assert len(record.seconds) == 2
+        ratios = [own / its for own, its in zip(record.seconds, erm.seconds, strict=True)]
+        assert record.seconds_per_image == pytest.approx(median(record.seconds))
+        assert record.ratio_to_erm == pytest.approx(median(ratios))
+        assert min(ratios) <= record.ratio_spread[0] <= record.ratio_spread[1] <= max(ratios)
+        if record.method != "data":
+            passes = sum(forward_passes(record.case, 6, 4).values())
+            assert record.over_model == pytest.approx(median(ratios) * 3 / passes)
+    assert erm.ratio_to_erm == erm.over_model == 1
+    assert records[-1].over_model is None
+
+
+def test_seconds_are_those_of_a_noisy_image(monkeypatch):
+    monkeypatch.setattr(step_module, "_seconds", lambda step, repeats, device: 12.0)
+    found = measure_steps(options(methods=["emlc"], engines=["forward"]), Console(quiet=True))
+    assert [(r.k, r.seconds_per_image) for r in found] == [(1, 2.0), (2, 1.0), (2, 1.0)]
+
+
+def test_every_round_runs_every_case_once_in_an_order_of_its_own(monkeypatch):
+    calls = []
+    monkeypatch.setattr(step_module, "_seconds", lambda step, repeats, device: calls.append(step) or 1.0)
+    measure_steps(options(methods=["mlc", "mlc-pruned"], repetitions=5), Console(quiet=True))
+    rounds = [tuple(calls[i : i + 3]) for i in range(0, 15, 3)]
+    assert {frozenset(each) for each in rounds} == {frozenset(calls)}
+    assert len(set(rounds)) > 1
+
+
+def test_a_case_that_fails_is_told_and_the_others_go_on(monkeypatch):
+    def refuse(self, noisy, trusted):
+        raise NotImplementedError("no such operator\nfurther lines")
+
+    monkeypatch.setattr(MLC, "step", refuse)
+    found = measure_steps(options(methods=["mlc", "emlc"], engines=["forward"]), Console(quiet=True))
+    failed = found[1]
+    assert failed.problem == "NotImplementedError: no such operator"
+    assert failed.seconds_per_image is failed.ratio_to_erm is failed.over_model is None
+    assert [r.problem for r in found if r is not failed] == [None] * 3
+    text = printed(found)
+    assert "failed" in text
+    assert "mlc float32 channels_last: NotImplementedError: no such operator" in text
+
+
+def test_steps_of_networks_that_diverged_are_no_figures(monkeypatch):
+    plain_step = MLC.step
+
+    def diverge(self, noisy, trusted):
+        losses = plain_step(self, noisy, trusted)
+        with torch.no_grad():
+            next(self.student.parameters()).mul_(math.nan)
+        return losses
+
+    monkeypatch.setattr(MLC, "step", diverge)
+    found = measure_steps(options(methods=["mlc"]), Console(quiet=True))
+    assert [r.problem for r in found] == [None, "FloatingPointError: the networks diverged"]
+    assert found[1].seconds_per_image is None
+
+
+def test_without_the_plain_step_there_is_no_ratio(monkeypatch):
+    def refuse(self, noisy, trusted):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(CrossEntropy, "step", refuse)
+    found = measure_steps(options(methods=["mlc"]), Console(quiet=True))
+    assert found[0].problem == "OutOfMemoryError: no memory"
+    assert found[1].seconds_per_image > 0
+    assert found[1].ratio_to_erm is found[1].ratio_spread is None
+    assert "mlc" in printed(found)
+
+
+def test_unknown_network_is_bad_input():
+    with pytest.raises(InputError, match="backbone: there is no network 'cn'"):
+        measure_steps(options(networks=["cn"]), Console(quiet=True))
+
+
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
+def test_memory_format_of_weights_and_images(memory_format):
+    o = options(noisy_batch=[2])
+    case = Case("emlc", "float32", memory_format, False, 2, "forward", "approximate")
+    batch = step_module._Batches(make_groups(o)[0], o, torch.device("cpu")).noisy[0]
+    method = build_method(case, make_groups(o)[0], o, tiny.ALONE, batch)
+    form = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+    for network in method.networks().values():
+        (first,) = [m for m in network.modules() if isinstance(m, Standardize)]
+        assert first(batch.inputs).is_contiguous(memory_format=form)
+        weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+        assert all(weight.is_contiguous(memory_format=form) for weight in weights)
+        assert network.training
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+
+def test_peak_of_known_allocations():
+    def allocate():
+        a = torch.empty(1000)
+        b = torch.empty(500)
+        del a
+        c = torch.empty(700)
+        return b.numel() + c.numel()
+
+    assert peak_of_cpu(allocate) == 4 * 1500
+
+
+def test_held_bytes_of_a_method_after_its_first_step(records):
+    o = options()
+    batches = step_module._Batches(make_groups(o)[0], o, torch.device("cpu"))
+    method = build_method(plain(), make_groups(o)[0], o, tiny.ALONE, batches.noisy[0])
+    weights = sum(p.nbytes for p in method.student.parameters())
+    buffers = sum(b.nbytes for b in method.student.buffers())
+    assert held_bytes(method) == weights + buffers
+    method.step(batches.noisy[:1], None)
+    assert held_bytes(method) == 2 * weights + buffers  # and the momentum
+    # In a step there are gradients besides, and activations.
+    assert records[0].peak_memory_bytes > 3 * weights + buffers
+
+
+# --- telling -----------------------------------------------------------------------------------
+
+
+def printed(records):
+    console = Console(width=200)
+    with console.capture() as capture:
+        for table in tables(records, "a machine"):
+            console.print(table)
+    return capture.get()
+
+
+def test_table_is_sorted_by_ratio(records):
+    rows = [line.split() for line in printed(records).splitlines() if " ms/image" not in line]
+    names = [row[0] for row in rows if row and row[0] in {r.method for r in records}]
+    assert names == [r.method for r in sorted(records, key=lambda r: r.ratio_to_erm)]
+
+
+def test_picture(records, tmp_path):
+    other = measure_steps(options(classes=[5], methods=["mlc"]), Console(quiet=True))
+    save_plot([*records, *other], tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_hardware_of_the_cpu():
+    found = describe_hardware(torch.device("cpu"))
+    assert found["threads"] == torch.get_num_threads()
+    assert found["capability"] == torch.backends.cpu.get_cpu_capability()
+    assert found["device"]
+
+
+# --- the command -------------------------------------------------------------------------------
+
+COMMAND = ["bench", "step", "--device", "cpu", "--networks", '["cnn"]', "--image_size", "8"]
+COMMAND += ["--noisy_batch", "[6]", "--trusted_batch", "[4]", "--repetitions", "1"]
+
+
+def test_command_writes_measurements_and_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    chosen = ["--methods", '["mlc"]', "--precisions", '["float32"]', "--memory_formats", '["contiguous"]']
+    assert main([*COMMAND, *chosen, "--plot", "bench.png", "--captured", "false"]) == 0
+    out, err = capsys.readouterr()
+    assert "mlc" in out
+    assert "cnn, 6 noisy and 4 trusted images, 10 classes: 2 cases, 1 rounds" in err
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert result.keys() == {"versions", "hardware", "command", "records"}
+    assert result["command"].startswith("emlc bench step --device cpu --networks '[\"cnn\"]'")
+    assert [(r["method"], r["memory_format"]) for r in result["records"]] == [
+        ("cross-entropy", "contiguous"),
+        ("mlc", "contiguous"),
+    ]
+    assert (tmp_path / "bench.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["bench"], "what"),
+        (["bench", "leap"], "what"),
+        ([*COMMAND, "--methods", '["emcl"]'], "methods"),
+        ([*COMMAND, "--look_ahead", "[0]"], "look_ahead: expected at least 1, got 0"),
+        ([*COMMAND, "--trusted_batch", "[3]"], "trusted_batch: expected at least 4, got 3"),
+        ([*COMMAND, "--networks", "[]"], "networks: expected at least one"),
+        ([*COMMAND, "--classes", "[3,3]"], "classes: expected each once, got [3, 3]"),
+        ([*COMMAND, "--repetitions", "0"], "repetitions: expected at least 1, got 0"),
+        ([*COMMAND, "--captured", "true"], "captured: CUDA graphs need a CUDA device"),
+        ([*COMMAND, "--captured", "maybe"], "captured"),
+        ([*COMMAND, "--engines", '["magic"]'], "engines: expected one of 'finite-difference', 'forward', "),
+        ([*COMMAND, "--device", "tpu"], "device: expected auto, cpu, cuda or cuda:N, got 'tpu'"),
+        ([*COMMAND, "--output", "bench.csv"], "output: expected a file name that ends in .json"),
+        ([*COMMAND, "--output", "folder.json"], "output: folder.json is a directory"),
+        ([*COMMAND, "--networks", '["cn"]'], "there is no network 'cn'"),
+    ],
+)
+def test_bad_input(argv, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.json").mkdir()
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    message = [line for line in err.splitlines() if line.startswith("emlc: error: ")]
+    assert len(message) == 1
+    assert said in message[0]
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.json"]
