@@ -17,6 +17,7 @@ test: lint types docs tests  ## everything that CI checks
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 types: $(INSTALLED)
 	$(BIN)/mypy

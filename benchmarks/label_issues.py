@@ -96,9 +96,9 @@ def _with_noise(samples: Samples, settings: Settings, seed: int) -> Samples:
 
 def _figures(run: Run, samples: Samples) -> dict[str, Any]:
     meter, soft = QualityMeter(), []
-    for block, table, judgement in run.judged(samples):
-        meter.add(block, table, judgement)
-        w, y_hat = judgement.retain_weight[:, None].numpy(), judgement.teacher.numpy()
+    for block, table, predictions in run.iter_label_tables(samples):
+        meter.add(block, table, predictions)
+        w, y_hat = predictions.retain_weight[:, None].numpy(), predictions.teacher.numpy()
         assert block.labels is not None
         soft.append(w * np.eye(len(samples.classes))[block.labels] + (1 - w) * y_hat)
     figures: dict[str, Any] = meter.figures() or {}

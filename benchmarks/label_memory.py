@@ -21,7 +21,7 @@ from rich.console import Console
 
 from emlc.config import Settings
 from emlc.data import Samples
-from emlc.labels.files import written
+from emlc.labels.files import write_blocks
 from emlc.labels.table import label_schema
 from emlc.runs.run import Run
 from emlc.runs.train import train
@@ -75,9 +75,9 @@ def _correct(folder: Path, n: int, *, all_probabilities: bool) -> str:
     samples = _samples(n, 1)
     run.correct_labels(samples.take(np.arange(20_000)))  # what is loaded on first use
     before, start = _resident_mib(), time.perf_counter()
-    tables = (table for _, table, _ in run.judged(samples, all_probabilities=all_probabilities))
+    tables = (table for _, table, _ in run.iter_label_tables(samples, all_probabilities=all_probabilities))
     schema = label_schema(samples.classes, true_labels=True, all_probabilities=all_probabilities)
-    for _ in written(folder / "out.csv", tables, schema):
+    for _ in write_blocks(folder / "out.csv", tables, schema):
         pass
     seconds, after = time.perf_counter() - start, _peak_mib()
     size = (folder / "out.csv").stat().st_size / 1e6

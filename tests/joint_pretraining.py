@@ -59,7 +59,7 @@ def run(case: str, folder: Path, ranks: Ranks, stop_at: int | None = None) -> No
             network.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     for network in simclr.networks().values():
         network.double()
-    simclr.prepare()
+    simclr.setup()
     probe = Probe(samples, 0, ranks)
     folder.mkdir(exist_ok=True)
     reporter = StopAt(stop_at)

@@ -214,16 +214,16 @@ def test_no_output_replaces_data(run, tmp_path, capsys):
 
 def test_nothing_of_a_folder_of_data_is_replaced(run, tmp_path, capsys):
     """What is new there is; so is what lies in the run."""
-    from emlc.runs.outputs import check_spares_data
+    from emlc.runs.outputs import check_keeps_sources
 
     (tmp_path / "run").mkdir()
     for name in ("train.parquet", "run/labels.csv"):
         (tmp_path / name).write_text("x")
     settings = replace(Run.load(run).settings, data=str(tmp_path))
     trained = replace(Run.load(run), folder=tmp_path / "run", settings=settings)
-    check_spares_data(trained, tmp_path / "run/labels.csv", tmp_path / "new.parquet")
+    check_keeps_sources(trained, tmp_path / "run/labels.csv", tmp_path / "new.parquet")
     with pytest.raises(InputError, match=r"train\.parquet would replace data"):
-        check_spares_data(trained, tmp_path / "train.parquet")
+        check_keeps_sources(trained, tmp_path / "train.parquet")
 
 
 @pytest.mark.parametrize("folder", [".", "..", "made", "made.csv"])

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from emlc.labels.files import label_paths, written
+from emlc.labels.files import label_paths, write_blocks
 
 SCHEMA = pa.schema([("id", pa.string()), ("label_quality", pa.float64()), ("true_label", pa.string())])
 TABLE = pd.DataFrame(
@@ -26,7 +26,7 @@ def cut(*places):
 
 
 def drain(path, blocks):
-    return [len(block) for block in written(path, blocks, SCHEMA)]
+    return [len(block) for block in write_blocks(path, blocks, SCHEMA)]
 
 
 @pytest.mark.parametrize("places", [(), (1,), (2, 4)])
@@ -53,7 +53,7 @@ def test_nothing_is_left_of_a_table_that_breaks_off(tmp_path):
 def test_an_old_table_stays_where_the_reader_stops_early(tmp_path):
     drain(tmp_path / "labels.csv", cut())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    table = written(tmp_path / "labels.csv", cut(1, 2, 3), SCHEMA)
+    table = write_blocks(tmp_path / "labels.csv", cut(1, 2, 3), SCHEMA)
     next(table)
     table.close()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -11,7 +11,7 @@ from sklearn.metrics import precision_recall_fscore_support
 import emlc.labels.quality
 from emlc.data import Samples
 from emlc.labels.quality import QualityMeter, cleanlab_figures, figures_rows, issue_figures
-from emlc.networks.inference import Judgement
+from emlc.networks.inference import Predictions
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.integers(0, 3, 200)
@@ -94,7 +94,7 @@ def meter(known=200):
             }
         )
         P = torch.from_numpy(PROBABILITIES[rows])
-        measured.add(samples.take(rows), table, Judgement(P, P, P[:, 0]))
+        measured.add(samples.take(rows), table, Predictions(P, P, P[:, 0]))
     return measured
 
 

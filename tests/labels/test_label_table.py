@@ -11,13 +11,13 @@ from emlc import InputError, to_cleanlab
 from emlc.data import Samples
 from emlc.labels.decision import Decision
 from emlc.labels.table import blocks, label_schema, label_table, prediction_table
-from emlc.networks.inference import Judgement
+from emlc.networks.inference import Predictions
 
 CLASSES = ("cat", "cow", "007")
 P = torch.tensor([[0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.6, 0.2, 0.2], [0.5, 0.3, 0.2]])
 TEACHER = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3], [0.9, 0.06, 0.04]])
 W = torch.tensor([0.9, 0.1, 0.5, 0.2])
-JUDGEMENT = Judgement(P, TEACHER, W)
+PREDICTIONS = Predictions(P, TEACHER, W)
 DECISION = Decision(  # quality is 1 / (1 + odds of the best other class)
     threshold=0.45,
     noise_rate=2 / 3,
@@ -42,7 +42,7 @@ def samples(true_labels=None):
 
 
 def test_every_column_row_by_row():
-    table = label_table(samples(), JUDGEMENT, DECISION)
+    table = label_table(samples(), PREDICTIONS, DECISION)
     # The mean predictions: .4 .5 .1 | .2 .3 .5 | .4 .35 .25 | .7 .18 .12
     quality = [0.4 / 0.9, 0.3 / 0.8, 0.35 / 0.75, 0.12 / 0.82]
     expected = pd.DataFrame(
@@ -66,7 +66,7 @@ def test_every_column_row_by_row():
 
 
 def test_all_probabilities_are_the_soft_label():
-    table = label_table(samples(), JUDGEMENT, DECISION, all_probabilities=True)
+    table = label_table(samples(), PREDICTIONS, DECISION, all_probabilities=True)
     soft = table[[f"probability_{name}" for name in CLASSES]].to_numpy()
     np.testing.assert_allclose(soft.sum(axis=1), 1, rtol=1e-6)
     codes = pd.Index(CLASSES)
@@ -77,7 +77,7 @@ def test_all_probabilities_are_the_soft_label():
 
 
 def test_true_labels_where_they_are_known():
-    table = label_table(samples(["cow", None, "007", ""]), JUDGEMENT, DECISION)
+    table = label_table(samples(["cow", None, "007", ""]), PREDICTIONS, DECISION)
     assert list(table.columns)[-1] == "true_label"
     known = table["true_label"].notna()
     assert known.tolist() == [True, False, True, False]
@@ -87,7 +87,7 @@ def test_true_labels_where_they_are_known():
 def test_one_class_has_no_issue():
     one = Samples.from_arrays(np.zeros((2, 2)), ["a", "a"], classes=["a"])
     ones = torch.ones(2, 1)
-    table = label_table(one, Judgement(ones, ones, torch.zeros(2)), DECISION)
+    table = label_table(one, Predictions(ones, ones, torch.zeros(2)), DECISION)
     assert table["corrected_label"].tolist() == ["a", "a"]
     assert not table["is_label_issue"].any()
 
@@ -95,7 +95,7 @@ def test_one_class_has_no_issue():
 @pytest.mark.parametrize("all_probabilities", [False, True])
 @pytest.mark.parametrize("truth", [None, [None, None, "cat", None]])
 def test_the_schema_has_the_columns_of_the_table(truth, all_probabilities):
-    table = label_table(samples(truth), JUDGEMENT, DECISION, all_probabilities=all_probabilities)
+    table = label_table(samples(truth), PREDICTIONS, DECISION, all_probabilities=all_probabilities)
     schema = label_schema(CLASSES, true_labels=truth is not None, all_probabilities=all_probabilities)
     assert schema.names == table.columns.tolist()
     again = pa.Table.from_pandas(table, schema, preserve_index=False).to_pandas()
@@ -153,7 +153,7 @@ def test_cleanlab_trains_without_the_issues():
 
 def test_cleanlab_ranks_the_issues_as_the_table_does():
     rank = pytest.importorskip("cleanlab.rank")
-    table = label_table(samples(), JUDGEMENT, DECISION, all_probabilities=True)
+    table = label_table(samples(), PREDICTIONS, DECISION, all_probabilities=True)
     frame = to_cleanlab(table, CLASSES)
     soft = table[[f"probability_{name}" for name in CLASSES]].to_numpy()
     order = rank.order_label_issues(
@@ -167,7 +167,7 @@ def test_cleanlab_ranks_the_issues_as_the_table_does():
 
 
 def test_the_order_of_the_classes():
-    table = label_table(samples(), JUDGEMENT, DECISION)
+    table = label_table(samples(), PREDICTIONS, DECISION)
     assert to_cleanlab(table, CLASSES)["given_label"].tolist() == [0, 1, 1, 2]
     assert to_cleanlab(table)["given_label"].tolist() == [1, 2, 2, 0]
     numbers = table.assign(given_label=[1, 2, 2, 0], predicted_label=[2, 0, 1, 1])
@@ -175,7 +175,7 @@ def test_the_order_of_the_classes():
 
 
 def test_what_is_no_label_table_is_refused():
-    table = label_table(samples(), JUDGEMENT, DECISION)
+    table = label_table(samples(), PREDICTIONS, DECISION)
     with pytest.raises(InputError, match="no column label_quality"):
         to_cleanlab(table.drop(columns="label_quality"))
     with pytest.raises(InputError, match=re.escape("row 3, column 'given_label': '007' is none of")):

@@ -33,7 +33,7 @@ def test_two_steps_are_sgd_on_the_right_labels(kind, nesterov):
     settings = tiny.settings(learning_rate=ETA, momentum=MU, weight_decay=LAMBDA, nesterov=nesterov)
     method = kind(settings, tiny.samples().inputs, 3)
     method.student.double()
-    method.prepare(tiny.ALONE)
+    method.setup(tiny.ALONE)
     method.train_mode()
     noisy, trusted = batches()[:2], batches()[2:]
 
@@ -84,9 +84,9 @@ def test_the_ceiling_needs_every_true_label(tmp_path, unknown):
     truth = split.noisy.true_labels.copy()
     truth[:unknown] = UNKNOWN
     method = METHODS["true-labels"](settings, split.noisy.inputs, 3)
-    method.prepare(tiny.ALONE)
+    method.setup(tiny.ALONE)
     with pytest.raises(InputError, match=f"needs true labels; {unknown} noisy samples have none"):
-        method.attach(replace(split, noisy=replace(split.noisy, true_labels=truth)))
+        method.bind(replace(split, noisy=replace(split.noisy, true_labels=truth)))
 
 
 def test_fine_tuning_takes_the_trusted_batches_in_its_last_epochs(tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def test_every_method_trains_on_features_and_on_images(name, kind, tmp_path):
     history = fit(method, split, settings, QuietReporter(), tmp_path, ranks)
     assert len(history) == 4
     assert any(not torch.equal(p, q) for p, q in zip(method.student.parameters(), before, strict=True))
-    found = method.assess()
+    found = method.estimate()
     if found.soft_labels is not None:
         torch.testing.assert_close(found.soft_labels.sum(dim=1), torch.ones(len(split.noisy)))
     if found.weights is not None:

@@ -37,8 +37,8 @@ def prepared(kind=DivideMix, epoch=1, steps=5, **changes):
     method = kind(settings, split.noisy.inputs, C)
     for network in method.networks().values():
         network.double()
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method.train_mode()
     method.epoch = epoch
     method.step_number.fill_(steps)
@@ -205,17 +205,18 @@ def test_losses_are_those_of_each_network_without_augmentation_and_averaged_over
             losses.amax(1, keepdim=True) - losses.amin(1, keepdim=True)
         )
         expected.append(losses.T)
-    torch.testing.assert_close(method.tables()["losses"], torch.stack(expected[1:], dim=2), atol=1e-5, rtol=0)
+    losses_so_far = method.sample_state()["losses"]
+    torch.testing.assert_close(losses_so_far, torch.stack(expected[1:], dim=2), atol=1e-5, rtol=0)
     mean = torch.stack(expected[1:]).mean(dim=0).double().numpy()
     for i in range(2):
         clean = probability_of_clean(mean[:, i], method.settings.seed)
-        np.testing.assert_allclose(method.tables()["clean"][:, i], clean, atol=1e-3)
+        np.testing.assert_allclose(method.sample_state()["clean"][:, i], clean, atol=1e-3)
 
 
 def test_what_it_holds_are_probabilities():
     method = prepared()
     method.student.float()
-    soft_labels, weights = method.assess()
+    soft_labels, weights = method.estimate()
     n = len(method._labels)
     assert soft_labels.shape == (n, C)
     torch.testing.assert_close(soft_labels.sum(dim=1), torch.ones(n))

@@ -30,8 +30,8 @@ def prepared(**hyper):
     method = METHODS["elr-plus"](settings, split.noisy.inputs, C)
     for network in method.networks().values():
         network.double()
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method._targets = method._targets.double()
     method.train_mode()
     return method
@@ -81,8 +81,8 @@ def test_two_steps_are_those_written_out(ramp):
     moved = flat(averages.parameters()) - start
     assert relative_error(flat(method.averages.parameters()) - start, moved) < 1e-6
     expected = torch.tensor(q, dtype=torch.float64).transpose(0, 1)
-    torch.testing.assert_close(method.tables()["targets"][3 : 3 + N], expected, atol=1e-7, rtol=0)
-    assert method.tables()["targets"][:3].count_nonzero() == 0  # not visited
+    torch.testing.assert_close(method.sample_state()["targets"][3 : 3 + N], expected, atol=1e-7, rtol=0)
+    assert method.sample_state()["targets"][:3].count_nonzero() == 0  # not visited
     assert relative_error(moved, flat(networks.parameters()) - start) > 0.1  # the average lags behind
 
 
@@ -101,10 +101,10 @@ def test_the_averages_have_statistics_of_their_own():
 
 def test_soft_labels_are_the_running_targets():
     method = prepared()
-    torch.testing.assert_close(method.assess().soft_labels, torch.full((63, C), 1 / 3, dtype=torch.float64))
+    torch.testing.assert_close(method.estimate().soft_labels, torch.full((63, C), 1 / 3, dtype=torch.float64))
     method.step([batch(0)], None)
-    q = method.tables()["targets"][3 : 3 + N].sum(dim=1)
-    found = method.assess()
+    q = method.sample_state()["targets"][3 : 3 + N].sum(dim=1)
+    found = method.estimate()
     torch.testing.assert_close(found.soft_labels[3 : 3 + N], q / q.sum(dim=1, keepdim=True))
     assert found.weights is None
 
@@ -114,6 +114,6 @@ def test_the_averages_start_from_the_initial_weights():
     method = METHODS["elr-plus"](settings, tiny.samples().inputs, C)
     for p in method.student.parameters():
         torch.nn.init.constant_(p, 0.5)
-    method.prepare(tiny.ALONE)
+    method.setup(tiny.ALONE)
     assert (flat(method.averages.parameters()) == 0.5).all()
     assert not any(p.requires_grad for p in method.averages.parameters())

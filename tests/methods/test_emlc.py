@@ -41,7 +41,7 @@ def make_method(**changes):
     method = EMLC(settings, tiny.samples(image=image).inputs, 3)
     for network in method.networks().values():
         network.double()
-    method.prepare(tiny.ALONE)
+    method.setup(tiny.ALONE)
     method.train_mode()
     return method
 
@@ -146,10 +146,10 @@ def reach(k, *, momentum, nesterov=False):
 )
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_reach_is_how_far_sgd_goes(k, options):
-    assert InnerSGD(ETA, **options).reach(k, "exact") == pytest.approx(reach(k, **options))
+    assert InnerSGD(ETA, **options).step_scale(k, "exact") == pytest.approx(reach(k, **options))
     # Prop. 2 knows no momentum, and discounts earlier steps.
     discounted = sum(ETA * (1 - ETA) ** (k - 1 - tau) for tau in range(k))
-    assert InnerSGD(ETA, **options).reach(k, "approximate") == pytest.approx(discounted)
+    assert InnerSGD(ETA, **options).step_scale(k, "approximate") == pytest.approx(discounted)
 
 
 @pytest.mark.parametrize("eta", [ETA, 0.01])

@@ -21,8 +21,8 @@ def prepared(**hyper):
     method = FaMUS(settings, split.noisy.inputs, C)
     for network in method.networks().values():
         network.double()
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method.train_mode()
     method.epoch = 5
     return method

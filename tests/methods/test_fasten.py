@@ -23,8 +23,8 @@ def prepared(**changes):
     method = METHODS["fasten"](settings, split.noisy.inputs, C)
     for network in method.networks().values():
         network.double()
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method.train_mode()
     return method, split
 
@@ -60,7 +60,7 @@ def test_the_transition_matrix_is_the_mean_prediction_of_each_class():
 def test_a_step_goes_down_the_published_loss_and_corrects_the_labels():
     method, split = prepared(hyper={"threshold": 0.45, "noisy_weight": 0.7})
     noisy, trusted = noisy_batch(split, range(3, 17)), trusted_batch(split, range(8))
-    table = method.tables()["labels"]
+    table = method.sample_state()["labels"]
     table[3:8] = (table[3:8] + 1) % C  # as an earlier visit has left them
     used = table[3:17].clone()
     assert not torch.equal(used, noisy.labels)
@@ -114,13 +114,13 @@ def test_statistics_of_both_batches_are_written_once_each():
 
 def test_it_holds_the_labels_of_its_table():
     method, split = prepared()
-    torch.testing.assert_close(method.assess().soft_labels, torch.eye(C)[split.noisy.labels])
-    method.tables()["labels"][0] = (split.noisy.labels[0] + 1) % C
-    found = method.assess()
+    torch.testing.assert_close(method.estimate().soft_labels, torch.eye(C)[split.noisy.labels])
+    method.sample_state()["labels"][0] = (split.noisy.labels[0] + 1) % C
+    found = method.estimate()
     assert found.soft_labels[0].argmax() == (split.noisy.labels[0] + 1) % C
     assert found.weights is None
     assert math.isclose(found.soft_labels.sum().item(), len(split.noisy))
-    assert split.noisy.labels[0] != method.tables()["labels"][0]  # the set's own are left alone
+    assert split.noisy.labels[0] != method.sample_state()["labels"][0]  # the set's own are left alone
 
 
 def test_both_heads_are_trained_with_the_students_settings():

@@ -18,8 +18,8 @@ def prepared(**hyper):
     settings = tiny.settings(**changes, hyper={"retraining_share": 0.3, "averaged_epochs": 3} | hyper)
     split = tiny.split(tiny.settings())
     method = JointOptim(settings, split.noisy.inputs, C)
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method.train_mode()
     return method, split
 
@@ -61,7 +61,7 @@ def test_labels_are_the_means_of_the_last_epochs_predictions():
         elif epoch <= 5:
             expected = torch.stack(made[epoch - 3 : epoch]).mean(dim=0)
         torch.testing.assert_close(method.soft_labels, expected)
-        torch.testing.assert_close(method.assess().soft_labels, expected)
+        torch.testing.assert_close(method.estimate().soft_labels, expected)
         if epoch == 5:
             assert tiny.same_tensors(dict(method.student.state_dict()), initial)
             assert not method.student_sgd.state

@@ -29,7 +29,7 @@ def prepared(kind=MLC, **changes):
     method = kind(settings, batch(20, seed=9).inputs, C)
     for network in method.networks().values():
         network.double()
-    method.prepare(tiny.ALONE)
+    method.setup(tiny.ALONE)
     method.train_mode()
     return method
 
@@ -160,10 +160,10 @@ def test_what_it_holds_are_the_meta_nets_labels_of_the_students_features():
     settings = tiny.settings(method="mlc")
     split = tiny.split(settings)
     method = MLC(settings, split.noisy.inputs, C)
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method.train_mode()
-    found = method.assess()
+    found = method.estimate()
     assert method.student.training
     method.train_mode(False)
     with torch.no_grad():
@@ -187,6 +187,6 @@ def test_halves_of_the_trusted_batch_need_two_samples_each():
     settings = tiny.settings(method="mlc", trusted_batch=3)
     split = tiny.split(settings)
     method = MLC(settings, split.noisy.inputs, C)
-    method.prepare(tiny.ALONE)
+    method.setup(tiny.ALONE)
     with pytest.raises(InputError, match="trusted_batch: mlc halves it; expected at least 4"):
-        method.attach(split)
+        method.bind(split)

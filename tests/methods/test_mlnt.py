@@ -30,7 +30,7 @@ def prepared(hyper, **changes):
     method = METHODS["mlnt"](settings, batch(9).inputs, C)
     for network in method.networks().values():
         network.double()
-    method.prepare(tiny.ALONE)
+    method.setup(tiny.ALONE)
     method.train_mode()
     return method
 

@@ -18,8 +18,8 @@ def prepared(epoch=5, **changes):
     split = tiny.split(tiny.settings())
     method = MSLG(settings, split.noisy.inputs, C)
     method.student.double()
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method.label_logits = torch.randn(len(split.noisy), C, dtype=torch.float64)
     method.train_mode()
     method.epoch = epoch

@@ -31,8 +31,8 @@ def prepared(name, **changes):
     method = METHODS[name](settings, split.noisy.inputs, C)
     for network in method.networks().values():
         network.double()
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method.train_mode()
     return method
 
@@ -51,7 +51,8 @@ def mw_net_loss(method, nets, logits, noisy):
 
 def mslc_loss(method, nets, logits, noisy):
     """As the published code has it: three cross-entropies, two of them with the largest classes."""
-    classes = [noisy.labels, method.tables()["soft_labels"][noisy.positions].argmax(1), logits.argmax(1)]
+    earlier_labels = method.sample_state()["soft_labels"][noisy.positions].argmax(1)
+    classes = [noisy.labels, earlier_labels, logits.argmax(1)]
     given, earlier, now = (cross_entropy(logits, y, reduction="none") for y in classes)
     a = weight(nets["a"], given.detach())
     b = weight(nets["b"], earlier.detach())
@@ -62,8 +63,8 @@ LOSS = {"mw-net": mw_net_loss, "mslc": mslc_loss}
 
 
 def with_labels_so_far(method):
-    if "soft_labels" in method.tables():
-        table = method.tables()["soft_labels"]
+    if "soft_labels" in method.sample_state():
+        table = method.sample_state()["soft_labels"]
         generator = torch.Generator().manual_seed(5)
         table.copy_(torch.rand(table.shape, generator=generator).softmax(dim=1))
 
@@ -120,11 +121,11 @@ def test_a_step_is_the_published_one(name, options):
 def test_mslc_keeps_the_soft_mixture_as_the_label_of_the_next_epoch():
     method = prepared("mslc", warm_up_epochs=0)
     with_labels_so_far(method)
-    before = method.tables()["soft_labels"].clone()
+    before = method.sample_state()["soft_labels"].clone()
     noisy = batch(7, 0)
     probabilities = deepcopy(method.student)(noisy.inputs).softmax(dim=1)
     method.step([noisy], batch(6, 1))
-    table = method.tables()["soft_labels"]
+    table = method.sample_state()["soft_labels"]
     for i, k in enumerate(noisy.positions.tolist()):
         y, z, p = noisy.labels[i], before[k].double(), probabilities[i]
         a = weight(method.meta_net["a"], -p[y].log().reshape(1))
@@ -145,8 +146,8 @@ def test_mslc_begins_with_the_mean_prediction_of_the_warm_ups_last_epochs():
         assert method.warming_up
         seen.append(deepcopy(method.student)(noisy.inputs).softmax(dim=1))
         method.step([noisy], batch(6, 1))
-        assert method.assess().soft_labels is None
-    table = method.tables()["soft_labels"]
+        assert method.estimate().soft_labels is None
+    table = method.sample_state()["soft_labels"]
     torch.testing.assert_close(table[noisy.positions], ((seen[2] + seen[3]) / 2).float())
     method.epoch = 4
     assert not method.warming_up
@@ -156,7 +157,7 @@ def test_mslc_begins_with_the_mean_prediction_of_the_warm_ups_last_epochs():
 def test_mslc_without_a_warm_up_begins_with_the_given_labels():
     method = prepared("mslc", warm_up_epochs=0)
     labels = tiny.split(method.settings).noisy.labels
-    torch.testing.assert_close(method.tables()["soft_labels"], torch.eye(C)[labels])
+    torch.testing.assert_close(method.sample_state()["soft_labels"], torch.eye(C)[labels])
 
 
 @pytest.mark.parametrize("name", LOSS)
@@ -164,9 +165,9 @@ def test_what_it_holds_of_the_noisy_samples(name):
     settings = tiny.settings(method=name, warm_up_epochs=0)
     split = tiny.split(settings)
     method = METHODS[name](settings, split.noisy.inputs, C)
-    method.prepare(tiny.ALONE)
-    method.attach(split)
-    found = method.assess()
+    method.setup(tiny.ALONE)
+    method.bind(split)
+    found = method.estimate()
     method.student.eval()
     y = torch.from_numpy(split.noisy.labels)
     losses = cross_entropy(method.student(split.noisy.inputs), y, reduction="none")

@@ -20,8 +20,8 @@ def prepared(epoch, **hyper):
     split = tiny.split(tiny.settings())
     method = Pencil(settings, split.noisy.inputs, C)
     method.student.double()
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method.label_logits = torch.randn(len(split.noisy), C, dtype=torch.float64)
     method.train_mode()
     method.epoch = epoch
@@ -131,10 +131,10 @@ def test_with_the_paper_s_compatibility_loss_no_label_could_change():
 def test_the_tables_begin_with_the_given_labels():
     split = tiny.split(tiny.settings())
     method = Pencil(tiny.settings(method="pencil"), split.noisy.inputs, C)
-    method.prepare(tiny.ALONE)
-    method.attach(split)
-    soft = method.assess().soft_labels
+    method.setup(tiny.ALONE)
+    method.bind(split)
+    soft = method.estimate().soft_labels
     assert torch.equal(soft.argmax(dim=1), torch.from_numpy(split.noisy.labels))
     top = math.exp(10) / (math.exp(10) + 2)
     assert soft.max(dim=1).values.tolist() == pytest.approx([top] * len(soft), rel=1e-5)
-    assert list(method.tables()) == ["label_logits"]
+    assert list(method.sample_state()) == ["label_logits"]

@@ -22,8 +22,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(name, image, tmp_path):
     for network in method.networks():
         weights = (m.networks()[network].state_dict() for m in (method, resumed))
         assert tiny.same_tensors(*weights), network
-    for name, table in method.tables().items():
-        torch.testing.assert_close(resumed.tables()[name], table, rtol=0, atol=0, equal_nan=True)
+    for name, table in method.sample_state().items():
+        torch.testing.assert_close(resumed.sample_state()[name], table, rtol=0, atol=0, equal_nan=True)
     for row, other in zip(history, its_history, strict=True):
         assert row | {"seconds": 0} == other | {"seconds": 0}
 
@@ -36,7 +36,7 @@ def test_it_tells_wrong_labels_and_corrects_them(name, tmp_path):
     method, history = trained(tmp_path, **changes)
     assert history[-1]["wrong_label_recovery"] > 60
     assert history[-1]["label_recovery"] > 80  # 71 of the given labels are right
-    soft_labels, weights = method.assess()
+    soft_labels, weights = method.estimate()
     torch.testing.assert_close(soft_labels.sum(dim=1), torch.ones(len(soft_labels)))
     if weights is not None:
         assert history[-1]["retain_weight_wrong"] < 0.3 < 0.8 < history[-1]["retain_weight_right"]

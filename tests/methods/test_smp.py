@@ -32,8 +32,8 @@ def prepared(**hyper):
     settings = tiny.settings(method="smp", epochs=10, warm_up_epochs=2, learning_rate=0.3, hyper=hyper)
     split = tiny.split(tiny.settings())
     method = SMP(settings, split.noisy.inputs, C)
-    method.prepare(tiny.ALONE)
-    method.attach(split)
+    method.setup(tiny.ALONE)
+    method.bind(split)
     method.train_mode()
     return method, split
 
@@ -75,7 +75,7 @@ def test_labels_are_those_of_the_nearest_prototypes():
         expected.append(int(np.argmax(means)))
     assert method.corrected.tolist() == expected
     assert expected != given.tolist()
-    assert method.assess().soft_labels.argmax(dim=1).tolist() == expected
+    assert method.estimate().soft_labels.argmax(dim=1).tolist() == expected
 
 
 def test_the_draw_of_samples_is_a_function_of_seed_and_epoch():

@@ -18,7 +18,7 @@ def settings(**values):
 def prepared(**values):
     torch.manual_seed(0)
     simclr = SimCLR(settings(**values), IMAGES, tiny.ALONE)
-    simclr.prepare()
+    simclr.setup()
     return simclr
 
 

@@ -12,7 +12,7 @@ import tiny
 from emlc.networks import inference
 from emlc.runs import metrics as figures
 from emlc.data import Samples
-from emlc.methods import EMLC, Assessment, CrossEntropy
+from emlc.methods import EMLC, NoisyEstimate, CrossEntropy
 from emlc.networks.teacher import Correction
 
 UNKNOWN = -1
@@ -135,7 +135,7 @@ def test_the_metrics_of_an_epoch(validated):
     parts = {"test": tiny.unlike(30, 1)} | ({"validation": tiny.unlike(24, 2)} if validated else {})
     split = tiny.split(settings, **parts)
     method = EMLC(settings, split.noisy.inputs, 3)
-    metrics = figures.epoch_metrics(method, Assessment(), split)
+    metrics = figures.epoch_metrics(method, NoisyEstimate(), split)
     choice = split.validation if validated else split.trusted
     assert metrics["trusted_accuracy"] == slow_accuracy(method.student, split.trusted)
     assert metrics["test_accuracy"] == slow_accuracy(method.student, split.test)
@@ -152,9 +152,9 @@ def test_the_metrics_of_an_epoch(validated):
 def test_what_cannot_be_measured_is_absent():
     settings = tiny.settings()
     split = tiny.split(settings)
-    baseline = figures.epoch_metrics(CrossEntropy(settings, split.noisy.inputs, 3), Assessment(), split)
+    baseline = figures.epoch_metrics(CrossEntropy(settings, split.noisy.inputs, 3), NoisyEstimate(), split)
     assert set(baseline) == {"trusted_accuracy", "choice_accuracy", "choice_loss"}
     without_truth = Samples.from_arrays(split.noisy.inputs, split.noisy.labels, classes=split.classes)
     emlc = EMLC(settings, split.noisy.inputs, 3)
-    metrics = figures.epoch_metrics(emlc, Assessment(), replace(split, noisy=without_truth))
+    metrics = figures.epoch_metrics(emlc, NoisyEstimate(), replace(split, noisy=without_truth))
     assert set(metrics) == set(baseline)

@@ -10,7 +10,7 @@ import tiny
 from emlc.methods import METHODS
 from emlc.runs.fit import fit
 from emlc.runs.reporters import QuietReporter
-from emlc.runtime.cuda_graph import Recorded
+from emlc.runtime.cuda_graph import Captured
 from emlc.runtime.distributed import Ranks, start_ranks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -24,7 +24,7 @@ def test_recorded_functions_give_the_same_and_their_results_stay() -> None:
         calls.append(x)
         return [x * y, x.sum()]
 
-    recorded = Recorded(function, CUDA)
+    recorded = Captured(function, CUDA)
     inputs = [(torch.rand(5, 3, device=CUDA), torch.rand(3, device=CUDA)) for _ in range(8)]
     results = [recorded(*pair) for pair in inputs]
     assert len(calls) == 4  # three to warm up, one to record
@@ -35,14 +35,14 @@ def test_recorded_functions_give_the_same_and_their_results_stay() -> None:
 
 
 def test_functions_that_draw_random_numbers_are_not_recorded() -> None:
-    recorded = Recorded(lambda x: [nn.functional.dropout(x)], CUDA)
+    recorded = Captured(lambda x: [nn.functional.dropout(x)], CUDA)
     first, *others = [recorded(torch.ones(100, device=CUDA))[0] for _ in range(6)]
     assert recorded.refusal == "it draws random numbers"
     assert not any(torch.equal(first, other) for other in others)
 
 
 def test_functions_that_wait_for_the_device_are_not_recorded() -> None:
-    recorded = Recorded(lambda x: [x * float(x.sum())], CUDA)
+    recorded = Captured(lambda x: [x * float(x.sum())], CUDA)
     for _ in range(6):
         torch.testing.assert_close(recorded(torch.ones(3, device=CUDA)), [torch.full((3,), 3.0, device=CUDA)])
     assert recorded.refusal is not None

@@ -43,13 +43,13 @@ def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
     trained.require_teacher()
     from emlc.labels.files import label_paths
-    from emlc.runs.outputs import check_spares_data
+    from emlc.runs.outputs import check_keeps_sources
     from emlc.runtime.files import check_file
 
     csv, parquet = label_paths(run_arguments.output_file(trained, arguments, "labels"))
     for path in (csv, parquet):
         check_file(path)
-    check_spares_data(trained, csv, parquet, data=arguments.data)
+    check_keeps_sources(trained, csv, parquet, data=arguments.data)
     if arguments.data is None:
         split = trained.split()
         trained.decision_with(split)
@@ -82,7 +82,7 @@ def _write(trained: "Run", samples: "Samples", path: Path, *, all_probabilities:
     from rich.console import Console
     from rich.progress import Progress
 
-    from emlc.labels.files import written
+    from emlc.labels.files import write_blocks
     from emlc.labels.quality import QualityMeter
     from emlc.labels.table import label_schema
 
@@ -94,11 +94,13 @@ def _write(trained: "Run", samples: "Samples", path: Path, *, all_probabilities:
         task = bar.add_task("Correcting labels", total=len(samples))
 
         def tables() -> Iterator["DataFrame"]:
-            for block, table, judgement in trained.judged(samples, all_probabilities=all_probabilities):
-                meter.add(block, table, judgement)
+            for block, table, predictions in trained.iter_label_tables(
+                samples, all_probabilities=all_probabilities
+            ):
+                meter.add(block, table, predictions)
                 yield table
 
-        for table in written(path, tables(), schema):
+        for table in write_blocks(path, tables(), schema):
             bar.advance(task, len(table))
     return meter
 

@@ -34,11 +34,11 @@ def run(arguments: Namespace) -> None:
     from rich.console import Console
 
     from emlc.report import collect, render
-    from emlc.runs.outputs import check_spares_data
+    from emlc.runs.outputs import check_keeps_sources
     from emlc.runtime.files import check_file, write_text
 
     check_file(path)
-    check_spares_data(trained, path)
+    check_keeps_sources(trained, path)
     console = Console(stderr=True)
     with console.status("report") as status:
         facts = collect(

@@ -62,7 +62,7 @@ def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:
     Raises:
         InputError: it is a directory, or would replace data.
     """
-    from emlc.runs.outputs import check_spares_data
+    from emlc.runs.outputs import check_keeps_sources
     from emlc.runtime.files import check_file
 
     data = None if arguments.data is None else Path(arguments.data).stem
@@ -70,5 +70,5 @@ def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:
     name = "-".join(filter(None, (stem, data, last)))
     path = run.folder / f"{name}.csv" if arguments.output is None else Path(arguments.output)
     check_file(path)
-    check_spares_data(run, path, data=arguments.data)
+    check_keeps_sources(run, path, data=arguments.data)
     return path

@@ -119,7 +119,7 @@ class OptimisationSettings:
             the latter for images, on GPUs and CPUs that compute with bfloat16 natively.
         workers: Threads that decode images which are not held in memory (default: one a core). The
             result does not depend on their number.
-        cuda_graph: Whether the step is recorded as a CUDA graph and replayed, where it can be: with one GPU,
+        cuda_graph: Whether the step is captured as a CUDA graph and replayed, where it can be: with one GPU,
             and networks that draw no random numbers. The result does not depend on it.
     """
 

@@ -129,7 +129,7 @@ class Stream:
 
         def rows() -> Iterator[Tensor]:
             for visits in batches:
-                share = torch.from_numpy(visits[self._ranks.share(len(visits))].T.copy())
+                share = torch.from_numpy(visits[self._ranks.shard(len(visits))].T.copy())
                 if self._on_device:
                     share = _sent(share, self._ranks.device)
                 shares.append((share, len(visits)))

@@ -232,12 +232,12 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _own_labels(self, noisy: "Samples") -> pd.DataFrame | None:
         if self.run_.teacher is not None:
             return self._label_table(noisy)
-        from emlc.labels.held import held_label_tables, load_held
+        from emlc.labels.estimate import estimate_label_tables, load_estimate
 
-        held = load_held(self.run_.folder / self.run_.which)
-        if held.soft_labels is None:
+        estimate = load_estimate(self.run_.folder / self.run_.which)
+        if estimate.soft_labels is None:
             return None
-        tables = held_label_tables(held, noisy, self.run_.student)
+        tables = estimate_label_tables(estimate, noisy, self.run_.student)
         return self._as_in_y(pd.concat(tables, ignore_index=True), noisy)
 
     def _label_table(self, samples: "Samples") -> pd.DataFrame:

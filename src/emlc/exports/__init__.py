@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emlc.errors import InputError
-from emlc.runs.outputs import check_spares_data
+from emlc.runs.outputs import check_keeps_sources
 
 if TYPE_CHECKING:
     from emlc.runs.run import Run
@@ -76,7 +76,7 @@ def export(run: "Run", to: str, output: Path | None = None, **options: Any) -> t
     target = TARGETS[to]
     written = output or run.folder / target.output
     given = given_options(to, options)
-    check_spares_data(run, written)
+    check_keeps_sources(run, written)
     module, function = target.function.split(":")
     write = getattr(import_module(f"{__name__}.{module}"), function)
     return written, write(run, written, **given)

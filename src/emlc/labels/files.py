@@ -20,7 +20,7 @@ def label_paths(path: Path) -> tuple[Path, Path]:
     return csv, parquet
 
 
-def written(path: Path, blocks: Iterable[pd.DataFrame], schema: pa.Schema) -> Iterator[pd.DataFrame]:
+def write_blocks(path: Path, blocks: Iterable[pd.DataFrame], schema: pa.Schema) -> Iterator[pd.DataFrame]:
     """Pass the blocks of a table on, and write them to the CSV and the parquet file of this name.
 
     The files appear, both, when the last block has been taken; otherwise neither does.

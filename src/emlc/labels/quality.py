@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN
-from emlc.networks.inference import Judgement
+from emlc.networks.inference import Predictions
 
 Labels = NDArray[np.int64]
 
@@ -108,7 +108,7 @@ class QualityMeter:
     def _is_compared(self) -> bool:
         return self._known * self._classes <= COMPARED
 
-    def add(self, samples: Samples, table: pd.DataFrame, judgement: Judgement) -> None:
+    def add(self, samples: Samples, table: pd.DataFrame, predictions: Predictions) -> None:
         """Take in a block."""
         self.total += len(samples)
         self.issues += int(table["is_label_issue"].sum())
@@ -121,7 +121,7 @@ class QualityMeter:
         self._known += int(known.sum())
         self._classes = len(samples.classes)
         if self._is_compared:
-            self._probabilities.append(judgement.student.numpy()[known])
+            self._probabilities.append(predictions.student.numpy()[known])
         else:
             self._probabilities.clear()
 

@@ -16,7 +16,7 @@ from emlc.data import Samples
 from emlc.data.classes import UNKNOWN, class_names
 from emlc.errors import InputError
 from emlc.labels.decision import Decision
-from emlc.networks.inference import Judgement
+from emlc.networks.inference import Predictions
 
 BLOCK = 16_384
 """Rows of a table that are in memory at a time: so many at most, and ``CELLS`` of their probabilities."""
@@ -29,7 +29,7 @@ _NUMBERS = ("corrected_probability", "retain_weight")
 
 
 def label_table(
-    samples: Samples, judgement: Judgement, decision: Decision, *, all_probabilities: bool = False
+    samples: Samples, predictions: Predictions, decision: Decision, *, all_probabilities: bool = False
 ) -> pd.DataFrame:
     """One row a sample, in the order of ``samples``.
 
@@ -47,13 +47,13 @@ def label_table(
 
     Args:
         samples: n labelled samples.
-        judgement: Of the same samples.
+        predictions: Of the same samples.
         decision: Of the same networks.
         all_probabilities: Whether to add a column a class.
     """
     assert samples.labels is not None
     names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.labels
-    soft_labels = decision.soft_labels(judgement.prediction(), given)
+    soft_labels = decision.soft_labels(predictions.prediction(), given)
     quality = soft_labels[rows, given]
     others = soft_labels.copy()
     others[rows, given] = -1
@@ -65,8 +65,8 @@ def label_table(
             "given_label": names[given],
             "corrected_label": names[corrected],
             "corrected_probability": soft_labels[rows, corrected].astype(np.float32),
-            "retain_weight": judgement.retain_weight.numpy(),
-            "predicted_label": names[judgement.student.argmax(dim=1).numpy()],
+            "retain_weight": predictions.retain_weight.numpy(),
+            "predicted_label": names[predictions.student.argmax(dim=1).numpy()],
             "label_quality": quality,
             "is_label_issue": issue,
         }

@@ -30,7 +30,7 @@ from torch.nn.functional import log_softmax
 
 from emlc.meta.replay import Replay, copies
 from emlc.meta.tangents import KeepProducts, Product, Tangents
-from emlc.runtime.cuda_graph import is_recording
+from emlc.runtime.cuda_graph import is_capturing
 from emlc.runtime.precision import full_precision, uses_tf32
 
 Weights = dict[str, Tensor]
@@ -78,9 +78,9 @@ class StudentStep:
 
         Where products were kept they are the step's own, so that only another network can be noticed.
 
-        Not while a CUDA graph is recorded: there is nothing to look at yet.
+        Not while a CUDA graph is captured: there is nothing to look at yet.
         """
-        if is_recording(log_probs.device):
+        if is_capturing(log_probs.device):
             return
         if tolerance is None:
             tolerance = torch.finfo(self.precision).eps ** 0.5

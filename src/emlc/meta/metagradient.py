@@ -41,7 +41,7 @@ from torch.nn.functional import cross_entropy
 from emlc.meta import jvp as _jvp
 from emlc.meta.jvp import Engine, StudentStep, Weights, record_step
 from emlc.meta.replay import copies
-from emlc.runtime.cuda_graph import is_recording
+from emlc.runtime.cuda_graph import is_capturing
 from emlc.runtime.precision import full_precision
 
 __all__ = [
@@ -63,7 +63,7 @@ class InnerSGD:
     """The student's optimiser: ``g += weight_decay w``, ``v = momentum v + g``, ``w -= lr v``.
 
     With Nesterov the weights move by ``lr (g + momentum v)`` instead. This is ``torch.optim.SGD``
-    without dampening. The learning rate may be a 0-d tensor, which a recorded step reads anew each time.
+    without dampening. The learning rate may be a 0-d tensor, which a captured step reads anew each time.
     """
 
     lr: float | Tensor
@@ -91,7 +91,7 @@ class InnerSGD:
             raise ValueError("dampening and maximize are not supported in the student's SGD")
         return cls(first["lr"], first["momentum"], first["weight_decay"], first["nesterov"])
 
-    def reach(self, k: int, kind: Kind) -> float | Tensor:
+    def step_scale(self, k: int, kind: Kind) -> float | Tensor:
         """By how much k steps move the weights against a gradient that is 1 in all of them.
 
         Of this size are the coefficients of :func:`meta_gradient`, summed over the steps: for
@@ -203,7 +203,7 @@ def meta_gradient(
         average: Averages tensors in place over the processes that share each batch; ``exact`` needs
             it for its Hessian-vector products. Coefficients are always those of this process' samples.
 
-    While a CUDA graph is recorded no value is looked at: neither ``auto`` nor the checks for numbers that
+    While a CUDA graph is captured no value is looked at: neither ``auto`` nor the checks for numbers that
     are not finite. So take a step or more before, and name the engine that it found.
 
     Raises:
@@ -406,7 +406,7 @@ def _where(tau: int, steps: Sequence[StudentStep]) -> str:
 def _check_finite(where: str, quantities: dict[str, Tensor]) -> None:
     values = list(quantities.values())
     # By one look at the device: a norm carries inf and nan. It may also overflow, so look closer then.
-    if is_recording(values[0].device) or torch.stack(torch._foreach_norm(values)).isfinite().all():
+    if is_capturing(values[0].device) or torch.stack(torch._foreach_norm(values)).isfinite().all():
         return
     for quantity, tensor in quantities.items():
         if not tensor.isfinite().all():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from emlc.runtime.cuda_graph import is_recording
+from emlc.runtime.cuda_graph import is_capturing
 
 
 class Replay:
@@ -72,7 +72,7 @@ def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class _RngState:
     """State of the generators that dropout draws from.
 
-    While a CUDA graph is recorded that of the device cannot be had: networks that draw are not recorded.
+    While a CUDA graph is captured that of the device cannot be had: networks that draw are not captured.
     """
 
     cpu: Tensor
@@ -81,7 +81,7 @@ class _RngState:
 
     @classmethod
     def capture(cls, device: torch.device) -> "_RngState":
-        readable = device.type == "cuda" and not is_recording(device)
+        readable = device.type == "cuda" and not is_capturing(device)
         on_device = torch.cuda.get_rng_state(device) if readable else None
         return cls(torch.get_rng_state(), device, on_device)
 

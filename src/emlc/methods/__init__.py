@@ -1,7 +1,7 @@
 """One file a method; all are trained by the same loop."""
 
 from emlc.methods.augdesc import AugDesc
-from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.methods.c2d import C2D
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.dividemix import DivideMix
@@ -46,4 +46,4 @@ _ALL: tuple[type[Method], ...] = (
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}
 """By name, in the order of :data:`emlc.config.methods.CATALOGUE`."""
 
-__all__ = ["EMLC", "METHODS", "MLC", "Assessment", "CrossEntropy", "Losses", "Method", "TrustedOnly"]
+__all__ = ["EMLC", "METHODS", "MLC", "CrossEntropy", "Losses", "Method", "NoisyEstimate", "TrustedOnly"]

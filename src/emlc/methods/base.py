@@ -26,7 +26,7 @@ Losses = dict[str, Tensor]
 """Name -> 0-d tensor on the device, detached; averaged over an epoch and logged."""
 
 
-class Assessment(NamedTuple):
+class NoisyEstimate(NamedTuple):
     """What a method holds of the n noisy samples, on the CPU.
 
     Attributes:
@@ -47,7 +47,7 @@ class Method(ABC):
         uses_trusted: Whether :meth:`step` wants a trusted batch; without, it gets None.
         views: How often, and how, a noisy batch is augmented: see :attr:`Batch.views`.
         joint: Whether several processes may train together.
-        recordable: Whether :meth:`step` looks at no value, so that it can become a CUDA graph.
+        capturable: Whether :meth:`step` looks at no value, so that it can become a CUDA graph.
         warms_up: Whether it has epochs of warming up.
         look_ahead: Noisy batches a step, k.
         hyper: The method's own hyper-parameters.
@@ -64,7 +64,7 @@ class Method(ABC):
     uses_trusted: ClassVar[bool] = True
     views: ClassVar[tuple[View, ...]] = ("weak",)
     joint: ClassVar[bool] = False
-    recordable: ClassVar[bool] = False
+    capturable: ClassVar[bool] = False
     warms_up: ClassVar[bool] = False
     look_ahead: int = 1
     epoch: int = 0
@@ -111,7 +111,7 @@ class Method(ABC):
         """Every network of the method by name; checkpoints hold them all."""
         return {"student": self.student}
 
-    def prepare(self, ranks: Ranks) -> None:
+    def setup(self, ranks: Ranks) -> None:
         """Move the networks to the device and make the optimisers. Called once, before any step."""
         self.ranks = ranks
         self.step_number = torch.zeros((), dtype=torch.int64, device=ranks.device)
@@ -119,7 +119,7 @@ class Method(ABC):
             network.to(ranks.device).to(memory_format=torch.channels_last)
             if ranks.size > 1:
                 use_joint_batch(network)
-            ranks.spread(list(network.state_dict().values()))
+            ranks.broadcast(list(network.state_dict().values()))
         self.student_sgd = self.make_sgd(self.student, self.settings.learning_rate)
 
     def steps_in(self, split: Split, epochs: int) -> int:
@@ -129,19 +129,19 @@ class Method(ABC):
     def check(self, split: Split) -> None:  # noqa: B027  # a hook: most methods can do with any
         """Raise an :class:`InputError` if these sets do not do, before anything is written."""
 
-    def attach(self, split: Split) -> None:  # noqa: B027  # a hook: most methods have nothing to do
-        """Called once, after :meth:`prepare`, with the sets: for tables of the noisy samples, say."""
+    def bind(self, split: Split) -> None:  # noqa: B027  # a hook: most methods have nothing to do
+        """Called once, after :meth:`setup`, with the sets: for tables of the noisy samples, say."""
 
-    def tables(self) -> dict[str, Tensor]:
+    def sample_state(self) -> dict[str, Tensor]:
         """What the method keeps of each noisy sample, (n, ...) by name; checkpoints hold it.
 
         They are filled in place when a run goes on.
         """
         return {}
 
-    def assess(self) -> Assessment:
+    def estimate(self) -> NoisyEstimate:
         """What the method holds of the noisy samples now; of emlc, its teacher says it."""
-        return Assessment()
+        return NoisyEstimate()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Every optimiser by name; checkpoints hold them all."""
@@ -186,7 +186,7 @@ class Method(ABC):
             fused=self.ranks.device.type == "cuda",
         )
 
-    def factor(self, batch: Batch) -> float:
+    def local_scale(self, batch: Batch) -> float:
         """Times this, means over this rank's samples average over the ranks to means of the joint batch."""
         return len(batch.labels) * self.ranks.size / batch.total
 
@@ -206,6 +206,6 @@ class Method(ABC):
         """One step of the student down the cross-entropy of a batch; gives that loss."""
         with self.ranks.autocast():
             logits = full_precision(self.student(batch.inputs))
-        loss = self.factor(batch) * cross_entropy(logits, batch.labels)
+        loss = self.local_scale(batch) * cross_entropy(logits, batch.labels)
         self.descend(loss, self.student_sgd)
         return loss.detach()

@@ -12,7 +12,7 @@ class CrossEntropy(Method):
 
     name: ClassVar[str] = "cross-entropy"
     joint: ClassVar[bool] = True
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = False
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:

@@ -57,7 +57,7 @@ from emlc.config.hyper import DivideMixHyper
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, batches_in
-from emlc.methods.base import Assessment, Losses, Method, View
+from emlc.methods.base import Losses, Method, NoisyEstimate, View
 from emlc.methods.mixup import draw_mixture
 from emlc.methods.pair import Pair
 from emlc.networks.backbones import Classifier
@@ -93,7 +93,7 @@ class DivideMix(Method):
         super().__init__(settings, inputs, num_classes)
         self.student = Pair(self.build_student(), self.build_student())
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         labels, n = split.noisy.labels, len(split.noisy)
         assert labels is not None
         self._inputs, self._labels = split.noisy.inputs, torch.from_numpy(labels)
@@ -103,15 +103,15 @@ class DivideMix(Method):
         self._losses = torch.full((n, 2, self.hyper.averaged_epochs), math.nan, device=device)
         self._known: _Division | None = None
 
-    def tables(self) -> dict[str, Tensor]:
+    def sample_state(self) -> dict[str, Tensor]:
         return {"clean": self._clean, "losses": self._losses}
 
-    def assess(self) -> Assessment:
+    def estimate(self) -> NoisyEstimate:
         """By both networks' mean: w, and w y + (1 - w) p."""
         division = self._divide()
         w = division.clean.mean(dim=1)
         y = one_hot(self._labels, self.num_classes)
-        return Assessment(w[:, None] * y + (1 - w[:, None]) * division.predictions, w)
+        return NoisyEstimate(w[:, None] * y + (1 - w[:, None]) * division.predictions, w)
 
     def start_epoch(self) -> None:
         if self.warming_up:

@@ -41,7 +41,7 @@ from emlc.config.hyper import ELRPlusHyper
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.methods.base import Assessment, Losses, Method, View
+from emlc.methods.base import Losses, Method, NoisyEstimate, View
 from emlc.methods.mixup import draw_mixture
 from emlc.methods.pair import Pair
 from emlc.runtime.distributed import Ranks
@@ -65,11 +65,11 @@ class ELRPlus(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "averages": self.averages}
 
-    def prepare(self, ranks: Ranks) -> None:
+    def setup(self, ranks: Ranks) -> None:
         self.averages.load_state_dict(self.student.state_dict())  # initial weights may have come since
-        super().prepare(ranks)
+        super().setup(ranks)
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         self._targets = torch.zeros(len(split.noisy), 2, self.num_classes, device=self.ranks.device)
         ramp, steps = self.hyper.weight_ramp_steps, self.steps_in(split, self.settings.epochs)
         if steps < ramp:
@@ -78,15 +78,15 @@ class ELRPlus(Method):
                 "averages stay near the networks"
             )
 
-    def tables(self) -> dict[str, Tensor]:
+    def sample_state(self) -> dict[str, Tensor]:
         return {"targets": self._targets}
 
-    def assess(self) -> Assessment:
+    def estimate(self) -> NoisyEstimate:
         """The mean of both networks' q, to a sum of 1."""
         q = (
             self._targets.mean(dim=1).cpu() + torch.finfo(torch.float32).tiny
         )  # not 0 / 0 before the first visit
-        return Assessment(q / q.sum(dim=1, keepdim=True))
+        return NoisyEstimate(q / q.sum(dim=1, keepdim=True))
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         (batch,) = noisy

@@ -19,7 +19,7 @@ from emlc.methods.engine import EngineChoice
 from emlc.networks.backbones import Classifier
 from emlc.networks.initial_weights import load_initial_weights
 from emlc.networks.teacher import Teacher
-from emlc.runtime.cuda_graph import Beside
+from emlc.runtime.cuda_graph import SideStream
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
@@ -44,7 +44,7 @@ class EMLC(Method):
 
     name: ClassVar[str] = "emlc"
     joint: ClassVar[bool] = True
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     student: Classifier
     warms_up: ClassVar[bool] = True
 
@@ -71,8 +71,8 @@ class EMLC(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher}
 
-    def prepare(self, ranks: Ranks) -> None:
-        super().prepare(ranks)
+    def setup(self, ranks: Ranks) -> None:
+        super().setup(ranks)
         s = self.settings
         self.teacher_sgd = self.make_sgd(self.teacher, s.teacher_learning_rate or s.learning_rate)
 
@@ -88,27 +88,27 @@ class EMLC(Method):
         assert trusted is not None
         if self.warming_up:
             return self._warm_up(noisy)
-        for_student, for_judging = self._halves(trusted)
+        for_student, for_judging = self._split_trusted(trusted)
         # The teacher stays as it is until the last line: its forward passes, and those of its losses that
         # do not come through the student, go beside the student's steps.
-        beside = Beside(self.ranks.device)
+        side_stream = SideStream(self.ranks.device)
 
         # k student steps on soft labels q of a fixed teacher (Algorithm 1, line 7).
         steps: list[_Step] = []
         for batch in noisy:
-            with beside.work(), self.ranks.autocast():
-                q, soft_labels = self._ask_teacher(batch)
+            with side_stream.work(), self.ranks.autocast():
+                q, soft_labels = self._teacher_labels(batch)
             with self.ranks.autocast():
                 x = _joined(batch, for_student)
                 record, log_probs = record_step(self.student, x, keep_products=self._keeps_products)
-            beside.join()
-            targets, r = self._lesson(batch, q, for_student)
+            side_stream.join()
+            targets, r = self._student_targets(batch, q, for_student)
             loss = soft_cross_entropy(log_probs, targets, r)
             self.descend(loss, self.student_sgd)
             steps.append(_Step(record, q, soft_labels, targets, r, loss.detach()))
 
         self.teacher_sgd.zero_grad(set_to_none=True)
-        with beside.work():
+        with side_stream.work():
             ce, bce = self._trusted_losses(trusted)
             (self.settings.ce_weight * ce + self.settings.bce_weight * bce).backward()
 
@@ -121,43 +121,43 @@ class EMLC(Method):
         # One teacher step on all its losses (Eq. 12).
         meta_weight = self.meta_weight(len(steps))
         for step, c in zip(steps, coefficients, strict=False):  # none where the meta loss has no weight
-            with beside.work():
+            with side_stream.work():
                 q = step.soft_labels()
-            beside.join()
+            side_stream.join()
             # Rows of trusted samples, if the student learned from any, come last: nobody made their labels.
             (meta_weight * (c[: len(q)] * q).sum()).backward()
-        beside.join()
+        side_stream.join()
         self.descend_gradients(self.teacher_sgd)
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
             "teacher_ce": ce.detach(),
             "teacher_bce": bce.detach(),
-            "meta_objective": self.factor(for_judging) * trusted_loss,
+            "meta_objective": self.local_scale(for_judging) * trusted_loss,
         }
 
     def _warm_up(self, noisy: Sequence[Batch]) -> Losses:
         losses = [self.descend_cross_entropy(batch) for batch in noisy]
         return {"student_loss": torch.stack(losses).mean()}
 
-    def _halves(self, trusted: Batch) -> tuple[Batch | None, Batch]:
+    def _split_trusted(self, trusted: Batch) -> tuple[Batch | None, Batch]:
         """Which trusted samples the student learns from, and which judge what it has learned."""
         if not self.settings.student_trusted:
             return None, trusted
         half = trusted.total // 2
-        n = len(range(half)[self.ranks.share(half)])
+        n = len(range(half)[self.ranks.shard(half)])
         x, y, positions, total = trusted
         return (
             Batch(x[:n], y[:n], positions[:n], half),
             Batch(x[n:], y[n:], positions[n:], total - half),
         )
 
-    def _lesson(self, noisy: Batch, q: Tensor, trusted: Batch | None) -> tuple[Tensor, Tensor]:
+    def _student_targets(self, noisy: Batch, q: Tensor, trusted: Batch | None) -> tuple[Tensor, Tensor]:
         """Soft labels and weights of a student step: the noisy batch, and trusted samples if any."""
-        r = q.new_full((len(q),), self.factor(noisy) / len(q))
+        r = q.new_full((len(q),), self.local_scale(noisy) / len(q))
         if trusted is None:
             return q, r
         truth = one_hot(trusted.labels, q.shape[1]).to(q)
-        r_trusted = r.new_full((len(truth),), self.factor(trusted) / len(truth))
+        r_trusted = r.new_full((len(truth),), self.local_scale(trusted) / len(truth))
         return torch.cat([q, truth]), torch.cat([r, r_trusted])
 
     @property
@@ -167,7 +167,7 @@ class EMLC(Method):
         forward = self.decisions.get("jvp") == "forward" and s.meta_gradient == "approximate"
         return forward and s.meta_weight != 0 and not s.save_memory
 
-    def _ask_teacher(self, noisy: Batch) -> tuple[Tensor, Callable[[], Tensor]]:
+    def _teacher_labels(self, noisy: Batch) -> tuple[Tensor, Callable[[], Tensor]]:
         """Soft labels q (n, C) for the student, and, when their meta-gradient is known, with their graph."""
         if not self.settings.save_memory:
             q = self.teacher(noisy.inputs, noisy.labels).soft_labels
@@ -180,7 +180,7 @@ class EMLC(Method):
     def _average(self, gradient: Weights, batch: Batch) -> None:
         """Make the gradients that each rank took on its share of a batch that of the joint batch."""
         if self.ranks.size > 1:
-            torch._foreach_mul_(list(gradient.values()), self.factor(batch))
+            torch._foreach_mul_(list(gradient.values()), self.local_scale(batch))
             self.ranks.average(list(gradient.values()))
 
     def _trusted_losses(self, trusted: Batch) -> tuple[Tensor, Tensor]:
@@ -196,18 +196,18 @@ class EMLC(Method):
                 (self.settings.seed, _CORRUPTION),
                 step=self.step_number,
                 total=trusted.total,
-                share=self.ranks.share(trusted.total),
+                share=self.ranks.shard(trusted.total),
             )
             bce = binary_cross_entropy_with_logits(self.teacher.retain_logit(h, labels), is_right)
             ce = cross_entropy(logits, y)
-        return self.factor(trusted) * ce, self.factor(trusted) * bce
+        return self.local_scale(trusted) * ce, self.local_scale(trusted) * bce
 
     def meta_weight(self, k: int) -> float | Tensor:
         """The setting, or what makes the size of the coefficients independent of eta, k and momentum."""
         weight = self.settings.meta_weight
         if weight is not None:
             return weight
-        return 1 / InnerSGD.of(self.student_sgd).reach(k, self.settings.meta_gradient)
+        return 1 / InnerSGD.of(self.student_sgd).step_scale(k, self.settings.meta_gradient)
 
     def _coefficients(self, steps: Sequence[_Step], g_w: Weights) -> list[Tensor]:
         """What each step's soft labels (n, C) are multiplied by in the meta loss; [] if it has no weight."""
@@ -220,10 +220,10 @@ class EMLC(Method):
             targets=[step.targets for step in steps],
             r=[step.r for step in steps],
             kind=self.settings.meta_gradient,
-            engine=self._engine.wanted(steps[0].record),
+            engine=self._engine.requested(steps[0].record),
             average=self.ranks.average,
         )
-        self._engine.found(engine, steps[0].record)
+        self._engine.used(engine, steps[0].record)
         return coefficients
 
 

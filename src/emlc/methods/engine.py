@@ -19,7 +19,7 @@ class EngineChoice:
         self._exact = exact
         self._noted: Engine | None = None
 
-    def wanted(self, step: StudentStep) -> Engine | Literal["auto"]:
+    def requested(self, step: StudentStep) -> Engine | Literal["auto"]:
         """The engine to try; a run that goes on elsewhere may have to decide again."""
         asked = self._method.settings.jvp
         if asked != "auto":
@@ -29,7 +29,7 @@ class EngineChoice:
             return "auto"
         return decided or "auto"
 
-    def found(self, engine: Engine, step: StudentStep) -> None:
+    def used(self, engine: Engine, step: StudentStep) -> None:
         """It was this one; what the network does not support now it will not support in the next step."""
         self._method.decisions["jvp"] = engine
         if self._noted == engine:

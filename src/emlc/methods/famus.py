@@ -43,7 +43,7 @@ from emlc.data.loaders import Batch
 from emlc.errors import InputError
 from emlc.meta.metagradient import InnerSGD
 from emlc.meta.replay import copies
-from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.methods.one_step import WeightNet
 from emlc.networks.backbones import Classifier
 from emlc.networks.inference import predict_proba
@@ -80,8 +80,8 @@ class FaMUS(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "weight_net": self.weight_net, "gates": self.gates}
 
-    def prepare(self, ranks: Ranks) -> None:
-        super().prepare(ranks)
+    def setup(self, ranks: Ranks) -> None:
+        super().setup(ranks)
         rate = self.settings.teacher_learning_rate or self.hyper.meta_learning_rate
         self.weight_adam = torch.optim.Adam(self.weight_net.parameters(), rate, weight_decay=1e-4)
         self.gates_sgd = torch.optim.SGD(
@@ -94,15 +94,15 @@ class FaMUS(Method):
     def scheduled(self) -> list[torch.optim.Optimizer]:
         return [self.student_sgd]
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         assert split.noisy.labels is not None
         self._inputs, self._labels = split.noisy.inputs, torch.from_numpy(split.noisy.labels)
 
     @torch.no_grad()
-    def assess(self) -> Assessment:
+    def estimate(self) -> NoisyEstimate:
         given = predict_proba(self.student, self._inputs)[torch.arange(len(self._labels)), self._labels]
         losses = -given.clamp_min(torch.finfo(given.dtype).tiny).log()
-        return Assessment(weights=self.weigh(losses.to(self.ranks.device)).cpu())
+        return NoisyEstimate(weights=self.weigh(losses.to(self.ranks.device)).cpu())
 
     def weigh(self, losses: Tensor) -> Tensor:
         """V: weights (n,) in (0, 1) of samples with these losses (n,)."""

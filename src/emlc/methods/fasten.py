@@ -31,7 +31,7 @@ from emlc.config.hyper import FasTENHyper
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.networks.backbones import Classifier
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
@@ -76,15 +76,15 @@ class FasTEN(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "noisy_head": self.noisy_head}
 
-    def prepare(self, ranks: Ranks) -> None:
-        super().prepare(ranks)
+    def setup(self, ranks: Ranks) -> None:
+        super().setup(ranks)
         both = nn.ModuleList([self.student, self.noisy_head])
         self.student_sgd = self.make_sgd(both, self.settings.learning_rate)
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         self._labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device, copy=True)
 
-    def tables(self) -> dict[str, Tensor]:
+    def sample_state(self) -> dict[str, Tensor]:
         return {"labels": self._labels}
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
@@ -114,5 +114,5 @@ class FasTEN(Method):
             h = self.student.backbone(inputs)
             return full_precision(self.noisy_head(h)), full_precision(self.student.classifier(h))
 
-    def assess(self) -> Assessment:
-        return Assessment(soft_labels=one_hot(self._labels, self.num_classes).float().cpu())
+    def estimate(self) -> NoisyEstimate:
+        return NoisyEstimate(soft_labels=one_hot(self._labels, self.num_classes).float().cpu())

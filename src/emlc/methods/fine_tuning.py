@@ -15,7 +15,7 @@ class FineTuning(Method):
 
     name: ClassVar[str] = "fine-tuning"
     joint: ClassVar[bool] = True
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
     @property
     def warming_up(self) -> bool:

@@ -34,7 +34,7 @@ from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.meta.metagradient import soft_cross_entropy
 from emlc.meta.replay import copies
-from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.methods.stages import Stages
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
@@ -56,11 +56,11 @@ class JointOptim(Method):
     def rate_factor(self) -> float:
         return self.hyper.retraining_rate if self.epoch >= self.stages.final else 1.0
 
-    def prepare(self, ranks: Ranks) -> None:
-        super().prepare(ranks)
+    def setup(self, ranks: Ranks) -> None:
+        super().setup(ranks)
         self._initial = copies(self.student.state_dict())
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         assert split.noisy.labels is not None
         labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
         self.soft_labels = one_hot(labels, self.num_classes).float()
@@ -72,13 +72,13 @@ class JointOptim(Method):
             share = self.soft_labels.mean(dim=0)
         self.prior = share / share.sum()
 
-    def tables(self) -> dict[str, Tensor]:
+    def sample_state(self) -> dict[str, Tensor]:
         # Initial weights of a run that goes on may no longer be where they were read from.
         initial = {f"initial.{name}": tensor for name, tensor in self._initial.items()}
         return {"soft_labels": self.soft_labels, "predictions": self.predictions, **initial}
 
-    def assess(self) -> Assessment:
-        return Assessment(soft_labels=self.soft_labels.cpu())
+    def estimate(self) -> NoisyEstimate:
+        return NoisyEstimate(soft_labels=self.soft_labels.cpu())
 
     def start_epoch(self) -> None:
         if self.stages.correction <= self.epoch <= self.stages.final:

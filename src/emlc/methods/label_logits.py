@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from emlc.data import Split
-from emlc.methods.base import Assessment, Method
+from emlc.methods.base import Method, NoisyEstimate
 
 
 class LabelLogits(Method):
@@ -19,13 +19,13 @@ class LabelLogits(Method):
 
     hyper: Any
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         assert split.noisy.labels is not None
         labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
         self.label_logits = self.hyper.initial_logit * one_hot(labels, self.num_classes).float()
 
-    def tables(self) -> dict[str, Tensor]:
+    def sample_state(self) -> dict[str, Tensor]:
         return {"label_logits": self.label_logits}
 
-    def assess(self) -> Assessment:
-        return Assessment(soft_labels=self.label_logits.softmax(dim=1).cpu())
+    def estimate(self) -> NoisyEstimate:
+        return NoisyEstimate(soft_labels=self.label_logits.softmax(dim=1).cpu())

@@ -29,7 +29,7 @@ from emlc.data.loaders import Batch
 from emlc.errors import InputError
 from emlc.meta.jvp import Weights
 from emlc.meta.metagradient import InnerSGD, soft_cross_entropy, trusted_gradient
-from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.networks.backbones import Classifier
 from emlc.networks.inference import in_batches
 from emlc.runtime.distributed import Ranks
@@ -107,7 +107,7 @@ class MLC(Method):
     """
 
     name: ClassVar[str] = "mlc"
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     student: Classifier
     hyper: MLCHyper
     measures_unused_discount: ClassVar[bool] = True
@@ -121,8 +121,8 @@ class MLC(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "meta_net": self.meta_net}
 
-    def prepare(self, ranks: Ranks) -> None:
-        super().prepare(ranks)
+    def setup(self, ranks: Ranks) -> None:
+        super().setup(ranks)
         self.meta_adam = torch.optim.Adam(
             self.meta_net.parameters(),
             self.settings.teacher_learning_rate or self.hyper.meta_learning_rate,
@@ -144,11 +144,11 @@ class MLC(Method):
                 f"trusted_batch: mlc halves it; expected at least 4 trusted samples, got {batch}"
             )
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         self.check(split)
         self._noisy = split.noisy
 
-    def assess(self) -> Assessment:
+    def estimate(self) -> NoisyEstimate:
         labels = self._noisy.labels
         assert labels is not None
 
@@ -156,7 +156,7 @@ class MLC(Method):
             return (self.meta_net(self.student.backbone(x), y),)
 
         networks = [self.student, self.meta_net]
-        return Assessment(*in_batches(correct, networks, self._noisy.inputs, torch.from_numpy(labels)))
+        return NoisyEstimate(*in_batches(correct, networks, self._noisy.inputs, torch.from_numpy(labels)))
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         assert trusted is not None

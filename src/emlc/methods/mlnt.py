@@ -67,14 +67,14 @@ class MLNT(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "neighbours": self.neighbours, "average": self.average}
 
-    def prepare(self, ranks: Ranks) -> None:
-        super().prepare(ranks)
+    def setup(self, ranks: Ranks) -> None:
+        super().setup(ranks)
         self.neighbours_sgd = self.make_sgd(self.neighbours, self.settings.learning_rate)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "neighbours": self.neighbours_sgd}
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         start, after = self.hyper.meta_start, self.settings.epochs - self.settings.warm_up
         if (steps := self.steps_in(split, after)) <= start:
             self.notes.append(

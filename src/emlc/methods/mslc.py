@@ -29,7 +29,7 @@ from emlc.config.hyper import MSLCHyper
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.methods.base import Assessment, Losses
+from emlc.methods.base import Losses, NoisyEstimate
 from emlc.methods.one_step import OneStep, WeightNet
 from emlc.runtime.precision import full_precision
 
@@ -46,13 +46,13 @@ class MSLC(OneStep):
         self._a, self._b = WeightNet(self.hyper.hidden_dim), WeightNet(self.hyper.hidden_dim)
         self.meta_net = nn.ModuleDict({"a": self._a, "b": self._b})
 
-    def attach(self, split: Split) -> None:
-        super().attach(split)
+    def bind(self, split: Split) -> None:
+        super().bind(split)
         given = one_hot(torch.from_numpy(split.noisy.labels), self.num_classes).float()
         # z (n, C). A warm-up adds up to it; without one there is nothing better than the given labels.
         self._z = (torch.zeros_like(given) if self.settings.warm_up else given).to(self.ranks.device)
 
-    def tables(self) -> dict[str, Tensor]:
+    def sample_state(self) -> dict[str, Tensor]:
         return {"soft_labels": self._z}
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
@@ -85,9 +85,9 @@ class MSLC(OneStep):
         return mixed
 
     @torch.no_grad()
-    def assess(self) -> Assessment:
+    def estimate(self) -> NoisyEstimate:
         """The labels z, and how far A believes the given ones; nothing before there are such."""
         if self.warming_up:
-            return Assessment()
+            return NoisyEstimate()
         weights = self.weights_of(self._a)
-        return Assessment(soft_labels=self._z.cpu(), weights=weights)
+        return NoisyEstimate(soft_labels=self._z.cpu(), weights=weights)

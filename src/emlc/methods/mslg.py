@@ -82,6 +82,6 @@ class MSLG(LabelLogits):
     def label_gradient(self, record: StudentStep, g: Weights) -> Tensor:
         """The meta-gradient of the label logits (n, C): ``alpha / (n C) f_i * (J_log f(i) g^)``."""
         # With a learning rate of 1 the coefficients of soft labels are J_log f(i) g^ / n.
-        (c,), engine = meta_gradient([record], g, InnerSGD(1.0), engine=self._engine.wanted(record))
-        self._engine.found(engine, record)
+        (c,), engine = meta_gradient([record], g, InnerSGD(1.0), engine=self._engine.requested(record))
+        self._engine.used(engine, record)
         return self.hyper.inner_learning_rate / self.num_classes * record.log_probs.exp() * c

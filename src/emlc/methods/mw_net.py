@@ -16,7 +16,7 @@ from emlc.config import Settings
 from emlc.config.hyper import MWNetHyper
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
-from emlc.methods.base import Assessment
+from emlc.methods.base import NoisyEstimate
 from emlc.methods.one_step import OneStep, WeightNet
 
 
@@ -39,5 +39,5 @@ class MWNet(OneStep):
         weights: Tensor = self.meta_net(losses[:, None])
         return weights * one_hot(batch.labels, self.num_classes)
 
-    def assess(self) -> Assessment:
-        return Assessment(weights=self.weights_of(self.meta_net))
+    def estimate(self) -> NoisyEstimate:
+        return NoisyEstimate(weights=self.weights_of(self.meta_net))

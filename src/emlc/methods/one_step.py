@@ -75,8 +75,8 @@ class OneStep(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "meta_net": self.meta_net}
 
-    def prepare(self, ranks: Ranks) -> None:
-        super().prepare(ranks)
+    def setup(self, ranks: Ranks) -> None:
+        super().setup(ranks)
         self.meta_adam = torch.optim.Adam(
             self.meta_net.parameters(),
             self.settings.teacher_learning_rate or self.hyper.meta_learning_rate,
@@ -89,7 +89,7 @@ class OneStep(Method):
     def scheduled(self) -> list[torch.optim.Optimizer]:
         return [self.student_sgd]
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         self._noisy = split.noisy
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
@@ -105,9 +105,9 @@ class OneStep(Method):
             trusted_loss, g = trusted_gradient(self.student, trusted.inputs, trusted.labels, ahead)
 
         (c,), engine = meta_gradient(  # (2)
-            [record], g, InnerSGD(eta), engine=self._engine.wanted(record)
+            [record], g, InnerSGD(eta), engine=self._engine.requested(record)
         )
-        self._engine.found(engine, record)
+        self._engine.used(engine, record)
         self.meta_adam.zero_grad(set_to_none=True)
         (c * q).sum().backward()
         self.meta_adam.step()

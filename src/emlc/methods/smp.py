@@ -32,7 +32,7 @@ from torch.nn.functional import cross_entropy, normalize, one_hot
 from emlc.config.hyper import SMPHyper
 from emlc.data import Split
 from emlc.data.loaders import Batch
-from emlc.methods.base import Assessment, Losses, Method
+from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.networks.backbones import Classifier
 from emlc.networks.inference import represent
 from emlc.runtime.precision import full_precision
@@ -54,16 +54,16 @@ class SMP(Method):
     warms_up: ClassVar[bool] = True
     hyper: SMPHyper
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         assert split.noisy.labels is not None
         self._inputs, self._given = split.noisy.inputs, torch.from_numpy(split.noisy.labels)
         self.corrected = self._given.clone().to(self.ranks.device)
 
-    def tables(self) -> dict[str, Tensor]:
+    def sample_state(self) -> dict[str, Tensor]:
         return {"corrected": self.corrected}
 
-    def assess(self) -> Assessment:
-        return Assessment(soft_labels=one_hot(self.corrected.cpu(), self.num_classes).float())
+    def estimate(self) -> NoisyEstimate:
+        return NoisyEstimate(soft_labels=one_hot(self.corrected.cpu(), self.num_classes).float())
 
     def start_epoch(self) -> None:
         if self.warming_up:

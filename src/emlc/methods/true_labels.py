@@ -17,7 +17,7 @@ class TrueLabels(Method):
 
     name: ClassVar[str] = "true-labels"
     joint: ClassVar[bool] = True
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = False
 
     def check(self, split: Split) -> None:
@@ -26,7 +26,7 @@ class TrueLabels(Method):
         if truth is None or unknown:
             raise InputError(f"method: true-labels needs true labels; {unknown:,} noisy samples have none")
 
-    def attach(self, split: Split) -> None:
+    def bind(self, split: Split) -> None:
         self.check(split)
         self._truth = torch.from_numpy(split.noisy.true_labels).to(self.ranks.device)
 

@@ -12,7 +12,7 @@ class TrustedOnly(Method):
 
     name: ClassVar[str] = "trusted-only"
     joint: ClassVar[bool] = True
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     uses_noisy: ClassVar[bool] = False
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:

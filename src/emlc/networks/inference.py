@@ -20,7 +20,7 @@ _BATCH = 1024
 _WORKERS = os.cpu_count() or 1
 
 
-class Judgement(NamedTuple):
+class Predictions(NamedTuple):
     """What student and teacher say of n labelled samples, on the CPU.
 
     Attributes:
@@ -58,20 +58,20 @@ def correct(
     return Correction(*in_batches(teacher, [teacher], inputs, torch.from_numpy(labels), ranks=ranks))
 
 
-def judge(
+def predict_both(
     student: nn.Module,
     teacher: nn.Module,
     inputs: Inputs,
     labels: NDArray[np.int64],
     ranks: Ranks | None = None,
-) -> Judgement:
+) -> Predictions:
     """Both networks' predictions for a labelled set, whose inputs are read once; see above."""
 
     def both(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         correction = teacher(x, y)
         return student(x).float().softmax(dim=1), correction.prediction, correction.retain_weight
 
-    return Judgement(*in_batches(both, [student, teacher], inputs, torch.from_numpy(labels), ranks=ranks))
+    return Predictions(*in_batches(both, [student, teacher], inputs, torch.from_numpy(labels), ranks=ranks))
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def in_batches(
     were_training = [network.training for network in networks]
     for network in networks:
         network.eval()
-    rows = torch.arange(len(inputs))[slice(None) if ranks is None else ranks.share(len(inputs))]
+    rows = torch.arange(len(inputs))[slice(None) if ranks is None else ranks.shard(len(inputs))]
     batches = rows.split(_BATCH)
     outputs = []
     with nullcontext() if ranks is None else ranks.autocast():

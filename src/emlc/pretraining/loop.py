@@ -32,7 +32,7 @@ def fit(
 
     Every batch is full: the images of an epoch that are left over begin the next.
     """
-    with ranks.together():
+    with ranks.errors_everywhere():
         progress = load_checkpoint(checkpoint, simclr) if checkpoint.exists() else Progress()
     schedule = _Schedule(simclr, settings, len(images) // min(settings.batch, len(images)))
     batches = _stream(images, settings, ranks).cycle(start=progress.steps)

@@ -29,7 +29,7 @@ from emlc.pretraining.probe import MOST_PROBED, Probe
 from emlc.pretraining.simclr import SimCLR, check_lightly
 from emlc.runs import plots
 from emlc.runs.checkpoint import Progress
-from emlc.runs.directory import check_folder, data_name, surroundings, with_precision, write_settings
+from emlc.runs.directory import check_folder, data_name, environment, with_precision, write_settings
 from emlc.runs.reporters import QuietReporter, RunReporter
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import atomic_write, remove_leftovers, write_json
@@ -85,7 +85,7 @@ def pretrain(
     check_lightly()
     ranks = start_ranks(settings.device)
     folder = Path(settings.output or default_output(settings))
-    with ranks.together():
+    with ranks.errors_everywhere():
         check_folder(folder, settings, resume=resume)
         images, trusted = _images(settings, data, trusted)
         check_images(images)
@@ -98,7 +98,7 @@ def pretrain(
         write_settings(folder, settings)
         console.out(_describe(images, trusted, ranks), highlight=False)
     ranks.barrier()
-    simclr.prepare()
+    simclr.setup()
     probe = Probe(trusted, settings.seed, ranks)
     before = probe(simclr.backbone, linear=True)
     reporter: RunReporter | QuietReporter = QuietReporter()
@@ -170,7 +170,7 @@ def _summarize(
             "images": len(images),
             "seconds": round(progress.seconds, 3),
         }
-        | surroundings(settings, ranks, "emlc", "torch", "lightly", "kornia")
+        | environment(settings, ranks, "emlc", "torch", "lightly", "kornia")
     )
 
 

@@ -47,13 +47,13 @@ class SimCLR:
             raise InputError(f"backbone: {settings.backbone} has no weights to pretrain")
         self.head: nn.Module = SimCLRProjectionHead(dim, dim, settings.projection_dim)
 
-    def prepare(self) -> None:
+    def setup(self) -> None:
         """Move the networks to the device and make the optimiser. Called once, before any step."""
         for network in self.networks().values():
             network.to(self._ranks.device).to(memory_format=torch.channels_last)
             if self._ranks.size > 1:
                 use_joint_batch(network)
-            self._ranks.spread(list(network.state_dict().values()))
+            self._ranks.broadcast(list(network.state_dict().values()))
         self.optimizer = self._make_optimizer()
         self.peak_rate: float = self.optimizer.param_groups[0]["lr"]
 
@@ -61,7 +61,7 @@ class SimCLR:
         """What a checkpoint holds."""
         return {"backbone": self.backbone, "head": self.head}
 
-    def tables(self) -> dict[str, Tensor]:
+    def sample_state(self) -> dict[str, Tensor]:
         """Nothing is kept of single images."""
         return {}
 

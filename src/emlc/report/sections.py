@@ -8,7 +8,7 @@ import pandas as pd
 from emlc.report import figures
 from emlc.report.facts import Facts
 from emlc.report.figures import Figure
-from emlc.report.tables import decision_table, settings_tables, surroundings_table
+from emlc.report.tables import decision_table, environment_table, settings_tables
 from emlc.report.tiles import Tile, tiles
 
 _COMMON_PAIRS = 12
@@ -39,7 +39,7 @@ class View:
         per_class: The student's figures a class.
         settings: Settings that are not at their default, and those that say what was run.
         other_settings: All others.
-        surroundings: Versions, hardware, seeds, minutes.
+        environment: Versions, hardware, seeds, minutes.
         decision: How the threshold of the issues came about.
         apply: The command that applies the review's decisions.
     """
@@ -55,7 +55,7 @@ class View:
     per_class: pd.DataFrame | None
     settings: pd.DataFrame
     other_settings: pd.DataFrame
-    surroundings: pd.DataFrame
+    environment: pd.DataFrame
     decision: pd.DataFrame
     apply: str
 
@@ -82,7 +82,7 @@ def describe(facts: Facts) -> View:
         per_class=None if facts.evaluation is None else facts.evaluation.per_class,
         settings=settings,
         other_settings=others,
-        surroundings=surroundings_table(facts),
+        environment=environment_table(facts),
         decision=decision_table(facts.decision),
         apply=f"emlc apply {shlex.quote(str(facts.run.folder))} decisions.csv",
     )

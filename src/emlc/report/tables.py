@@ -1,4 +1,4 @@
-"""The tables of settings, of surroundings, and of how the decision came about."""
+"""The tables of settings, of the environment, and of how the decision came about."""
 
 from dataclasses import fields
 from typing import Any
@@ -35,7 +35,7 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def surroundings_table(facts: Facts) -> pd.DataFrame:
+def environment_table(facts: Facts) -> pd.DataFrame:
     """Samples, classes, noise, hardware and versions."""
     summary = facts.summary
     rows: list[tuple[str, Any]] = [(f"{role} samples", f"{n:,}") for role, n in facts.counts.items()]

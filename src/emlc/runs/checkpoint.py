@@ -24,7 +24,7 @@ class Trained(Protocol):
 
     def networks(self) -> dict[str, nn.Module]: ...
     def optimizers(self) -> dict[str, torch.optim.Optimizer]: ...
-    def tables(self) -> dict[str, Tensor]: ...
+    def sample_state(self) -> dict[str, Tensor]: ...
 
 
 @dataclass
@@ -65,7 +65,7 @@ def save_checkpoint(path: Path, method: Trained, progress: Progress) -> None:
     state = {
         "networks": {name: network.state_dict() for name, network in method.networks().items()},
         "optimizers": {name: o.state_dict()["state"] for name, o in method.optimizers().items()},
-        "tables": method.tables(),
+        "sample_state": method.sample_state(),
         "decisions": method.decisions,
         "progress": asdict(progress),
     }
@@ -86,8 +86,8 @@ def load_checkpoint(path: Path, method: Trained) -> Progress:
         for name, optimizer in method.optimizers().items():
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state["optimizers"][name], "param_groups": groups})
-        for name, table in method.tables().items():
-            table.copy_(_same_shape(state["tables"][name], table, name))
+        for name, table in method.sample_state().items():
+            table.copy_(_same_shape(state["sample_state"][name], table, name))
         method.decisions.update(state["decisions"])
         return Progress(**state["progress"])
     except Exception as error:

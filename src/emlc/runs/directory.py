@@ -98,7 +98,7 @@ def data_name(settings: DataSettings) -> str:
     return "arrays" if settings.data is None else Path(settings.data).stem.replace("*", "") or "data"
 
 
-def surroundings(settings: AnySettings, ranks: Ranks, *packages: str) -> dict[str, Any]:
+def environment(settings: AnySettings, ranks: Ranks, *packages: str) -> dict[str, Any]:
     """What a summary says of where and when a run was made, and with which versions of packages."""
     return {
         "seed": settings.seed,

@@ -21,14 +21,14 @@ from emlc.runs.checkpoint import (
     save_weights,
 )
 from emlc.config import Augmentation, Settings
-from emlc.runtime.cuda_graph import recorded_map
+from emlc.runtime.cuda_graph import captured_map
 from emlc.data import Split
 from emlc.data.augment.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.data.images.stored import Inputs
 from emlc.runtime.distributed import Ranks
-from emlc.methods import Assessment, Losses, Method
-from emlc.methods.recorded import RecordedStep
+from emlc.methods import NoisyEstimate, Losses, Method
+from emlc.methods.captured import CapturedStep
 from emlc.runs.metrics import epoch_metrics
 
 _NOISY_STREAM, _TRUSTED_STREAM, _DROPOUT = 1, 2, 3
@@ -67,22 +67,22 @@ def fit(
     Returns:
         The metrics of every epoch.
     """
-    method.prepare(ranks)
-    method.attach(split)
+    method.setup(ranks)
+    method.bind(split)
     noisy, trusted = _streams(method, split, settings, ranks)
     steps_per_epoch = math.ceil(noisy.num_batches() / method.look_ahead)
     schedule = _Schedule(method, settings, steps_per_epoch)
     checkpoint = folder / "checkpoint.pt"
-    with ranks.together():
+    with ranks.errors_everywhere():
         progress = load_checkpoint(checkpoint, method) if checkpoint.exists() else Progress()
     trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
 
     losses = PendingLosses(ranks)
-    records = method.recordable and _records(settings, ranks)
-    step = RecordedStep(method, ranks.device) if records else method.step
+    captures = method.capturable and _captures(settings, ranks)
+    step = CapturedStep(method, ranks.device) if captures else method.step
 
     reporter.on_start(progress, steps_per_epoch)
-    found: Assessment | None = None
+    found: NoisyEstimate | None = None
     every = settings.checkpoint_every if resumable else None
     while progress.epoch < settings.epochs:
         method.train_mode()
@@ -106,7 +106,7 @@ def fit(
                 save_checkpoint(checkpoint, method, progress)
         losses.flush(progress)
         progress.seconds += time.perf_counter() - clock  # in which a GPU came to the end of what it was given
-        found = method.assess()
+        found = method.estimate()
         _finish_epoch(progress, method, found, split, schedule, ranks)
         # Told before it is saved: a run killed in between tells the epoch again, and never leaves it out.
         reporter.on_epoch(progress)
@@ -122,7 +122,7 @@ def fit(
             save_weights(folder / "chosen", chosen)
         if found is None:  # everything was done, but for this
             method.epoch = progress.epoch - 1
-            found = method.assess()
+            found = method.estimate()
         save_weights(folder / "last", copy_weights(method.networks()) | _held(found))
     ranks.barrier()
     return progress.history
@@ -140,7 +140,7 @@ def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
     return int(best["epoch"])
 
 
-def _held(found: Assessment) -> NetworkWeights:
+def _held(found: NoisyEstimate) -> NetworkWeights:
     """What a method holds of the noisy samples, to be kept like the weights of a network."""
     # Copies: what a method keeps of the samples it goes on changing.
     tensors = {name: t.detach().cpu().clone() for name, t in found._asdict().items() if t is not None}
@@ -170,10 +170,10 @@ def _augment(
     if not names:
         return None
     augment = Augment(names, (inputs.shape[2], inputs.shape[3]), key)
-    return recorded_map(augment, ranks.device) if _records(settings, ranks) else augment
+    return captured_map(augment, ranks.device) if _captures(settings, ranks) else augment
 
 
-def _records(settings: Settings, ranks: Ranks) -> bool:
+def _captures(settings: Settings, ranks: Ranks) -> bool:
     return settings.cuda_graph and ranks.device.type == "cuda" and ranks.size == 1
 
 
@@ -258,7 +258,7 @@ def _advance(progress: Progress, k: int, clock: float) -> float:
 def _finish_epoch(
     progress: Progress,
     method: Method,
-    found: Assessment,
+    found: NoisyEstimate,
     split: Split,
     schedule: "_Schedule",
     ranks: Ranks,
@@ -290,7 +290,7 @@ class _Schedule:
         self._method = method
         self._optimizers = method.scheduled()
         self._initial = [float(optimizer.param_groups[0]["lr"]) for optimizer in self._optimizers]
-        # On a GPU a tensor: a recorded step reads its rate from there.
+        # On a GPU a tensor: a captured step reads its rate from there.
         self._rates = [torch.zeros((), device=device) for _ in self._initial]
         self._on_device = device.type == "cuda"
         self.learning_rate = self._initial[0]

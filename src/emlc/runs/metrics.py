@@ -9,7 +9,7 @@ from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.runtime.distributed import Ranks
 from emlc.networks.inference import correct, predict_proba
-from emlc.methods import Assessment, Method
+from emlc.methods import NoisyEstimate, Method
 
 
 def accuracy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
@@ -24,7 +24,7 @@ def cross_entropy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
 
 
 def epoch_metrics(
-    method: Method, found: Assessment, split: Split, ranks: Ranks | None = None
+    method: Method, found: NoisyEstimate, split: Split, ranks: Ranks | None = None
 ) -> dict[str, float]:
     """The metrics of a moment in training; keys whose data is missing are absent.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _SOURCES = ("data", "trusted", "validation", "test", "human_labels", "noise_matrix")
 
 
-def check_spares_data(run: "Run", *outputs: Path, data: str | None = None) -> None:
+def check_keeps_sources(run: "Run", *outputs: Path, data: str | None = None) -> None:
     """Raise an :class:`InputError` if writing would replace a file of a source.
 
     Args:

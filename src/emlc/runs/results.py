@@ -12,11 +12,11 @@ from emlc.data import Split
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.files import write_csv, write_json
 from emlc.runs.fit import chosen_epoch
-from emlc.labels.files import written
-from emlc.labels.held import held_label_tables, load_held, weight_table
+from emlc.labels.files import write_blocks
+from emlc.labels.estimate import estimate_label_tables, load_estimate, weight_table
 from emlc.labels.table import label_schema
 from emlc.runs.run import Run
-from emlc.runs.directory import surroundings
+from emlc.runs.directory import environment
 
 _SHOWN = ["given_label", "retain_weight", "true_label"]
 """Columns that the pictures of a run are of."""
@@ -36,7 +36,7 @@ def write_results(run: Run, split: Split, history: list[dict[str, float]], ranks
     if not ranks.is_first:
         return
     if run.teacher is None:
-        labels = _write_held(run, split)
+        labels = _write_estimate(run, split)
     summary = summarize(run.settings, split, history, ranks)
     losses = torch.load(run.folder / "checkpoint.pt", weights_only=True)["progress"]["losses"]
     total = int(history[-1]["steps"])
@@ -49,30 +49,30 @@ def write_results(run: Run, split: Split, history: list[dict[str, float]], ranks
     write_json(run.folder / "summary.json", summary)
 
 
-def _write_held(run: Run, split: Split) -> pd.DataFrame | None:
+def _write_estimate(run: Run, split: Split) -> pd.DataFrame | None:
     """Write the labels, or else the weights, that a method without a teacher has come to; see below."""
-    held = load_held(run.folder / run.which)
-    if held.soft_labels is not None:
+    estimate = load_estimate(run.folder / run.which)
+    if estimate.soft_labels is not None:
         schema = label_schema(
             split.classes,
             true_labels=split.noisy.true_labels is not None,
-            retain_weights=held.weights is not None,
+            retain_weights=estimate.weights is not None,
         )
-        tables = written(run.folder / "labels.csv", held_label_tables(held, split.noisy, run.student), schema)
+        tables = write_blocks(run.folder / "labels.csv", estimate_label_tables(estimate, split.noisy, run.student), schema)
         return pd.concat((table.filter(_SHOWN) for table in tables), ignore_index=True)
-    if held.weights is None:
+    if estimate.weights is None:
         return None
-    weights = weight_table(held.weights, split.noisy)
+    weights = weight_table(estimate.weights, split.noisy)
     write_csv(run.folder / "weights.csv", weights)
     return weights.rename(columns={"weight": "retain_weight"}).filter(_SHOWN)
 
 
 def _write_labels(run: Run, split: Split, ranks: Ranks) -> pd.DataFrame:
     """Write the labels; returns what the pictures show of them."""
-    tables: Iterator[pd.DataFrame] = (table for _, table, _ in run.judged(split.noisy, ranks))
+    tables: Iterator[pd.DataFrame] = (table for _, table, _ in run.iter_label_tables(split.noisy, ranks))
     if ranks.is_first:
         schema = label_schema(split.classes, true_labels=split.noisy.true_labels is not None)
-        tables = written(run.folder / "labels.csv", tables, schema)
+        tables = write_blocks(run.folder / "labels.csv", tables, schema)
     return pd.concat((table.filter(_SHOWN) for table in tables), ignore_index=True)
 
 
@@ -104,4 +104,4 @@ def summarize(
         "trusted_samples": len(split.trusted),
         "test_samples": 0 if split.test is None else len(split.test),
         "seconds": last["seconds"],
-    } | surroundings(settings, ranks, "emlc", "torch", "torchvision", "numpy")
+    } | environment(settings, ranks, "emlc", "torch", "torchvision", "numpy")

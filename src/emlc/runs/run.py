@@ -32,7 +32,7 @@ from emlc.data.images.stored import Inputs
 from emlc.runtime.distributed import Ranks, pick_device
 from emlc.errors import InputError
 from emlc.runtime.files import read_json
-from emlc.networks.inference import Judgement, judge
+from emlc.networks.inference import Predictions, predict_both
 from emlc.labels.decision import Decision, decide, log_odds
 from emlc.labels.table import blocks, label_table
 from emlc.methods import METHODS
@@ -114,23 +114,23 @@ class Run:
             InputError: the run's method corrects no labels, or the samples have none; or what counts as
                 wrong is not known yet, and the run's own samples cannot be read again.
         """
-        tables = (table for _, table, _ in self.judged(samples, ranks, all_probabilities=all_probabilities))
+        tables = (table for _, table, _ in self.iter_label_tables(samples, ranks, all_probabilities=all_probabilities))
         return pd.concat(tables, ignore_index=True)
 
-    def judged(
+    def iter_label_tables(
         self, samples: Samples, ranks: Ranks | None = None, *, all_probabilities: bool = False
-    ) -> Iterator[tuple[Samples, pd.DataFrame, Judgement]]:
+    ) -> Iterator[tuple[Samples, pd.DataFrame, Predictions]]:
         """:meth:`correct_labels` block by block, with the samples and the predictions of each."""
         teacher, decision = self.require_teacher(), self.decision
         if samples.labels is None:
             raise InputError("correcting labels needs the given labels, and these samples have none")
         for block in blocks(samples):
             assert block.labels is not None
-            judgement = judge(self.student, teacher, block.inputs, block.labels, ranks)
+            predictions = predict_both(self.student, teacher, block.inputs, block.labels, ranks)
             yield (
                 block,
-                label_table(block, judgement, decision, all_probabilities=all_probabilities),
-                judgement,
+                label_table(block, predictions, decision, all_probabilities=all_probabilities),
+                predictions,
             )
 
     @cached_property
@@ -167,8 +167,8 @@ class Run:
             if len(samples) > _DECIDED_ON:
                 samples = samples.take(np.sort(rng.choice(len(samples), _DECIDED_ON, replace=False)))
             assert samples.labels is not None
-            judgement = judge(self.student, teacher, samples.inputs, samples.labels, ranks)
-            judged[name] = judgement.prediction(), samples.labels
+            predictions = predict_both(self.student, teacher, samples.inputs, samples.labels, ranks)
+            judged[name] = predictions.prediction(), samples.labels
         return decide(*judged[named[0]], log_odds(*judged["noisy"]), calibrated_on=named[0])
 
     def require_teacher(self) -> Teacher:

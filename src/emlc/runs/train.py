@@ -57,7 +57,7 @@ def train(
     _check_one_source(settings, data, trusted, validation, test)
     ranks = start_ranks(settings.device)
     folder = Path(settings.output or default_output(settings))
-    with ranks.together():
+    with ranks.errors_everywhere():
         check_folder(folder, settings, resume=resume)
         begins = not (folder / "checkpoint.pt").exists()
         init = {settings.init, settings.teacher_init} - {"none", None}

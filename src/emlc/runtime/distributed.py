@@ -78,7 +78,7 @@ class Ranks:
         self.average([votes])
         return votes.item() == 1
 
-    def share(self, items: int) -> slice:
+    def shard(self, items: int) -> slice:
         """Which of n items are this rank's: every size-th, so that any run of them is spread evenly."""
         return slice(self.rank, items, self.size)
 
@@ -105,7 +105,7 @@ class Ranks:
             dist.all_gather(parts, padded)
         return torch.stack(parts, dim=1).flatten(0, 1)[:items].to(rows.device)
 
-    def spread(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by those of the first rank, in place."""
         if self.size > 1:
             with lost_rank():
@@ -119,7 +119,7 @@ class Ranks:
                 self._fabric.barrier()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def errors_everywhere(self) -> Iterator[None]:
         """Bad input found by one rank in this block is an error on all; only the first prints notes."""
         problem: InputError | None = None
         with nullcontext() if self.is_first else contextlib.redirect_stderr(io.StringIO()):

@@ -22,9 +22,9 @@ from emlc.data.loaders import Batch, Stream
 from emlc.data.samples import Samples
 from emlc.meta.jvp import ReplayError
 from emlc.methods import METHODS, Method
-from emlc.methods.recorded import RecordedStep
+from emlc.methods.captured import CapturedStep
 from emlc.networks.standardize import Standardize
-from emlc.runtime.cuda_graph import recorded_map
+from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks, pick_device, start_ranks
 from emlc.runtime.precision import uses_tf32
 from emlc.timing.cases import Case, Group, make_cases, make_groups
@@ -51,7 +51,7 @@ _SETTING: dict[MethodName, NameOfMethod] = {
 """The method whose settings and hyper-parameters each has."""
 
 _WARM_UP_STEPS = 5
-"""Enough for a captured step to be recorded, and replayed once."""
+"""Enough for a step to be captured, and replayed once."""
 
 _LEAST_SECONDS_ON_CUDA = 0.2
 """Of a timed region, beside which the time to launch and to wait for it is nothing."""
@@ -257,7 +257,7 @@ def _build_on_cuda(
     step = _stepping(method, running.case, batches)
     for _ in range(_WARM_UP_STEPS):
         step()
-    if running.case.captured and (refusal := next((n for n in method.notes if "not recorded" in n), None)):
+    if running.case.captured and (refusal := next((n for n in method.notes if "not captured" in n), None)):
         raise RuntimeError(refusal)
     torch.cuda.synchronize(ranks.device)
     running.peak_memory_bytes = torch.cuda.max_memory_allocated(ranks.device) - before
@@ -307,11 +307,11 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
     )
     torch.manual_seed(options.seed)
     method = _METHODS[case.method](settings, batch.inputs.cpu(), group.classes)
-    method.prepare(ranks)
+    method.setup(ranks)
     if case.memory_format == "contiguous":
         _use_contiguous(method)
     if ranks.device.type == "cuda" and case.method != "emlc-plain":
-        # As the training loop has it: a recorded step reads its learning rate from there.
+        # As the training loop has it: a captured step reads its learning rate from there.
         for parameters in method.student_sgd.param_groups:
             parameters["lr"] = torch.tensor(parameters["lr"], device=ranks.device)
     method.train_mode()
@@ -328,7 +328,7 @@ def _use_contiguous(method: Method) -> None:
 
 def _stepping(method: Method, case: Case, batches: _Batches) -> Callable[[], object]:
     noisy, trusted = batches.noisy[: case.k], batches.trusted if method.uses_trusted else None
-    step = RecordedStep(method, method.ranks.device) if case.captured else method.step
+    step = CapturedStep(method, method.ranks.device) if case.captured else method.step
 
     def run() -> object:
         method.step_number.add_(1)
@@ -350,7 +350,7 @@ def _loading(group: Group, options: StepOptions, ranks: Ranks) -> Callable[[], o
         augment: Callable[[Tensor, Tensor], Tensor]
         augment = Augment(default_augmentations(samples.inputs)[number], (size, size), key)
         if ranks.device.type == "cuda":
-            augment = recorded_map(augment, ranks.device)
+            augment = captured_map(augment, ranks.device)
         streams.append(Stream(samples, [augment], n, key, ranks, os.cpu_count() or 1).cycle())
     return lambda: [next(stream) for stream in streams]
 

@@ -7,16 +7,16 @@ from torch import Tensor
 
 from emlc.data.loaders import Batch
 from emlc.methods.base import Losses, Method
-from emlc.runtime.cuda_graph import Recorded
+from emlc.runtime.cuda_graph import Captured
 
 
-class RecordedStep:
-    """``method.step`` for batches on a CUDA device, recorded where it can be."""
+class CapturedStep:
+    """``method.step`` for batches on a CUDA device, captured where it can be."""
 
     def __init__(self, method: Method, device: torch.device) -> None:
         self._method = method
         self._device = device
-        self._kinds: dict[tuple[object, ...], tuple[Recorded, list[str]]] = {}
+        self._kinds: dict[tuple[object, ...], tuple[Captured, list[str]]] = {}
         self._told = False
 
     def __call__(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
@@ -25,17 +25,17 @@ class RecordedStep:
         totals = [batch.total for batch in batches]
         kind = (self._method.warming_up, trusted is None, *totals)
         if kind not in self._kinds:
-            # What was recorded before a warm-up's end is not wanted again: it would only hold memory.
+            # What was captured before a warm-up's end is not wanted again: it would only hold memory.
             self._kinds = {k: v for k, v in self._kinds.items() if k[0] == kind[0]}
-            self._kinds[kind] = self._recorded(totals, trusted is not None)
+            self._kinds[kind] = self._captured(totals, trusted is not None)
         step, names = self._kinds[kind]
         losses = step(*(tensor for batch in batches for tensor in batch.tensors))
         if step.refusal is not None and not self._told:
             self._told = True
-            self._method.notes.append(f"the step is not recorded as a CUDA graph: {step.refusal}")
+            self._method.notes.append(f"the step is not captured as a CUDA graph: {step.refusal}")
         return dict(zip(names, losses, strict=True))
 
-    def _recorded(self, totals: list[int], has_trusted: bool) -> tuple[Recorded, list[str]]:
+    def _captured(self, totals: list[int], has_trusted: bool) -> tuple[Captured, list[str]]:
         names: list[str] = []
 
         def step(*tensors: Tensor) -> list[Tensor]:
@@ -46,4 +46,4 @@ class RecordedStep:
             names[:] = losses
             return list(losses.values())
 
-        return Recorded(step, self._device), names
+        return Captured(step, self._device), names

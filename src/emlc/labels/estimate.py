@@ -11,29 +11,31 @@ from torch import Tensor, nn
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN
 from emlc.labels.table import blocks
-from emlc.methods import Assessment
+from emlc.methods import NoisyEstimate
 from emlc.networks.inference import predict_proba
 
 
-def load_held(folder: Path) -> Assessment:
+def load_estimate(folder: Path) -> NoisyEstimate:
     """What ``fit`` left beside the networks' weights in ``folder``; nothing of most methods."""
     path = folder / "samples.safetensors"
-    return Assessment(**load_file(path)) if path.exists() else Assessment()
+    return NoisyEstimate(**load_file(path)) if path.exists() else NoisyEstimate()
 
 
-def held_label_tables(held: Assessment, samples: Samples, student: nn.Module) -> Iterator[pd.DataFrame]:
+def estimate_label_tables(
+    estimate: NoisyEstimate, samples: Samples, student: nn.Module
+) -> Iterator[pd.DataFrame]:
     """The label table of the noisy samples, block by block.
 
     Its columns are those of :func:`emlc.labels.table.label_table`. A label is an issue where it is not the
     most probable class of the soft label; ``retain_weight`` is the weight, of methods that have one.
     """
-    assert held.soft_labels is not None
+    assert estimate.soft_labels is not None
     start = 0
     for block in blocks(samples):
         rows = slice(start, start + len(block))
-        weights = None if held.weights is None else held.weights[rows]
+        weights = None if estimate.weights is None else estimate.weights[rows]
         probabilities = predict_proba(student, block.inputs)
-        yield _label_table(block, held.soft_labels[rows], weights, probabilities)
+        yield _label_table(block, estimate.soft_labels[rows], weights, probabilities)
         start += len(block)
 
 

@@ -26,8 +26,8 @@ def trained(folder, method, **changes):
 @pytest.mark.parametrize("method", ["mlc", "mslc", "dividemix"])
 def test_corrected_labels_are_those_the_method_holds(tmp_path, method):
     run = trained(tmp_path / "run", method)
-    held = load_file(tmp_path / "run/chosen/samples.safetensors")
-    soft, split = held["soft_labels"], tiny.split(run.settings)
+    estimates = load_file(tmp_path / "run/chosen/samples.safetensors")
+    soft, split = estimates["soft_labels"], tiny.split(run.settings)
     table = pd.read_csv(tmp_path / "run/labels.csv", dtype={"id": str})
     pd.testing.assert_frame_equal(table, pd.read_parquet(tmp_path / "run/labels.parquet"), check_dtype=False)
     names, given = np.array(split.classes), split.noisy.labels
@@ -41,9 +41,9 @@ def test_corrected_labels_are_those_the_method_holds(tmp_path, method):
         assert row.label_quality == pytest.approx(probabilities[label].item(), rel=1e-5)
     predicted = run.predict_proba(split.noisy.inputs).argmax(dim=1)
     assert table["predicted_label"].tolist() == names[predicted].tolist()
-    assert ("retain_weight" in table) == ("weights" in held)
-    if "weights" in held:
-        np.testing.assert_allclose(table["retain_weight"], held["weights"], rtol=1e-5)
+    assert ("retain_weight" in table) == ("weights" in estimates)
+    if "weights" in estimates:
+        np.testing.assert_allclose(table["retain_weight"], estimates["weights"], rtol=1e-5)
     recovered = 100 * (table["corrected_label"] == table["true_label"]).mean()
     assert run.summary["label_recovery"] == pytest.approx(recovered, abs=1e-3)
     assert (tmp_path / "run/recovery.png").read_bytes().startswith(b"\x89PNG")
@@ -81,14 +81,14 @@ def test_the_chosen_epochs_are_kept(tmp_path, monkeypatch):
     split = tiny.split(settings)
     torch.manual_seed(0)
     method = METHODS["dividemix"](settings, split.noisy.inputs, 3)
-    held = []
-    assess = method.assess
-    monkeypatch.setattr(method, "assess", lambda: held.append(assess()) or held[-1])
+    estimates = []
+    estimate = method.estimate
+    monkeypatch.setattr(method, "estimate", lambda: estimates.append(estimate()) or estimates[-1])
     fit_module.fit(method, split, settings, QuietReporter(), tmp_path, tiny.ALONE)
     chosen = load_file(tmp_path / "chosen/samples.safetensors")["soft_labels"]
     last = load_file(tmp_path / "last/samples.safetensors")["soft_labels"]
-    assert torch.equal(chosen, held[1].soft_labels)
-    assert torch.equal(last, held[-1].soft_labels)
+    assert torch.equal(chosen, estimates[1].soft_labels)
+    assert torch.equal(last, estimates[-1].soft_labels)
     assert not torch.equal(chosen, last)
 
 
