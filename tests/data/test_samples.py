@@ -180,3 +180,12 @@ def test_samples_are_a_copy():
     assert int(samples.inputs.max()) == 0
     images.flags.writeable = False
     assert int(Samples.from_arrays(images).inputs.min()) == 7
+
+
+def test_given_labels_are_there_or_are_asked_for():
+    samples = Samples.from_arrays(FEATURES, list("bbaabb"))
+    assert samples.given.tolist() == [1, 1, 0, 0, 1, 1]
+    with pytest.raises(
+        InputError, match=r"labels: expected one for each of 6 samples \(0, 1, 2 and 3 more\)"
+    ):
+        _ = Samples.from_arrays(FEATURES).given

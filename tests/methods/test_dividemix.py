@@ -217,7 +217,7 @@ def test_what_it_holds_are_probabilities():
     method = prepared()
     method.student.float()
     soft_labels, weights = method.estimate()
-    n = len(method._labels)
+    n = len(method.noisy)
     assert soft_labels.shape == (n, C)
     torch.testing.assert_close(soft_labels.sum(dim=1), torch.ones(n))
     assert weights.shape == (n,)

@@ -35,9 +35,8 @@ def run(arguments: Namespace) -> None:
 
     from emlc.runs.evaluation import evaluate_probabilities
 
-    assert samples.labels is not None
     evaluation = evaluate_probabilities(
-        trained.predict_proba(samples.inputs), samples.labels, trained.schema.classes
+        trained.predict_proba(samples.inputs), samples.given, trained.schema.classes
     )
     folder = Path(arguments.output) if arguments.output else trained.folder / "evaluation"
     evaluation.save(folder)

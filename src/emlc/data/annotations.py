@@ -35,6 +35,18 @@ class Annotations:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def given(self) -> NDArray[np.int64]:
+        """The given labels (n,), where there have to be some.
+
+        Raises:
+            InputError: There are none.
+        """
+        if self.labels is None:
+            ids = shorten(self.ids.tolist(), 3)
+            raise InputError(f"labels: expected one for each of {len(self)} samples ({ids}), found none")
+        return self.labels
+
     def annotations(self, rows: NDArray[Any] | slice = slice(None)) -> "Annotations":
         """The annotations of some samples, by index or boolean mask."""
         return Annotations(

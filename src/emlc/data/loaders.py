@@ -80,10 +80,9 @@ class Stream:
         ranks: Ranks,
         workers: int,
     ) -> None:
-        assert samples.labels is not None
         self._inputs = _on_device(samples.inputs, ranks.device)
         self._on_device = isinstance(self._inputs, Tensor) and self._inputs.device.type == "cuda"
-        self._labels = torch.from_numpy(samples.labels).to(ranks.device)
+        self._labels = torch.from_numpy(samples.given).to(ranks.device)
         self._augments = augments
         self._batch_size = batch_size
         self._key = key

@@ -216,26 +216,22 @@ def _assemble(
     return Split(
         **(parts | {"noisy": noisy}),
         noise_rate_nominal=nominal,
-        noise_rate_actual=label_noise.actual_rate(_labels(noisy), noisy.true_labels),
+        noise_rate_actual=label_noise.actual_rate(noisy.given, noisy.true_labels),
     )
-
-
-def _labels(samples: Samples, role: str = "noisy") -> NDArray[np.int64]:
-    if samples.labels is None:
-        raise InputError(f"the {role} samples have no labels")
-    return samples.labels
 
 
 def _with_true_labels(samples: Samples, role: str) -> Samples:
     """Samples of a trusted, validation or test set: the label is the true one where that is known."""
-    labels, truth = _labels(samples, role), samples.true_labels
+    if samples.labels is None:
+        raise InputError(f"the {role} samples have no labels")
+    labels, truth = samples.labels, samples.true_labels
     if truth is not None:
         labels = np.where(truth == UNKNOWN, labels, truth)
     return replace(samples, labels=labels, true_labels=labels)
 
 
 def _hold_out_validation(trusted: Samples, fraction: float, seed: int) -> dict[str, Samples]:
-    held = hold_out(_labels(trusted, "trusted"), fraction, seed, "validation")
+    held = hold_out(trusted.given, fraction, seed, "validation")
     rest = np.setdiff1d(np.arange(len(trusted)), held)
     return {"trusted": trusted.take(rest), "validation": trusted.take(held)}
 
@@ -276,7 +272,7 @@ def _disjoint(parts: dict[str, Samples], overlap: Literal["error", "drop"]) -> d
 
 
 def _check_all_classes_trusted(trusted: Samples) -> None:
-    counts = np.bincount(_labels(trusted), minlength=len(trusted.classes))
+    counts = np.bincount(trusted.given, minlength=len(trusted.classes))
     absent = [name for name, count in zip(trusted.classes, counts, strict=True) if count == 0]
     if absent:
         raise InputError(
@@ -289,7 +285,7 @@ def _inject(noisy: Samples, noise: NoiseSettings, rng: np.random.Generator) -> t
     """The noisy samples with their final labels, and the nominal rate of the injected noise."""
     if noise.noise == "none":
         return noisy, None
-    labels = _labels(noisy)
+    labels = noisy.given
     matrix, rate = label_noise.from_settings(noise, noisy.classes)
     given = label_noise.inject(labels, matrix, rng, draw=noise.noise_draw, rate=rate)
     truth = labels if noisy.true_labels is None else noisy.true_labels
@@ -304,7 +300,7 @@ def _part_table(samples: Samples, role: str) -> pd.DataFrame:
         {
             "id": samples.ids,
             "role": role,
-            "given_label": names[_labels(samples)],
+            "given_label": names[samples.given],
             "true_label": names[truth],
             "input_digest": samples.input_digests(),
         },

@@ -93,12 +93,10 @@ def split_of(
     Raises:
         InputError: a class has no trusted sample, or too few to hold some out.
     """
-    assert samples.labels is not None
     noisy, trusted = (samples, samples) if mask is None else (samples.take(~mask), samples.take(mask))
     validation = None
     if validation_fraction is not None:
-        assert trusted.labels is not None
-        held = hold_out(trusted.labels, validation_fraction, seed, "validation")
+        held = hold_out(trusted.given, validation_fraction, seed, "validation")
         rest = np.setdiff1d(np.arange(len(trusted)), held)
         validation, trusted = _trusted(trusted.take(held)), trusted.take(rest)
         noisy = trusted if mask is None else noisy
@@ -111,7 +109,7 @@ def _trusted(samples: Samples) -> Samples:
 
 
 def _check_all_classes(trusted: Samples) -> None:
-    present = set(trusted.labels.tolist() if trusted.labels is not None else [])
+    present = set(trusted.given.tolist())
     absent = [name for code, name in enumerate(trusted.classes) if code not in present]
     if absent:
         raise InputError(

@@ -42,8 +42,7 @@ class Corrected:
     @cached_property
     def trusted_labels(self) -> list[str]:
         """Class names of the trusted samples."""
-        assert self.trusted.labels is not None
-        return [self.trusted.classes[k] for k in self.trusted.labels]
+        return [self.trusted.classes[k] for k in self.trusted.given]
 
     @property
     def are_images(self) -> bool:

@@ -40,8 +40,7 @@ def estimate_label_tables(
 
 
 def _label_table(samples: Samples, soft: Tensor, weights: Tensor | None, student: Tensor) -> pd.DataFrame:
-    assert samples.labels is not None
-    names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.labels
+    names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.given
     soft_labels = soft.numpy()
     corrected = soft_labels.argmax(axis=1)
     table = {
@@ -60,11 +59,10 @@ def _label_table(samples: Samples, soft: Tensor, weights: Tensor | None, student
 
 def weight_table(weights: Tensor, samples: Samples) -> pd.DataFrame:
     """One row a noisy sample: id, given_label, weight in [0, 1], and true_label where it is known."""
-    assert samples.labels is not None
     table = pd.DataFrame(
         {
             "id": samples.ids,
-            "given_label": pd.Index(samples.classes)[samples.labels],
+            "given_label": pd.Index(samples.classes)[samples.given],
             "weight": weights.numpy().astype(np.float32),
         }
     )

@@ -51,8 +51,7 @@ def label_table(
         decision: Of the same networks.
         all_probabilities: Whether to add a column a class.
     """
-    assert samples.labels is not None
-    names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.labels
+    names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.given
     soft_labels = decision.soft_labels(predictions.prediction(), given)
     quality = soft_labels[rows, given]
     others = soft_labels.copy()

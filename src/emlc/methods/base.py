@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from emlc.config import Settings
-from emlc.data import Split
+from emlc.data import Samples, Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, batches_in
 from emlc.networks.backbones import Classifier, build_backbone
@@ -55,6 +55,7 @@ class Method(ABC):
         epoch: The current epoch, from 0; the loop sets it.
         step_number: 0-d int64 on the device: steps taken so far; the loop sets it.
         ranks: The processes that train together, of which this is one.
+        noisy: The n noisy samples, from :meth:`bind` on.
         decisions: What was chosen on the way, such as the JVP engine; checkpoints hold it.
         notes: Lines worth telling the user, such as the JVP engine that was picked; the loop empties it.
     """
@@ -70,6 +71,7 @@ class Method(ABC):
     epoch: int = 0
     step_number: Tensor
     ranks: Ranks
+    noisy: Samples
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         """Build the networks, with random weights.
@@ -129,8 +131,9 @@ class Method(ABC):
     def check(self, split: Split) -> None:  # noqa: B027  # a hook: most methods can do with any
         """Raise an :class:`InputError` if these sets do not do, before anything is written."""
 
-    def bind(self, split: Split) -> None:  # noqa: B027  # a hook: most methods have nothing to do
-        """Called once, after :meth:`setup`, with the sets: for tables of the noisy samples, say."""
+    def bind(self, split: Split) -> None:
+        """Take the sets, once, after :meth:`setup`: methods make tables of the noisy samples here, say."""
+        self.noisy = split.noisy
 
     def sample_state(self) -> dict[str, Tensor]:
         """What the method keeps of each noisy sample, (n, ...) by name; checkpoints hold it.

@@ -94,9 +94,8 @@ class DivideMix(Method):
         self.student = Pair(self.build_student(), self.build_student())
 
     def bind(self, split: Split) -> None:
-        labels, n = split.noisy.labels, len(split.noisy)
-        assert labels is not None
-        self._inputs, self._labels = split.noisy.inputs, torch.from_numpy(labels)
+        super().bind(split)
+        n = len(split.noisy)
         self._steps_per_epoch = batches_in(n, self.settings.noisy_batch, self.ranks)
         device = self.ranks.device
         self._clean = torch.ones(n, 2, device=device)
@@ -110,7 +109,7 @@ class DivideMix(Method):
         """By both networks' mean: w, and w y + (1 - w) p."""
         division = self._divide()
         w = division.clean.mean(dim=1)
-        y = one_hot(self._labels, self.num_classes)
+        y = one_hot(torch.from_numpy(self.noisy.given), self.num_classes)
         return NoisyEstimate(w[:, None] * y + (1 - w[:, None]) * division.predictions, w)
 
     def start_epoch(self) -> None:
@@ -209,10 +208,10 @@ class DivideMix(Method):
         """The division by the networks as they are, which begins the next epoch; made once."""
         if self._known is not None:
             return self._known
-        rows = torch.arange(len(self._labels))
-        p = torch.stack([predict_proba(network, self._inputs) for network in self.student.both])
+        y = torch.from_numpy(self.noisy.given)
+        p = torch.stack([predict_proba(network, self.noisy.inputs) for network in self.student.both])
         # The least normal number of float32 instead of 0: losses are exact up to 87 nats.
-        losses = -p[:, rows, self._labels].clamp_min(torch.finfo(torch.float32).tiny).log()
+        losses = -p[:, torch.arange(len(y)), y].clamp_min(torch.finfo(torch.float32).tiny).log()
         latest = torch.stack([_min_max(each) for each in losses], dim=1)
         history = torch.cat([self._losses[:, :, 1:].cpu(), latest[:, :, None]], dim=2)
         mean = history.nanmean(dim=2).double().numpy()

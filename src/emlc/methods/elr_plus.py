@@ -70,6 +70,7 @@ class ELRPlus(Method):
         super().setup(ranks)
 
     def bind(self, split: Split) -> None:
+        super().bind(split)
         self._targets = torch.zeros(len(split.noisy), 2, self.num_classes, device=self.ranks.device)
         ramp, steps = self.hyper.weight_ramp_steps, self.steps_in(split, self.settings.epochs)
         if steps < ramp:

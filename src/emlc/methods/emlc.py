@@ -100,7 +100,7 @@ class EMLC(Method):
                 q, soft_labels = self._teacher_labels(batch)
             with self.ranks.autocast():
                 x = _joined(batch, for_student)
-                record, log_probs = record_step(self.student, x, keep_products=self._keeps_products)
+                record, log_probs = record_step(self.student, x, keep_products=self.keeps_products)
             side_stream.join()
             targets, r = self._student_targets(batch, q, for_student)
             loss = soft_cross_entropy(log_probs, targets, r)
@@ -161,7 +161,7 @@ class EMLC(Method):
         return torch.cat([q, truth]), torch.cat([r, r_trusted])
 
     @property
-    def _keeps_products(self) -> bool:
+    def keeps_products(self) -> bool:
         """Whether the meta-gradient will want what the student's layers gave in a step."""
         s = self.settings
         forward = self.decisions.get("jvp") == "forward" and s.meta_gradient == "approximate"

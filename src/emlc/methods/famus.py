@@ -37,7 +37,6 @@ from torch.nn.functional import cross_entropy, gumbel_softmax
 
 from emlc.config import Settings
 from emlc.config.hyper import FaMUSHyper
-from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.errors import InputError
@@ -94,13 +93,10 @@ class FaMUS(Method):
     def scheduled(self) -> list[torch.optim.Optimizer]:
         return [self.student_sgd]
 
-    def bind(self, split: Split) -> None:
-        assert split.noisy.labels is not None
-        self._inputs, self._labels = split.noisy.inputs, torch.from_numpy(split.noisy.labels)
-
     @torch.no_grad()
     def estimate(self) -> NoisyEstimate:
-        given = predict_proba(self.student, self._inputs)[torch.arange(len(self._labels)), self._labels]
+        y = torch.from_numpy(self.noisy.given)
+        given = predict_proba(self.student, self.noisy.inputs)[torch.arange(len(y)), y]
         losses = -given.clamp_min(torch.finfo(given.dtype).tiny).log()
         return NoisyEstimate(weights=self.weigh(losses.to(self.ranks.device)).cpu())
 

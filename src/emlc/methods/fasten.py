@@ -82,7 +82,8 @@ class FasTEN(Method):
         self.student_sgd = self.make_sgd(both, self.settings.learning_rate)
 
     def bind(self, split: Split) -> None:
-        self._labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device, copy=True)
+        super().bind(split)
+        self._labels = torch.from_numpy(split.noisy.given).to(self.ranks.device, copy=True)
 
     def sample_state(self) -> dict[str, Tensor]:
         return {"labels": self._labels}

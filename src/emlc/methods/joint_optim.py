@@ -61,8 +61,8 @@ class JointOptim(Method):
         self._initial = copies(self.student.state_dict())
 
     def bind(self, split: Split) -> None:
-        assert split.noisy.labels is not None
-        labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
+        super().bind(split)
+        labels = torch.from_numpy(split.noisy.given).to(self.ranks.device)
         self.soft_labels = one_hot(labels, self.num_classes).float()
         self.predictions = self.soft_labels.new_zeros(
             len(labels), self.hyper.averaged_epochs, self.num_classes

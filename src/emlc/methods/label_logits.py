@@ -20,8 +20,8 @@ class LabelLogits(Method):
     hyper: Any
 
     def bind(self, split: Split) -> None:
-        assert split.noisy.labels is not None
-        labels = torch.from_numpy(split.noisy.labels).to(self.ranks.device)
+        super().bind(split)
+        labels = torch.from_numpy(split.noisy.given).to(self.ranks.device)
         self.label_logits = self.hyper.initial_logit * one_hot(labels, self.num_classes).float()
 
     def sample_state(self) -> dict[str, Tensor]:

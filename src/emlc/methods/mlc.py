@@ -145,18 +145,15 @@ class MLC(Method):
             )
 
     def bind(self, split: Split) -> None:
+        super().bind(split)
         self.check(split)
-        self._noisy = split.noisy
 
     def estimate(self) -> NoisyEstimate:
-        labels = self._noisy.labels
-        assert labels is not None
-
         def correct(x: Tensor, y: Tensor) -> tuple[Tensor]:
             return (self.meta_net(self.student.backbone(x), y),)
 
-        networks = [self.student, self.meta_net]
-        return NoisyEstimate(*in_batches(correct, networks, self._noisy.inputs, torch.from_numpy(labels)))
+        networks, labels = [self.student, self.meta_net], torch.from_numpy(self.noisy.given)
+        return NoisyEstimate(*in_batches(correct, networks, self.noisy.inputs, labels))
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         assert trusted is not None

@@ -75,6 +75,7 @@ class MLNT(Method):
         return {"student": self.student_sgd, "neighbours": self.neighbours_sgd}
 
     def bind(self, split: Split) -> None:
+        super().bind(split)
         start, after = self.hyper.meta_start, self.settings.epochs - self.settings.warm_up
         if (steps := self.steps_in(split, after)) <= start:
             self.notes.append(

@@ -48,7 +48,7 @@ class MSLC(OneStep):
 
     def bind(self, split: Split) -> None:
         super().bind(split)
-        given = one_hot(torch.from_numpy(split.noisy.labels), self.num_classes).float()
+        given = one_hot(torch.from_numpy(split.noisy.given), self.num_classes).float()
         # z (n, C). A warm-up adds up to it; without one there is nothing better than the given labels.
         self._z = (torch.zeros_like(given) if self.settings.warm_up else given).to(self.ranks.device)
 

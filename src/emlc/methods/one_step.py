@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
 from emlc.config import Settings
-from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.meta.jvp import record_step
@@ -89,9 +88,6 @@ class OneStep(Method):
     def scheduled(self) -> list[torch.optim.Optimizer]:
         return [self.student_sgd]
 
-    def bind(self, split: Split) -> None:
-        self._noisy = split.noisy
-
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         assert trusted is not None
         (batch,) = noisy
@@ -123,7 +119,7 @@ class OneStep(Method):
     @torch.no_grad()
     def weights_of(self, net: nn.Module) -> Tensor:
         """What a :class:`WeightNet` gives for the loss of each noisy sample (n,), as it is, on the CPU."""
-        p = predict_proba(self.student, self._noisy.inputs)
-        losses = nll_loss(p.clamp_min(1e-12).log(), torch.from_numpy(self._noisy.labels), reduction="none")
+        p = predict_proba(self.student, self.noisy.inputs)
+        losses = nll_loss(p.clamp_min(1e-12).log(), torch.from_numpy(self.noisy.given), reduction="none")
         weights: Tensor = net(losses[:, None].to(self.ranks.device))
         return weights[:, 0].cpu()

@@ -55,9 +55,8 @@ class SMP(Method):
     hyper: SMPHyper
 
     def bind(self, split: Split) -> None:
-        assert split.noisy.labels is not None
-        self._inputs, self._given = split.noisy.inputs, torch.from_numpy(split.noisy.labels)
-        self.corrected = self._given.clone().to(self.ranks.device)
+        super().bind(split)
+        self.corrected = torch.from_numpy(self.noisy.given).clone().to(self.ranks.device)
 
     def sample_state(self) -> dict[str, Tensor]:
         return {"corrected": self.corrected}
@@ -68,11 +67,11 @@ class SMP(Method):
     def start_epoch(self) -> None:
         if self.warming_up:
             return
-        h = normalize(represent(self.student.backbone, self._inputs).flatten(1), dim=1)
+        h = normalize(represent(self.student.backbone, self.noisy.inputs).flatten(1), dim=1)
         rng = np.random.default_rng([self.settings.seed, _PROTOTYPES, self.epoch])
         scores = torch.full((len(h), self.num_classes), -torch.inf)
         for c in range(self.num_classes):
-            rows = rng.permutation(np.flatnonzero(self._given == c))[: self.hyper.samples_per_class]
+            rows = rng.permutation(np.flatnonzero(self.noisy.given == c))[: self.hyper.samples_per_class]
             if len(rows):  # a class that no label names has no prototypes
                 of_class = h[torch.from_numpy(rows)]
                 chosen = of_class[prototypes(of_class @ of_class.T, self.hyper.prototypes)]

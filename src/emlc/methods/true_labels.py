@@ -27,6 +27,7 @@ class TrueLabels(Method):
             raise InputError(f"method: true-labels needs true labels; {unknown:,} noisy samples have none")
 
     def bind(self, split: Split) -> None:
+        super().bind(split)
         self.check(split)
         self._truth = torch.from_numpy(split.noisy.true_labels).to(self.ranks.device)
 

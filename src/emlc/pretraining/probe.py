@@ -50,10 +50,9 @@ class Probe:
         """Accuracies in per cent: of nearest neighbours and, if asked for, of a linear classifier."""
         if self._trusted is None or len(self._trusted) < 2:
             return {}
-        assert self._trusted.labels is not None
         features = represent(backbone, self._trusted.inputs, self._ranks)
-        figures = {"knn_accuracy": knn_accuracy(features, self._trusted.labels)}
-        accuracy = linear_accuracy(features, self._trusted.labels, self._seed) if linear else None
+        figures = {"knn_accuracy": knn_accuracy(features, self._trusted.given)}
+        accuracy = linear_accuracy(features, self._trusted.given, self._seed) if linear else None
         return figures if accuracy is None else figures | {"linear_accuracy": accuracy}
 
 

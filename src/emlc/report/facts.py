@@ -150,7 +150,7 @@ def _evaluation(run: Run, split: Split) -> dict[str, Any]:
     probabilities = run.predict_proba(samples.inputs)
     return {
         "evaluated": role,
-        "evaluation": evaluate_probabilities(probabilities, samples.labels, run.schema.classes),
+        "evaluation": evaluate_probabilities(probabilities, samples.given, run.schema.classes),
     }
 
 
@@ -224,8 +224,7 @@ def _points(run: Run, split: Split, table: pd.DataFrame | None, size: int) -> pd
         return None
     if table is None:
         noisy = split.noisy
-        assert noisy.labels is not None
-        given = np.array(noisy.classes, dtype=object)[noisy.labels]
+        given = np.array(noisy.classes, dtype=object)[noisy.given]
         table = pd.DataFrame({"id": noisy.ids, "given_label": given})
     return projected(projection, table)
 

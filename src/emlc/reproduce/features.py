@@ -37,8 +37,7 @@ def feature_map(folder: Path) -> FeatureMap:
     backbone, samples, classes = _held_out(folder)
     projection = project(backbone, samples, MOST, seed=0)
     assert projection is not None
-    assert samples.labels is not None
-    return FeatureMap(projection.points, samples.labels[projection.rows], classes)
+    return FeatureMap(projection.points, samples.given[projection.rows], classes)
 
 
 def separation(folder: Path) -> float:
@@ -46,7 +45,7 @@ def separation(folder: Path) -> float:
     backbone, samples, _ = _held_out(folder)
     rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:MOST])
     chosen = samples.take(rows)
-    return float(silhouette_score(represent(backbone, chosen.inputs).flatten(1).numpy(), chosen.labels))
+    return float(silhouette_score(represent(backbone, chosen.inputs).flatten(1).numpy(), chosen.given))
 
 
 def _held_out(folder: Path) -> tuple[nn.Module, Samples, tuple[str, ...]]:

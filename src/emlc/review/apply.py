@@ -124,15 +124,14 @@ def _without_copies(rest: Samples, reviewed: Samples, settings: Settings) -> Sam
 def _summary(split: Split, made: Decisions, unreviewed: Unreviewed) -> dict[str, Any]:
     noisy = split.noisy
     rows, labels = made.settled
-    assert noisy.labels is not None
     truth = np.full(len(rows), UNKNOWN) if noisy.true_labels is None else noisy.true_labels[rows]
     known = truth != UNKNOWN
     return {
         "decisions": made.counts,
-        "labels_changed": int((labels != noisy.labels[rows]).sum()),
+        "labels_changed": int((labels != noisy.given[rows]).sum()),
         "with_known_truth": int(known.sum()),
         "right": int((labels == truth)[known].sum()),
-        "given_right": int((noisy.labels[rows] == truth)[known].sum()),
+        "given_right": int((noisy.given[rows] == truth)[known].sum()),
         "unreviewed": unreviewed,
         "noisy_before": len(noisy),
         "trusted_before": len(split.trusted),

@@ -105,8 +105,7 @@ def _problems(
             + (f"one of its {role} samples" if role else "one that it does not have")
         )
         return
-    assert noisy.labels is not None
-    given = noisy.classes[noisy.labels[index[sample_id]]]
+    given = noisy.classes[noisy.given[index[sample_id]]]
     if row["given_label"] != given:
         yield (
             f"given_label: the run has {given!r}, found {row['given_label']!r}; "

@@ -36,12 +36,11 @@ def epoch_metrics(
     for name, samples in (("trusted", split.trusted), ("validation", split.validation), ("test", split.test)):
         if samples is None:
             continue
-        assert samples.labels is not None
         probabilities = predict_proba(method.student, samples.inputs, ranks)
-        metrics[f"{name}_accuracy"] = accuracy(probabilities, samples.labels)
+        metrics[f"{name}_accuracy"] = accuracy(probabilities, samples.given)
         if name != "test":
             metrics["choice_accuracy"] = metrics[f"{name}_accuracy"]
-            metrics["choice_loss"] = cross_entropy(probabilities, samples.labels)
+            metrics["choice_loss"] = cross_entropy(probabilities, samples.given)
     teacher = method.networks().get("teacher")
     if teacher is not None and not method.warming_up:
         metrics |= _teacher_metrics(teacher, split, ranks)
@@ -52,10 +51,10 @@ def _teacher_metrics(teacher: nn.Module, split: Split, ranks: Ranks | None) -> d
     metrics: dict[str, float] = {}
     if split.test is not None:
         # The teacher's own prediction looks at the sample alone: the label it is given does not matter.
-        prediction = correct(teacher, split.test.inputs, _labels(split.test), ranks).prediction
-        metrics["teacher_test_accuracy"] = accuracy(prediction, _labels(split.test))
+        prediction = correct(teacher, split.test.inputs, split.test.given, ranks).prediction
+        metrics["teacher_test_accuracy"] = accuracy(prediction, split.test.given)
     if split.noisy.true_labels is not None:
-        correction = correct(teacher, split.noisy.inputs, _labels(split.noisy), ranks)
+        correction = correct(teacher, split.noisy.inputs, split.noisy.given, ranks)
         metrics |= recovery_metrics(correction.soft_labels, correction.retain_weight, split.noisy)
     return metrics
 
@@ -73,7 +72,7 @@ def recovery_metrics(soft_labels: Tensor | None, weights: Tensor | None, noisy: 
         return {}
     metrics: dict[str, float] = {}
     truth = noisy.true_labels[known]
-    wrong = _labels(noisy)[known] != truth
+    wrong = noisy.given[known] != truth
     if soft_labels is not None:
         recovered = soft_labels.argmax(dim=1).numpy()[known] == truth
         metrics["label_recovery"] = _per_cent(recovered)
@@ -85,11 +84,6 @@ def recovery_metrics(soft_labels: Tensor | None, weights: Tensor | None, noisy: 
             if these.any():
                 metrics[f"retain_weight_{name}"] = float(of_known[these].mean())
     return metrics
-
-
-def _labels(samples: Samples) -> NDArray[np.int64]:
-    assert samples.labels is not None
-    return samples.labels
 
 
 def _per_cent(hits: NDArray[np.bool_]) -> float:

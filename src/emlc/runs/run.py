@@ -125,8 +125,7 @@ class Run:
         if samples.labels is None:
             raise InputError("correcting labels needs the given labels, and these samples have none")
         for block in blocks(samples):
-            assert block.labels is not None
-            predictions = predict_both(self.student, teacher, block.inputs, block.labels, ranks)
+            predictions = predict_both(self.student, teacher, block.inputs, block.given, ranks)
             yield (
                 block,
                 label_table(block, predictions, decision, all_probabilities=all_probabilities),
@@ -166,9 +165,8 @@ class Run:
             rng = generator(self.settings.seed, "decision")
             if len(samples) > _DECIDED_ON:
                 samples = samples.take(np.sort(rng.choice(len(samples), _DECIDED_ON, replace=False)))
-            assert samples.labels is not None
-            predictions = predict_both(self.student, teacher, samples.inputs, samples.labels, ranks)
-            judged[name] = predictions.prediction(), samples.labels
+            predictions = predict_both(self.student, teacher, samples.inputs, samples.given, ranks)
+            judged[name] = predictions.prediction(), samples.given
         return decide(*judged[named[0]], log_odds(*judged["noisy"]), calibrated_on=named[0])
 
     def require_teacher(self) -> Teacher:

@@ -29,5 +29,5 @@ class PlainEMLC(EMLC):
         return sgd
 
     @property
-    def _keeps_products(self) -> bool:
+    def keeps_products(self) -> bool:
         return False
