@@ -47,7 +47,7 @@ def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:
             method.teacher = Teacher(hidden_layer(), 7, 3, label_embedding_dim=3, gate_hidden_dim=4)
     for network in method.networks().values():
         network.double()
-    history = fit(method, split, settings, QuietReporter(), folder, ranks)
+    history = fit(method, split, settings, QuietReporter(), folder, ranks).history
     if ranks.is_first:
         torch.save(history, folder / "history.pt")
 

@@ -24,7 +24,7 @@ def trained(folder, *, image=False, interrupted_after=None, **changes):
     method = METHODS[settings.method](settings, split.noisy.inputs, 3)
     method.load_initial_weights()
     if interrupted_after is None:
-        return method, fit(method, split, settings, Silent(), folder, tiny.ALONE)
+        return method, fit(method, split, settings, Silent(), folder, tiny.ALONE).history
     step, taken = method.step, 0
 
     def interrupted(*arguments):

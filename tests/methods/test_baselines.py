@@ -62,7 +62,7 @@ def trained(tmp_path, method, **changes):
     split = tiny.split(settings)
     torch.manual_seed(0)
     trained = METHODS[method](settings, split.noisy.inputs, 3)
-    history = fit(trained, split, settings, QuietReporter(), tmp_path / method, tiny.ALONE)
+    history = fit(trained, split, settings, QuietReporter(), tmp_path / method, tiny.ALONE).history
     return trained, history, split
 
 

@@ -56,7 +56,7 @@ def test_every_method_trains_on_features_and_on_images(name, kind, tmp_path):
     torch.manual_seed(0)
     method = METHODS[name](settings, split.noisy.inputs, 3)
     before = [p.detach().clone() for p in method.student.parameters()]
-    history = fit(method, split, settings, QuietReporter(), tmp_path, ranks)
+    history = fit(method, split, settings, QuietReporter(), tmp_path, ranks).history
     assert len(history) == 4
     assert any(not torch.equal(p, q) for p, q in zip(method.student.parameters(), before, strict=True))
     found = method.estimate()

@@ -36,7 +36,7 @@ def train(folder, name, epochs=3):
     if not (folder / "checkpoint.pt").exists():  # as at the beginning of a run from initial weights
         with torch.no_grad():
             method.student[-1].bias.add_(0.5)
-    history = fit(method, split, settings, QuietReporter(), folder, tiny.ALONE)
+    history = fit(method, split, settings, QuietReporter(), folder, tiny.ALONE).history
     return history, {path.name: load_file(path) for path in (folder / "last").glob("*.safetensors")}
 
 

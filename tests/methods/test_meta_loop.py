@@ -26,7 +26,7 @@ def run(settings, split, folder):
     folder.mkdir(exist_ok=True)
     torch.manual_seed(settings.seed)
     method = METHODS[settings.method](settings, split.noisy.inputs, len(split.classes))
-    return fit(method, split, settings, MagicMock(), folder, tiny.ALONE)
+    return fit(method, split, settings, MagicMock(), folder, tiny.ALONE).history
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -1,6 +1,7 @@
 """The loop: what it hands to a method, which epoch it chooses, and what it leaves on disk."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +53,7 @@ def record(folder, **changes):
     settings = tiny.settings(**changes)
     split = tiny.split(settings)
     method = Recorder(settings, split.noisy.inputs, 3)
-    return method, split, fit(method, split, settings, Silent(), folder, tiny.ALONE)
+    return method, split, fit(method, split, settings, Silent(), folder, tiny.ALONE).history
 
 
 def train(folder, split=None, **changes):
@@ -61,7 +62,7 @@ def train(folder, split=None, **changes):
     split = split or tiny.split(settings)
     torch.manual_seed(settings.seed)
     method = METHODS[settings.method](settings, split.noisy.inputs, 3)
-    history = fit(method, split, settings, Silent(), folder, tiny.ALONE)
+    history = fit(method, split, settings, Silent(), folder, tiny.ALONE).history
     return history, weights(folder, "chosen"), weights(folder, "last")
 
 
@@ -387,3 +388,16 @@ def test_a_missing_device():
     assert pick_device("auto") == CPU
     with pytest.raises(InputError, match=r"device: cuda:1 was asked for, but torch .* finds no CUDA device"):
         pick_device("cuda:1")
+
+
+def test_a_fit_returns_what_its_checkpoint_holds_and_always_leaves_chosen_weights(tmp_path):
+    settings = tiny.settings(method="cross-entropy", epochs=2)
+    split = tiny.split(settings)
+    method = METHODS["cross-entropy"](settings, split.noisy.inputs, 3)
+    progress = fit(method, split, settings, Silent(), tmp_path, tiny.ALONE)
+    assert progress.losses == torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]["losses"]
+    assert len(progress.losses["student_loss"]) == progress.steps
+    shutil.rmtree(tmp_path / "chosen")
+    again = fit(method, split, settings, Silent(), tmp_path, tiny.ALONE, resumable=False)
+    assert again == progress
+    assert tiny.same_tensors(weights(tmp_path, "chosen"), weights(tmp_path, "last"))

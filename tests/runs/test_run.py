@@ -65,6 +65,14 @@ def test_without_a_decision_the_run_reads_its_samples_again(copy):
         Run.load(copy, device="cpu").correct_labels(tiny.samples())
 
 
+def test_with_the_samples_at_hand_a_run_is_decided_without_reading_them(run, copy):
+    (copy / "decision.json").unlink()
+    undecided = Run.load(copy, device="cpu")
+    decided = undecided.with_decision(tiny.split(run.settings))
+    assert decided.decision == Decision.load(run.folder / "decision.json")
+    assert undecided.known_decision is None
+
+
 def test_the_decision_on_validation_samples_and_a_draw_of_many(run, monkeypatch):
     monkeypatch.setattr("emlc.runs.run._DECIDED_ON", 40)
     split = tiny.split(run.settings, validation=tiny.unlike(60, 5))

@@ -22,7 +22,7 @@ from emlc.data.classes import UNKNOWN
 from emlc.runtime.distributed import start_ranks
 from emlc.labels.decision import Decision
 from emlc.methods import EMLC
-from emlc.runs.directory import with_precision
+from emlc.runs.directory import resolve_precision
 
 QUIET = Console(file=io.StringIO())
 
@@ -306,8 +306,9 @@ def test_a_pretraining_resolves_its_precision_too(tmp_path, bfloat16, native):
     bfloat16(native)
     ranks = start_ranks("cpu")
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    settings = with_precision(PretrainSettings(data="digits"), tmp_path, ranks, images)
-    assert settings.precision == ranks.precision == ("bf16-mixed" if native else "float32")
+    precision = resolve_precision(PretrainSettings(data="digits"), tmp_path, ranks, images)
+    assert precision == ("bf16-mixed" if native else "float32")
+    assert ranks.precision == "float32"  # which it leaves to the caller
 
 
 # Where the images are

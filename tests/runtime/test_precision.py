@@ -68,7 +68,9 @@ def test_a_run_in_bf16_is_within_the_noise_of_one_in_float32(method, tmp_path):
         torch.manual_seed(seed)
         networks = METHODS[method](settings, split.noisy.inputs, 3)
         folder = tmp_path / f"{precision}{seed}"
-        history = fit(networks, split, settings, QuietReporter(), folder, start_ranks("cpu", precision))
+        history = fit(
+            networks, split, settings, QuietReporter(), folder, start_ranks("cpu", precision)
+        ).history
         return torch.tensor([row["student_loss"] for row in history])
 
     exact = torch.stack([losses("float32", seed) for seed in range(4)])

@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> None:
     check_keeps_sources(trained, csv, parquet, data=arguments.data)
     if arguments.data is None:
         split = trained.split()
-        trained.decision_with(split)
+        trained = trained.with_decision(split)
         samples = split.noisy
     else:
         samples = run_arguments.read_samples(trained, arguments, role="data")

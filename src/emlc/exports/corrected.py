@@ -35,7 +35,7 @@ class Corrected:
         """
         run.require_teacher()
         split = run.split()
-        run.decision_with(split)
+        run = run.with_decision(split)
         noisy, trusted = with_distinct_ids({"data": [split.noisy, split.trusted]})["data"]
         return cls(run, noisy, trusted, run.correct_labels(noisy))
 

@@ -10,7 +10,7 @@
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from emlc.pretraining.probe import MOST_PROBED, Probe
 from emlc.pretraining.simclr import SimCLR, check_lightly
 from emlc.runs import plots
 from emlc.runs.checkpoint import Progress
-from emlc.runs.directory import check_folder, data_name, environment, with_precision, write_settings
+from emlc.runs.directory import check_folder, data_name, environment, resolve_precision, write_settings
 from emlc.runs.reporters import QuietReporter, RunReporter
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import atomic_write, remove_leftovers, write_json
@@ -92,7 +92,8 @@ def pretrain(
         _check_batch(settings, images, ranks)
         torch.manual_seed(settings.seed)
         simclr = SimCLR(settings, images, ranks)
-    settings = with_precision(settings, folder, ranks, images)
+    ranks.precision = resolve_precision(settings, folder, ranks, images)
+    settings = replace(settings, precision=ranks.precision)
     if ranks.is_first:
         remove_leftovers(folder)
         write_settings(folder, settings)

@@ -109,6 +109,8 @@ def collect(
         tell("measuring the student")
         known |= _evaluation(run, split)
     tell("correcting the labels")
+    if split is not None and run.teacher is not None:
+        run = run.with_decision(split)
     table = _label_table(run, split, missing)
     if table is not None:
         known["labels"] = label_facts(table, run.schema.classes)
@@ -163,7 +165,6 @@ def _label_table(run: Run, split: Split | None, missing: dict[str, str]) -> pd.D
         )
         return None
     if split is not None:
-        run.decision_with(split)
         return run.correct_labels(split.noisy)
     if run.which == "last":
         missing["labels"] = (

@@ -96,8 +96,7 @@ def _rest(run: Run, split: Split, made: Decisions, unreviewed: Unreviewed) -> Sa
     if unreviewed == "keep" or len(rest) == 0:
         return rest
     run.require_teacher()
-    run.decision_with(split)
-    table = run.correct_labels(rest)
+    table = run.with_decision(split).correct_labels(rest)
     if unreviewed == "drop":
         return _without_issues(rest, table)
     corrected = pd.Index(rest.classes).get_indexer(pd.Index(table["corrected_label"]))

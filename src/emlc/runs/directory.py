@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 import yaml
 
-from emlc.config import NAMED_SOURCES, AnySettings, DataSettings, PretrainSettings, Settings
+from emlc.config import NAMED_SOURCES, AnySettings, DataSettings, Precision, PretrainSettings, Settings
 from emlc.data.images.stored import Inputs
 from emlc.runtime.distributed import Ranks
 from emlc.errors import InputError
@@ -80,8 +80,11 @@ def with_absolute_paths(settings: S) -> S:
     )
 
 
-def with_precision(settings: S, folder: Path, ranks: Ranks, inputs: Inputs) -> S:
-    """The settings with the precision that ``auto`` means, which the ranks take on: as the run began."""
+def resolve_precision(settings: S, folder: Path, ranks: Ranks, inputs: Inputs) -> Precision:
+    """Say which precision the settings mean by ``auto``: that in which the run in ``folder`` began, if any.
+
+    All ranks come to the same; none takes it on.
+    """
     precision = settings.precision
     if precision == "auto" and (folder / "settings.yaml").exists():
         precision = read_settings(folder, type(settings)).precision
@@ -89,8 +92,7 @@ def with_precision(settings: S, folder: Path, ranks: Ranks, inputs: Inputs) -> S
         pays = inputs.ndim == 4 and computes_bfloat16(ranks.device)
         pays = pays and getattr(settings, "jvp", None) != "finite-difference"  # which drown in its rounding
         precision = "bf16-mixed" if ranks.all_agree(pays) else "float32"
-    ranks.precision = precision
-    return replace(settings, precision=precision)
+    return precision
 
 
 def data_name(settings: DataSettings) -> str:

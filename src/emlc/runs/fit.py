@@ -56,7 +56,7 @@ def fit(
     ranks: Ranks,
     *,
     resumable: bool = True,
-) -> list[dict[str, float]]:
+) -> Progress:
     """Train a method on a split, from its latest checkpoint in ``folder`` if there is one.
 
     The first rank writes ``checkpoint.pt`` and the weights ``chosen/*.safetensors`` (best on the
@@ -65,7 +65,7 @@ def fit(
     ``resumable`` it writes no checkpoint, and the weights at the end only.
 
     Returns:
-        The metrics of every epoch.
+        Where the training came to: the metrics of every epoch, and the losses of every step.
     """
     method.setup(ranks)
     method.bind(split)
@@ -82,7 +82,8 @@ def fit(
     step = CapturedStep(method, ranks.device) if captures else method.step
 
     reporter.on_start(progress, steps_per_epoch)
-    found: NoisyEstimate | None = None
+    estimate: NoisyEstimate | None = None
+    chosen: NetworkWeights | None = None
     every = settings.checkpoint_every if resumable else None
     while progress.epoch < settings.epochs:
         method.train_mode()
@@ -106,26 +107,27 @@ def fit(
                 save_checkpoint(checkpoint, method, progress)
         losses.flush(progress)
         progress.seconds += time.perf_counter() - clock  # in which a GPU came to the end of what it was given
-        found = method.estimate()
-        _finish_epoch(progress, method, found, split, schedule, ranks)
+        estimate = method.estimate()
+        _finish_epoch(progress, method, estimate, split, schedule, ranks)
         # Told before it is saved: a run killed in between tells the epoch again, and never leaves it out.
         reporter.on_epoch(progress)
         if ranks.is_first:
             if chosen_epoch(progress.history) == progress.epoch:
-                chosen = copy_weights(method.networks()) | _held(found)
+                chosen = _weights(method, estimate)
                 if resumable:
                     save_weights(folder / "chosen", chosen)
             if resumable:
                 save_checkpoint(checkpoint, method, progress)
     if ranks.is_first:
-        if not resumable:
-            save_weights(folder / "chosen", chosen)
-        if found is None:  # everything was done, but for this
+        if estimate is None:  # everything was done, but for this
             method.epoch = progress.epoch - 1
-            found = method.estimate()
-        save_weights(folder / "last", copy_weights(method.networks()) | _held(found))
+            estimate = method.estimate()
+        last = _weights(method, estimate)
+        if not resumable:
+            save_weights(folder / "chosen", last if chosen is None else chosen)
+        save_weights(folder / "last", last)
     ranks.barrier()
-    return progress.history
+    return progress
 
 
 def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
@@ -140,11 +142,10 @@ def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
     return int(best["epoch"])
 
 
-def _held(found: NoisyEstimate) -> NetworkWeights:
-    """What a method holds of the noisy samples, to be kept like the weights of a network."""
-    # Copies: what a method keeps of the samples it goes on changing.
-    tensors = {name: t.detach().cpu().clone() for name, t in found._asdict().items() if t is not None}
-    return {"samples": tensors} if tensors else {}
+def _weights(method: Method, estimate: NoisyEstimate) -> NetworkWeights:
+    """Copy the networks' weights and, as those of one more, what the method holds of the noisy samples."""
+    tensors = {name: t.detach().cpu().clone() for name, t in estimate._asdict().items() if t is not None}
+    return copy_weights(method.networks()) | ({"samples": tensors} if tensors else {})
 
 
 def _streams(method: Method, split: Split, settings: Settings, ranks: Ranks) -> tuple[Stream, Stream]:
@@ -231,11 +232,11 @@ class PendingLosses:
         self._steps.clear()
         if values.device.type != "cuda":
             return _Sent(names, values, None)
-        here = torch.empty_like(values, device="cpu", pin_memory=True)
-        here.copy_(values, non_blocking=True)
+        copied = torch.empty_like(values, device="cpu", pin_memory=True)
+        copied.copy_(values, non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record(torch.cuda.current_stream(values.device))
-        return _Sent(names, here, arrived)
+        return _Sent(names, copied, arrived)
 
 
 class _Sent(NamedTuple):
@@ -258,7 +259,7 @@ def _advance(progress: Progress, k: int, clock: float) -> float:
 def _finish_epoch(
     progress: Progress,
     method: Method,
-    found: NoisyEstimate,
+    estimate: NoisyEstimate,
     split: Split,
     schedule: "_Schedule",
     ranks: Ranks,
@@ -272,7 +273,7 @@ def _finish_epoch(
             "learning_rate": schedule.learning_rate,
             "seconds": round(progress.seconds, 3),
             **progress.mean_losses(),
-            **epoch_metrics(method, found, split, ranks),
+            **epoch_metrics(method, estimate, split, ranks),
         }
     )
     progress.noisy_batches = progress.epoch_steps = 0

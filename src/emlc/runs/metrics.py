@@ -24,7 +24,7 @@ def cross_entropy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
 
 
 def epoch_metrics(
-    method: Method, found: NoisyEstimate, split: Split, ranks: Ranks | None = None
+    method: Method, estimate: NoisyEstimate, split: Split, ranks: Ranks | None = None
 ) -> dict[str, float]:
     """The metrics of a moment in training; keys whose data is missing are absent.
 
@@ -44,7 +44,7 @@ def epoch_metrics(
     teacher = method.networks().get("teacher")
     if teacher is not None and not method.warming_up:
         metrics |= _teacher_metrics(teacher, split, ranks)
-    return metrics | recovery_metrics(found.soft_labels, found.weights, split.noisy)
+    return metrics | recovery_metrics(estimate.soft_labels, estimate.weights, split.noisy)
 
 
 def _teacher_metrics(teacher: nn.Module, split: Split, ranks: Ranks | None) -> dict[str, float]:

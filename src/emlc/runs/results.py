@@ -1,16 +1,17 @@
 """What a finished run leaves: its decision, the corrected labels, tables, pictures and the summary."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-import torch
 
 from emlc.runs import plots
 from emlc.config import Settings
 from emlc.data import Split
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.files import write_csv, write_json
+from emlc.runs.checkpoint import Progress
 from emlc.runs.fit import chosen_epoch
 from emlc.labels.files import write_blocks
 from emlc.labels.estimate import estimate_label_tables, load_estimate, weight_table
@@ -22,31 +23,37 @@ _SHOWN = ["given_label", "retain_weight", "true_label"]
 """Columns that the pictures of a run are of."""
 
 
-def write_decision(run: Run, split: Split, ranks: Ranks) -> None:
-    """Write when a label counts as wrong; every process calls this."""
+def write_decision(run: Run, split: Split, ranks: Ranks) -> Run:
+    """Write when a label counts as wrong, and return the run that knows it; every process calls this.
+
+    None of them reads the file that the first one writes.
+    """
     decision = run.decide(split, ranks)
-    vars(run)["decision"] = decision  # every process has it: none reads the file that the first one writes
     if ranks.is_first:
         decision.save(run.folder / "decision.json")
+    return replace(run, known_decision=decision)
 
 
-def write_results(run: Run, split: Split, history: list[dict[str, float]], ranks: Ranks) -> None:
+def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> None:
     """Write the labels, the tables, the pictures and the summary; every process calls this."""
     labels = None if run.teacher is None else _write_labels(run, split, ranks)
     if not ranks.is_first:
         return
     if run.teacher is None:
         labels = _write_estimate(run, split)
-    summary = summarize(run.settings, split, history, ranks)
-    losses = torch.load(run.folder / "checkpoint.pt", weights_only=True)["progress"]["losses"]
-    total = int(history[-1]["steps"])
-    # A loss that warm-up did not have yet is shorter: it belongs to the last steps.
-    columns = {k: pd.Series(v, range(total - len(v) + 1, total + 1)) for k, v in losses.items()}
-    steps = pd.DataFrame(columns, index=pd.RangeIndex(1, total + 1, name="step"))
+    summary = summarize(run.settings, split, progress.history, ranks)
+    steps = _step_table(progress)
     write_csv(run.folder / "steps.csv", steps, index=True)
     if labels is not None:
-        plots.save_run_plots(run.folder, pd.DataFrame(history), steps, labels)
+        plots.save_run_plots(run.folder, pd.DataFrame(progress.history), steps, labels)
     write_json(run.folder / "summary.json", summary)
+
+
+def _step_table(progress: Progress) -> pd.DataFrame:
+    """One row a teacher step, with its losses; of a loss that warm-up did not have yet, the last ones."""
+    total = progress.steps
+    columns = {k: pd.Series(v, range(total - len(v) + 1, total + 1)) for k, v in progress.losses.items()}
+    return pd.DataFrame(columns, index=pd.RangeIndex(1, total + 1, name="step"))
 
 
 def _write_estimate(run: Run, split: Split) -> pd.DataFrame | None:

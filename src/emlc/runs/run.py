@@ -54,6 +54,7 @@ class Run:
         student: The classifier, inputs (n, ...) to logits (n, C).
         teacher: The label corrector, or None where the method has none.
         which: Whether the networks are those of the chosen or of the last epoch.
+        known_decision: What :attr:`decision` is, where that was handed in; None: it is looked up.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Run:
     student: nn.Module
     teacher: Teacher | None
     which: Literal["chosen", "last"] = "chosen"
+    known_decision: Decision | None = None
 
     @classmethod
     def load(
@@ -134,19 +136,18 @@ class Run:
 
     @cached_property
     def decision(self) -> Decision:
-        """When a label counts as wrong: as stored with the run, else from the run's own samples.
+        """When a label counts as wrong: as known or stored with the run, else from the run's own samples.
 
         Raises:
             InputError: ``decision.json`` is broken; or there is none for these networks, and the run's own
                 samples cannot be read again.
         """
-        return self._stored_decision() or self.decide(self.split())
+        return self.known_decision or self._stored_decision() or self.decide(self.split())
 
-    def decision_with(self, split: Split) -> Decision:
-        """:attr:`decision`, for which the run's own samples, which are at hand, are not read again."""
-        if "decision" not in vars(self):
-            vars(self)["decision"] = self._stored_decision() or self.decide(split)
-        return self.decision
+    def with_decision(self, split: Split) -> Self:
+        """Return the run with its :attr:`decision`, for which its own samples, ``split``, are not read again."""
+        decision = self.known_decision or self._stored_decision() or self.decide(split)
+        return replace(self, known_decision=decision)
 
     def _stored_decision(self) -> Decision | None:
         path = self.folder / "decision.json"
@@ -160,14 +161,14 @@ class Run:
         """
         teacher = self.require_teacher()
         named = ("trusted", split.trusted) if split.validation is None else ("validation", split.validation)
-        judged = {}
+        predicted = {}
         for name, samples in (named, ("noisy", split.noisy)):
             rng = generator(self.settings.seed, "decision")
             if len(samples) > _DECIDED_ON:
                 samples = samples.take(np.sort(rng.choice(len(samples), _DECIDED_ON, replace=False)))
             predictions = predict_both(self.student, teacher, samples.inputs, samples.given, ranks)
-            judged[name] = predictions.prediction(), samples.given
-        return decide(*judged[named[0]], log_odds(*judged["noisy"]), calibrated_on=named[0])
+            predicted[name] = predictions.prediction(), samples.given
+        return decide(*predicted[named[0]], log_odds(*predicted["noisy"]), calibrated_on=named[0])
 
     def require_teacher(self) -> Teacher:
         """The teacher, or an :class:`InputError` if the run's method has none."""
@@ -189,8 +190,8 @@ class Run:
         """
         if self.settings.data is None:
             raise InputError(f"{self.folder}: trained on samples given from Python, which are not kept")
-        here = str(next(self.student.parameters()).device)  # texts are embedded there
-        settings = replace(self.settings, device=here)
+        device = str(next(self.student.parameters()).device)  # texts are embedded there
+        settings = replace(self.settings, device=device)
         split, _ = make_split(settings, settings, settings.seed)
         check_split(split, self.folder / "split.csv")
         return split

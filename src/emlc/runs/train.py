@@ -1,6 +1,6 @@
 """Training: from settings, and samples, to a run directory."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, wri
 from emlc.methods import METHODS, Method
 from emlc.runs.results import write_decision, write_results
 from emlc.runs.run import Run
-from emlc.runs.directory import check_folder, data_name, with_precision, write_settings
+from emlc.runs.directory import check_folder, data_name, resolve_precision, write_settings
 from emlc.networks.weight_files import check_initial_weights
 
 
@@ -71,7 +71,8 @@ def train(
         method = METHODS[settings.method](settings, split.noisy.inputs, len(split.classes))
         method.check(split)
         started = method.load_initial_weights() if begins and init else []
-    settings = with_precision(settings, folder, ranks, split.noisy.inputs)
+    ranks.precision = resolve_precision(settings, folder, ranks, split.noisy.inputs)
+    settings = replace(settings, precision=ranks.precision)
 
     if ranks.is_first:
         remove_leftovers(folder)
@@ -82,16 +83,16 @@ def train(
     ranks.barrier()
     reporter = _reporter(folder, settings, method, console, ranks, lean=lean)
     try:
-        history = fit(method, split, settings, reporter, folder, ranks, resumable=not lean)
+        progress = fit(method, split, settings, reporter, folder, ranks, resumable=not lean)
     finally:
         reporter.close()
     run = Run.load(folder, device=str(ranks.device))
     if run.teacher is not None:
-        write_decision(run, split, ranks)
+        run = write_decision(run, split, ranks)
     if not lean:
-        write_results(run, split, history, ranks)
+        write_results(run, split, progress, ranks)
     elif ranks.is_first:
-        write_metrics(folder / "metrics.csv", history)
+        write_metrics(folder / "metrics.csv", progress.history)
     ranks.barrier()
     return run
 
