@@ -17,7 +17,8 @@ import torch
 
 from emlc.cli import main
 from emlc.config import DataSettings, PretrainSettings, Settings
-from emlc.data import make_split, read, texts
+from emlc.data import make_split, read
+from emlc.data.texts import embed as texts
 from emlc.data.texts.cache import text_key
 from emlc.data.texts.models import find_model, load_model, model_identity
 from emlc.errors import InputError
@@ -219,7 +220,6 @@ def test_the_file_is_bounded_and_the_oldest_go(encoder, tmp_path, monkeypatch):
 
 def test_of_two_processes_one_embeds(encoder, tmp_path, monkeypatch):
     both_looked = threading.Barrier(2)
-    made = texts._made
     lock = texts.EmbeddingCache.lock
 
     def lock_when_both_looked(cache):
@@ -227,7 +227,6 @@ def test_of_two_processes_one_embeds(encoder, tmp_path, monkeypatch):
         return lock(cache)
 
     monkeypatch.setattr(texts.EmbeddingCache, "lock", lock_when_both_looked)
-    monkeypatch.setattr(texts, "_made", made)
     values, results = [str(k) for k in range(20)], []
     threads = [
         threading.Thread(target=lambda: results.append(texts.embed(values, cache=str(tmp_path))))

@@ -23,7 +23,7 @@ from emlc.data.classes import shorten
 from emlc.data.images.encoded import EncodedImages, ImageFiles, ParquetImages
 from emlc.data.sources.columns import Columns, Defaults, find_columns, missing_column
 from emlc.data.sources.source import LoadInputs, Role, Schema, Source
-from emlc.data.texts.embed import TextInputs
+from emlc.data.sources.texts import TextInputs
 from emlc.data.texts.models import find_model, model_identity
 from emlc.errors import InputError
 
