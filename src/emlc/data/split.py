@@ -99,7 +99,7 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
     wanted |= {role: (data, drawn) for role, drawn in _drawn(rows).items()}
     wanted |= {role: (source, np.arange(len(source))) for role, source in given.items()}
     parts = take_all(wanted, settings)
-    split = _assemble(parts, data.schema.classes, settings, noise, seed)
+    split = _assemble(parts, data.schema.classes, settings, noise, seed, settings.overlap)
     return split, replace(data.schema, classes=split.classes, input_shape=split.noisy.input_shape)
 
 
@@ -112,10 +112,12 @@ def split_samples(
     settings: DataSettings,
     noise: NoiseSettings | None = None,
     seed: int = 0,
+    may_overlap: bool = False,
 ) -> Split:
     """:func:`make_split` for samples in memory, which stand for the sources that the settings name.
 
-    ``data.trusted``, where not None, marks the trusted samples.
+    ``data.trusted``, where not None, marks the trusted samples. With ``may_overlap`` nothing is said of, or
+    done about, samples that two sets share.
     """
     noise = noise or NoiseSettings()
     data = with_human_labels(data, settings)
@@ -126,7 +128,8 @@ def split_samples(
     parts = {"noisy": data.take(rows.noisy)}
     parts |= {role: data.take(drawn) for role, drawn in _drawn(rows).items()}
     parts |= {role: samples for role, samples in given.items() if samples is not None}
-    return _assemble(parts, tuple(settings.classes or ()), settings, noise, seed)
+    overlap = "keep" if may_overlap else settings.overlap
+    return _assemble(parts, tuple(settings.classes or ()), settings, noise, seed, overlap)
 
 
 def check_split(split: Split, path: Path) -> None:
@@ -174,7 +177,7 @@ def _is_path(digests: NDArray[np.object_]) -> NDArray[np.bool_]:
 
 def _other_sources(data: str, settings: DataSettings) -> dict[Role, str]:
     """The sources of the other sets: those that the settings name, or else the data itself."""
-    own = own_roles(data, settings)
+    roles = own_roles(data, settings)
     otherwise: dict[Role, list[object]] = {
         "trusted": [settings.trusted_column, settings.trusted_per_class],
         "validation": [settings.validation_fraction],
@@ -185,7 +188,7 @@ def _other_sources(data: str, settings: DataSettings) -> dict[Role, str]:
         named: str | None = getattr(settings, role)
         if named is not None:
             sources[role] = named
-        elif role in own and all(setting is None for setting in drawn):
+        elif role in roles and all(setting is None for setting in drawn):
             sources[role] = data
     return sources
 
@@ -201,6 +204,7 @@ def _assemble(
     settings: DataSettings,
     noise: NoiseSettings,
     seed: int,
+    overlap: Literal["error", "drop", "keep"],
 ) -> Split:
     """Bring the sets to the same classes and inputs, remove what they share, and inject the noise."""
     if "trusted" not in parts:
@@ -210,7 +214,9 @@ def _assemble(
         parts |= _hold_out_validation(parts["trusted"], settings.validation_fraction, seed)
     classes = declared or class_names(parts["noisy"].classes, parts["trusted"].classes)
     parts = {role: part.with_classes(classes, f"the {role} samples") for role, part in parts.items()}
-    parts = _disjoint(_with_same_inputs(parts), settings.overlap)
+    parts = _with_same_inputs(parts)
+    if overlap != "keep":
+        parts = _disjoint(parts, overlap)
     _check_all_classes_trusted(parts["trusted"])
     noisy, nominal = _inject(parts["noisy"], noise, generator(seed, "noise"))
     return Split(
@@ -231,9 +237,9 @@ def _with_true_labels(samples: Samples, role: str) -> Samples:
 
 
 def _hold_out_validation(trusted: Samples, fraction: float, seed: int) -> dict[str, Samples]:
-    held = hold_out(trusted.given, fraction, seed, "validation")
-    rest = np.setdiff1d(np.arange(len(trusted)), held)
-    return {"trusted": trusted.take(rest), "validation": trusted.take(held)}
+    validation = hold_out(trusted.given, fraction, seed, "validation")
+    rest = np.setdiff1d(np.arange(len(trusted)), validation)
+    return {"trusted": trusted.take(rest), "validation": trusted.take(validation)}
 
 
 def _with_same_inputs(parts: dict[str, Samples]) -> dict[str, Samples]:

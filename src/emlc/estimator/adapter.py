@@ -19,9 +19,8 @@ from rich.console import Console
 from emlc.config import Settings, groups
 from emlc.config.data import DataSettings, NoiseSettings
 from emlc.config.training import RunSettings
-from emlc.data import Samples, Split
+from emlc.data import Samples, Split, split_samples
 from emlc.data.classes import shorten
-from emlc.data.draw import hold_out
 from emlc.data.samples import array_inputs, check_finite
 from emlc.errors import InputError
 from emlc.runs.run import Run
@@ -93,29 +92,12 @@ def split_of(
     Raises:
         InputError: a class has no trusted sample, or too few to hold some out.
     """
-    noisy, trusted = (samples, samples) if mask is None else (samples.take(~mask), samples.take(mask))
-    validation = None
-    if validation_fraction is not None:
-        held = hold_out(trusted.given, validation_fraction, seed, "validation")
-        rest = np.setdiff1d(np.arange(len(trusted)), held)
-        validation, trusted = _trusted(trusted.take(held)), trusted.take(rest)
-        noisy = trusted if mask is None else noisy
-    _check_all_classes(trusted)
-    return Split(noisy=noisy, trusted=_trusted(trusted), validation=validation)
-
-
-def _trusted(samples: Samples) -> Samples:
-    return replace(samples, true_labels=samples.labels)
-
-
-def _check_all_classes(trusted: Samples) -> None:
-    present = set(trusted.given.tolist())
-    absent = [name for code, name in enumerate(trusted.classes) if code not in present]
-    if absent:
-        raise InputError(
-            f"trusted: {len(absent)} of {len(trusted.classes)} classes have no trusted sample: "
-            f"{shorten(absent)}; every class needs at least one"
-        )
+    settings = DataSettings(classes=list(samples.classes), validation_fraction=validation_fraction)
+    if mask is not None:
+        marked = replace(samples, trusted=mask)
+        return split_samples(marked, settings=settings, seed=seed, may_overlap=True)
+    split = split_samples(samples, samples, settings=settings, seed=seed, may_overlap=True)
+    return replace(split, noisy=replace(split.trusted, true_labels=None))
 
 
 def settings_of(
