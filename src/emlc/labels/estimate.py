@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emlc.data import Samples
-from emlc.data.classes import UNKNOWN
-from emlc.labels.table import blocks
+from emlc.labels.table import blocks, table_of_soft_labels, true_label_names
 from emlc.methods import NoisyEstimate
 from emlc.networks.inference import predict_proba
 
@@ -34,27 +33,11 @@ def estimate_label_tables(
     for block in blocks(samples):
         rows = slice(start, start + len(block))
         weights = None if estimate.weights is None else estimate.weights[rows]
-        probabilities = predict_proba(student, block.inputs)
-        yield _label_table(block, estimate.soft_labels[rows], weights, probabilities)
+        soft_labels = estimate.soft_labels[rows].numpy()
+        student_probabilities = predict_proba(student, block.inputs)
+        corrected = soft_labels.argmax(axis=1)
+        yield table_of_soft_labels(block, soft_labels, corrected, student_probabilities, weights)
         start += len(block)
-
-
-def _label_table(samples: Samples, soft: Tensor, weights: Tensor | None, student: Tensor) -> pd.DataFrame:
-    names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.given
-    soft_labels = soft.numpy()
-    corrected = soft_labels.argmax(axis=1)
-    table = {
-        "id": samples.ids,
-        "given_label": names[given],
-        "corrected_label": names[corrected],
-        "corrected_probability": soft_labels[rows, corrected].astype(np.float32),
-        "retain_weight": None if weights is None else weights.numpy().astype(np.float32),
-        "predicted_label": names[student.argmax(dim=1).numpy()],
-        "label_quality": soft_labels[rows, given].astype(np.float64),
-        "is_label_issue": corrected != given,
-        "true_label": _true_labels(samples),
-    }
-    return pd.DataFrame({name: column for name, column in table.items() if column is not None})
 
 
 def weight_table(weights: Tensor, samples: Samples) -> pd.DataFrame:
@@ -66,11 +49,5 @@ def weight_table(weights: Tensor, samples: Samples) -> pd.DataFrame:
             "weight": weights.numpy().astype(np.float32),
         }
     )
-    truth = _true_labels(samples)
+    truth = true_label_names(samples)
     return table if truth is None else table.assign(true_label=truth)
-
-
-def _true_labels(samples: Samples) -> "pd.Index[str] | None":
-    if samples.true_labels is None:
-        return None
-    return pd.Index(samples.classes)[samples.true_labels].where(samples.true_labels != UNKNOWN)

@@ -51,32 +51,56 @@ def label_table(
         decision: Of the same networks.
         all_probabilities: Whether to add a column a class.
     """
-    names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.given
+    rows, given = np.arange(len(samples)), samples.given
     soft_labels = decision.soft_labels(predictions.prediction(), given)
-    quality = soft_labels[rows, given]
     others = soft_labels.copy()
     others[rows, given] = -1
-    issue = (quality < decision.threshold) & (len(names) > 1)
+    issue = (soft_labels[rows, given] < decision.threshold) & (len(samples.classes) > 1)
     corrected = np.where(issue, others.argmax(axis=1), given)
-    table = pd.DataFrame(
-        {
-            "id": samples.ids,
-            "given_label": names[given],
-            "corrected_label": names[corrected],
-            "corrected_probability": soft_labels[rows, corrected].astype(np.float32),
-            "retain_weight": predictions.retain_weight.numpy(),
-            "predicted_label": names[predictions.student.argmax(dim=1).numpy()],
-            "label_quality": quality,
-            "is_label_issue": issue,
-        }
-    )
-    if samples.true_labels is not None:
-        known = samples.true_labels != UNKNOWN
-        table["true_label"] = names[samples.true_labels].where(known)
+    weights = predictions.retain_weight
+    table = table_of_soft_labels(samples, soft_labels, corrected, predictions.student, weights)
     if all_probabilities:
         columns = _probability_columns(samples.classes)
         table = table.join(pd.DataFrame(soft_labels.astype(np.float32), columns=columns))
     return table
+
+
+def table_of_soft_labels(
+    samples: Samples,
+    soft_labels: NDArray[Any],
+    corrected: NDArray[np.int64],
+    student: Tensor,
+    retain_weights: Tensor | None,
+) -> pd.DataFrame:
+    """Put the columns of a label table together; see :func:`label_table`.
+
+    Args:
+        samples: n labelled samples.
+        soft_labels: (n, C) corrected ones.
+        corrected: (n,) corrected labels; those that differ from the given are the issues.
+        student: (n, C) its probabilities.
+        retain_weights: (n,) or None, of a method that has none.
+    """
+    names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.given
+    table = {
+        "id": samples.ids,
+        "given_label": names[given],
+        "corrected_label": names[corrected],
+        "corrected_probability": soft_labels[rows, corrected].astype(np.float32),
+        "retain_weight": None if retain_weights is None else retain_weights.numpy().astype(np.float32),
+        "predicted_label": names[student.argmax(dim=1).numpy()],
+        "label_quality": soft_labels[rows, given].astype(np.float64),
+        "is_label_issue": corrected != given,
+        "true_label": true_label_names(samples),
+    }
+    return pd.DataFrame({name: column for name, column in table.items() if column is not None})
+
+
+def true_label_names(samples: Samples) -> "pd.Index[str] | None":
+    """The true labels by class name, missing where they are not known; None where none is."""
+    if samples.true_labels is None:
+        return None
+    return pd.Index(samples.classes)[samples.true_labels].where(samples.true_labels != UNKNOWN)
 
 
 def label_schema(
