@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,70 @@ FIGURES = {
 }
 
 
+@dataclass(frozen=True)
+class IssueCounts:
+    """What is counted of corrected labels, and the shares in [0, 1], None where there is nothing to measure.
+
+    Attributes:
+        labels: All of them.
+        wrong: Those given wrongly.
+        issues: Those that are corrected to another class.
+        wrong_issues: Issues among the wrong ones.
+        recovered: Those that are right when corrected.
+        wrong_recovered: Of the wrong ones, those that are.
+    """
+
+    labels: int
+    wrong: int
+    issues: int
+    wrong_issues: int
+    recovered: int
+    wrong_recovered: int
+
+    @classmethod
+    def of(cls, given: Labels, truth: Labels, corrected: Labels) -> Self:
+        """Count given, true and corrected labels (n,)."""
+        wrong, issue, right = given != truth, given != corrected, corrected == truth
+        return cls(
+            labels=len(given),
+            wrong=int(wrong.sum()),
+            issues=int(issue.sum()),
+            wrong_issues=int((wrong & issue).sum()),
+            recovered=int(right.sum()),
+            wrong_recovered=int(right[wrong].sum()),
+        )
+
+    @property
+    def noise_rate(self) -> float | None:
+        """Share of the given labels that are wrong."""
+        return _share(self.wrong, self.labels)
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the issues that are wrong."""
+        return _share(self.wrong_issues, self.issues)
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the wrong labels that are issues."""
+        return _share(self.wrong_issues, self.wrong)
+
+    @property
+    def f1(self) -> float | None:
+        """F1 score of the issues; None without wrong labels."""
+        return _share(2 * self.wrong_issues, self.issues + self.wrong) if self.wrong else None
+
+    @property
+    def recovery(self) -> float | None:
+        """Share of the corrected labels that are right."""
+        return _share(self.recovered, self.labels)
+
+    @property
+    def wrong_recovery(self) -> float | None:
+        """Share of the wrong labels that are corrected to the right one."""
+        return _share(self.wrong_recovered, self.wrong)
+
+
 def issue_figures(
     given: Labels,
     truth: Labels,
@@ -44,26 +108,22 @@ def issue_figures(
         quality: Scores of the given labels; low is bad.
 
     Returns:
-        labels and wrong_labels, as counts; noise_rate; and :data:`FIGURES`.
+        labels, wrong_labels and issues, as counts; noise_rate; and :data:`FIGURES`.
     """
     from sklearn.metrics import average_precision_score  # takes more than a second to import
 
-    wrong, issue = given != truth, given != corrected
-    found = int((wrong & issue).sum())
-    right = corrected == truth
-    precision = _share(found, issue.sum())
-    recall = _share(found, wrong.sum())
+    wrong, counts = given != truth, IssueCounts.of(given, truth, corrected)
     return {
-        "labels": len(given),
-        "wrong_labels": int(wrong.sum()),
-        "issues": int(issue.sum()),
-        "noise_rate": _share(wrong.sum(), len(given)),
-        "precision": precision,
-        "recall": recall,
-        "f1": _share(2 * found, issue.sum() + wrong.sum()) if wrong.any() else None,
+        "labels": counts.labels,
+        "wrong_labels": counts.wrong,
+        "issues": counts.issues,
+        "noise_rate": counts.noise_rate,
+        "precision": counts.precision,
+        "recall": counts.recall,
+        "f1": counts.f1,
         "average_precision": float(average_precision_score(wrong, -quality)) if wrong.any() else None,
-        "recovery": _share(right.sum(), len(given)),
-        "wrong_recovery": _share(right[wrong].sum(), wrong.sum()),
+        "recovery": counts.recovery,
+        "wrong_recovery": counts.wrong_recovery,
     }
 
 
@@ -162,5 +222,5 @@ def _per_cent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _share(part: Any, whole: Any) -> float | None:
-    return float(part) / float(whole) if whole else None
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from emlc.data.classes import UNKNOWN
+from emlc.labels.quality import IssueCounts
 
 RETAIN_BINS = 40
 
@@ -58,16 +59,15 @@ class LabelFacts:
 def label_facts(table: pd.DataFrame, classes: tuple[str, ...]) -> LabelFacts:
     """Sum up a label table; see :class:`LabelFacts`."""
     given, corrected = (_codes(table[name], classes) for name in ("given_label", "corrected_label"))
-    issue = table["is_label_issue"].to_numpy(dtype=np.bool_)
     true = _codes(table["true_label"], classes) if "true_label" in table else np.full(len(table), UNKNOWN)
     counts = _counts(given, corrected, len(classes))
     return LabelFacts(
         samples=len(table),
-        issues=int(issue.sum()),
+        issues=int(table["is_label_issue"].sum()),
         corrected=counts,
         transition=_shares(counts.T),
         retain=_retain_weights(table["retain_weight"].to_numpy(dtype=np.float64), given, true),
-        truth=_truth(given, corrected, true, issue, len(classes)),
+        truth=_truth(given, corrected, true, len(classes)),
     )
 
 
@@ -75,20 +75,19 @@ def _truth(
     given: NDArray[np.int64],
     corrected: NDArray[np.int64],
     true: NDArray[np.int64],
-    issue: NDArray[np.bool_],
     num_classes: int,
 ) -> Truth | None:
     known = true != UNKNOWN
     if not known.any():
         return None
-    given, corrected, true, issue = given[known], corrected[known], true[known], issue[known]
-    wrong = given != true
+    given, corrected, true = given[known], corrected[known], true[known]
+    counts = IssueCounts.of(given, true, corrected)
     return Truth(
-        samples=len(true),
-        given_right=1 - float(wrong.mean()),
-        corrected_right=float((corrected == true).mean()),
-        issue_precision=float(wrong[issue].mean()) if issue.any() else float("nan"),
-        issue_recall=float(issue[wrong].mean()) if wrong.any() else float("nan"),
+        samples=counts.labels,
+        given_right=1 - counts.wrong / counts.labels,
+        corrected_right=counts.recovered / counts.labels,
+        issue_precision=float("nan") if counts.precision is None else counts.precision,
+        issue_recall=float("nan") if counts.recall is None else counts.recall,
         transition=_shares(_counts(true, given, num_classes)),
     )
 

@@ -9,12 +9,13 @@ from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.runtime.distributed import Ranks
 from emlc.networks.inference import correct, predict_proba
+from emlc.labels.quality import IssueCounts
 from emlc.methods import NoisyEstimate, Method
 
 
 def accuracy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
     """Share of samples, in per cent, whose most probable class is the label."""
-    return _per_cent(probabilities.argmax(dim=1).numpy() == labels)
+    return 100 * float((probabilities.argmax(dim=1).numpy() == labels).mean())
 
 
 def cross_entropy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
@@ -71,20 +72,15 @@ def recovery_metrics(soft_labels: Tensor | None, weights: Tensor | None, noisy: 
     if noisy.true_labels is None or not known.any():
         return {}
     metrics: dict[str, float] = {}
-    truth = noisy.true_labels[known]
-    wrong = noisy.given[known] != truth
+    given, truth = noisy.given[known], noisy.true_labels[known]
     if soft_labels is not None:
-        recovered = soft_labels.argmax(dim=1).numpy()[known] == truth
-        metrics["label_recovery"] = _per_cent(recovered)
-        if wrong.any():
-            metrics["wrong_label_recovery"] = _per_cent(recovered[wrong])
+        counts = IssueCounts.of(given, truth, soft_labels.argmax(dim=1).numpy()[known])
+        for name, share in (("label", counts.recovery), ("wrong_label", counts.wrong_recovery)):
+            if share is not None:
+                metrics[f"{name}_recovery"] = 100 * share
     if weights is not None:
         of_known = weights.numpy()[known]
-        for name, these in (("wrong", wrong), ("right", ~wrong)):
+        for name, these in (("wrong", given != truth), ("right", given == truth)):
             if these.any():
                 metrics[f"retain_weight_{name}"] = float(of_known[these].mean())
     return metrics
-
-
-def _per_cent(hits: NDArray[np.bool_]) -> float:
-    return 100 * float(hits.mean())
