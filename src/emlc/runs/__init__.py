@@ -1,0 +1,1 @@
+"""A run: the one training loop, its directory, and what it leaves there."""
