@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from PIL import Image
 
+from emlc.runtime.colours import BLUE, ORANGE
+
 ASSETS = Path(__file__).parents[1] / "assets"
-WRONG, RIGHT = "#D55E00", "#0072B2"
 
 
 def corrected(folder: Path) -> None:
@@ -22,8 +23,8 @@ def corrected(folder: Path) -> None:
         for spine in axis.spines.values():
             spine.set_color("#cccccc")
         given = "".join(f"{letter}\u0336" for letter in row.given_label)
-        axis.text(0.5, -0.2, given, color=WRONG, ha="center", transform=axis.transAxes, size=10)
-        axis.text(0.5, -0.42, row.corrected_label, color=RIGHT, ha="center", transform=axis.transAxes, weight="bold")
+        axis.text(0.5, -0.2, given, color=ORANGE, ha="center", transform=axis.transAxes, size=10)
+        axis.text(0.5, -0.42, row.corrected_label, color=BLUE, ha="center", transform=axis.transAxes, weight="bold")
     figure.subplots_adjust(left=0.01, right=0.99, top=0.99, bottom=0.14, hspace=0.5, wspace=0.12)
     figure.savefig(ASSETS / "corrected.png", facecolor="white")
 

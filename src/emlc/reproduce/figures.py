@@ -20,11 +20,10 @@ from emlc.reproduce.features import feature_map
 from emlc.reproduce.plan import LAST, Measure, Part, Picture
 from emlc.reproduce.results import Results
 from emlc.reproduce.tables import Values
+from emlc.runtime.colours import AMBER, BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY
 from emlc.runtime.files import atomic_write
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""The Okabe-Ito palette, which colour-blind readers can tell apart, but for its yellow."""
-
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, BLACK)
 _MARKERS = "osD^vP*X"
 _POINTS_OF_A_LINE = 200
 _PANELS_ACROSS = 5

@@ -9,10 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from emlc.runtime.colours import BLUE, GREEN, ORANGE
 from emlc.runtime.files import atomic_write
-
-_BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
-"""From the Okabe-Ito palette, which colour-blind readers can tell apart."""
 
 
 def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, labels: pd.DataFrame) -> None:
@@ -34,14 +32,14 @@ def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, lab
 
 def plot_recovery(axes: Axes, metrics: pd.DataFrame) -> None:
     """Share of labels that the teacher recovers, per epoch (paper, Fig. 1 and 8)."""
-    axes.plot(metrics["epoch"], metrics["label_recovery"], color=_BLUE, label="all labels")
+    axes.plot(metrics["epoch"], metrics["label_recovery"], color=BLUE, label="all labels")
     if "wrong_label_recovery" in metrics:
         axes.plot(
-            metrics["epoch"], metrics["wrong_label_recovery"], "--", color=_ORANGE, label="wrong labels"
+            metrics["epoch"], metrics["wrong_label_recovery"], "--", color=ORANGE, label="wrong labels"
         )
     if "test_accuracy" in metrics:
         axes.plot(
-            metrics["epoch"], metrics["test_accuracy"], ":", color=_GREEN, label="student's test accuracy"
+            metrics["epoch"], metrics["test_accuracy"], ":", color=GREEN, label="student's test accuracy"
         )
     axes.set(title="Label recovery", xlabel="epoch", ylabel="%")
     axes.legend(loc="lower right")
@@ -55,20 +53,20 @@ def plot_retain_weights(axes: Axes, labels: pd.DataFrame) -> None:
         axes.hist(
             known["retain_weight"][right],
             bins,
-            color=_BLUE,
+            color=BLUE,
             alpha=0.6,
             label=f"right labels ({right.sum():,})",
         )
         axes.hist(
             known["retain_weight"][~right],
             bins,
-            color=_ORANGE,
+            color=ORANGE,
             alpha=0.6,
             label=f"wrong labels ({(~right).sum():,})",
         )
         axes.legend(loc="upper center")  # "best" would look at every bin
     else:
-        axes.hist(labels["retain_weight"], bins, color=_BLUE)
+        axes.hist(labels["retain_weight"], bins, color=BLUE)
     axes.set(
         title="How far the teacher keeps the given label",
         xlabel="retain weight",
@@ -81,8 +79,8 @@ def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
     """The student's loss on trusted batches, per teacher step (paper, Fig. 5)."""
     values = steps["meta_objective"].dropna()
     smooth = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
-    axes.plot(values.index, values, color=_BLUE, alpha=0.25, linewidth=0.8)
-    axes.plot(values.index, smooth, color=_BLUE, label=f"mean of {max(1, len(values) // 50)} steps")
+    axes.plot(values.index, values, color=BLUE, alpha=0.25, linewidth=0.8)
+    axes.plot(values.index, smooth, color=BLUE, label=f"mean of {max(1, len(values) // 50)} steps")
     axes.set(
         title="Meta objective: student's loss on trusted batches",
         xlabel="teacher step",
@@ -93,12 +91,12 @@ def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
 
 def plot_pretraining(axes: Axes, metrics: pd.DataFrame) -> None:
     """Contrastive loss per epoch, and what the features are worth beside it."""
-    axes.plot(metrics["epoch"], metrics["contrastive_loss"], color=_BLUE, label="contrastive loss")
+    axes.plot(metrics["epoch"], metrics["contrastive_loss"], color=BLUE, label="contrastive loss")
     axes.set(title="Pretraining", xlabel="epoch", ylabel="contrastive loss (nats)")
     lines = axes.get_lines()
     if "knn_accuracy" in metrics:
         right = axes.twinx()
-        right.plot(metrics["epoch"], metrics["knn_accuracy"], "--", color=_ORANGE, label="nearest neighbours")
+        right.plot(metrics["epoch"], metrics["knn_accuracy"], "--", color=ORANGE, label="nearest neighbours")
         right.set(ylabel="accuracy on trusted samples (%)")
         right.grid(False)
         lines = [*lines, *right.get_lines()]
@@ -123,7 +121,7 @@ def plot_confusion(axes: Axes, confusion: pd.DataFrame) -> None:
 def plot_reliability(axes: Axes, reliability: pd.DataFrame) -> None:
     """Accuracy against confidence; a calibrated classifier lies on the diagonal."""
     axes.plot([0, 1], [0, 1], ":", color="grey")
-    axes.plot(reliability["confidence"], reliability["accuracy"], "o-", color=_BLUE)
+    axes.plot(reliability["confidence"], reliability["accuracy"], "o-", color=BLUE)
     axes.set(title="Calibration", xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
 
 

@@ -12,19 +12,18 @@ from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from emlc.runtime.colours import AMBER, BLUE, GREEN, ORANGE, SKY
 from emlc.runtime.files import atomic_write
 from emlc.timing.cases import Case, Group
 from emlc.timing.cost import ERM_PASSES, Part, forward_passes
 from emlc.timing.step import Record
 
 _COLOURS: dict[Part, str] = {
-    "student": "#0072b2",
-    "teacher": "#56b4e9",
-    "trusted gradient": "#009e73",
-    "Jacobian products": "#e69f00",
+    "student": BLUE,
+    "teacher": SKY,
+    "trusted gradient": GREEN,
+    "Jacobian products": AMBER,
 }
-_MEASURED = "#d55e00"
-"""All from the Okabe-Ito palette, which colour-blind readers can tell apart."""
 
 
 def tables(records: Sequence[Record], hardware: str) -> Iterator[Table]:
@@ -111,7 +110,7 @@ def save_plot(records: Sequence[Record], path: Path) -> None:
 def _plot_group(axes: Axes, records: Sequence[Record]) -> None:
     rows = np.arange(len(records))
     ratios = [r.ratio_to_erm or 0 for r in records]
-    axes.barh(rows + 0.2, [ERM_PASSES * r for r in ratios], 0.36, color=_MEASURED, label="measured")
+    axes.barh(rows + 0.2, [ERM_PASSES * r for r in ratios], 0.36, color=ORANGE, label="measured")
     parts = [forward_passes(r.case, r.noisy_batch, r.trusted_batch) for r in records]
     left = np.zeros(len(records))
     for part, colour in _COLOURS.items():

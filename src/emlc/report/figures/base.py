@@ -1,4 +1,4 @@
-"""What all figures have in common: their form, how they show text, some colours.
+"""What all figures have in common: their form, and how they show text.
 
 Colours of text, grid and background are the page's, which knows whether it is light or dark.
 """
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-
-BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9"
 
 NAME_LENGTH = 22
 """Characters of a class name on an axis."""

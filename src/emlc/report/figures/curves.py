@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emlc.report.figures.base import BLUE, GREEN, ORANGE, PURPLE, SKY, Figure, plain
+from emlc.report.figures.base import Figure, plain
+from emlc.runtime.colours import BLUE, GREEN, ORANGE, PURPLE, SKY
 
 _STEPS_SHOWN = 600
 

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from emlc.report.figures.base import BLUE, ORANGE, SKY, Figure, plain
+from emlc.report.figures.base import Figure, plain
+from emlc.runtime.colours import BLUE, ORANGE, SKY
 
 
 def calibration(reliability: pd.DataFrame) -> Figure:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emlc.report.figures.base import BLUE, GREEN, NAME_LENGTH, ORANGE, PURPLE, SKY, Figure, plain, plot_text
+from emlc.report.figures.base import NAME_LENGTH, Figure, plain, plot_text
+from emlc.runtime.colours import AMBER, BLUE, GREEN, ORANGE, PURPLE, SKY
 
 _CLASS_COLOURS = (
-    *(BLUE, "#e69f00", GREEN, ORANGE, SKY, PURPLE, "#b8a900"),  # Okabe and Ito's, the yellow darkened
+    *(BLUE, AMBER, GREEN, ORANGE, SKY, PURPLE, "#b8a900"),  # the last is the palette's yellow, darkened
     *("#7f7f7f", "#7b3f1d", "#6a3d9a", "#e7298a", "#5aae61"),
 )
 
