@@ -103,8 +103,8 @@ def annotate(
         if values is not None and len(values) != n:
             raise InputError(f"{where}: {n} samples but {len(values)} {name}")
     id_texts = _default_ids(n, id_prefix) if id_labels is None else _unique_ids(id_labels, where)
-    found = [labels.texts for labels in (texts, true_texts) if labels is not None]
-    names = tuple(classes) if classes else class_names(*found)
+    texts_of_labels = [labels.texts for labels in (texts, true_texts) if labels is not None]
+    names = tuple(classes) if classes else class_names(*texts_of_labels)
     _check_classes(names, where)
     return Annotations(
         ids=id_texts,
@@ -143,11 +143,11 @@ def _unique_ids(labels: TextLabels, where: str) -> NDArray[np.object_]:
     repeated = np.flatnonzero(np.bincount(labels.codes) > 1).tolist()
     if repeated:
         repeated.sort(key=lambda code: labels.texts[code])
-        found = [
+        examples = [
             f"{labels.texts[code]!r} in rows {shorten(np.flatnonzero(labels.codes == code).tolist(), 5)}"
             for code in repeated[:5]
         ]
-        raise InputError(f"{where}: {len(repeated)} ids occur more than once: {'; '.join(found)}")
+        raise InputError(f"{where}: {len(repeated)} ids occur more than once: {'; '.join(examples)}")
     return labels.decoded()
 
 

@@ -134,12 +134,12 @@ class Stream:
                 shares.append((share, len(visits)))
                 yield share[1]
 
-        def made() -> Iterator[Batch]:
+        def batches_on_device() -> Iterator[Batch]:
             for inputs in read_ahead(self._inputs, rows(), self._workers):
                 share, total = shares.popleft()
                 yield self._batch(inputs, share, total)
 
-        return _beside(made(), self._ranks.device)
+        return _beside(batches_on_device(), self._ranks.device)
 
     def _batch(self, inputs: Tensor, share: Tensor, total: int) -> Batch:
         """From inputs, and their visits and positions (2, n), on the device or not."""
@@ -204,10 +204,10 @@ def _beside(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
 
     batch = make()
     while batch is not None:
-        here = torch.cuda.current_stream(device)
-        here.wait_stream(stream)
+        training = torch.cuda.current_stream(device)
+        training.wait_stream(stream)
         for tensor in batch.tensors:
-            tensor.record_stream(here)
+            tensor.record_stream(training)
         following = make()
         yield batch
         batch = following

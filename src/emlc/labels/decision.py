@@ -143,8 +143,8 @@ def decide(
     """
     odds, weights = corrupted_odds(trusted, trusted_labels)
     slopes, intercepts = fit_kinds(odds, weights)
-    told = [True, *(tells_apart(odds, weights[:, 0], weights[:, k]) for k in range(1, len(KINDS)))]
-    shares = estimate_shares(_kinds(noisy_odds, slopes, intercepts, _normalized(np.array([told]))[0]))
+    distinct = [True, *(tells_apart(odds, weights[:, 0], weights[:, k]) for k in range(1, len(KINDS)))]
+    shares = estimate_shares(_kinds(noisy_odds, slopes, intercepts, _normalized(np.array([distinct]))[0]))
     quality = _kinds(noisy_odds, slopes, intercepts, shares)[:, 0]
     threshold, expected_f1 = best_f1_threshold(quality)
     return Decision(
@@ -163,8 +163,8 @@ def decide(
 def log_odds(prediction: Floats, labels: Labels) -> Floats:
     """Log-odds (n,) of labels (n,) against the best other class, under class probabilities (n, C)."""
     others = np.where(_one_hot(labels, prediction.shape[1]), 0, prediction).max(axis=1)
-    own = prediction[np.arange(len(labels)), labels]
-    odds: Floats = np.log(np.maximum(own, _LEAST)) - np.log(np.maximum(others, _LEAST))
+    given = prediction[np.arange(len(labels)), labels]
+    odds: Floats = np.log(np.maximum(given, _LEAST)) - np.log(np.maximum(others, _LEAST))
     return odds
 
 

@@ -106,8 +106,8 @@ class Method(ABC):
         """
         s = self.settings
         students = [m for m in self.student.modules() if isinstance(m, Classifier)]
-        told = [load_initial_weights(each.backbone, s.init, s.backbone, "student") for each in students]
-        return told[:1]
+        lines = [load_initial_weights(each.backbone, s.init, s.backbone, "student") for each in students]
+        return lines[:1]
 
     def networks(self) -> dict[str, nn.Module]:
         """Every network of the method by name; checkpoints hold them all."""

@@ -181,13 +181,14 @@ class DivideMix(Method):
     ) -> tuple[Tensor, Tensor]:
         """(n, C) each: the targets if the samples are labelled, and if they are not."""
         views = self.guessing_views(batch)
-        own = self._guess(network, views)
+        guess = self._guess(network, views)
         other.eval()
-        others = self._guess(other, views)
+        others_guess = self._guess(other, views)
         other.train()
         y = one_hot(batch.labels, self.num_classes)
         t = self.hyper.temperature
-        return sharpened(w[:, None] * y + (1 - w[:, None]) * own, t), sharpened((own + others) / 2, t)
+        labelled, unlabelled = w[:, None] * y + (1 - w[:, None]) * guess, (guess + others_guess) / 2
+        return sharpened(labelled, t), sharpened(unlabelled, t)
 
     @torch.no_grad()
     def _guess(self, network: Classifier, views: Sequence[Tensor]) -> Tensor:

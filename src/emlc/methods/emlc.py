@@ -65,8 +65,8 @@ class EMLC(Method):
         s = self.settings
         init = s.init if s.teacher_init is None else s.teacher_init
         name = s.teacher_backbone or s.backbone
-        told = load_initial_weights(self.teacher.backbone, init, name, "teacher")
-        return [*super().load_initial_weights(), told]
+        line = load_initial_weights(self.teacher.backbone, init, name, "teacher")
+        return [*super().load_initial_weights(), line]
 
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher}

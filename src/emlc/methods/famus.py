@@ -128,8 +128,8 @@ class FaMUS(Method):
         """L_val with its graph, L_c and the number of gates at 1, from losses (n,) with theirs."""
         w = {name: p for name, p in self.student.named_parameters() if p.requires_grad}
         weighted = (self.weigh(losses.detach()) * losses).mean()
-        found = torch.autograd.grad(weighted, list(w.values()), create_graph=True, materialize_grads=True)
-        g = dict(zip(w, found, strict=True))
+        gradients = torch.autograd.grad(weighted, list(w.values()), create_graph=True, materialize_grads=True)
+        g = dict(zip(w, gradients, strict=True))
         r = self._open([g[name].detach() for name in self._candidates])
         is_open = dict(zip(self._candidates, (r.detach() > 0.5).tolist(), strict=True))
         eta = InnerSGD.of(self.student_sgd).lr

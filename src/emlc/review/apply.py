@@ -58,9 +58,9 @@ def apply_decisions(
     folder = output or run.folder / "reviewed"
     check_free(folder)
     split = run.split()
-    made = read_decisions(decisions, split)
-    reviewed = _reviewed(split.noisy, made)
-    rest = _rest(run, split, made, unreviewed)
+    verdicts = read_decisions(decisions, split)
+    reviewed = _reviewed(split.noisy, verdicts)
+    rest = _rest(run, split, verdicts, unreviewed)
     left = _without_copies(rest, reviewed, run.settings)
     trusted = replace(split.trusted, true_labels=None, trusted=np.ones(len(split.trusted), dtype=np.bool_))
     sets = {"data": [replace(left, trusted=None), trusted, reviewed]}
@@ -69,7 +69,7 @@ def apply_decisions(
         for role in ("validation", "test")
         if (samples := getattr(split, role)) is not None
     }
-    summary = _summary(split, made, unreviewed) | {
+    summary = _summary(split, verdicts, unreviewed) | {
         "copies_left_out": len(rest) - len(left),
         "noisy_after": len(left),
         "trusted_after": len(trusted) + len(reviewed),
@@ -82,16 +82,16 @@ def apply_decisions(
     return summary
 
 
-def _reviewed(noisy: Samples, made: Decisions) -> Samples:
+def _reviewed(noisy: Samples, decisions: Decisions) -> Samples:
     """Trusted: whatever the truth may be, the label is what the reviewer says."""
-    rows, labels = made.settled
+    rows, labels = decisions.settled
     trusted = np.ones(len(rows), dtype=np.bool_)
     return replace(noisy.take(rows), labels=labels, true_labels=None, trusted=trusted)
 
 
-def _rest(run: Run, split: Split, made: Decisions, unreviewed: Unreviewed) -> Samples:
+def _rest(run: Run, split: Split, decisions: Decisions, unreviewed: Unreviewed) -> Samples:
     is_rest = np.ones(len(split.noisy), dtype=np.bool_)
-    is_rest[made.settled[0]] = False
+    is_rest[decisions.settled[0]] = False
     rest = split.noisy.take(is_rest)
     if unreviewed == "keep" or len(rest) == 0:
         return rest
@@ -120,13 +120,13 @@ def _without_copies(rest: Samples, reviewed: Samples, settings: Settings) -> Sam
     return without_overlap(rest, reviewed, "noisy", "trusted", "drop")
 
 
-def _summary(split: Split, made: Decisions, unreviewed: Unreviewed) -> dict[str, Any]:
+def _summary(split: Split, decisions: Decisions, unreviewed: Unreviewed) -> dict[str, Any]:
     noisy = split.noisy
-    rows, labels = made.settled
+    rows, labels = decisions.settled
     truth = np.full(len(rows), UNKNOWN) if noisy.true_labels is None else noisy.true_labels[rows]
     known = truth != UNKNOWN
     return {
-        "decisions": made.counts,
+        "decisions": decisions.counts,
         "labels_changed": int((labels != noisy.given[rows]).sum()),
         "with_known_truth": int(known.sum()),
         "right": int((labels == truth)[known].sum()),
@@ -139,8 +139,8 @@ def _summary(split: Split, made: Decisions, unreviewed: Unreviewed) -> dict[str,
 
 def next_settings(settings: Settings, reading: Mapping[str, Any], files: Mapping[str, Path]) -> Settings:
     """A run's settings for data that were written: nothing is drawn, no noise is injected."""
-    found = {role: os.path.abspath(file) for role, file in files.items()}
-    changes: dict[str, Any] = dict.fromkeys(_DRAWS) | asdict(NoiseSettings()) | dict(reading) | found
+    sources = {role: os.path.abspath(file) for role, file in files.items()}
+    changes: dict[str, Any] = dict.fromkeys(_DRAWS) | asdict(NoiseSettings()) | dict(reading) | sources
     return replace(settings, **changes, output=None)
 
 

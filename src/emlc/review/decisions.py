@@ -70,8 +70,8 @@ def read_decisions(path: Path, split: Split) -> Decisions:
     repeated = Counter(row["id"] for row in table)
     problems = []
     for number, row in enumerate(table):
-        found = list(_problems(row, split.noisy, index, others, repeated))
-        problems += [f"{path}: row {number} (id {row['id']!r}): {problem}" for problem in found]
+        row_problems = list(_problems(row, split.noisy, index, others, repeated))
+        problems += [f"{path}: row {number} (id {row['id']!r}): {problem}" for problem in row_problems]
     raise_together(problems, str(path), shown=_SHOWN)
     classes = {name: k for k, name in enumerate(split.classes)} | {"": UNKNOWN}
     words = Counter(row["decision"] for row in table)
