@@ -65,7 +65,8 @@ def _write_estimate(run: Run, split: Split) -> pd.DataFrame | None:
             true_labels=split.noisy.true_labels is not None,
             retain_weights=estimate.weights is not None,
         )
-        tables = write_blocks(run.folder / "labels.csv", estimate_label_tables(estimate, split.noisy, run.student), schema)
+        tables = estimate_label_tables(estimate, split.noisy, run.student)
+        tables = write_blocks(run.folder / "labels.csv", tables, schema)
         return pd.concat((table.filter(_SHOWN) for table in tables), ignore_index=True)
     if estimate.weights is None:
         return None

@@ -116,8 +116,8 @@ class Run:
             InputError: the run's method corrects no labels, or the samples have none; or what counts as
                 wrong is not known yet, and the run's own samples cannot be read again.
         """
-        tables = (table for _, table, _ in self.iter_label_tables(samples, ranks, all_probabilities=all_probabilities))
-        return pd.concat(tables, ignore_index=True)
+        judged = self.iter_label_tables(samples, ranks, all_probabilities=all_probabilities)
+        return pd.concat((table for _, table, _ in judged), ignore_index=True)
 
     def iter_label_tables(
         self, samples: Samples, ranks: Ranks | None = None, *, all_probabilities: bool = False
@@ -145,7 +145,7 @@ class Run:
         return self.known_decision or self._stored_decision() or self.decide(self.split())
 
     def with_decision(self, split: Split) -> Self:
-        """Return the run with its :attr:`decision`, for which its own samples, ``split``, are not read again."""
+        """Return the run with its :attr:`decision`, which may take its own samples: ``split``, as at hand."""
         decision = self.known_decision or self._stored_decision() or self.decide(split)
         return replace(self, known_decision=decision)
 
