@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tiny
-from emlc.runs import fit as fit_module
-from emlc.runs.checkpoint import Progress
-from emlc.runtime.distributed import pick_device
 from emlc.errors import InputError
-from emlc.runs.fit import PendingLosses, chosen_epoch, fit
 from emlc.methods import METHODS, CrossEntropy
 from emlc.methods import emlc as emlc_module
+from emlc.runs import fit as fit_module
+from emlc.runs.checkpoint import Progress
+from emlc.runs.fit import PendingLosses, chosen_epoch, fit
+from emlc.runtime.distributed import pick_device
 
 CPU = torch.device("cpu")
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 import tiny
-from emlc.networks import inference
-from emlc.runs import metrics as figures
 from emlc.data import Samples
-from emlc.methods import EMLC, NoisyEstimate, CrossEntropy
+from emlc.methods import EMLC, CrossEntropy, NoisyEstimate
+from emlc.networks import inference
 from emlc.networks.teacher import Correction
+from emlc.runs import metrics as figures
 
 UNKNOWN = -1
 

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 
 import tiny
 from emlc import InputError, Samples, train
-from emlc.runs import plots
 from emlc.config import PretrainSettings
 from emlc.data.classes import UNKNOWN
-from emlc.runtime.distributed import start_ranks
 from emlc.labels.decision import Decision
 from emlc.methods import EMLC
+from emlc.runs import plots
 from emlc.runs.directory import resolve_precision
+from emlc.runtime.distributed import start_ranks
 
 QUIET = Console(file=io.StringIO())
 

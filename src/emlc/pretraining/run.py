@@ -193,4 +193,8 @@ def _save_backbone(path: Path, simclr: SimCLR, settings: PretrainSettings, image
 def _told(when: str, figures: dict[str, float]) -> str:
     names = {"knn_accuracy": "nearest neighbours", "linear_accuracy": "linear classifier"}
     accuracies = ", ".join(f"{names[name]} {value:.1f} %" for name, value in figures.items())
-    return f"features {when} pretraining: {accuracies}" if accuracies else f"features {when} pretraining: not probed"
+    return (
+        f"features {when} pretraining: {accuracies}"
+        if accuracies
+        else f"features {when} pretraining: not probed"
+    )

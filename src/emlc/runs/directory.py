@@ -13,8 +13,8 @@ import yaml
 
 from emlc.config import NAMED_SOURCES, AnySettings, DataSettings, Precision, PretrainSettings, Settings
 from emlc.data.images.stored import Inputs
-from emlc.runtime.distributed import Ranks
 from emlc.errors import InputError
+from emlc.runtime.distributed import Ranks
 from emlc.runtime.files import write_text
 from emlc.runtime.precision import computes_bfloat16
 

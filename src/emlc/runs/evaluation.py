@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emlc.runs import plots
-from emlc.runtime.files import write_csv, write_json
 from emlc.runs.metrics import accuracy, cross_entropy
+from emlc.runtime.files import write_csv, write_json
 
 _BINS = 15
 

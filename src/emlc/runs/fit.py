@@ -12,6 +12,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from emlc.config import Augmentation, Settings
+from emlc.data import Split
+from emlc.data.augment.augment import Augment, default_augmentations
+from emlc.data.images.stored import Inputs
+from emlc.data.loaders import Batch, Stream
+from emlc.methods import Losses, Method, NoisyEstimate
+from emlc.methods.captured import CapturedStep
 from emlc.runs.checkpoint import (
     NetworkWeights,
     Progress,
@@ -20,16 +27,9 @@ from emlc.runs.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from emlc.config import Augmentation, Settings
-from emlc.runtime.cuda_graph import captured_map
-from emlc.data import Split
-from emlc.data.augment.augment import Augment, default_augmentations
-from emlc.data.loaders import Batch, Stream
-from emlc.data.images.stored import Inputs
-from emlc.runtime.distributed import Ranks
-from emlc.methods import NoisyEstimate, Losses, Method
-from emlc.methods.captured import CapturedStep
 from emlc.runs.metrics import epoch_metrics
+from emlc.runtime.cuda_graph import captured_map
+from emlc.runtime.distributed import Ranks
 
 _NOISY_STREAM, _TRUSTED_STREAM, _DROPOUT = 1, 2, 3
 """Numbers that keep apart what is drawn with the run's seed."""

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
-from emlc.runtime.distributed import Ranks
-from emlc.networks.inference import correct, predict_proba
 from emlc.labels.quality import IssueCounts
-from emlc.methods import NoisyEstimate, Method
+from emlc.methods import Method, NoisyEstimate
+from emlc.networks.inference import correct, predict_proba
+from emlc.runtime.distributed import Ranks
 
 
 def accuracy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:

@@ -34,9 +34,7 @@ def plot_recovery(axes: Axes, metrics: pd.DataFrame) -> None:
     """Share of labels that the teacher recovers, per epoch (paper, Fig. 1 and 8)."""
     axes.plot(metrics["epoch"], metrics["label_recovery"], color=BLUE, label="all labels")
     if "wrong_label_recovery" in metrics:
-        axes.plot(
-            metrics["epoch"], metrics["wrong_label_recovery"], "--", color=ORANGE, label="wrong labels"
-        )
+        axes.plot(metrics["epoch"], metrics["wrong_label_recovery"], "--", color=ORANGE, label="wrong labels")
     if "test_accuracy" in metrics:
         axes.plot(
             metrics["epoch"], metrics["test_accuracy"], ":", color=GREEN, label="student's test accuracy"

@@ -6,18 +6,18 @@ from typing import Any
 
 import pandas as pd
 
-from emlc.runs import plots
 from emlc.config import Settings
 from emlc.data import Split
+from emlc.labels.estimate import estimate_label_tables, load_estimate, weight_table
+from emlc.labels.files import write_blocks
+from emlc.labels.table import label_schema
+from emlc.runs import plots
+from emlc.runs.checkpoint import Progress
+from emlc.runs.directory import environment
+from emlc.runs.fit import chosen_epoch
+from emlc.runs.run import Run
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.files import write_csv, write_json
-from emlc.runs.checkpoint import Progress
-from emlc.runs.fit import chosen_epoch
-from emlc.labels.files import write_blocks
-from emlc.labels.estimate import estimate_label_tables, load_estimate, weight_table
-from emlc.labels.table import label_schema
-from emlc.runs.run import Run
-from emlc.runs.directory import environment
 
 _SHOWN = ["given_label", "retain_weight", "true_label"]
 """Columns that the pictures of a run are of."""

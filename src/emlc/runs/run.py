@@ -23,21 +23,21 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from emlc.networks import inference
-from emlc.runs.checkpoint import load_networks
 from emlc.config import Settings
 from emlc.data import Samples, Schema, Split, check_split, make_split
 from emlc.data.draw import generator
 from emlc.data.images.stored import Inputs
-from emlc.runtime.distributed import Ranks, pick_device
 from emlc.errors import InputError
-from emlc.runtime.files import read_json
-from emlc.networks.inference import Predictions, predict_both
 from emlc.labels.decision import Decision, decide, log_odds
 from emlc.labels.table import blocks, label_table
 from emlc.methods import METHODS
-from emlc.runs.directory import read_settings
+from emlc.networks import inference
+from emlc.networks.inference import Predictions, predict_both
 from emlc.networks.teacher import Teacher
+from emlc.runs.checkpoint import load_networks
+from emlc.runs.directory import read_settings
+from emlc.runtime.distributed import Ranks, pick_device
+from emlc.runtime.files import read_json
 
 _DECIDED_ON = 10_000
 """The decision looks at so many trusted and so many noisy samples, drawn at random, where there are more."""

@@ -8,16 +8,16 @@ from rich.console import Console
 
 from emlc.config import Settings
 from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
-from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.errors import InputError
-from emlc.runtime.files import remove_leftovers, write_json
+from emlc.methods import METHODS, Method
+from emlc.networks.weight_files import check_initial_weights
+from emlc.runs.directory import check_folder, data_name, resolve_precision, write_settings
 from emlc.runs.fit import fit
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
-from emlc.methods import METHODS, Method
 from emlc.runs.results import write_decision, write_results
 from emlc.runs.run import Run
-from emlc.runs.directory import check_folder, data_name, resolve_precision, write_settings
-from emlc.networks.weight_files import check_initial_weights
+from emlc.runtime.distributed import Ranks, start_ranks
+from emlc.runtime.files import remove_leftovers, write_json
 
 
 def train(
