@@ -1,11 +1,11 @@
 import math
 from dataclasses import fields
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
 
-from emlc.config import Settings, groups
-from emlc.config.checks import LIMITS
+from emlc.config import PretrainSettings, Settings, facts_of, groups, names_of, paths_of
 from emlc.errors import InputError, InputErrors
 
 VALID = {"data": "digits", "trusted_per_class": 10}
@@ -99,7 +99,60 @@ def problems(**changes):
 
 
 def test_every_limit_has_a_case():
-    assert {name for name in LIMITS if hasattr(Settings, name)} <= set(OUT_OF_RANGE)
+    assert names_of(Settings, lambda facts: facts.bounds) <= set(OUT_OF_RANGE)
+    assert names_of(PretrainSettings, lambda facts: facts.bounds) <= set(OUT_OF_RANGE) | set(PRETRAINING)
+
+
+TEXTS = {
+    *("trusted_column", "label_column", "true_label_column", "id_column", "image_column", "text_column"),
+    *("human_labels_key", "backbone", "teacher_backbone", "device"),
+}
+"""Settings that are texts, and name columns, networks and devices: nothing that is of one machine alone."""
+
+
+@pytest.mark.parametrize("kind", [Settings, PretrainSettings])
+def test_every_setting_that_is_a_text_says_whether_it_is_a_path(kind):
+    texts = {name for name, hint in get_type_hints(kind).items() if str in (hint, *get_args(hint))}
+    paths = names_of(kind, lambda facts: facts.path)
+    assert "output" in paths
+    assert paths == texts - TEXTS
+
+
+def test_names_are_no_paths_and_paths_are(tmp_path):
+    names = {"data": "digits", "init": "imagenet", "text_model": "org/model", "text_column": "t"}
+    settings = Settings(**(VALID | names))
+    assert paths_of(settings).keys() == {"data_root", "embedding_cache"}
+    (tmp_path / "model").mkdir()
+    paths = {"data": "digits.csv", "init": "a/imagenet", "text_model": str(tmp_path / "model"), "test": "~/t"}
+    found = paths_of(Settings(**(VALID | names | paths)))
+    assert found.items() >= paths.items()
+    assert paths_of(Settings(**(VALID | names | paths)), "model", "file").keys() == {"init", "text_model"}
+
+
+PRETRAINING = {
+    "batch": ([1], "at least 2"),
+    "temperature": ([0.0, math.inf, math.nan], "more than 0"),
+    "projection_dim": ([0], "at least 1"),
+    "smallest_crop": ([0.0, 1.1, math.nan], "more than 0 and at most 1"),
+    "colour_strength": ([-0.1, 1.1], "between 0 and 1"),
+    "momentum": ([-0.1, 1.0], "at least 0 and below 1"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "range"), [(n, v, said) for n, (values, said) in PRETRAINING.items() for v in values]
+)
+def test_a_value_of_pretraining_out_of_range_is_told_its_range(name, value, range):
+    with pytest.raises(InputErrors) as caught:
+        PretrainSettings(data="digits", **{name: value})
+    assert caught.value.problems == [f"{name}: expected {range}, got {value}"]
+
+
+def test_defaults_are_within_their_bounds():
+    for kind in (Settings, PretrainSettings):
+        for name, facts in facts_of(kind).items():
+            default = getattr(kind, name)
+            assert not facts.bounds or default is None or facts.expected(default) is None, name
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in OUT_OF_RANGE.items() for v in values])

@@ -8,7 +8,8 @@ naming its field.
 from emlc.config.data import BUNDLED_TEXT_MODEL, NAMED_SOURCES, DataSettings, NoiseSettings
 from emlc.config.groups import Precision, PrecisionSetting, groups
 from emlc.config.pretraining import PretrainSettings, View
-from emlc.config.training import Augmentation, Settings
+from emlc.config.setting import facts_of, names_of, paths_of
+from emlc.config.training import Augmentation, Settings, estimator_settings
 
 AnySettings = Settings | PretrainSettings
 
@@ -24,5 +25,9 @@ __all__ = [
     "PretrainSettings",
     "Settings",
     "View",
+    "estimator_settings",
+    "facts_of",
     "groups",
+    "names_of",
+    "paths_of",
 ]

@@ -6,34 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from emlc.config.data import BUNDLED_TEXT_MODEL
-
-LIMITS: dict[str, tuple[float, float]] = {
-    "trusted_per_class": (1, math.inf),
-    "image_size": (1, math.inf),
-    "resize": (1, math.inf),
-    "memory_gib": (0, math.inf),
-    "noisy_limit": (1, math.inf),
-    "noise_rate": (0, 1),
-    "width": (1, math.inf),
-    "label_embedding_dim": (1, math.inf),
-    "gate_hidden_dim": (1, math.inf),
-    "look_ahead": (1, math.inf),
-    "meta_weight": (0, math.inf),
-    "ce_weight": (0, math.inf),
-    "bce_weight": (0, math.inf),
-    "warm_up_epochs": (0, math.inf),
-    "epochs": (1, math.inf),
-    "noisy_batch": (2, math.inf),
-    "trusted_batch": (2, math.inf),
-    "weight_decay": (0, math.inf),
-    "seed": (0, 2**63 - 1),
-    "devices": (1, math.inf),
-    "workers": (1, math.inf),
-    "checkpoint_every": (1, math.inf),
-    "batch": (2, math.inf),
-    "projection_dim": (1, math.inf),
-    "colour_strength": (0, 1),
-}
+from emlc.config.setting import facts_of
 
 
 def wrong_types(s: Any) -> Iterator[str]:
@@ -70,21 +43,10 @@ def data_problems(s: Any) -> Iterator[str]:
 
 def out_of_range(s: Any) -> Iterator[str]:
     """What is wrong with a field by itself, in settings of either kind."""
-    for name, (low, high) in LIMITS.items():
-        value = getattr(s, name, None)
-        if value is not None and not (low <= value <= high and value < math.inf):
-            wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-            yield f"{name}: expected {wanted}, got {value}"
-    for name in ("learning_rate", "teacher_learning_rate", "temperature"):
-        value = getattr(s, name, None)
-        if value is not None and not 0 < value < math.inf:
-            yield f"{name}: expected more than 0, got {value}"
-    if not 0 <= s.momentum < 1:
-        yield f"momentum: expected at least 0 and below 1, got {s.momentum}"
-    for name in ("validation_fraction", "test_fraction"):
+    for name, facts in facts_of(type(s)).items():
         value = getattr(s, name)
-        if value is not None and not 0 < value < 1:
-            yield f"{name}: expected between 0 and 1, got {value}"
+        if facts.bounds and value is not None and (expected := facts.expected(value)):
+            yield f"{name}: expected {expected}, got {value}"
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", s.device):
         yield f"device: expected auto, cpu, cuda or cuda:N, got {s.device!r}"
     for name, kind in get_type_hints(type(s)).items():

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from emlc.config.setting import setting
+
 NAMED_SOURCES = ("cifar10", "cifar100", "clothing1m", "digits")
 """Sources that are called by a name, not by a path."""
 BUNDLED_TEXT_MODEL = "minilm"
@@ -61,33 +63,35 @@ class DataSettings:
         overlap: What to do with a trusted sample that is also among the noisy ones.
     """
 
-    data: str | None = None
-    data_root: str = "~/.cache/emlc"
-    trusted: str | None = None
-    trusted_column: str | None = None
-    trusted_per_class: int | None = None
-    validation: str | None = None
-    validation_fraction: float | None = None
-    test: str | None = None
-    test_fraction: float | None = None
+    data: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True)
+    data_root: str = setting("~/.cache/emlc", path="folder")
+    trusted: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True)
+    trusted_column: str | None = setting(None, draws=True)
+    trusted_per_class: int | None = setting(None, draws=True, at_least=1)
+    validation: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True)
+    validation_fraction: float | None = setting(None, draws=True, above=0, below=1)
+    test: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True)
+    test_fraction: float | None = setting(None, draws=True, above=0, below=1)
     label_column: str | None = None
     true_label_column: str | None = None
     id_column: str | None = None
     image_column: str | None = None
     feature_columns: list[str] | None = None
     text_column: str | None = None
-    text_model: str = BUNDLED_TEXT_MODEL
-    embedding_cache: str | None = "~/.cache/emlc/embeddings"
-    human_labels: str | None = None
-    human_labels_key: str | None = None
+    text_model: str = setting(BUNDLED_TEXT_MODEL, path="model", names=(BUNDLED_TEXT_MODEL,))
+    embedding_cache: str | None = setting(
+        "~/.cache/emlc/embeddings", path="folder", free_on_resume=True, expert=True
+    )
+    human_labels: str | None = setting(None, path="file", draws=True)
+    human_labels_key: str | None = setting(None, draws=True)
     classes: list[str] | None = None
-    image_size: int | None = None
-    resize: int | None = None
-    memory_gib: float = 8.0
-    image_cache: str | None = None
-    noisy_limit: int | None = None
+    image_size: int | None = setting(None, at_least=1)
+    resize: int | None = setting(None, at_least=1)
+    memory_gib: float = setting(8.0, free_on_resume=True, expert=True, at_least=0)
+    image_cache: str | None = setting(None, path="folder", free_on_resume=True)
+    noisy_limit: int | None = setting(None, draws=True, at_least=1)
     skip_unreadable: bool = False
-    overlap: Literal["error", "drop"] = "error"
+    overlap: Literal["error", "drop"] = setting("error", expert=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,6 @@ class NoiseSettings:
     """
 
     noise: Literal["none", "symmetric", "asymmetric", "matrix"] = "none"
-    noise_rate: float = 0.0
-    noise_matrix: str | None = None
-    noise_draw: Literal["sample", "exact"] = "sample"
+    noise_rate: float = setting(0.0, at_least=0, at_most=1)
+    noise_matrix: str | None = setting(None, path="file")
+    noise_draw: Literal["sample", "exact"] = setting("sample", expert=True)

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from emlc.config.checks import backbone_problems, data_problems, out_of_range, wrong_types
 from emlc.config.data import DataSettings
 from emlc.config.groups import PrecisionSetting, groups
+from emlc.config.setting import setting
 from emlc.errors import raise_together
 
 View = Literal["crop", "flip", "colour", "grey", "blur"]
@@ -44,25 +45,25 @@ class ContrastiveSettings:
     """
 
     backbone: str = "auto"
-    stem: Literal["auto", "cifar", "imagenet"] = "auto"
-    width: int | None = None
-    epochs: int = 100
-    batch: int = 256
+    stem: Literal["auto", "cifar", "imagenet"] = setting("auto", expert=True)
+    width: int | None = setting(None, at_least=1)
+    epochs: int = setting(100, at_least=1)
+    batch: int = setting(256, at_least=2)
     optimizer: Literal["sgd", "lars"] = "sgd"
-    learning_rate: float | None = None
-    momentum: float = 0.9
-    weight_decay: float | None = None
-    warm_up_epochs: int | None = None
-    temperature: float = 0.5
-    projection_dim: int = 128
-    views: list[View] | None = None
-    smallest_crop: float = 0.08
-    colour_strength: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    devices: int = 1
-    precision: PrecisionSetting = "auto"
-    workers: int | None = None
+    learning_rate: float | None = setting(None, above=0)
+    momentum: float = setting(0.9, expert=True, at_least=0, below=1)
+    weight_decay: float | None = setting(None, expert=True, at_least=0)
+    warm_up_epochs: int | None = setting(None, expert=True, at_least=0)
+    temperature: float = setting(0.5, above=0)
+    projection_dim: int = setting(128, expert=True, at_least=1)
+    views: list[View] | None = setting(None, expert=True)
+    smallest_crop: float = setting(0.08, expert=True, above=0, at_most=1)
+    colour_strength: float | None = setting(None, expert=True, at_least=0, at_most=1)
+    seed: int = setting(0, at_least=0, at_most=2**63 - 1)
+    device: str = setting("auto", free_on_resume=True)
+    devices: int = setting(1, free_on_resume=True, at_least=1)
+    precision: PrecisionSetting = setting("auto", expert=True)
+    workers: int | None = setting(None, free_on_resume=True, expert=True, at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,8 @@ class PretrainRunSettings:
         checkpoint_every: Steps between checkpoints (default: one checkpoint an epoch).
     """
 
-    output: str | None = None
-    checkpoint_every: int | None = None
+    output: str | None = setting(None, path="output", free_on_resume=True)
+    checkpoint_every: int | None = setting(None, free_on_resume=True, expert=True, at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +116,6 @@ def _pretrain_problems(s: PretrainSettings) -> Iterator[str]:
         yield "weight_decay: lars needs more than 0"
     if s.warm_up_epochs is not None and s.warm_up_epochs >= s.epochs > 0:
         yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
-    if not 0 < s.smallest_crop <= 1:
-        yield f"smallest_crop: expected more than 0 and at most 1, got {s.smallest_crop}"
     if s.views is not None and not s.views:
         yield "views: expected at least one, or two views of an image are the same"
     for view in s.views or ():

@@ -14,9 +14,12 @@ from emlc.config.methods import (
     hyper_problems,
     warm_up_epochs,
 )
+from emlc.config.setting import names_of, setting
 from emlc.errors import raise_together
 
 Augmentation = Literal["flip", "crop", "autoaugment"]
+NAMED_WEIGHTS = ("none", "imagenet")
+"""Initial weights that are called by a name, not by a path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +43,13 @@ class NetworkSettings:
     """
 
     backbone: str = "auto"
-    teacher_backbone: str | None = None
-    stem: Literal["auto", "cifar", "imagenet"] = "auto"
-    init: str = "none"
-    teacher_init: str | None = None
-    width: int | None = None
-    label_embedding_dim: int = 128
-    gate_hidden_dim: int = 128
+    teacher_backbone: str | None = setting(None, expert=True)
+    stem: Literal["auto", "cifar", "imagenet"] = setting("auto", expert=True)
+    init: str = setting("none", path="file", names=NAMED_WEIGHTS)
+    teacher_init: str | None = setting(None, path="file", names=NAMED_WEIGHTS, expert=True)
+    width: int | None = setting(None, at_least=1)
+    label_embedding_dim: int = setting(128, expert=True, at_least=1)
+    gate_hidden_dim: int = setting(128, expert=True, at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +83,16 @@ class MethodSettings:
 
     method: MethodName = "emlc"
     hyper: dict[str, HyperValue] | None = None
-    look_ahead: int = 1
-    meta_gradient: Literal["approximate", "exact"] = "approximate"
-    jvp: Literal["auto", "forward", "finite-difference", "double-backward"] = "auto"
-    save_memory: bool = False
-    meta_weight: float | None = None
-    ce_weight: float = 1.0
-    bce_weight: float = 1.0
-    corruption: Literal["random", "adversarial"] = "adversarial"
-    student_trusted: bool = False
-    warm_up_epochs: int | None = None
+    look_ahead: int = setting(1, at_least=1)
+    meta_gradient: Literal["approximate", "exact"] = setting("approximate", expert=True)
+    jvp: Literal["auto", "forward", "finite-difference", "double-backward"] = setting("auto", expert=True)
+    save_memory: bool = setting(False, free_on_resume=True, expert=True)
+    meta_weight: float | None = setting(None, expert=True, at_least=0)
+    ce_weight: float = setting(1.0, expert=True, at_least=0)
+    bce_weight: float = setting(1.0, expert=True, at_least=0)
+    corruption: Literal["random", "adversarial"] = setting("adversarial", expert=True)
+    student_trusted: bool = setting(False, expert=True)
+    warm_up_epochs: int | None = setting(None, at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,25 +126,25 @@ class OptimisationSettings:
             and networks that draw no random numbers. The result does not depend on it.
     """
 
-    epochs: int = 15
-    noisy_batch: int = 128
-    trusted_batch: int = 32
-    learning_rate: float = 0.02
-    teacher_learning_rate: float | None = None
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    nesterov: bool = False
+    epochs: int = setting(15, at_least=1)
+    noisy_batch: int = setting(128, at_least=2)
+    trusted_batch: int = setting(32, at_least=2)
+    learning_rate: float = setting(0.02, above=0)
+    teacher_learning_rate: float | None = setting(None, expert=True, above=0)
+    momentum: float = setting(0.9, expert=True, at_least=0, below=1)
+    weight_decay: float = setting(0.0, at_least=0)
+    nesterov: bool = setting(False, expert=True)
     schedule: Literal["constant", "cosine", "step"] = "constant"
     schedule_epochs: list[int] | None = None
-    schedule_factor: float = 0.1
+    schedule_factor: float = setting(0.1, expert=True, above=0, below=1)
     noisy_augmentation: list[Augmentation] | None = None
     trusted_augmentation: list[Augmentation] | None = None
-    seed: int = 0
-    device: str = "auto"
-    devices: int = 1
-    precision: PrecisionSetting = "auto"
-    workers: int | None = None
-    cuda_graph: bool = True
+    seed: int = setting(0, at_least=0, at_most=2**63 - 1)
+    device: str = setting("auto", free_on_resume=True)
+    devices: int = setting(1, free_on_resume=True, at_least=1)
+    precision: PrecisionSetting = setting("auto", expert=True)
+    workers: int | None = setting(None, free_on_resume=True, expert=True, at_least=1)
+    cuda_graph: bool = setting(True, free_on_resume=True, expert=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +156,14 @@ class RunSettings:
         checkpoint_every: Teacher steps between checkpoints (default: one checkpoint an epoch).
     """
 
-    output: str | None = None
-    checkpoint_every: int | None = None
+    output: str | None = setting(None, path="output", free_on_resume=True)
+    checkpoint_every: int | None = setting(None, free_on_resume=True, expert=True, at_least=1)
+
+
+def estimator_settings() -> set[str]:
+    """Names of the settings of a fit on given samples, by one process: what is learned, by what, and how."""
+    about_learning = (NetworkSettings, MethodSettings, OptimisationSettings)
+    return {name for group in about_learning for name in names_of(group)} - {"devices"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,5 +266,3 @@ def _schedule_problems(s: Settings) -> Iterator[str]:
         for earlier, later in zip([0, *epochs], [*epochs, s.epochs], strict=True)
     ):
         yield f"schedule_epochs: expected rising numbers from 1 to {s.epochs - 1}, got {epochs}"
-    if not 0 < s.schedule_factor < 1:
-        yield f"schedule_factor: expected between 0 and 1, got {s.schedule_factor}"

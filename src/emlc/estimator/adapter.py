@@ -5,7 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -16,9 +16,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from emlc.config import Settings, groups
-from emlc.config.data import DataSettings, NoiseSettings
-from emlc.config.training import RunSettings
+from emlc.config import Settings, estimator_settings
 from emlc.data import Samples, Split, split_samples
 from emlc.data.classes import shorten
 from emlc.data.samples import array_inputs, check_finite
@@ -137,8 +135,7 @@ def _check_further(further: Mapping[str, Any] | None, parameters: Mapping[str, A
         raise InputError(f"settings: expected a dictionary or None, got {type(further).__name__}")
     elsewhere = {"seed": "random_state", "output": "output", "validation_fraction": "validation_fraction"}
     elsewhere |= {name: name for name in parameters}
-    meaningless = {f.name for group in (RunSettings, NoiseSettings, DataSettings) for f in fields(group)}
-    known = {f.name for group in groups(Settings) for f in fields(group)} - meaningless - {"devices"}
+    known = estimator_settings()
     for name in further or {}:
         if name in elsewhere:
             raise InputError(f"settings: {name} is the parameter {elsewhere[name]}: set it there")

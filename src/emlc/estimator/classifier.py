@@ -12,14 +12,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from emlc.config import estimator_settings
 from emlc.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to import: it is left to the first fit
     from emlc.data import Samples
     from emlc.runs.run import Run
-
-_NO_SETTINGS = {"validation_fraction", "settings", "output", "random_state", "verbose"}
-"""Parameters that are not settings of the same name."""
 
 
 class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -144,7 +142,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             mask = None
         samples = samples_of(inputs, codes.astype(np.int64), classes)
         split = split_of(samples, mask, self.validation_fraction, seed)
-        parameters = {k: v for k, v in self.get_params(deep=False).items() if k not in _NO_SETTINGS}
+        parameters = {k: v for k, v in self.get_params(deep=False).items() if k in estimator_settings()}
         if mask is None:
             parameters |= {"method": "cross-entropy"}
         further = self.settings

@@ -1,7 +1,9 @@
 """What the label exports share: a run's samples beside its label table."""
 
+import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import pandas as pd
 
@@ -48,3 +50,11 @@ class Corrected:
     def are_images(self) -> bool:
         """Whether the inputs are images."""
         return self.noisy.inputs.ndim == 4
+
+
+def relative_files(samples: Samples, folder: Path) -> list[str]:
+    """The paths of n image files from a folder: those of this machine are of no use on another."""
+    assert samples.files is not None
+    resolved = lru_cache(maxsize=None)(os.path.realpath)  # a system call for each part of a path
+    paths = (os.path.split(file) for file in samples.files.to_pylist())
+    return [os.path.relpath(os.path.join(resolved(parent), name), resolved(folder)) for parent, name in paths]

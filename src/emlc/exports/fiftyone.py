@@ -12,7 +12,7 @@ from typing import Any
 from emlc.data import Samples
 from emlc.data.writing.images import pixel_images
 from emlc.errors import InputError
-from emlc.exports.corrected import Corrected
+from emlc.exports.corrected import Corrected, relative_files
 from emlc.exports.names import safe_names
 from emlc.runs.run import Run
 from emlc.runtime.files import atomic_folder, check_free, write_json, write_json_list
@@ -25,7 +25,7 @@ def export_fiftyone(run: Run, output: Path) -> str:
     A sample has its given label as ``ground_truth``, and ``corrected`` with its probability as confidence;
     ``mistakenness`` (as FiftyOne calls it: **high** is bad), 1 - label_quality; ``retain_weight``; and the
     tag ``label_issue`` where the two labels differ. Trusted samples have a ``ground_truth`` and the tag
-    ``trusted``. Image files are named by their path; other images are written into the folder.
+    ``trusted``. Image files are named by their path from the folder, into which other images are written.
 
     Raises:
         InputError: If the samples are no images.
@@ -37,11 +37,16 @@ def export_fiftyone(run: Run, output: Path) -> str:
     parts = {"noisy": corrected.noisy, "trusted": corrected.trusted}
     with atomic_folder(output) as temporary:
         (temporary / "data").mkdir()
-        paths = {role: _paths(samples, temporary, role) for role, samples in parts.items()}
+        paths = {
+            role: _written(samples, temporary, role)
+            if samples.files is None
+            else relative_files(samples, output)
+            for role, samples in parts.items()
+        }
         documents = chain(
             _noisy_documents(corrected, paths["noisy"]), _trusted_documents(corrected, paths["trusted"])
         )
-        info = {"classes": list(run.schema.classes), "run": str(run.folder.resolve())}
+        info = {"classes": list(run.schema.classes), "run": run.folder.resolve().name}
         write_json(
             temporary / "metadata.json",
             {"name": f"emlc-{run.folder.resolve().name}", "media_type": "image", "info": info},
@@ -54,11 +59,8 @@ def export_fiftyone(run: Run, output: Path) -> str:
     return f"{sum(map(len, parts.values())):,} samples, {issues:,} of them tagged label_issue"
 
 
-def _paths(samples: Samples, folder: Path, role: str) -> list[str]:
-    """Where each image is, relative to the folder if it was written there."""
-    if samples.files is not None:
-        files: list[str] = samples.files.to_pylist()
-        return files
+def _written(samples: Samples, folder: Path, role: str) -> list[str]:
+    """The images as files in the folder, from which their paths are."""
     paths = [
         f"data/{name}"
         for name in safe_names([f"{role}-{i}".removesuffix(".png") for i in samples.ids], ".png")

@@ -6,6 +6,7 @@ The exported network takes what the student takes, as float32: features as they 
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -18,7 +19,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from emlc.config import DataSettings, NoiseSettings, Settings
+from emlc.config import NoiseSettings, Settings, names_of, paths_of
+from emlc.data import Schema
 from emlc.errors import InputError
 from emlc.networks.standardize import Standardize
 from emlc.runs.checkpoint import save_networks
@@ -68,7 +70,7 @@ def describe(run: Run) -> dict[str, Any]:
             "meaning": meaning,
             "feature_columns": list(schema.feature_columns) or None,
             "text_column": schema.text_column,
-            "text_model": schema.text_model,
+            "text_model": _elsewhere(schema).text_model,
             "image_size": settings.image_size if is_image else None,
             "resize": settings.resize if is_image else None,
         },
@@ -106,6 +108,8 @@ def export_onnx(run: Run, output: Path) -> str:
         ),
         "ONNX",
     )
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)  # paths of the code on this machine
     program.model.metadata_props["emlc"] = json.dumps(describe(run))
     with atomic_write(output) as temporary:
         program.save(temporary)
@@ -129,6 +133,9 @@ def export_torch(run: Run, output: Path) -> str:
     program = _exported(
         lambda: torch.export.export(network, (example,), dynamic_shapes=_BATCH), "torch.export"
     )
+    for graph in (m for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)):
+        for node in graph.graph.nodes:
+            node.meta.pop("stack_trace", None)  # paths of the code on this machine
     with atomic_write(output) as temporary:
         # Not to the file itself: of a full disk torch's own writer dies, and the process with it.
         written = io.BytesIO()
@@ -153,7 +160,7 @@ def export_safetensors(run: Run, output: Path) -> str | None:
     networks = {"student": run.student} | ({} if run.teacher is None else {"teacher": run.teacher})
     with atomic_folder(output) as temporary:
         save_networks(temporary / "chosen", networks)
-        write_json(temporary / "model.json", asdict(run.schema))
+        write_json(temporary / "model.json", asdict(_elsewhere(run.schema)))
         write_text(temporary / "settings.yaml", yaml.safe_dump(_without_paths(run.settings), sort_keys=False))
         write_text(temporary / "README.md", _README.format(description=json.dumps(describe(run), indent=2)))
         try:
@@ -184,22 +191,29 @@ run.predict_proba(inputs)           # a tensor (n, ...) of float32, or images of
 
 
 def _without_paths(settings: Settings) -> dict[str, Any]:
-    """The settings that networks are built, and further data read, by; not where the run's data were."""
-    nowhere = replace(
-        settings,
-        **{f: getattr(DataSettings(), f) for f in _SOURCES},
-        **asdict(NoiseSettings()),
-        init="none",
-        teacher_init=None,
-        output=None,
+    """The settings that networks are built, and further data read, by; not where the run's data were.
+
+    Of other files and of a model of texts the name is left.
+    """
+    named = {name: Path(path).name for name, path in paths_of(settings, "file").items()}
+    named |= {name: _in_working_directory(path) for name, path in paths_of(settings, "model").items()}
+    of_this_run = names_of(
+        Settings, lambda facts: facts.draws or facts.path in ("source", "folder", "output")
     )
-    return nowhere.as_dict()
+    defaults = {name: getattr(Settings, name) for name in of_this_run | names_of(NoiseSettings)}
+    return replace(settings, **(named | defaults)).as_dict()
 
 
-_SOURCES = (
-    *("data", "data_root", "trusted", "trusted_column", "trusted_per_class", "validation", "test"),
-    *("validation_fraction", "test_fraction", "human_labels", "human_labels_key", "image_cache"),
-)
+def _elsewhere(schema: Schema) -> Schema:
+    """With a model of texts that is looked for in the working directory, if it is a folder."""
+    if schema.text_model is None or not os.path.isabs(schema.text_model):
+        return schema
+    return replace(schema, text_model=_in_working_directory(schema.text_model))
+
+
+def _in_working_directory(model: str) -> str:
+    """Not the name alone: it could be that of a model on the hub."""
+    return f".{os.sep}{Path(model).name}"
 
 
 def _example(run: Run, n: int) -> Tensor:

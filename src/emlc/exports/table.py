@@ -8,7 +8,7 @@ import pyarrow as pa
 from emlc.data.writing.columnar import InputColumns, annotation_columns, fits_csv, free_names, write_table
 from emlc.data.writing.write import write_with_images
 from emlc.errors import InputError
-from emlc.exports.corrected import Corrected
+from emlc.exports.corrected import Corrected, relative_files
 from emlc.runs.run import Run
 from emlc.runtime.files import atomic_write, check_file
 
@@ -17,7 +17,8 @@ def export_table(run: Run, output: Path) -> str | None:
     """Write a .csv or .parquet file; of images that are no files of their own, .parquet holds the pixels.
 
     The label is the corrected one, and of the trusted samples, which stand last, their own. Beside it are
-    the columns of the label table, which trusted samples have not.
+    the columns of the label table, which trusted samples have not. Image files are named by their path from
+    the table's folder.
 
     Raises:
         InputError: If the file is to be of another kind.
@@ -32,6 +33,9 @@ def export_table(run: Run, output: Path) -> str | None:
         width = parts[0].input_shape[0]
         inputs = InputColumns("inputs", tuple(f"feature_{k}" for k in range(width)))
     values = {} if inputs is None else inputs.values(parts)
+    if inputs is not None and inputs.kind == "files":
+        files = [file for part in parts for file in relative_files(part, output.parent)]
+        values = {inputs.names[0]: pa.array(files, pa.large_string())}
     columns = _label_columns(corrected)
     image = run.schema.image_column or "image"
     names = free_names(list(columns), [*values, image])

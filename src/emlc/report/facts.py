@@ -1,5 +1,6 @@
 """Everything that a report shows of a run, gathered from its directory, its data and its networks."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emlc.config import paths_of
 from emlc.data import Split
 from emlc.data.classes import shorten
 from emlc.errors import InputError
@@ -142,8 +144,17 @@ def _split(run: Run, missing: dict[str, str]) -> Split | None:
     try:
         return run.split()
     except InputError as error:
-        missing["data"] = f"The run's samples are not to be had again: {error}"
+        missing["data"] = f"The run's samples are not to be had again: {_without_folders(str(error), run)}"
         return None
+
+
+def _without_folders(text: str, run: Run) -> str:
+    """A message without the folders in which the run's files lie, which are another's business."""
+    paths = [Path(path).expanduser() for path in paths_of(run.settings).values()]
+    folders = {str(path.parent) for path in [*paths, run.folder]} - {"/", "."}
+    for folder in sorted(folders, key=len, reverse=True):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def _evaluation(run: Run, split: Split) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -84,8 +85,13 @@ def describe(facts: Facts) -> View:
         other_settings=others,
         environment=environment_table(facts),
         decision=decision_table(facts.decision),
-        apply=f"emlc apply {shlex.quote(str(facts.run.folder))} decisions.csv",
+        apply=f"emlc apply {shlex.quote(_folder(facts.run.folder))} decisions.csv",
     )
+
+
+def _folder(run: Path) -> str:
+    """As it was given; the name alone of what others have in another place."""
+    return run.name if run.is_absolute() else str(run)
 
 
 def _student_figures(facts: Facts) -> list[Figure]:

@@ -1,30 +1,37 @@
 """The tables of settings, of the environment, and of how the decision came about."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from emlc.config import DataSettings, Settings
+from emlc.config import DataSettings, Settings, estimator_settings, names_of, paths_of
 from emlc.labels.decision import KINDS, Decision
 from emlc.report.facts import Facts
 
-_TELLING = {"data", "method", "epochs", "backbone", "look_ahead", "noise", "seed", "learning_rate"}
-
 
 def settings_tables(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The settings worth reading, and the rest."""
-    defaults = {field.name: field.default for field in fields(Settings)}
-    data = {field.name for field in fields(DataSettings)}
-    rows = [(name, _value(value)) for name, value in settings.as_dict().items()]
-    telling = [
-        row[0] in _TELLING or (getattr(settings, row[0]) != defaults[row[0]] and row[0] != "output")
-        for row in rows
-    ]
-    chosen = [row for row, tells in zip(rows, telling, strict=True) if tells]
-    chosen.sort(key=lambda row: row[0] not in data)
-    others = [row for row, tells in zip(rows, telling, strict=True) if not tells]
+    """The settings that were chosen or that most people choose, those of the data first, and the rest.
+
+    Of a path they have the last part: a report is for others, too.
+    """
+    names = {name: Path(path).name for name, path in paths_of(settings).items()}
+    values = settings.as_dict()
+    rows = [(name, _value(names.get(name, value))) for name, value in values.items() if name != "output"]
+    first = _worth_reading(settings)
+    chosen = [row for row in rows if row[0] in first]
+    chosen.sort(key=lambda row: row[0] not in names_of(DataSettings))
+    others = [row for row in rows if row[0] not in first]
     return tuple(pd.DataFrame(part, columns=["setting", "value"], dtype=object) for part in (chosen, others))  # type: ignore[return-value]
+
+
+def _worth_reading(settings: Settings) -> set[str]:
+    """Those that are not at their defaults; and what decides the result, unless it is none or for experts."""
+    changed = {field.name for field in fields(Settings) if getattr(settings, field.name) != field.default}
+    usual = names_of(Settings, lambda facts: not (facts.expert or facts.free_on_resume))
+    given = {name for name in usual & estimator_settings() if getattr(settings, name) is not None}
+    return changed | given
 
 
 def _value(value: object) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from emlc.config import DataSettings, PretrainSettings, Settings
+from emlc.config import DataSettings, PretrainSettings, Settings, names_of
 from emlc.config.methods import CATALOGUE
 from emlc.errors import InputError, InputErrors, raise_together
 from emlc.timing.options import StepOptions
@@ -124,9 +124,8 @@ class Job:
     @cached_property
     def key(self) -> str:
         """Twenty characters that say what decides the result, and not where and by whom it is made."""
-        from emlc.runs.directory import FREE_ON_RESUME  # imports torch
-
-        values = {n: v for n, v in self.settings.as_dict().items() if n not in FREE_ON_RESUME | {"data_root"}}
+        free = names_of(type(self.settings), lambda facts: facts.free_on_resume or facts.path == "folder")
+        values = {name: value for name, value in self.settings.as_dict().items() if name not in free}
         if isinstance(self.settings, Settings):
             values |= {
                 "hyper": asdict(self.settings.hyper_parameters),

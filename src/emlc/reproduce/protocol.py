@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from emlc.config import NoiseSettings, Settings, names_of
 from emlc.config.presets import preset_path
 from emlc.errors import InputError
 from emlc.runtime.files import read_yaml
@@ -66,9 +67,7 @@ _PRESETS: dict[str, tuple[str, str | None]] = {
     "cifar100": ("cifar100-sym20-k1", "simclr-cifar100-resnet50"),
     "clothing1m": ("clothing1m-k1", None),
 }
-"""Whose values are the paper's (Table 5), but for noise, look-ahead and place."""
-
-_OF_ONE_ROW = ("noise", "noise_rate", "noise_draw", "method", "look_ahead", "output")
+"""Whose values are the paper's (Table 5), but for noise, look-ahead and place, which rows and columns set."""
 
 
 def protocol(scale: Scale, data: DataName, data_root: str | None = None) -> Protocol:
@@ -86,7 +85,8 @@ def protocol(scale: Scale, data: DataName, data_root: str | None = None) -> Prot
         return Protocol(scale, data, _SMALL[data] | where, pretrain)
     training, pretraining = _PRESETS[data]
     values = read_yaml(preset_path(training, "train"))
-    values = {name: value for name, value in values.items() if name not in _OF_ONE_ROW} | where
+    of_one_run = names_of(NoiseSettings) | names_of(Settings, lambda facts: facts.path == "output")
+    values = {name: value for name, value in values.items() if name not in of_one_run} | where
     if pretraining is None:
         return Protocol(scale, data, values, None)
     del values["init"]  # what that pretraining will have written

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from emlc.config import NoiseSettings, Settings
+from emlc.config import NoiseSettings, Settings, names_of
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.data.overlap import without_overlap
@@ -24,12 +24,6 @@ from emlc.runs.run import Run
 from emlc.runtime.files import atomic_folder, check_free, write_json, write_text
 
 Unreviewed = Literal["keep", "correct", "drop"]
-
-_DRAWS = (
-    *("trusted", "trusted_per_class", "validation", "validation_fraction", "test", "test_fraction"),
-    *("noisy_limit", "human_labels", "human_labels_key"),
-)
-"""Settings that chose the samples, and do not choose them again."""
 
 
 def apply_decisions(
@@ -140,7 +134,8 @@ def _summary(split: Split, decisions: Decisions, unreviewed: Unreviewed) -> dict
 def next_settings(settings: Settings, reading: Mapping[str, Any], files: Mapping[str, Path]) -> Settings:
     """A run's settings for data that were written: nothing is drawn, no noise is injected."""
     sources = {role: os.path.abspath(file) for role, file in files.items()}
-    changes: dict[str, Any] = dict.fromkeys(_DRAWS) | asdict(NoiseSettings()) | dict(reading) | sources
+    drawn = dict.fromkeys(names_of(Settings, lambda facts: facts.draws))
+    changes: dict[str, Any] = drawn | asdict(NoiseSettings()) | dict(reading) | sources
     return replace(settings, **changes, output=None)
 
 

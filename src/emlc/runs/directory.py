@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 import yaml
 
-from emlc.config import NAMED_SOURCES, AnySettings, DataSettings, Precision, PretrainSettings, Settings
+from emlc.config import AnySettings, DataSettings, Precision, PretrainSettings, Settings, names_of, paths_of
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
 from emlc.runtime.distributed import Ranks
@@ -19,17 +19,6 @@ from emlc.runtime.files import write_text
 from emlc.runtime.precision import computes_bfloat16
 
 S = TypeVar("S", Settings, PretrainSettings)
-
-FREE_ON_RESUME = {
-    *("output", "device", "devices", "workers", "checkpoint_every", "memory_gib", "image_cache"),
-    *("cuda_graph", "save_memory", "embedding_cache"),
-}
-"""Settings that may change when a run goes on: they do not change its result."""
-
-_PATHS = (
-    *("data", "trusted", "validation", "test", "data_root", "human_labels", "image_cache", "noise_matrix"),
-    *("init", "teacher_init", "text_model", "embedding_cache"),
-)
 
 
 def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
@@ -43,7 +32,8 @@ def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
             f"output: {folder} holds a run already; --resume goes on with it, --output names another"
         )
     before, now = read_settings(folder, type(settings)).as_dict(), with_absolute_paths(settings).as_dict()
-    free = FREE_ON_RESUME | ({"precision"} if settings.precision == "auto" else set())
+    free = names_of(type(settings), lambda facts: facts.free_on_resume)
+    free |= {"precision"} if settings.precision == "auto" else set()
     changed = [k for k in now if k not in free and before.get(k) != now[k]]
     if changed:
         changes = "; ".join(f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed)
@@ -68,16 +58,11 @@ def write_settings(folder: Path, settings: S) -> None:
 
 def with_absolute_paths(settings: S) -> S:
     """The settings with sources that can be found from any working directory."""
-    paths = {name: getattr(settings, name, None) for name in _PATHS}
-    return replace(
-        settings,
-        **{
-            name: path if path.startswith("~") else os.path.abspath(path)
-            for name, path in paths.items()
-            if path is not None and path not in (*NAMED_SOURCES, "none", "imagenet")
-            if name != "text_model" or os.path.isdir(path)  # else a name: minilm, or one of the hub's
-        },
-    )
+    paths = paths_of(settings, "source", "file", "model", "folder")
+    absolute: dict[str, Any] = {
+        name: os.path.abspath(path) for name, path in paths.items() if not path.startswith("~")
+    }
+    return replace(settings, **absolute)
 
 
 def resolve_precision(settings: S, folder: Path, ranks: Ranks, inputs: Inputs) -> Precision:

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emlc.config import paths_of
 from emlc.errors import InputError
 
 if TYPE_CHECKING:
     from emlc.runs.run import Run
-
-_SOURCES = ("data", "trusted", "validation", "test", "human_labels", "noise_matrix")
 
 
 def check_keeps_sources(run: "Run", *outputs: Path, data: str | None = None) -> None:
@@ -21,7 +20,7 @@ def check_keeps_sources(run: "Run", *outputs: Path, data: str | None = None) -> 
         outputs: Files to be written.
         data: One more source, or a glob of its files.
     """
-    named = {name: getattr(run.settings, name) for name in _SOURCES} | {"DATA": data}
+    named = paths_of(run.settings, "source", "file") | ({} if data is None else {"DATA": data})
     for name, source in named.items():
         for path in _paths(source):
             for output in outputs:
@@ -29,10 +28,9 @@ def check_keeps_sources(run: "Run", *outputs: Path, data: str | None = None) -> 
                     raise InputError(f"output: {output} would replace {name}, {source}; name another file")
 
 
-def _paths(source: str | None) -> Iterator[Path]:
-    if source is not None:
-        path = Path(source).expanduser()
-        yield from [path] if path.exists() else map(Path, glob.glob(str(path), recursive=True))
+def _paths(source: str) -> Iterator[Path]:
+    path = Path(source).expanduser()
+    yield from [path] if path.exists() else map(Path, glob.glob(str(path), recursive=True))
 
 
 def _is_of(output: Path, source: Path, run: Path) -> bool:
