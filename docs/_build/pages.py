@@ -14,7 +14,7 @@ from mkdocs.structure.files import File, Files
 import emlc
 from emlc.config import presets
 from emlc.cli.main import COMMANDS, build_parsers
-from emlc.config import PretrainSettings, Settings, groups
+from emlc.config import PretrainSettings, Settings, groups, names_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ def settings() -> str:
         "# Settings\n",
         "An option `--NAME` of `emlc train` and `emlc pretrain`, a key of a file for `--config`, and an argument of",
         "`emlc.Settings`. `--print_config` prints them all with their values. Problems with them are reported",
-        "together, before anything is read.\n",
+        "together, before anything is read. What is marked *Expert* has a default that rarely needs a change.\n",
     ]
     for title, kind in {"Training": Settings, "Pretraining": PretrainSettings}.items():
         page.append(f"## {title}\n")
@@ -105,11 +105,13 @@ def heading(group: type[Any]) -> str:
 
 
 def group_table(group: type[Any]) -> Iterator[str]:
-    """A row a setting: its name, default and meaning."""
+    """A row a setting: its name, default and meaning; those for experts last."""
     meanings = {p.arg_name: p.description or "" for p in parse(group.__doc__ or "").params}
-    for field in fields(group):
+    experts = names_of(group, lambda facts: facts.expert)
+    for field in sorted(fields(group), key=lambda field: field.name in experts):
         default = "" if field.default in (None, MISSING) else f"`{field.default}`"
-        yield f"| `{field.name}` | {default} | {cell(meanings[field.name])} |"
+        mark = "*Expert.* " if field.name in experts else ""
+        yield f"| `{field.name}` | {default} | {mark}{cell(meanings[field.name])} |"
 
 
 def cell(text: str) -> str:

@@ -1,6 +1,7 @@
 """The command line on a table of numbers with string labels: what it does, and what it says of bad input."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import tiny
 from emlc import InputError, Run
 from emlc.cli import main
 from emlc.cli.main import COMMANDS
-from emlc.config import Settings
+from emlc.config import Settings, names_of
 
 SMALL = ["--width", "5", "--label_embedding_dim", "3", "--gate_hidden_dim", "4", "--device", "cpu"]
 SMALL += ["--epochs", "2", "--noisy_batch", "16", "--trusted_batch", "8", "--learning_rate", "0.1"]
@@ -620,6 +621,13 @@ def test_help_of_train_names_every_setting(capsys):
     out = printed(["train", "--help"], capsys)
     for name in Settings(trusted_per_class=1).as_dict():
         assert f"--{name} " in out or name == "data"
+
+
+def test_help_says_which_settings_are_for_experts(capsys):
+    options = re.split(r"^  (?=--)", printed(["train", "--help"], capsys), flags=re.MULTILINE)
+    marked = {option.split()[0].removeprefix("--") for option in options if "[expert]" in option}
+    assert marked == names_of(Settings, lambda facts: facts.expert)
+    assert "epochs" not in marked
 
 
 def test_version(capsys):

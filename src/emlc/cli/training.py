@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli.arguments import S, add_settings, settings_from
+from emlc.config import names_of
 
 Told = tuple[str, dict[str, Any]]
 """What to say of a finished run: where its result is, and its figures."""
@@ -14,6 +15,10 @@ Told = tuple[str, dict[str, Any]]
 
 def add_training_arguments(parser: ArgumentParser, kind: type[S]) -> None:
     add_settings(parser, kind)
+    experts = names_of(kind, lambda facts: facts.expert)
+    for option in parser._actions:
+        if option.dest in experts:
+            option.help = f"[expert] {option.help}"
     parser.add_argument(
         "--resume", action="store_true", help="go on where the run in the output directory was interrupted"
     )

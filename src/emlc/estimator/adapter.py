@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from emlc.config import Settings, estimator_settings
+from emlc.config import DataSettings, Settings, estimator_settings
 from emlc.data import Samples, Split, split_samples
 from emlc.data.classes import shorten
 from emlc.data.samples import array_inputs, check_finite

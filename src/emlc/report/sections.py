@@ -30,6 +30,7 @@ class View:
 
     Attributes:
         title: Name of the run.
+        data: Name of its data, or of their file.
         tiles: Headline figures.
         student: Figures on the student, on the samples held out.
         training: Learning curves.
@@ -46,6 +47,7 @@ class View:
     """
 
     title: str
+    data: str
     tiles: list[Tile]
     student: list[Figure]
     training: list[Figure]
@@ -69,10 +71,12 @@ class View:
 def describe(facts: Facts) -> View:
     """Facts as the page shows them."""
     settings, others = settings_tables(facts.run.settings)
+    data = facts.run.settings.data
     labels = facts.labels
     pairs = [] if labels is None else figures.largest_pairs(labels.corrected, _COMMON_PAIRS)
     return View(
         title=facts.run.folder.resolve().name,
+        data="given from Python" if data is None else Path(data).name,
         tiles=tiles(facts),
         student=_student_figures(facts),
         training=_training_figures(facts),
