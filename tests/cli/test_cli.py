@@ -227,6 +227,21 @@ def test_nothing_of_a_folder_of_data_is_replaced(run, tmp_path, capsys):
         check_keeps_sources(trained, tmp_path / "train.parquet")
 
 
+def test_initial_weights_are_not_replaced_and_their_names_are_no_files(run, tmp_path, monkeypatch):
+    from emlc.runs.outputs import check_keeps_sources
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    for name in ("weights.pt", "imagenet/new.csv"):
+        (tmp_path / name).write_text("x")
+    trained = Run.load(run)
+    named = replace(trained, settings=replace(trained.settings, init="imagenet", teacher_init="none"))
+    check_keeps_sources(named, tmp_path / "imagenet/new.csv", tmp_path / "weights.pt")
+    of_file = replace(trained, settings=replace(trained.settings, init=str(tmp_path / "weights.pt")))
+    with pytest.raises(InputError, match=r"weights\.pt would replace init, "):
+        check_keeps_sources(of_file, tmp_path / "weights.pt")
+
+
 @pytest.mark.parametrize("folder", [".", "..", "made", "made.csv"])
 def test_a_folder_is_no_file_to_write(folder, run, tmp_path, monkeypatch, capsys):
     (tmp_path / "here").mkdir()
