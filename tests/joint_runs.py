@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import tiny
-from emlc.methods import METHODS
+from emlc.config.methods import method_class
 from emlc.networks.backbones import Classifier
 from emlc.networks.teacher import Teacher
 from emlc.runs.fit import fit
@@ -40,7 +40,7 @@ def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:
     image = settings.backbone == "cnn"
     split = tiny.split(settings, image=image, test=tiny.unlike(9, 1, image=image))
     torch.manual_seed(0)
-    method = METHODS[settings.method](settings, split.noisy.inputs, 3)
+    method = method_class(settings.method)(settings, split.noisy.inputs, 3)
     if settings.backbone == "linear":  # without batch norm
         method.student = Classifier(hidden_layer(), 7, 3)
         if settings.method == "emlc":

@@ -11,9 +11,9 @@ from torch import nn
 
 import tiny
 from emlc import Run
+from emlc.config.methods import method_class
 from emlc.data import make_split
 from emlc.labels.decision import Decision
-from emlc.methods import METHODS
 from emlc.networks.teacher import Teacher
 
 HOSTILE = ("../../x", "</script>", 'quo"te, comma', "line\nbreak", "=1+1", "1e5", "no", " 猫 🐈 ")
@@ -37,7 +37,7 @@ def untrained_run(folder: Path, **values: object) -> Run:
     settings = tiny.settings(**({"trusted_per_class": None, "output": str(folder)} | values))
     split, schema = make_split(settings, settings, settings.seed)
     split.save(folder / "split.csv")
-    method = METHODS[settings.method](settings, split.noisy.inputs, len(split.classes))
+    method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
     teacher = method.networks().get("teacher")
     assert teacher is None or isinstance(teacher, Teacher)
     if teacher is not None:

@@ -19,7 +19,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     ("room", "planted"),
     [
         ("meta", "from emlc.data.loaders import Batch"),  # rooms beside each other
-        ("config", "from emlc.methods import METHODS"),  # from above
+        ("config", "from emlc.methods.base import Method"),  # from above
         ("runs", "def later():\n    from emlc.report import collect"),  # and within a function
     ],
 )

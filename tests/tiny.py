@@ -12,7 +12,7 @@ from rich.console import Console
 
 from emlc.config import Settings
 from emlc.data import Samples, Split, split_samples
-from emlc.methods import EMLC
+from emlc.methods.emlc import EMLC
 from emlc.runs.run import Run
 from emlc.runs.train import train
 from emlc.runtime.distributed import start_ranks

@@ -649,10 +649,20 @@ def test_version(capsys):
     assert version("emlc") in printed(["--version"], capsys)
 
 
-def test_the_command_line_starts_without_torch():
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (["train", "digits", "--epochs", "0"], 2),
+        (["train", "digits", "--trusted_per_class", "5", "--method", "mcl"], 2),
+        (["methods"], 0),
+        (["presets"], 0),
+    ],
+    ids=str,
+)
+def test_the_command_line_starts_without_torch(argv, status):
     code = (
         "import sys, emlc.cli\n"
-        "assert emlc.cli.main(['train', 'digits', '--epochs', '0']) == 2\n"
+        f"assert emlc.cli.main({argv}) == {status}\n"
         "assert not {'torch', 'pandas', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
@@ -662,7 +672,7 @@ def test_an_interrupted_training_says_how_to_go_on(here, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("emlc.methods.EMLC.step", interrupted)
+    monkeypatch.setattr("emlc.methods.emlc.EMLC.step", interrupted)
     assert main(["train", *DATA]) == 130
     assert "--resume" in capsys.readouterr().err
 
@@ -671,7 +681,7 @@ def test_a_loss_that_is_not_finite_is_one_message(here, monkeypatch, capsys):
     def diverged(*_):
         return {"student_loss": torch.tensor(float("nan"))}
 
-    monkeypatch.setattr("emlc.methods.EMLC.step", diverged)
+    monkeypatch.setattr("emlc.methods.emlc.EMLC.step", diverged)
     assert main(["train", *DATA]) == 2
     err = capsys.readouterr().err
     assert "student_loss is not finite in epoch 1" in err

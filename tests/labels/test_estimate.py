@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import emlc
 import tiny
 from emlc.cli import main
-from emlc.methods import METHODS
+from emlc.config.methods import method_class
 from emlc.runs import fit as fit_module
 from emlc.runs.reporters import QuietReporter
 from emlc.runs.train import train
@@ -80,7 +80,7 @@ def test_the_chosen_epochs_are_kept(tmp_path, monkeypatch):
     settings = tiny.settings(method="dividemix", epochs=3, warm_up_epochs=1, learning_rate=0.5)
     split = tiny.split(settings)
     torch.manual_seed(0)
-    method = METHODS["dividemix"](settings, split.noisy.inputs, 3)
+    method = method_class("dividemix")(settings, split.noisy.inputs, 3)
     estimates = []
     estimate = method.estimate
     monkeypatch.setattr(method, "estimate", lambda: estimates.append(estimate()) or estimates[-1])

@@ -8,11 +8,13 @@ import torch
 from torch.nn.functional import log_softmax
 
 import tiny
+from emlc.config.methods import method_class
 from emlc.data.classes import UNKNOWN
 from emlc.data.loaders import Batch
 from emlc.errors import InputError
-from emlc.methods import METHODS, CrossEntropy, TrustedOnly
+from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.fine_tuning import FineTuning
+from emlc.methods.trusted_only import TrustedOnly
 from emlc.runs.fit import fit
 from emlc.runs.reporters import QuietReporter
 from references import flat, relative_error
@@ -61,7 +63,7 @@ def trained(tmp_path, method, **changes):
     settings = tiny.settings(method=method, epochs=3, **changes)
     split = tiny.split(settings)
     torch.manual_seed(0)
-    trained = METHODS[method](settings, split.noisy.inputs, 3)
+    trained = method_class(method)(settings, split.noisy.inputs, 3)
     history = fit(trained, split, settings, QuietReporter(), tmp_path / method, tiny.ALONE).history
     return trained, history, split
 
@@ -83,7 +85,7 @@ def test_the_ceiling_needs_every_true_label(tmp_path, unknown):
     split = tiny.split(settings)
     truth = split.noisy.true_labels.copy()
     truth[:unknown] = UNKNOWN
-    method = METHODS["true-labels"](settings, split.noisy.inputs, 3)
+    method = method_class("true-labels")(settings, split.noisy.inputs, 3)
     method.setup(tiny.ALONE)
     with pytest.raises(InputError, match=f"needs true labels; {unknown} noisy samples have none"):
         method.bind(replace(split, noisy=replace(split.noisy, true_labels=truth)))

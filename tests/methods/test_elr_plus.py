@@ -8,8 +8,8 @@ import torch
 from torch.distributions import Beta
 
 import tiny
+from emlc.config.methods import method_class
 from emlc.data.loaders import Batch
-from emlc.methods import METHODS
 from references import flat, relative_error
 
 C, N = 3, 8
@@ -27,7 +27,7 @@ def prepared(**hyper):
     hyper = {"target_momentum": BETA, "regularisation": LAMBDA, **hyper}
     settings = tiny.settings(method="elr-plus", momentum=0.0, weight_decay=DECAY, hyper=hyper)
     split = tiny.split(settings)
-    method = METHODS["elr-plus"](settings, split.noisy.inputs, C)
+    method = method_class("elr-plus")(settings, split.noisy.inputs, C)
     for network in method.networks().values():
         network.double()
     method.setup(tiny.ALONE)
@@ -111,7 +111,7 @@ def test_soft_labels_are_the_running_targets():
 
 def test_the_averages_start_from_the_initial_weights():
     settings = tiny.settings(method="elr-plus")
-    method = METHODS["elr-plus"](settings, tiny.samples().inputs, C)
+    method = method_class("elr-plus")(settings, tiny.samples().inputs, C)
     for p in method.student.parameters():
         torch.nn.init.constant_(p, 0.5)
     method.setup(tiny.ALONE)

@@ -13,8 +13,8 @@ from torch.nn.functional import binary_cross_entropy, cross_entropy, log_softmax
 import tiny
 from emlc.data.loaders import Batch
 from emlc.meta.metagradient import InnerSGD
-from emlc.methods import EMLC
 from emlc.methods import emlc as emlc_module
+from emlc.methods.emlc import EMLC
 from references import flat, relative_error
 
 ETA, TEACHER_ETA = 0.1, 0.03

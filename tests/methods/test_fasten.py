@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import tiny
+from emlc.config.methods import method_class
 from emlc.data.loaders import Batch
-from emlc.methods import METHODS
 from emlc.methods.fasten import NoisyHead
 from references import flat, relative_error
 
@@ -20,7 +20,7 @@ def prepared(**changes):
     torch.manual_seed(0)
     settings = tiny.settings(method="fasten", backbone="mlp", learning_rate=0.1, **changes)
     split = tiny.split(settings)
-    method = METHODS["fasten"](settings, split.noisy.inputs, C)
+    method = method_class("fasten")(settings, split.noisy.inputs, C)
     for network in method.networks().values():
         network.double()
     method.setup(tiny.ALONE)

@@ -7,11 +7,9 @@ from torch.nn.functional import cross_entropy, log_softmax
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
-from emlc.config.hyper import MLCHyper
 from emlc.data.loaders import Batch
 from emlc.errors import InputError
-from emlc.methods import MLC
-from emlc.methods.mlc import MetaNet
+from emlc.methods.mlc import MLC, MetaNet, MLCHyper
 from emlc.timing.mlc import PrunedMLC
 
 C = 3

@@ -10,8 +10,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 import tiny
+from emlc.config.methods import method_class
 from emlc.data.loaders import Batch
-from emlc.methods import METHODS
 from references import flat, relative_error
 
 C, N = 3, 14
@@ -27,7 +27,7 @@ def prepared(hyper, **changes):
     torch.manual_seed(0)
     options = {"backbone": "mlp", "learning_rate": 0.1, "momentum": 0.0, "epochs": 3, "warm_up_epochs": 0}
     settings = tiny.settings(method="mlnt", hyper=hyper, **(options | changes))
-    method = METHODS["mlnt"](settings, batch(9).inputs, C)
+    method = method_class("mlnt")(settings, batch(9).inputs, C)
     for network in method.networks().values():
         network.double()
     method.setup(tiny.ALONE)

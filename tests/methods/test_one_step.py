@@ -8,8 +8,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 import tiny
+from emlc.config.methods import method_class
 from emlc.data.loaders import Batch
-from emlc.methods import METHODS
 from emlc.runs.metrics import recovery_metrics
 from references import flat, relative_error
 
@@ -28,7 +28,7 @@ def prepared(name, **changes):
     options = {"backbone": "mlp", "learning_rate": 0.3, "jvp": "forward", "epochs": 4}
     settings = tiny.settings(method=name, **(options | changes))
     split = tiny.split(settings)
-    method = METHODS[name](settings, split.noisy.inputs, C)
+    method = method_class(name)(settings, split.noisy.inputs, C)
     for network in method.networks().values():
         network.double()
     method.setup(tiny.ALONE)
@@ -164,7 +164,7 @@ def test_mslc_without_a_warm_up_begins_with_the_given_labels():
 def test_what_it_holds_of_the_noisy_samples(name):
     settings = tiny.settings(method=name, warm_up_epochs=0)
     split = tiny.split(settings)
-    method = METHODS[name](settings, split.noisy.inputs, C)
+    method = method_class(name)(settings, split.noisy.inputs, C)
     method.setup(tiny.ALONE)
     method.bind(split)
     found = method.estimate()

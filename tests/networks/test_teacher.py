@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import tiny
-from emlc.methods import EMLC
+from emlc.methods.emlc import EMLC
 from emlc.networks.teacher import Teacher
 
 N, DIM, WIDTH, C = 7, 4, 3, 5

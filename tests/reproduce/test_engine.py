@@ -14,7 +14,7 @@ from grids import TINY, carry_out, grid
 
 from emlc import InputError
 from emlc.config import PretrainSettings
-from emlc.methods import CrossEntropy
+from emlc.methods.cross_entropy import CrossEntropy
 from emlc.reproduce import cache as caching
 from emlc.reproduce.cache import Cache
 from emlc.reproduce.engine import Shard

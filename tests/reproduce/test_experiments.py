@@ -7,7 +7,7 @@ from benchmarks.grid import grid_from
 
 from emlc import InputError
 from emlc.cli import main
-from emlc.config.methods import CATALOGUE
+from emlc.config.methods import METHODS
 from emlc.reproduce.contenders import CONTENDERS
 from emlc.reproduce.experiments import EXPERIMENTS, Choice, restricted
 from emlc.reproduce.paper import _tables, published
@@ -26,7 +26,7 @@ def test_every_cell_has_settings_at_either_scale(name):
         wanted = cells(restricted(experiment, [0], None))
         assert len(wanted) == len(known_rows(experiment)[0]) * columns > 0
         assert len(experiment.seeds) == seeds
-        assert {each.job.settings.method for each in wanted} <= set(CATALOGUE)
+        assert {each.job.settings.method for each in wanted} <= set(METHODS)
 
 
 def test_the_small_scale_can_be_cifar10():

@@ -10,7 +10,9 @@ from torch import nn
 
 import tiny
 from emlc.data import Samples
-from emlc.methods import EMLC, CrossEntropy, NoisyEstimate
+from emlc.methods.base import NoisyEstimate
+from emlc.methods.cross_entropy import CrossEntropy
+from emlc.methods.emlc import EMLC
 from emlc.networks import inference
 from emlc.networks.teacher import Correction
 from emlc.runs import metrics as figures

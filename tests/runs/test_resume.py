@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import several
 import tiny
 from emlc.cli import main
-from emlc.methods import EMLC
+from emlc.methods.emlc import EMLC
 from emlc.runs import plots
 
 # 140 noisy samples in 9 batches: 5 teacher steps an epoch, the last one with a single batch.

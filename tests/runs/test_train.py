@@ -19,7 +19,7 @@ from emlc import InputError, Samples, train
 from emlc.config import PretrainSettings
 from emlc.data.classes import UNKNOWN
 from emlc.labels.decision import Decision
-from emlc.methods import EMLC
+from emlc.methods.emlc import EMLC
 from emlc.runs import plots
 from emlc.runs.directory import resolve_precision
 from emlc.runtime.distributed import start_ranks

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import tiny
-from emlc.methods import METHODS
+from emlc.config.methods import method_class
 from emlc.runs.fit import fit
 from emlc.runs.reporters import QuietReporter
 from emlc.runtime.cuda_graph import Captured
@@ -59,7 +59,7 @@ def run(tmp_path, ranks: Ranks, *, recorded: bool, **changes) -> tuple[dict[str,
     )
     split = tiny.split(settings, image=True)
     torch.manual_seed(0)
-    method = METHODS[settings.method](settings, split.noisy.inputs, len(split.classes))
+    method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
     notes: list[str] = []
     reporter = QuietReporter()
     reporter.on_note = notes.append
@@ -94,7 +94,7 @@ def test_nothing_waits_for_the_device_within_an_epoch(tmp_path, monkeypatch) -> 
     ranks = start_ranks("cuda", "bf16-mixed")
     settings = tiny.settings(device="cuda", precision="bf16-mixed", noisy_batch=2, epochs=3)
     split = tiny.split(settings, image=True)
-    method = METHODS["emlc"](settings, split.noisy.inputs, len(split.classes))
+    method = method_class("emlc")(settings, split.noisy.inputs, len(split.classes))
     reporter = QuietReporter()
     watched = []
 

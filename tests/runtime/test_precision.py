@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 import tiny
+from emlc.config.methods import method_class
 from emlc.meta.jvp import StudentStep, Weights, record_step
 from emlc.meta.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
-from emlc.methods import METHODS
 from emlc.networks.backbones import Classifier, build_backbone
 from emlc.runs.fit import fit
 from emlc.runs.reporters import QuietReporter
@@ -66,7 +66,7 @@ def test_a_run_in_bf16_is_within_the_noise_of_one_in_float32(method, tmp_path):
         settings = tiny.settings(method=method, precision=precision, width=32, epochs=6, seed=seed)
         split = tiny.split(tiny.settings())
         torch.manual_seed(seed)
-        networks = METHODS[method](settings, split.noisy.inputs, 3)
+        networks = method_class(method)(settings, split.noisy.inputs, 3)
         folder = tmp_path / f"{precision}{seed}"
         history = fit(
             networks, split, settings, QuietReporter(), folder, start_ranks("cpu", precision)

@@ -15,7 +15,8 @@ from rich.console import Console
 import tiny
 from emlc.cli import main
 from emlc.errors import InputError
-from emlc.methods import MLC, CrossEntropy
+from emlc.methods.cross_entropy import CrossEntropy
+from emlc.methods.mlc import MLC
 from emlc.networks.standardize import Standardize
 from emlc.timing import step as step_module
 from emlc.timing.cases import Case, make_cases

@@ -66,7 +66,7 @@ def demo_settings(method: str, folder: Path, seed: int, epochs: int) -> Settings
         trusted_per_class=10,
         noise="symmetric",
         noise_rate=0.8,
-        method=method,  # type: ignore[arg-type]  # one of METHODS
+        method=method,
         epochs=epochs,
         seed=seed,
         output=str(folder / method),

@@ -5,7 +5,7 @@ docs/methods.md says of each what it does, where it departs from its paper, and 
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.config.methods import CATALOGUE
+from emlc.config.methods import METHODS, method_reference
 
 USAGE = ""
 
@@ -15,6 +15,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    width = max(map(len, CATALOGUE))
-    for name, facts in CATALOGUE.items():
-        print(f"{name:{width}}  {facts.reference}")
+    width = max(map(len, METHODS))
+    for name in METHODS:
+        print(f"{name:{width}}  {method_reference(name)}")

@@ -1,180 +1,72 @@
-"""The methods by name: what they are from, and which hyper-parameters they have."""
+"""The methods by name. What else there is to know of one stands in its class, and its class in its file."""
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from typing import Literal, NamedTuple
+import ast
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-from emlc.config.hyper import (
-    AugDescHyper,
-    DivideMixHyper,
-    ELRPlusHyper,
-    FaMUSHyper,
-    FasTENHyper,
-    FineTuningHyper,
-    Hyper,
-    HyperValue,
-    JointOptimHyper,
-    MLCHyper,
-    MLNTHyper,
-    MSLCHyper,
-    MSLGHyper,
-    MWNetHyper,
-    PencilHyper,
-    SMPHyper,
-)
-from emlc.errors import raise_together
-
-MethodName = Literal[
-    "emlc",
-    "cross-entropy",
-    "trusted-only",
-    "fine-tuning",
-    "true-labels",
-    "mlc",
-    "mw-net",
-    "mslc",
-    "mlnt",
-    "fasten",
-    "dividemix",
-    "elr-plus",
-    "c2d",
-    "joint-optim",
-    "pencil",
-    "augdesc",
-    "famus",
-    "mslg",
-    "smp",
-]
-
-
-class MethodFacts(NamedTuple):
-    """What is known of a method without its code.
-
-    Attributes:
-        reference: Title, authors and venue, or what it is.
-        hyper: Its own hyper-parameters.
-        warm_up_share: Share of the epochs that it warms up for, unless ``warm_up_epochs`` says otherwise.
-    """
-
-    reference: str
-    hyper: type[Hyper] = Hyper
-    warm_up_share: float = 0.0
-
-
-CATALOGUE: dict[MethodName, MethodFacts] = {
-    "emlc": MethodFacts("Enhanced Meta Label Correction for Coping with Label Corruption"),
-    "cross-entropy": MethodFacts("Baseline: believes the given labels"),
-    "trusted-only": MethodFacts("Baseline: learns from the trusted samples alone"),
-    "fine-tuning": MethodFacts(
-        "Baseline: cross-entropy on the given labels, then on the trusted samples", FineTuningHyper
-    ),
-    "true-labels": MethodFacts("Ceiling: cross-entropy on the true labels, where they are known"),
-    "mlc": MethodFacts("Meta Label Correction for Noisy Label Learning, Zheng et al., AAAI 2021", MLCHyper),
-    "mw-net": MethodFacts(
-        "Meta-Weight-Net: Learning an Explicit Mapping For Sample Weighting, Shu et al., NeurIPS 2019",
-        MWNetHyper,
-    ),
-    "mslc": MethodFacts(
-        "Learning to Purify Noisy Labels via Meta Soft Label Corrector, Wu et al., AAAI 2021",
-        MSLCHyper,
-        warm_up_share=79 / 120,
-    ),
-    "mlnt": MethodFacts(
-        "Learning to Learn from Noisy Labeled Data, Li et al., CVPR 2019", MLNTHyper, warm_up_share=0.5
-    ),
-    "fasten": MethodFacts(
-        "Learning with Noisy Labels by Efficient Transition Matrix Estimation to Combat Label Miscorrection, "
-        "Kye et al., ECCV 2022",
-        FasTENHyper,
-    ),
-    "dividemix": MethodFacts(
-        "DivideMix: Learning with Noisy Labels as Semi-supervised Learning, Li et al., ICLR 2020",
-        DivideMixHyper,
-        warm_up_share=10 / 300,
-    ),
-    "elr-plus": MethodFacts(
-        "Early-Learning Regularization Prevents Memorization of Noisy Labels, Liu et al., NeurIPS 2020",
-        ELRPlusHyper,
-    ),
-    "c2d": MethodFacts(
-        "Contrast to Divide: Self-Supervised Pre-Training for Learning with Noisy Labels, "
-        "Zheltonozhskii et al., WACV 2022",
-        DivideMixHyper,
-        warm_up_share=5 / 360,
-    ),
-    "joint-optim": MethodFacts(
-        "Joint Optimization Framework for Learning with Noisy Labels, Tanaka et al., CVPR 2018",
-        JointOptimHyper,
-        70 / 320,
-    ),
-    "pencil": MethodFacts(
-        "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels (PENCIL, P-correction), "
-        "Yi and Wu, CVPR 2019",
-        PencilHyper,
-        70 / 320,
-    ),
-    "augdesc": MethodFacts(
-        "Augmentation Strategies for Learning with Noisy Labels, Nishi et al., CVPR 2021",
-        AugDescHyper,
-        warm_up_share=10 / 300,
-    ),
-    "famus": MethodFacts(
-        "Faster Meta Update Strategy for Noise-Robust Deep Learning, Xu et al., CVPR 2021", FaMUSHyper, 0.1
-    ),
-    "mslg": MethodFacts(
-        "Meta Soft Label Generation for Noisy Labels, Algan and Ulusoy, ICPR 2020", MSLGHyper, 44 / 120
-    ),
-    "smp": MethodFacts(
-        "Deep Self-Learning From Noisy Labels (self-learning with multi-prototypes), Han et al., ICCV 2019",
-        SMPHyper,
-        1 / 15,
-    ),
+METHODS: dict[str, str] = {
+    "emlc": "emlc.methods.emlc:EMLC",
+    "cross-entropy": "emlc.methods.cross_entropy:CrossEntropy",
+    "trusted-only": "emlc.methods.trusted_only:TrustedOnly",
+    "fine-tuning": "emlc.methods.fine_tuning:FineTuning",
+    "true-labels": "emlc.methods.true_labels:TrueLabels",
+    "mlc": "emlc.methods.mlc:MLC",
+    "mw-net": "emlc.methods.mw_net:MWNet",
+    "mslc": "emlc.methods.mslc:MSLC",
+    "mlnt": "emlc.methods.mlnt:MLNT",
+    "fasten": "emlc.methods.fasten:FasTEN",
+    "dividemix": "emlc.methods.dividemix:DivideMix",
+    "elr-plus": "emlc.methods.elr_plus:ELRPlus",
+    "c2d": "emlc.methods.c2d:C2D",
+    "joint-optim": "emlc.methods.joint_optim:JointOptim",
+    "pencil": "emlc.methods.pencil:Pencil",
+    "augdesc": "emlc.methods.augdesc:AugDesc",
+    "famus": "emlc.methods.famus:FaMUS",
+    "mslg": "emlc.methods.mslg:MSLG",
+    "smp": "emlc.methods.smp:SMP",
 }
-"""The methods by name, in the order of `emlc methods`."""
+"""Module and class of each method, in the order of `emlc methods`.
+
+By their path, as settings are below the methods, and as to import one imports torch, which takes seconds.
+"""
 
 
-def hyper_parameters(method: str, values: Mapping[str, HyperValue] | None) -> Hyper:
-    """A method's hyper-parameters, those not given at their published values.
-
-    Raises:
-        InputError: lists every name that it does not have, and every value out of range.
-    """
-    raise_together(list(hyper_problems(method, values)), "the settings")
-    return _facts(method).hyper(**(values or {}))
+def method_class(name: str) -> type[Any]:
+    """Import a method: a class derived from :class:`emlc.methods.base.Method`."""
+    module, _, kind = METHODS[name].partition(":")
+    loaded: type[Any] = getattr(import_module(module), kind)
+    return loaded
 
 
-def warm_up_epochs(method: str, epochs: int) -> int:
-    """Of so many epochs the method's share if it has any: at least one, and not all."""
-    share = _facts(method).warm_up_share
-    return min(max(round(share * epochs), 1), epochs - 1) if share else 0
+def name_problems(name: str) -> Iterator[str]:
+    """Say that there is no such method, which there are, and which of them have a similar name."""
+    if name not in METHODS:
+        near = get_close_matches(name, METHODS)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        yield f"method: expected one of {', '.join(METHODS)}, got {name!r}{meant}"
 
 
-def _facts(method: str) -> MethodFacts:
-    """Of a name that is checked elsewhere."""
-    return next((facts for name, facts in CATALOGUE.items() if name == method), MethodFacts(""))
+def method_reference(name: str) -> str:
+    """Read a method's ``reference`` from its source, which is not executed."""
+    module, _, kind = METHODS[name].partition(":")
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    for statement in ast.walk(ast.parse(Path(spec.origin).read_bytes())):
+        if isinstance(statement, ast.ClassDef) and statement.name == kind:
+            return next(_strings("reference", statement), "")
+    return ""
 
 
-def hyper_problems(method: str, values: Mapping[str, HyperValue] | None) -> Iterator[str]:
-    """What is wrong with values for a method's hyper-parameters."""
-    known = {f.name: f for f in fields(_facts(method).hyper)}
-    for name, value in (values or {}).items():
-        if name not in known:
-            expected = f"expected any of {', '.join(known)}" if known else "it has none of its own"
-            yield f"hyper.{name}: no hyper-parameter of {method}; {expected}"
-            continue
-        default = known[name].default
-        if isinstance(default, bool) or isinstance(value, bool):
-            if type(value) is not type(default):
-                yield f"hyper.{name}: expected {type(default).__name__}, got {value!r}"
-            continue
-        if isinstance(default, int) and not isinstance(value, int):
-            yield f"hyper.{name}: expected an integer, got {value!r}"
-            continue
-        if not isinstance(value, int | float):
-            yield f"hyper.{name}: expected a number, got {value!r}"
-            continue
-        low, high = known[name].metadata["limits"]
-        if not (low <= value <= high and math.isfinite(value)):
-            most = "" if high == math.inf else f" and at most {high:g}"
-            yield f"hyper.{name}: expected at least {low:g}{most}, got {value}"
+def _strings(name: str, kind: ast.ClassDef) -> Iterator[str]:
+    for statement in kind.body:
+        match statement:
+            case (
+                ast.AnnAssign(target=ast.Name(id=target), value=ast.Constant(value=str() as value))
+                | ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant(value=str() as value))
+            ) if target == name:
+                yield value

@@ -7,12 +7,10 @@ from typing import Any, Literal, get_args
 from emlc.config.checks import backbone_problems, data_problems, out_of_range, wrong_types
 from emlc.config.data import NAMED_SOURCES, DataSettings, NoiseSettings
 from emlc.config.groups import PrecisionSetting, groups
-from emlc.config.hyper import Hyper, HyperValue
+from emlc.config.hyper import Hyper, HyperValue, hyper_problems
 from emlc.config.methods import (
-    MethodName,
-    hyper_parameters,
-    hyper_problems,
-    warm_up_epochs,
+    method_class,
+    name_problems,
 )
 from emlc.config.setting import names_of, setting
 from emlc.errors import raise_together
@@ -81,7 +79,7 @@ class MethodSettings:
             networks are pretrained, does not: it is for networks that start from random weights.
     """
 
-    method: MethodName = "emlc"
+    method: str = "emlc"
     hyper: dict[str, HyperValue] | None = None
     look_ahead: int = setting(1, at_least=1)
     meta_gradient: Literal["approximate", "exact"] = setting("approximate", expert=True)
@@ -181,15 +179,17 @@ class Settings(
 
     @property
     def warm_up(self) -> int:
-        """Epochs of warming up: those asked for, or the method's share of all."""
+        """Epochs of warming up: those asked for, or the method's share of all, but for the last epoch."""
         if self.warm_up_epochs is not None:
             return self.warm_up_epochs
-        return warm_up_epochs(self.method, self.epochs)
+        share: float = method_class(self.method).warm_up_share
+        return min(max(round(share * self.epochs), 1), self.epochs - 1) if share else 0
 
     @property
     def hyper_parameters(self) -> Hyper:
         """The method's own hyper-parameters, all of them."""
-        return hyper_parameters(self.method, self.hyper)
+        hyper: Hyper = method_class(self.method).hyper_class(**(self.hyper or {}))
+        return hyper
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, in the order of the groups."""
@@ -201,6 +201,18 @@ def _problems(s: Settings) -> Iterator[str]:
     if wrong := list(wrong_types(s)):
         yield from wrong
         return
+    general = list(_general_problems(s))
+    yield from general
+    unknown = list(name_problems(s.method))
+    yield from unknown
+    # To look at the method imports torch, which takes seconds: not for what is wrong without it.
+    if not unknown and (s.hyper or not general):
+        kind = method_class(s.method)
+        yield from hyper_problems(s.method, kind.hyper_class, s.hyper or {})
+        yield from kind.setting_problems(s)
+
+
+def _general_problems(s: Settings) -> Iterator[str]:
     yield from out_of_range(s)
     yield from data_problems(s)
     if s.nesterov and s.momentum == 0:
@@ -217,11 +229,8 @@ def _problems(s: Settings) -> Iterator[str]:
         yield "noise and noise_matrix: a matrix file goes with --noise matrix, and only with it"
     if s.noise in ("none", "matrix") and s.noise_rate != 0:
         yield f"noise_rate: has no meaning with --noise {s.noise}"
-    yield from hyper_problems(s.method, s.hyper)
     if s.warm_up_epochs is not None and s.warm_up_epochs >= s.epochs > 0:
         yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
-    if s.method == "emlc" and s.warm_up > 0 and s.teacher_backbone not in (None, s.backbone):
-        yield "warm_up_epochs and teacher_backbone: the teacher starts as a copy of the student's network"
     if s.student_trusted and s.trusted_batch < 4:
         yield f"trusted_batch: student_trusted halves it; expected at least 4, got {s.trusted_batch}"
     if s.precision == "bf16-mixed" and s.jvp == "finite-difference":
@@ -241,10 +250,6 @@ def _network_problems(s: Settings) -> Iterator[str]:
     other_backbone = s.teacher_backbone not in (None, s.backbone)
     if other_backbone and s.init != "none" and s.teacher_init is None:
         yield "teacher_init: needed beside init, as teacher_backbone is not the student's; may be none"
-    if s.method == "c2d" and s.init == "none":
-        yield "init: c2d starts from weights learned without labels, as `emlc pretrain` writes; got none"
-    if s.method == "emlc" and s.warm_up > 0 and s.teacher_init not in (None, s.init):
-        yield "warm_up_epochs and teacher_init: the teacher starts as a copy of the student's network"
 
 
 def _may_bring_trusted(data: str) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from emlc.config import DataSettings, Settings, estimator_settings
+from emlc.config.methods import method_class
 from emlc.data import Samples, Split, split_samples
 from emlc.data.classes import shorten
 from emlc.data.samples import array_inputs, check_finite
@@ -113,14 +114,16 @@ def settings_of(
     given = {name: value for name, value in values.items() if name not in left_open}
     settings = Settings(**({"epochs": 2**31} | given), seed=seed)
 
-    n, is_emlc = len(split.noisy), settings.method == "emlc"
+    n, method = len(split.noisy), method_class(settings.method)
+    # A method that can warm up, but was not published to, does so beside the epochs that it needs.
+    extra_warm_up = method.warms_up and not method.warm_up_share
     if "noisy_batch" in left_open:
         settings = replace(settings, noisy_batch=min(128, max(16, n // 10)))
     if "epochs" in left_open:
-        a_step = settings.noisy_batch * (settings.look_ahead if settings.method in ("emlc", "mlc") else 1)
+        a_step = settings.noisy_batch * (settings.look_ahead if method.looks_ahead else 1)
         epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS * a_step / n)))
-        settings = replace(settings, epochs=epochs + (settings.warm_up if is_emlc else 0))
-    if "warm_up_epochs" in left_open and is_emlc and _start_anew(settings):
+        settings = replace(settings, epochs=epochs + (settings.warm_up if extra_warm_up else 0))
+    if "warm_up_epochs" in left_open and extra_warm_up and _start_anew(settings):
         settings = replace(settings, warm_up_epochs=min(WARM_UP_EPOCHS, settings.epochs // 4))
     return replace(settings, device=_device(settings, split))
 

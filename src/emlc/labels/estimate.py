@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from emlc.data import Samples
 from emlc.labels.table import blocks, table_of_soft_labels, true_label_names
-from emlc.methods import NoisyEstimate
+from emlc.methods.base import NoisyEstimate
 from emlc.networks.inference import predict_proba
 
 

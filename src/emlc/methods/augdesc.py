@@ -16,20 +16,37 @@ Weak is ``noisy_augmentation``, strong is ``trusted_augmentation``; the views of
 same. Departures: those of DivideMix.
 """
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from emlc.config.hyper import AugDescHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data.loaders import Batch
 from emlc.methods.base import View
-from emlc.methods.dividemix import DivideMix
+from emlc.methods.dividemix import DivideMix, DivideMixHyper
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugDescHyper(DivideMixHyper):
+    """Hyper-parameters of AugDesc: those of DivideMix, and one.
+
+    Attributes:
+        strong_warm_up: Whether the warm-up sees strong views.
+    """
+
+    strong_warm_up: bool = within(False)
 
 
 class AugDesc(DivideMix):
     """DivideMix that guesses on weak views and learns on strong ones."""
 
     name: ClassVar[str] = "augdesc"
+    reference: ClassVar[str] = (
+        "Augmentation Strategies for Learning with Noisy Labels, Nishi et al., CVPR 2021"
+    )
+    warm_up_share: ClassVar[float] = 10 / 300
+    hyper_class: ClassVar[type[Hyper]] = AugDescHyper
     views: ClassVar[tuple[View, ...]] = ("weak", "weak", "strong", "strong")
     hyper: AugDescHyper
 

@@ -1,7 +1,7 @@
 """What the training loop asks of a method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from emlc.config import Settings
+from emlc.config.hyper import Hyper
 from emlc.data import Samples, Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, batches_in
@@ -42,7 +43,11 @@ class Method(ABC):
     """A way to train a student from noisy and trusted batches.
 
     Attributes:
-        name: As on the command line.
+        name: As on the command line, and in :data:`emlc.config.methods.METHODS`.
+        reference: Title, authors and venue, or what it is: a string in the source, from which it is read.
+        warm_up_share: Share of the epochs that it warms up for, unless ``warm_up_epochs`` says otherwise.
+        hyper_class: The dataclass of its own hyper-parameters.
+        looks_ahead: Whether ``look_ahead`` is a setting of its; it is 1 otherwise.
         uses_noisy: Whether :meth:`step` wants noisy batches; without, it gets an empty list.
         uses_trusted: Whether :meth:`step` wants a trusted batch; without, it gets None.
         views: How often, and how, a noisy batch is augmented: see :attr:`Batch.views`.
@@ -61,17 +66,25 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    reference: ClassVar[str]
+    warm_up_share: ClassVar[float] = 0.0
+    hyper_class: ClassVar[type[Hyper]] = Hyper
+    looks_ahead: ClassVar[bool] = False
     uses_noisy: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = True
     views: ClassVar[tuple[View, ...]] = ("weak",)
     joint: ClassVar[bool] = False
     capturable: ClassVar[bool] = False
     warms_up: ClassVar[bool] = False
-    look_ahead: int = 1
     epoch: int = 0
     step_number: Tensor
     ranks: Ranks
     noisy: Samples
+
+    @classmethod
+    def setting_problems(cls, settings: Settings) -> Iterator[str]:
+        """Say what does not go with this method in settings that are right by themselves, field by field."""
+        yield from ()
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         """Build the networks, with random weights.
@@ -84,6 +97,7 @@ class Method(ABC):
         self.settings = settings
         self.num_classes = num_classes
         self.hyper: Any = settings.hyper_parameters
+        self.look_ahead = settings.look_ahead if self.looks_ahead else 1
         self._inputs, self._statistics = inputs, Statistics(inputs)
         self.student: nn.Module = self.build_student()
         self.decisions: dict[str, str] = {}

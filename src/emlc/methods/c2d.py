@@ -16,12 +16,14 @@ Departures: those of DivideMix. Where losses are averaged the code includes thos
 for the second network when it has trained the first for an epoch.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from emlc.config import Settings
 from emlc.methods.dividemix import DivideMix
 
 _NORM = 1.0
@@ -32,6 +34,16 @@ class C2D(DivideMix):
     """DivideMix from pretrained backbones, with a short warm-up."""
 
     name: ClassVar[str] = "c2d"
+    reference: ClassVar[str] = (
+        "Contrast to Divide: Self-Supervised Pre-Training for Learning with Noisy Labels, Zheltonozhskii "
+        "et al., WACV 2022"
+    )
+    warm_up_share: ClassVar[float] = 5 / 360
+
+    @classmethod
+    def setting_problems(cls, settings: Settings) -> Iterator[str]:
+        if settings.init == "none":
+            yield "init: c2d starts from weights learned without labels, as `emlc pretrain` writes; got none"
 
     def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)

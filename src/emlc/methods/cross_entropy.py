@@ -11,6 +11,7 @@ class CrossEntropy(Method):
     """Empirical risk minimisation on the given labels of the noisy set (paper, Eq. 2)."""
 
     name: ClassVar[str] = "cross-entropy"
+    reference: ClassVar[str] = "Baseline: believes the given labels"
     joint: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = False

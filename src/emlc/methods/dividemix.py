@@ -43,6 +43,7 @@ Departures:
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from emlc.config import Settings
-from emlc.config.hyper import DivideMixHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, batches_in
@@ -63,6 +64,31 @@ from emlc.methods.pair import Pair
 from emlc.networks.backbones import Classifier
 from emlc.networks.inference import predict_proba
 from emlc.runtime.precision import full_precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivideMixHyper(Hyper):
+    """Hyper-parameters of DivideMix and C2D.
+
+    The published values depend on the noise; the defaults are for unknown noise.
+
+    Attributes:
+        temperature: T, below 1 to sharpen targets.
+        mixup_alpha: alpha of mixup's Beta(alpha, alpha); 0.5 on Clothing1M.
+        threshold: Probability of being right above which a label is believed; 0.6 at 90 % noise.
+        unlabelled_weight: lambda_u, of the loss on samples whose labels are not believed.
+        ramp_epochs: Epochs after the warm-up in which lambda_u rises from 0.
+        averaged_epochs: Latest epochs that a sample's loss is averaged over; 5 at 90 % noise.
+        confidence_penalty: Whether the warm-up keeps predictions from being confident; for asymmetric noise.
+    """
+
+    temperature: float = within(0.5, 0.01, 1)
+    mixup_alpha: float = within(4.0, 0.01)
+    threshold: float = within(0.5, 0, 1)
+    unlabelled_weight: float = within(25.0)
+    ramp_epochs: float = within(16.0, 0.01)
+    averaged_epochs: int = within(1, 1)
+    confidence_penalty: bool = within(False)
 
 
 class _Division(NamedTuple):
@@ -83,6 +109,11 @@ class DivideMix(Method):
     """Divides the samples by their losses into labelled and unlabelled ones, and learns from both."""
 
     name: ClassVar[str] = "dividemix"
+    reference: ClassVar[str] = (
+        "DivideMix: Learning with Noisy Labels as Semi-supervised Learning, Li et al., ICLR 2020"
+    )
+    warm_up_share: ClassVar[float] = 10 / 300
+    hyper_class: ClassVar[type[Hyper]] = DivideMixHyper
     uses_trusted: ClassVar[bool] = False
     warms_up: ClassVar[bool] = True
     views: ClassVar[tuple[View, ...]] = ("weak", "weak")

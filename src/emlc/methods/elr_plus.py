@@ -30,6 +30,7 @@ Departures:
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -37,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from emlc.config import Settings
-from emlc.config.hyper import ELRPlusHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
@@ -48,10 +49,33 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
 
+@dataclass(frozen=True, kw_only=True)
+class ELRPlusHyper(Hyper):
+    """Hyper-parameters of ELR+; the defaults are those for CIFAR-10 with symmetric noise.
+
+    Attributes:
+        target_momentum: beta of the running targets; 0.9 for asymmetric noise and CIFAR-100.
+        regularisation: lambda; 1 for asymmetric noise, 7 for CIFAR-100.
+        mixup_alpha: Of mixup's Beta(alpha, alpha).
+        weight_momentum: gamma of the averaged weights; 0.999 on Clothing1M.
+        weight_ramp_steps: Steps in which gamma rises to that; with 0 the average begins as the plain one.
+    """
+
+    target_momentum: float = within(0.7, 0, 1)
+    regularisation: float = within(3.0)
+    mixup_alpha: float = within(1.0, 0.01)
+    weight_momentum: float = within(0.997, 0, 1)
+    weight_ramp_steps: int = within(40_000)
+
+
 class ELRPlus(Method):
     """Cross-entropy, and a regulariser that holds on to earlier predictions of another network."""
 
     name: ClassVar[str] = "elr-plus"
+    reference: ClassVar[str] = (
+        "Early-Learning Regularization Prevents Memorization of Noisy Labels, Liu et al., NeurIPS 2020"
+    )
+    hyper_class: ClassVar[type[Hyper]] = ELRPlusHyper
     uses_trusted: ClassVar[bool] = False
     views: ClassVar[tuple[View, ...]] = ("weak", "weak")
     student: Pair

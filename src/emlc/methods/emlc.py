@@ -1,6 +1,6 @@
 """Enhanced Meta Label Correction: Algorithm 1 with the teacher and the losses of Sec. 3.6."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -43,14 +43,23 @@ class EMLC(Method):
     """A teacher corrects the labels that the student learns from, and learns through its steps."""
 
     name: ClassVar[str] = "emlc"
+    reference: ClassVar[str] = "Enhanced Meta Label Correction for Coping with Label Corruption"
+    looks_ahead: ClassVar[bool] = True
     joint: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     student: Classifier
     warms_up: ClassVar[bool] = True
 
+    @classmethod
+    def setting_problems(cls, settings: Settings) -> Iterator[str]:
+        s, problem = settings, "the teacher starts as a copy of the student's network"
+        if s.warm_up > 0 and s.teacher_backbone not in (None, s.backbone):
+            yield f"warm_up_epochs and teacher_backbone: {problem}"
+        if s.warm_up > 0 and s.teacher_init not in (None, s.init):
+            yield f"warm_up_epochs and teacher_init: {problem}"
+
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
-        self.look_ahead = settings.look_ahead
         backbone, dim = self.build_backbone(settings.teacher_backbone or settings.backbone)
         self.teacher = Teacher(
             backbone,

@@ -28,6 +28,7 @@ Departures:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -36,7 +37,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy, gumbel_softmax
 
 from emlc.config import Settings
-from emlc.config.hyper import FaMUSHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.errors import InputError
@@ -53,10 +54,37 @@ _HIDDEN = 128
 """Units of a gate's net."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FaMUSHyper(Hyper):
+    """Hyper-parameters of famus.
+
+    Attributes:
+        meta_learning_rate: Of the Adam that trains the net which weighs samples; ``teacher_learning_rate``
+            goes before it.
+        gate_learning_rate: Of the SGD that trains the gates of the layers.
+        candidate_layers: Parameter tensors before the classifier that may take part in the meta-gradient.
+        active_layers: How many of them are wanted, K.
+        count_weight: Of the squared difference from that number, lambda_1.
+        gradient_weight: Of the squared difference of noisy and trusted gradients in the classifier, lambda_2.
+    """
+
+    meta_learning_rate: float = within(1e-3)
+    gate_learning_rate: float = within(0.1)
+    candidate_layers: int = within(13, 1)
+    active_layers: int = within(4)
+    count_weight: float = within(0.1)
+    gradient_weight: float = within(0.1)
+
+
 class FaMUS(Method):
     """A net weighs samples by their losses, and learns what is good for trusted ones in a few layers."""
 
     name: ClassVar[str] = "famus"
+    reference: ClassVar[str] = (
+        "Faster Meta Update Strategy for Noise-Robust Deep Learning, Xu et al., CVPR 2021"
+    )
+    warm_up_share: ClassVar[float] = 0.1
+    hyper_class: ClassVar[type[Hyper]] = FaMUSHyper
     student: Classifier
     warms_up: ClassVar[bool] = True
     hyper: FaMUSHyper

@@ -20,6 +20,7 @@ Departures:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from emlc.config import Settings
-from emlc.config.hyper import FasTENHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
@@ -37,6 +38,19 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
 _EPSILON = 1e-7
+
+
+@dataclass(frozen=True, kw_only=True)
+class FasTENHyper(Hyper):
+    """Hyper-parameters of FasTEN.
+
+    Attributes:
+        threshold: Least probability of a class for it to become the label.
+        noisy_weight: Weight of the noisy head's loss, lambda.
+    """
+
+    threshold: float = within(0.8, 0, 1)
+    noisy_weight: float = within(0.5)
 
 
 class NoisyHead(nn.Linear):
@@ -66,6 +80,11 @@ class FasTEN(Method):
     """A step down L of the backbone and both heads; the student is the backbone with the clean head."""
 
     name: ClassVar[str] = "fasten"
+    reference: ClassVar[str] = (
+        "Learning with Noisy Labels by Efficient Transition Matrix Estimation to Combat Label "
+        "Miscorrection, Kye et al., ECCV 2022"
+    )
+    hyper_class: ClassVar[type[Hyper]] = FasTENHyper
     student: Classifier
     hyper: FasTENHyper
 

@@ -1,10 +1,23 @@
 """The baseline that learns from the given labels first, and then from the trusted ones."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
+from emlc.config.hyper import Hyper, within
 from emlc.data.loaders import Batch
 from emlc.methods.base import Losses, Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuningHyper(Hyper):
+    """Hyper-parameters of fine-tuning.
+
+    Attributes:
+        fine_tuned_share: Share of the epochs, the last ones, that fine-tune on the trusted samples.
+    """
+
+    fine_tuned_share: float = within(0.5, 0, 1)
 
 
 class FineTuning(Method):
@@ -14,6 +27,8 @@ class FineTuning(Method):
     """
 
     name: ClassVar[str] = "fine-tuning"
+    reference: ClassVar[str] = "Baseline: cross-entropy on the given labels, then on the trusted samples"
+    hyper_class: ClassVar[type[Hyper]] = FineTuningHyper
     joint: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
 

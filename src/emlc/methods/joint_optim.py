@@ -21,6 +21,7 @@ Departures:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, one_hot
 
 from emlc.config import Settings
-from emlc.config.hyper import JointOptimHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
@@ -40,10 +41,36 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
 
+@dataclass(frozen=True, kw_only=True)
+class JointOptimHyper(Hyper):
+    """Hyper-parameters of joint-optim.
+
+    Attributes:
+        prior_weight: Of the divergence of the mean prediction from the prior of the classes, alpha.
+        entropy_weight: Of the entropy of predictions, beta.
+        averaged_epochs: Epochs whose predictions a label is the mean of.
+        uniform_prior: Whether classes are equally likely; or as frequent as among the given labels.
+        retraining_share: Share of the epochs, the last ones, that train anew on the final labels.
+        retraining_rate: The learning rate of those epochs, in terms of ``learning_rate``.
+    """
+
+    prior_weight: float = within(1.2)
+    entropy_weight: float = within(0.8)
+    averaged_epochs: int = within(10, 1)
+    uniform_prior: bool = within(True)
+    retraining_share: float = within(120 / 320, 0, 1)
+    retraining_rate: float = within(0.2 / 0.08)
+
+
 class JointOptim(Method):
     """Network and labels are learned in turn; then another network learns from the labels."""
 
     name: ClassVar[str] = "joint-optim"
+    reference: ClassVar[str] = (
+        "Joint Optimization Framework for Learning with Noisy Labels, Tanaka et al., CVPR 2018"
+    )
+    warm_up_share: ClassVar[float] = 70 / 320
+    hyper_class: ClassVar[type[Hyper]] = JointOptimHyper
     uses_trusted: ClassVar[bool] = False
     warms_up: ClassVar[bool] = True
     hyper: JointOptimHyper

@@ -15,6 +15,7 @@ Departures:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from emlc.config import Settings
-from emlc.config.hyper import MLCHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
@@ -34,6 +35,23 @@ from emlc.networks.backbones import Classifier
 from emlc.networks.inference import in_batches
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLCHyper(Hyper):
+    """Hyper-parameters of MLC.
+
+    Attributes:
+        label_embedding_dim: Width of the meta-net's label embedding.
+        hidden_dim: Width of its two hidden layers.
+        skip: Whether a logit of its own mixes the given label into the soft one; published for Clothing1M.
+        meta_learning_rate: Of the meta-net's Adam, unless teacher_learning_rate is given.
+    """
+
+    label_embedding_dim: int = within(64, 1)
+    hidden_dim: int = within(128, 1)
+    skip: bool = within(False)
+    meta_learning_rate: float = within(3e-4)
 
 
 class MetaNet(nn.Module):
@@ -107,6 +125,9 @@ class MLC(Method):
     """
 
     name: ClassVar[str] = "mlc"
+    reference: ClassVar[str] = "Meta Label Correction for Noisy Label Learning, Zheng et al., AAAI 2021"
+    hyper_class: ClassVar[type[Hyper]] = MLCHyper
+    looks_ahead: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     student: Classifier
     hyper: MLCHyper
@@ -115,7 +136,6 @@ class MLC(Method):
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
-        self.look_ahead = settings.look_ahead
         self.meta_net = MetaNet(self.student.classifier.in_features, num_classes, self.hyper)
 
     def networks(self) -> dict[str, nn.Module]:

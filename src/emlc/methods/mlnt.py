@@ -24,6 +24,7 @@ Departures:
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -32,7 +33,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from emlc.config import Settings
-from emlc.config.hyper import MLNTHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
@@ -45,10 +46,40 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
 
+@dataclass(frozen=True, kw_only=True)
+class MLNTHyper(Hyper):
+    """Hyper-parameters of MLNT.
+
+    Attributes:
+        fake_sets: Sets of fake labels for each batch, M.
+        fake_share: Share of the samples whose label is changed in each.
+        neighbours: Nearest samples of the batch that a changed label comes from.
+        fake_learning_rate: Of the step on each set.
+        consistency_weight: Weight of the divergence from the moving average after that step.
+        meta_start: Steps after the warm-up before there is any such step.
+        meta_full: Steps after the warm-up from which the divergence has its full weight.
+        first_decay: Decay of the moving average until then.
+        last_decay: Decay from then on.
+    """
+
+    fake_sets: int = within(10, 1)
+    fake_share: float = within(0.5, 0, 1)
+    neighbours: int = within(10, 1)
+    fake_learning_rate: float = within(0.02)
+    consistency_weight: float = within(1.0)
+    meta_start: int = within(500)
+    meta_full: int = within(2000)
+    first_decay: float = within(0.99, 0, 1)
+    last_decay: float = within(0.999, 0, 1)
+
+
 class MLNT(Method):
     """Epochs that train the network of the neighbours, then the steps above."""
 
     name: ClassVar[str] = "mlnt"
+    reference: ClassVar[str] = "Learning to Learn from Noisy Labeled Data, Li et al., CVPR 2019"
+    warm_up_share: ClassVar[float] = 0.5
+    hyper_class: ClassVar[type[Hyper]] = MLNTHyper
     uses_trusted: ClassVar[bool] = False
     warms_up: ClassVar[bool] = True
     student: Classifier

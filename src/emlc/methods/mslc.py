@@ -18,6 +18,7 @@ Departures:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, nll_loss, one_hot
 
 from emlc.config import Settings
-from emlc.config.hyper import MSLCHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
@@ -34,10 +35,32 @@ from emlc.methods.one_step import OneStep, WeightNet
 from emlc.runtime.precision import full_precision
 
 
+@dataclass(frozen=True, kw_only=True)
+class MSLCHyper(Hyper):
+    """Hyper-parameters of MSLC.
+
+    Attributes:
+        hidden_dim: Hidden units of either net.
+        meta_learning_rate: Of their Adam, unless teacher_learning_rate is given.
+        meta_weight_decay: Weight decay of both.
+        averaged_epochs: Last epochs of the warm-up, over which predictions are averaged to begin with.
+    """
+
+    hidden_dim: int = within(100, 1)
+    meta_learning_rate: float = within(1e-3)
+    meta_weight_decay: float = within(1e-4)
+    averaged_epochs: int = within(10, 1)
+
+
 class MSLC(OneStep):
     """Epochs of cross-entropy, then steps of :class:`OneStep` on the targets above."""
 
     name: ClassVar[str] = "mslc"
+    reference: ClassVar[str] = (
+        "Learning to Purify Noisy Labels via Meta Soft Label Corrector, Wu et al., AAAI 2021"
+    )
+    warm_up_share: ClassVar[float] = 79 / 120
+    hyper_class: ClassVar[type[Hyper]] = MSLCHyper
     warms_up: ClassVar[bool] = True
     hyper: MSLCHyper
 

@@ -28,13 +28,14 @@ Departures:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from emlc.config import Settings
-from emlc.config.hyper import MSLGHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.meta.jvp import StudentStep, Weights, record_step
@@ -44,10 +45,31 @@ from emlc.methods.engine import EngineChoice
 from emlc.methods.label_logits import LabelLogits
 
 
+@dataclass(frozen=True, kw_only=True)
+class MSLGHyper(Hyper):
+    """Hyper-parameters of mslg.
+
+    Attributes:
+        inner_learning_rate: Of the look-ahead step through which labels learn, alpha.
+        label_learning_rate: What a label moves by along its own meta-gradient: the published beta over the
+            size of the published batches.
+        initial_logit: Logit of the given class at the beginning, K; the others have 0.
+        entropy_weight: Of the entropy of predictions, gamma.
+    """
+
+    inner_learning_rate: float = within(0.5)
+    label_learning_rate: float = within(4000 / 128)
+    initial_logit: float = within(10.0)
+    entropy_weight: float = within(1.0)
+
+
 class MSLG(LabelLogits):
     """Labels of the noisy samples move so that a step on them lowers the loss on trusted samples."""
 
     name: ClassVar[str] = "mslg"
+    reference: ClassVar[str] = "Meta Soft Label Generation for Noisy Labels, Algan and Ulusoy, ICPR 2020"
+    warm_up_share: ClassVar[float] = 44 / 120
+    hyper_class: ClassVar[type[Hyper]] = MSLGHyper
     warms_up: ClassVar[bool] = True
     hyper: MSLGHyper
 

@@ -7,17 +7,33 @@ Departures: none in what is computed. The meta-gradient of Eq. 5 comes from Jaco
 third step goes back through the first one's forward pass, which the published code runs again.
 """
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import nll_loss, one_hot
 
 from emlc.config import Settings
-from emlc.config.hyper import MWNetHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.methods.base import NoisyEstimate
 from emlc.methods.one_step import OneStep, WeightNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class MWNetHyper(Hyper):
+    """Hyper-parameters of MW-Net.
+
+    Attributes:
+        hidden_dim: Hidden units of the net V.
+        meta_learning_rate: Of V's Adam, unless teacher_learning_rate is given.
+        meta_weight_decay: Weight decay of V.
+    """
+
+    hidden_dim: int = within(100, 1)
+    meta_learning_rate: float = within(1e-3)
+    meta_weight_decay: float = within(1e-4)
 
 
 class MWNet(OneStep):
@@ -28,6 +44,10 @@ class MWNet(OneStep):
     """
 
     name: ClassVar[str] = "mw-net"
+    reference: ClassVar[str] = (
+        "Meta-Weight-Net: Learning an Explicit Mapping For Sample Weighting, Shu et al., NeurIPS 2019"
+    )
+    hyper_class: ClassVar[type[Hyper]] = MWNetHyper
     hyper: MWNetHyper
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:

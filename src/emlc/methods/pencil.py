@@ -23,13 +23,14 @@ Departures:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from emlc.config import Settings
-from emlc.config.hyper import PencilHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.methods.base import Losses
@@ -38,10 +39,38 @@ from emlc.methods.stages import Stages
 from emlc.runtime.precision import full_precision
 
 
+@dataclass(frozen=True, kw_only=True)
+class PencilHyper(Hyper):
+    """Hyper-parameters of pencil.
+
+    Attributes:
+        label_learning_rate: What a label moves by along its own loss: the published lambda over the size of
+            the published batches.
+        initial_logit: Logit of the given class at the beginning, K; the others have 0.
+        compatibility_weight: Of the loss that keeps labels near the given ones, alpha.
+        entropy_weight: Of the entropy of predictions, beta.
+        final_share: Share of the epochs, the last ones, in which the labels stay.
+        final_rate: The learning rate of those epochs, in terms of ``learning_rate``.
+    """
+
+    label_learning_rate: float = within(600 / 128)
+    initial_logit: float = within(10.0)
+    compatibility_weight: float = within(0.4)
+    entropy_weight: float = within(0.1)
+    final_share: float = within(120 / 320, 0, 1)
+    final_rate: float = within(0.2 / 0.06)
+
+
 class Pencil(LabelLogits):
     """Label distributions are learned by back-propagation, from the network's own predictions."""
 
     name: ClassVar[str] = "pencil"
+    reference: ClassVar[str] = (
+        "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels (PENCIL, P-correction), "
+        "Yi and Wu, CVPR 2019"
+    )
+    warm_up_share: ClassVar[float] = 70 / 320
+    hyper_class: ClassVar[type[Hyper]] = PencilHyper
     uses_trusted: ClassVar[bool] = False
     warms_up: ClassVar[bool] = True
     hyper: PencilHyper

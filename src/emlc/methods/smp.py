@@ -22,6 +22,7 @@ Departures:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-from emlc.config.hyper import SMPHyper
+from emlc.config.hyper import Hyper, within
 from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.methods.base import Losses, Method, NoisyEstimate
@@ -45,10 +46,30 @@ _ALIKE = 0.95
 """Similarity to a denser sample from which on one stands for the same as that."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SMPHyper(Hyper):
+    """Hyper-parameters of smp.
+
+    Attributes:
+        corrected_weight: Of the loss with corrected labels, alpha; the one with given labels has the rest.
+        prototypes: At most so many of each class, p.
+        samples_per_class: Samples with a given label among which its prototypes are looked for, m.
+    """
+
+    corrected_weight: float = within(0.5, 0, 1)
+    prototypes: int = within(8, 1)
+    samples_per_class: int = within(1280, 1)
+
+
 class SMP(Method):
     """The network learns from the given labels, and from those of the prototypes nearest to a sample."""
 
     name: ClassVar[str] = "smp"
+    reference: ClassVar[str] = (
+        "Deep Self-Learning From Noisy Labels (self-learning with multi-prototypes), Han et al., ICCV 2019"
+    )
+    warm_up_share: ClassVar[float] = 1 / 15
+    hyper_class: ClassVar[type[Hyper]] = SMPHyper
     student: Classifier
     uses_trusted: ClassVar[bool] = False
     warms_up: ClassVar[bool] = True

@@ -16,6 +16,7 @@ class TrueLabels(Method):
     """Cross-entropy on the true labels of the noisy set, for experiments in which they are known."""
 
     name: ClassVar[str] = "true-labels"
+    reference: ClassVar[str] = "Ceiling: cross-entropy on the true labels, where they are known"
     joint: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = False

@@ -11,6 +11,7 @@ class TrustedOnly(Method):
     """Cross-entropy on the trusted set alone, for as many steps as the others take."""
 
     name: ClassVar[str] = "trusted-only"
+    reference: ClassVar[str] = "Baseline: learns from the trusted samples alone"
     joint: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     uses_noisy: ClassVar[bool] = False

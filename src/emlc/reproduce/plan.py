@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from emlc.config import DataSettings, PretrainSettings, Settings, names_of
-from emlc.config.methods import CATALOGUE
+from emlc.config.methods import METHODS
 from emlc.errors import InputError, InputErrors, raise_together
 from emlc.timing.options import StepOptions
 
@@ -148,8 +148,8 @@ class Cell(NamedTuple):
 def known_rows(grid: Grid) -> tuple[list[Part], list[str]]:
     """The rows whose methods there are, and the methods that there are not."""
     methods = {row.label: row.settings.get("method", grid.common.get("method", "emlc")) for row in grid.rows}
-    known = [row for row in grid.rows if methods[row.label] in CATALOGUE]
-    return known, sorted({str(m) for m in methods.values() if m not in CATALOGUE})
+    known = [row for row in grid.rows if methods[row.label] in METHODS]
+    return known, sorted({str(m) for m in methods.values() if m not in METHODS})
 
 
 def cells(grid: Grid) -> list[Cell]:

@@ -17,7 +17,7 @@ from emlc.data import Split
 from emlc.data.augment.augment import Augment, default_augmentations
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, Stream
-from emlc.methods import Losses, Method, NoisyEstimate
+from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.methods.captured import CapturedStep
 from emlc.runs.checkpoint import (
     NetworkWeights,

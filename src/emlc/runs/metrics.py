@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.labels.quality import IssueCounts
-from emlc.methods import Method, NoisyEstimate
+from emlc.methods.base import Method, NoisyEstimate
 from emlc.networks.inference import correct, predict_proba
 from emlc.runtime.distributed import Ranks
 

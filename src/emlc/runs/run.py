@@ -24,13 +24,14 @@ import torch
 from torch import Tensor, nn
 
 from emlc.config import Settings
+from emlc.config.methods import method_class
 from emlc.data import Samples, Schema, Split, check_split, make_split
 from emlc.data.draw import generator
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
 from emlc.labels.decision import Decision, decide, log_odds
 from emlc.labels.table import blocks, label_table
-from emlc.methods import METHODS
+from emlc.methods.base import Method
 from emlc.networks import inference
 from emlc.networks.inference import Predictions, predict_both
 from emlc.networks.teacher import Teacher
@@ -81,14 +82,14 @@ class Run:
         try:
             schema = Schema.from_dict(read_json(folder / "model.json"))
             # Standardisation is part of the weights: placeholders of the right shape serve to build on.
-            method = METHODS[settings.method](
-                settings, torch.zeros(2, *schema.input_shape), len(schema.classes)
-            )
+            inputs = torch.zeros(2, *schema.input_shape)
+            method: Method = method_class(settings.method)(settings, inputs, len(schema.classes))
         except InputError:
             raise
         except Exception as error:
             raise InputError(f"{folder / 'model.json'}: not the description of a model: {error}") from error
-        networks = method.networks()
+        # Others, such as a meta-net, serve training alone: an exported model does not have them.
+        networks = {n: network for n, network in method.networks().items() if n in ("student", "teacher")}
         if not (folder / which).is_dir():
             raise InputError(f"{folder}: no {which} weights yet: the training was interrupted, see --resume")
         load_networks(folder / which, networks)

@@ -7,9 +7,10 @@ import torch
 from rich.console import Console
 
 from emlc.config import Settings
+from emlc.config.methods import METHODS, method_class
 from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
 from emlc.errors import InputError
-from emlc.methods import METHODS, Method
+from emlc.methods.base import Method
 from emlc.networks.weight_files import check_initial_weights
 from emlc.runs.directory import check_folder, data_name, resolve_precision, write_settings
 from emlc.runs.fit import fit
@@ -68,7 +69,7 @@ def train(
             check_split(split, folder / "split.csv")
         _check_trainable(split, settings, ranks)
         torch.manual_seed(settings.seed)
-        method = METHODS[settings.method](settings, split.noisy.inputs, len(split.classes))
+        method: Method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
         method.check(split)
         started = method.load_initial_weights() if begins and init else []
     ranks.precision = resolve_precision(settings, folder, ranks, split.noisy.inputs)
@@ -121,8 +122,8 @@ def _read(settings: Settings, data: Samples | Split | None, *others: Samples | N
 
 
 def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
-    if ranks.size > 1 and not METHODS[settings.method].joint:
-        joint = ", ".join(name for name, method in METHODS.items() if method.joint)
+    if ranks.size > 1 and not method_class(settings.method).joint:
+        joint = ", ".join(name for name in METHODS if method_class(name).joint)
         raise InputError(f"method: {settings.method} trains in one process; in several train {joint}")
     for name, parts in (("noisy", 1), ("trusted", 1 + settings.student_trusted)):
         samples = len(getattr(split, name))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from emlc.methods import Method
+from emlc.methods.base import Method
 
 
 def peak_of_cpu(function: Callable[[], object]) -> int:

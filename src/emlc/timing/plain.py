@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from emlc.data.loaders import Batch
-from emlc.methods import Losses
+from emlc.methods.base import Losses
 from emlc.methods.emlc import EMLC
 
 

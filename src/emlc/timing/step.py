@@ -16,13 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from emlc.config import Precision, Settings
-from emlc.config.methods import MethodName as NameOfMethod
 from emlc.data.augment.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.data.samples import Samples
 from emlc.meta.jvp import ReplayError
-from emlc.methods import METHODS, Method
+from emlc.methods.base import Method
 from emlc.methods.captured import CapturedStep
+from emlc.methods.cross_entropy import CrossEntropy
+from emlc.methods.emlc import EMLC
+from emlc.methods.mlc import MLC
 from emlc.networks.standardize import Standardize
 from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks, pick_device, start_ranks
@@ -35,13 +37,13 @@ from emlc.timing.options import EngineName, MemoryFormat, MetaGradientName, Meth
 from emlc.timing.plain import PlainEMLC
 
 _METHODS: dict[MethodName, type[Method]] = {
-    "cross-entropy": METHODS["cross-entropy"],
-    "emlc": METHODS["emlc"],
-    "mlc": METHODS["mlc"],
+    "cross-entropy": CrossEntropy,
+    "emlc": EMLC,
+    "mlc": MLC,
     "mlc-pruned": PrunedMLC,
     "emlc-plain": PlainEMLC,
 }
-_SETTING: dict[MethodName, NameOfMethod] = {
+_SETTING: dict[MethodName, str] = {
     "cross-entropy": "cross-entropy",
     "emlc": "emlc",
     "mlc": "mlc",
