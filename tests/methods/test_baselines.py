@@ -104,9 +104,3 @@ def test_fine_tuning_takes_the_trusted_batches_in_its_last_epochs(tmp_path, monk
     assert [row["warm_up"] for row in history] == [1, 1, 0]
     sizes = {epoch: [n for e, n in seen if e == epoch] for epoch in range(3)}
     assert sizes == {0: [16, 16, 16, 15], 1: [16, 16, 16, 15], 2: [8, 8, 8, 8]}
-
-
-def test_the_baselines_correct_no_labels():
-    method = CrossEntropy(tiny.settings(), tiny.samples().inputs, 3)
-    assert list(method.networks()) == ["student"]
-    assert method.notes == []

@@ -211,14 +211,3 @@ def test_losses_are_those_of_each_network_without_augmentation_and_averaged_over
     for i in range(2):
         clean = probability_of_clean(mean[:, i], method.settings.seed)
         np.testing.assert_allclose(method.sample_state()["clean"][:, i], clean, atol=1e-3)
-
-
-def test_what_it_holds_are_probabilities():
-    method = prepared()
-    method.student.float()
-    soft_labels, weights = method.estimate()
-    n = len(method.noisy)
-    assert soft_labels.shape == (n, C)
-    torch.testing.assert_close(soft_labels.sum(dim=1), torch.ones(n))
-    assert weights.shape == (n,)
-    assert 0 <= weights.min() < weights.max() <= 1

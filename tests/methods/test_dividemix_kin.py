@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 from test_dividemix import DECAY, ETA, N, batch, prepared, slow_loss
 
 import tiny
-from emlc.errors import InputError
 from emlc.methods.augdesc import AugDesc
 from emlc.methods.c2d import C2D
 from references import flat, relative_error
@@ -22,11 +21,6 @@ def init(tmp_path):
     path = tmp_path / "backbone.safetensors"
     save_file(method.student.one.backbone.state_dict(), path)
     return str(path)
-
-
-def test_c2d_needs_initial_weights():
-    with pytest.raises(InputError, match="init: c2d starts from weights learned without labels"):
-        tiny.settings(method="c2d", init="none")
 
 
 def test_c2d_starts_both_networks_from_them(init):

@@ -381,7 +381,7 @@ def test_a_missing_device():
 def test_a_fit_returns_what_its_checkpoint_holds_and_always_leaves_chosen_weights(tmp_path):
     settings = tiny.settings(method="cross-entropy", epochs=2)
     split = tiny.split(settings)
-    method = METHODS["cross-entropy"](settings, split.noisy.inputs, 3)
+    method = method_class("cross-entropy")(settings, split.noisy.inputs, 3)
     progress = fit(method, split, settings, Silent(), tmp_path, tiny.ALONE)
     assert progress.losses == torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]["losses"]
     assert len(progress.losses["student_loss"]) == progress.steps
