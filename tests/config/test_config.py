@@ -105,9 +105,9 @@ def test_every_limit_has_a_case():
 
 TEXTS = {
     *("trusted_column", "label_column", "true_label_column", "id_column", "image_column", "text_column"),
-    *("human_labels_key", "backbone", "teacher_backbone", "device"),
+    *("human_labels_key", "method", "backbone", "teacher_backbone", "device"),
 }
-"""Settings that are texts, and name columns, networks and devices: nothing that is of one machine alone."""
+"""Settings that are texts, and name columns, methods, networks and devices: nothing of one machine alone."""
 
 
 @pytest.mark.parametrize("kind", [Settings, PretrainSettings])
