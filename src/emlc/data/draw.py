@@ -11,9 +11,9 @@ from emlc.config import DataSettings, NoiseSettings
 from emlc.data.annotations import Annotations
 from emlc.data.classes import UNKNOWN, shorten
 from emlc.errors import InputError
+from emlc.runtime.streams import RandomStream, derived_seed, generator
 
-# One stream of random numbers a purpose, so that a change in one draw leaves the others alone.
-_STREAMS = {"test": 1, "trusted": 2, "noisy_limit": 3, "noise": 4, "validation": 5, "decision": 6}
+_HELD_OUT = {"test": RandomStream.TEST_SET, "validation": RandomStream.VALIDATION_SET}
 _DIGITS_TEST_FRACTION = 0.25
 
 
@@ -24,11 +24,6 @@ class Rows:
     noisy: NDArray[np.int64]
     trusted: NDArray[np.int64]
     test: NDArray[np.int64]
-
-
-def generator(seed: int, purpose: str) -> np.random.Generator:
-    """The random numbers of one purpose: test, trusted, noisy_limit, noise, validation or decision."""
-    return np.random.default_rng([seed, _STREAMS[purpose]])
 
 
 def draw_rows(
@@ -74,7 +69,7 @@ def draw_rows(
     free[trusted] = False
     noisy = np.flatnonzero(free)
     if settings.noisy_limit is not None and settings.noisy_limit < len(noisy):
-        noisy = np.sort(generator(seed, "noisy_limit").permutation(noisy)[: settings.noisy_limit])
+        noisy = np.sort(generator(seed, RandomStream.NOISY_SET).permutation(noisy)[: settings.noisy_limit])
     if len(noisy) == 0:
         raise InputError("no noisy samples are left beside the trusted and test samples")
     return Rows(noisy, trusted, test)
@@ -125,7 +120,7 @@ def hold_out(
     # Takes more than a second to import, which the use of a trained run most often does not need.
     from sklearn.model_selection import train_test_split
 
-    state = int(generator(seed, purpose).integers(2**31))
+    state = derived_seed(seed, _HELD_OUT[purpose])
     try:
         _, held = train_test_split(
             np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=state
@@ -149,7 +144,7 @@ def _draw_trusted(
             "--trusted_per_class needs the true labels: name their column by --true_label_column, "
             "or say which samples are trusted by --trusted or --trusted_column"
         )
-    shuffled = generator(seed, "trusted").permutation(np.flatnonzero(free))
+    shuffled = generator(seed, RandomStream.TRUSTED_SET).permutation(np.flatnonzero(free))
     of_class = [shuffled[truth[shuffled] == c] for c in range(len(classes))]
     scarce = [
         f"{name} ({len(rows)})" for name, rows in zip(classes, of_class, strict=True) if len(rows) < per_class

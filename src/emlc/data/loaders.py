@@ -18,6 +18,7 @@ from torch import Tensor
 from emlc.data.images.stored import Inputs
 from emlc.data.samples import Samples
 from emlc.runtime.distributed import Ranks
+from emlc.runtime.streams import RandomStream, generator
 
 _AHEAD = 2
 """Batches of stored images that are decoded while the step before them runs."""
@@ -66,7 +67,7 @@ class Stream:
             :class:`~emlc.data.augment.augment.Augment`; None
             changes nothing. One for each view of a sample.
         batch_size: Samples a joint batch.
-        key: Seed of the run, and a number of this stream's own.
+        key: Seed of the run, and the random stream of the order.
         ranks: The processes that share each batch.
         workers: Threads that decode images which are not held in memory.
     """
@@ -76,7 +77,7 @@ class Stream:
         samples: Samples,
         augments: Sequence[Callable[[Tensor, Tensor], Tensor] | None],
         batch_size: int,
-        key: tuple[int, int],
+        key: tuple[int, RandomStream],
         ranks: Ranks,
         workers: int,
     ) -> None:
@@ -121,7 +122,7 @@ class Stream:
                 visits = visits[size:]
 
     def _order(self, round_: int) -> NDArray[np.int64]:
-        return np.random.default_rng([*self._key, round_]).permutation(len(self._labels))
+        return generator(*self._key, round_).permutation(len(self._labels))
 
     def _load(self, batches: Iterable[_Visits]) -> Iterator[Batch]:
         shares: deque[tuple[Tensor, int]] = deque()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from emlc.config import DataSettings, NoiseSettings
 from emlc.data import noise as label_noise
 from emlc.data.classes import UNKNOWN, class_names, shorten
-from emlc.data.draw import Rows, draw_rows, generator, hold_out
+from emlc.data.draw import Rows, draw_rows, hold_out
 from emlc.data.images.stored import StoredImages
 from emlc.data.overlap import without_overlap
 from emlc.data.samples import Samples
@@ -22,6 +22,7 @@ from emlc.data.sources.read import open_source, own_roles
 from emlc.data.sources.source import Role, Schema, check_input_shape, take_all
 from emlc.errors import InputError
 from emlc.runtime.files import write_csv
+from emlc.runtime.streams import RandomStream, generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +219,7 @@ def _assemble(
     if overlap != "keep":
         parts = _disjoint(parts, overlap)
     _check_all_classes_trusted(parts["trusted"])
-    noisy, nominal = _inject(parts["noisy"], noise, generator(seed, "noise"))
+    noisy, nominal = _inject(parts["noisy"], noise, generator(seed, RandomStream.LABEL_NOISE))
     return Split(
         **(parts | {"noisy": noisy}),
         noise_rate_nominal=nominal,

@@ -33,6 +33,7 @@ from emlc.runtime.files import (
     write_json,
     write_text,
 )
+from emlc.runtime.streams import RandomStream, torch_generator
 
 _TOLERANCE = 1e-3
 """By which probabilities of an exported network may differ from the run's: other kernels round otherwise."""
@@ -218,7 +219,7 @@ def _in_working_directory(model: str) -> str:
 
 def _example(run: Run, n: int) -> Tensor:
     """Inputs (n, ...) such as the run's were: images of noise, or features spread like the training data."""
-    shape, generator = run.schema.input_shape, torch.Generator().manual_seed(0)
+    shape, generator = run.schema.input_shape, torch_generator(0, RandomStream.EXAMPLE_INPUTS)
     if len(shape) == 3:
         return torch.rand(n, *shape, generator=generator)
     standardize = next(m for m in run.student.modules() if isinstance(m, Standardize))

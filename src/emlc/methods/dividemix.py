@@ -64,6 +64,7 @@ from emlc.methods.pair import Pair
 from emlc.networks.backbones import Classifier
 from emlc.networks.inference import predict_proba
 from emlc.runtime.precision import full_precision
+from emlc.runtime.streams import RandomStream, derived_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +249,8 @@ class DivideMix(Method):
         history = torch.cat([self._losses[:, :, 1:].cpu(), latest[:, :, None]], dim=2)
         mean = history.nanmean(dim=2).double().numpy()
         # The same seed in every epoch: a run that goes on between two finds the same division again.
-        clean = [probability_of_clean(mean[:, i], self.settings.seed) for i in range(2)]
+        seed = derived_seed(self.settings.seed, RandomStream.LOSS_MIXTURE)
+        clean = [probability_of_clean(mean[:, i], seed) for i in range(2)]
         self._known = _Division(p.mean(dim=0), history, torch.from_numpy(np.stack(clean, axis=1)).float())
         return self._known
 
@@ -261,7 +263,7 @@ def probability_of_clean(losses: NDArray[np.float64], seed: int) -> NDArray[np.f
     x = losses.reshape(-1, 1)
     if x.min() == x.max():
         return np.ones(len(x))
-    mixture = GaussianMixture(2, tol=1e-2, reg_covar=5e-4, max_iter=100, random_state=seed % 2**32).fit(x)
+    mixture = GaussianMixture(2, tol=1e-2, reg_covar=5e-4, max_iter=100, random_state=seed).fit(x)
     posterior: NDArray[np.float64] = mixture.predict_proba(x)[:, mixture.means_.argmin()]
     return posterior
 

@@ -22,9 +22,7 @@ from emlc.networks.teacher import Teacher
 from emlc.runtime.cuda_graph import SideStream
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
-
-_CORRUPTION = 5
-"""Keeps the draws of the corruption apart from the others that the run's seed fixes."""
+from emlc.runtime.streams import RandomStream
 
 
 class _Step(NamedTuple):
@@ -202,7 +200,7 @@ class EMLC(Method):
                 y,
                 logits,
                 self.settings.corruption,
-                (self.settings.seed, _CORRUPTION),
+                (self.settings.seed, RandomStream.CORRUPTION),
                 step=self.step_number,
                 total=trusted.total,
                 share=self.ranks.shard(trusted.total),

@@ -37,9 +37,8 @@ from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.networks.backbones import Classifier
 from emlc.networks.inference import represent
 from emlc.runtime.precision import full_precision
+from emlc.runtime.streams import RandomStream, generator
 
-_PROTOTYPES = 7
-"""Keeps the draws of samples apart from the others that the run's seed fixes."""
 _DENSE = 0.4
 """Share of the similarities that count as near."""
 _ALIKE = 0.95
@@ -89,7 +88,7 @@ class SMP(Method):
         if self.warming_up:
             return
         h = normalize(represent(self.student.backbone, self.noisy.inputs).flatten(1), dim=1)
-        rng = np.random.default_rng([self.settings.seed, _PROTOTYPES, self.epoch])
+        rng = generator(self.settings.seed, RandomStream.PROTOTYPES, self.epoch)
         scores = torch.full((len(h), self.num_classes), -torch.inf)
         for c in range(self.num_classes):
             rows = rng.permutation(np.flatnonzero(self.noisy.given == c))[: self.hyper.samples_per_class]

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from emlc.config import NoiseSettings, PretrainSettings
 from emlc.data import Samples, make_split
-from emlc.data.draw import draw_rows, generator
+from emlc.data.draw import draw_rows
 from emlc.data.images.stored import Inputs
 from emlc.data.sources.read import open_source, own_roles
 from emlc.data.sources.source import Source
 from emlc.errors import InputError
+from emlc.runtime.streams import RandomStream, generator
 
 
 def read_images(settings: PretrainSettings) -> tuple[Inputs, Samples | None]:
@@ -44,7 +45,7 @@ def _drawn(source: Source, settings: PretrainSettings) -> NDArray[np.int64]:
     rows = np.arange(len(source))
     if settings.noisy_limit is None or settings.noisy_limit >= len(rows):
         return rows
-    return np.sort(generator(settings.seed, "noisy_limit").permutation(rows)[: settings.noisy_limit])
+    return np.sort(generator(settings.seed, RandomStream.NOISY_SET).permutation(rows)[: settings.noisy_limit])
 
 
 def joined(parts: Sequence[Inputs]) -> Inputs:

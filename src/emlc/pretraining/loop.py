@@ -14,9 +14,7 @@ from emlc.pretraining.simclr import SimCLR, learning_rate
 from emlc.runs.checkpoint import Progress, load_checkpoint, save_checkpoint
 from emlc.runs.fit import TELL_EVERY, PendingLosses, Reporter
 from emlc.runtime.distributed import Ranks
-
-_ORDER, _VIEWS, _DROPOUT = 4, 5, 6
-"""Numbers that keep apart what is drawn with the seed; training has those before."""
+from emlc.runtime.streams import RandomStream
 
 
 def fit(
@@ -40,7 +38,7 @@ def fit(
     reporter.on_start(progress, schedule.steps_per_epoch)
     while progress.epoch < settings.epochs:
         clock = time.perf_counter()
-        ranks.reseed(settings.seed, _DROPOUT, progress.steps)
+        ranks.reseed(settings.seed, RandomStream.PRETRAINING_STEP, progress.steps)
         rate = schedule.learning_rate(progress.steps)
         losses.append({"contrastive_loss": simclr.step(next(batches).inputs, rate)})
         progress.steps += 1
@@ -67,12 +65,12 @@ def _stream(images: Inputs, settings: PretrainSettings, ranks: Ranks) -> Stream:
     views = Views(
         default_views((channels, height, width)) if settings.views is None else settings.views,
         (height, width),
-        (settings.seed, _VIEWS),
+        (settings.seed, RandomStream.PRETRAINING_VIEWS),
         smallest_crop=settings.smallest_crop,
         colour_strength=default_strength if settings.colour_strength is None else settings.colour_strength,
     )
     workers = settings.workers or max(1, (os.cpu_count() or 1) // ranks.size_here)
-    key = (settings.seed, _ORDER)
+    key = (settings.seed, RandomStream.PRETRAINING_ORDER)
     return Stream(unlabelled(images), [views], settings.batch, key, ranks, workers)
 
 

@@ -16,12 +16,10 @@ from torch.nn.functional import normalize, one_hot
 from emlc.data import Samples
 from emlc.networks.inference import represent
 from emlc.runtime.distributed import Ranks
+from emlc.runtime.streams import RandomStream, derived_seed, generator
 
 MOST_PROBED = 5000
 """Samples that are drawn if there are more: similarities are computed of all pairs."""
-
-_DRAW = 7
-"""Keeps the draw apart from others with the same seed."""
 
 _ROWS = 1024
 """Similarities are computed for so many samples at once."""
@@ -40,7 +38,7 @@ class Probe:
 
     def __init__(self, trusted: Samples | None, seed: int, ranks: Ranks) -> None:
         if trusted is not None and len(trusted) > MOST_PROBED:
-            drawn = np.random.default_rng([seed, _DRAW]).permutation(len(trusted))[:MOST_PROBED]
+            drawn = generator(seed, RandomStream.PROBE_SAMPLES).permutation(len(trusted))[:MOST_PROBED]
             trusted = trusted.take(np.sort(drawn))
         self._trusted = trusted
         self._seed = seed
@@ -98,7 +96,8 @@ def linear_accuracy(features: Tensor, labels: NDArray[np.int64], seed: int) -> f
     counts = np.unique(labels, return_counts=True)[1]
     if len(counts) < 2 or counts.min() < 2:
         return None
-    folds = StratifiedKFold(min(_FOLDS, int(counts.min())), shuffle=True, random_state=seed)
+    state = derived_seed(seed, RandomStream.PROBE_FOLDS)
+    folds = StratifiedKFold(min(_FOLDS, int(counts.min())), shuffle=True, random_state=state)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     with warnings.catch_warnings():
         # Where it stops short of the optimum the accuracy is no other.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
@@ -33,6 +32,7 @@ from emlc.runs.directory import check_folder, data_name, environment, resolve_pr
 from emlc.runs.reporters import QuietReporter, RunReporter
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import atomic_write, remove_leftovers, write_json
+from emlc.runtime.streams import RandomStream, seed_torch
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def pretrain(
         images, trusted = _images(settings, data, trusted)
         check_images(images)
         _check_batch(settings, images, ranks)
-        torch.manual_seed(settings.seed)
+        seed_torch(settings.seed, RandomStream.PRETRAINING_WEIGHTS)
         simclr = SimCLR(settings, images, ranks)
     ranks.precision = resolve_precision(settings, folder, ranks, images)
     settings = replace(settings, precision=ranks.precision)

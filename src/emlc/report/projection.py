@@ -11,6 +11,7 @@ from torch import nn
 
 from emlc.data import Samples
 from emlc.networks import inference
+from emlc.runtime.streams import RandomStream, derived_seed, generator
 
 _LEAST = 5
 _PERPLEXITY = 30.0
@@ -37,17 +38,19 @@ def project(backbone: nn.Module, samples: Samples, size: int, seed: int) -> Proj
 
     None for fewer than five samples, of which there is no map to make.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, RandomStream.MAP_SAMPLES)
     rows = np.sort(rng.permutation(len(samples))[:size])
     if len(rows) < _LEAST:
         return None
     features = inference.represent(backbone, samples.take(rows).inputs).flatten(1).numpy()
     if features.shape[1] > _DIMENSIONS and len(rows) > _DIMENSIONS:
-        features = PCA(_DIMENSIONS, random_state=seed).fit_transform(features)
+        state = derived_seed(seed, RandomStream.MAP_COMPONENTS)
+        features = PCA(_DIMENSIONS, random_state=state).fit_transform(features)
     # Features that are all alike leave PCA, where t-SNE starts by default, nothing to scale by.
     start = "pca" if features.shape[1] > 1 and np.ptp(features, axis=0).max() > 0 else "random"
     perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1)
+    state = derived_seed(seed, RandomStream.MAP_LAYOUT)
+    tsne = TSNE(perplexity=perplexity, init=start, random_state=state, n_jobs=1)
     points = tsne.fit_transform(features.astype(np.float32))
     return Projection(rows, points.astype(np.float32), len(samples))
 

@@ -13,6 +13,7 @@ from emlc.errors import InputError
 from emlc.networks.inference import represent
 from emlc.report.projection import project
 from emlc.runs.run import Run
+from emlc.runtime.streams import RandomStream, generator
 
 MOST = 2000
 """So many samples are looked at, drawn at random, where there are more."""
@@ -43,7 +44,8 @@ def feature_map(folder: Path) -> FeatureMap:
 def separation(folder: Path) -> float:
     """Mean silhouette of the true classes in the chosen student's features, from -1 to 1."""
     backbone, samples, _ = _held_out(folder)
-    rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:MOST])
+    rng = generator(0, RandomStream.SEPARATION_SAMPLES)
+    rows = np.sort(rng.permutation(len(samples))[:MOST])
     chosen = samples.take(rows)
     return float(silhouette_score(represent(backbone, chosen.inputs).flatten(1).numpy(), chosen.given))
 

@@ -30,9 +30,7 @@ from emlc.runs.checkpoint import (
 from emlc.runs.metrics import epoch_metrics
 from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks
-
-_NOISY_STREAM, _TRUSTED_STREAM, _DROPOUT = 1, 2, 3
-"""Numbers that keep apart what is drawn with the run's seed."""
+from emlc.runtime.streams import RandomStream
 
 TELL_EVERY = 20
 """Steps between two looks at the losses, which have to be brought from the device and averaged."""
@@ -93,7 +91,7 @@ def fit(
             method.start_epoch()
         for group in _look_ahead_groups(noisy, method, progress, steps_per_epoch):
             schedule.apply(progress.steps)
-            ranks.reseed(settings.seed, _DROPOUT, progress.steps)
+            ranks.reseed(settings.seed, RandomStream.TRAINING_STEP, progress.steps)
             method.step_number.fill_(progress.steps)
             losses.append(step(group, next(trusted_batches)))
             clock = _advance(progress, method.look_ahead, clock)
@@ -155,13 +153,15 @@ def _streams(method: Method, split: Split, settings: Settings, ranks: Ranks) -> 
     strong = strong if settings.trusted_augmentation is None else settings.trusted_augmentation
     views = [weak if view == "weak" else strong for view in method.views]
     streams = []
-    for samples, augmentations, batch_size, number in (
-        (split.noisy, views, settings.noisy_batch, _NOISY_STREAM),
-        (split.trusted, [strong], settings.trusted_batch, _TRUSTED_STREAM),
+    noisy = RandomStream.NOISY_ORDER, RandomStream.NOISY_AUGMENTATION
+    trusted = RandomStream.TRUSTED_ORDER, RandomStream.TRUSTED_AUGMENTATION
+    for samples, augmentations, batch_size, (order, augmentation) in (
+        (split.noisy, views, settings.noisy_batch, noisy),
+        (split.trusted, [strong], settings.trusted_batch, trusted),
     ):
-        key = (settings.seed, number)
+        key = (settings.seed, augmentation)
         augments = [_augment(names, samples.inputs, key, settings, ranks) for names in augmentations]
-        streams.append(Stream(samples, augments, batch_size, key, ranks, workers))
+        streams.append(Stream(samples, augments, batch_size, (settings.seed, order), ranks, workers))
     return streams[0], streams[1]
 
 

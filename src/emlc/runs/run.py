@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from emlc.config import Settings
 from emlc.config.methods import method_class
 from emlc.data import Samples, Schema, Split, check_split, make_split
-from emlc.data.draw import generator
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
 from emlc.labels.decision import Decision, decide, log_odds
@@ -39,6 +38,7 @@ from emlc.runs.checkpoint import load_networks
 from emlc.runs.directory import read_settings
 from emlc.runtime.distributed import Ranks, pick_device
 from emlc.runtime.files import read_json
+from emlc.runtime.streams import RandomStream, generator
 
 _DECIDED_ON = 10_000
 """The decision looks at so many trusted and so many noisy samples, drawn at random, where there are more."""
@@ -164,7 +164,7 @@ class Run:
         named = ("trusted", split.trusted) if split.validation is None else ("validation", split.validation)
         predicted = {}
         for name, samples in (named, ("noisy", split.noisy)):
-            rng = generator(self.settings.seed, "decision")
+            rng = generator(self.settings.seed, RandomStream.DECISION_SAMPLES, int(name == "noisy"))
             if len(samples) > _DECIDED_ON:
                 samples = samples.take(np.sort(rng.choice(len(samples), _DECIDED_ON, replace=False)))
             predictions = predict_both(self.student, teacher, samples.inputs, samples.given, ranks)

@@ -3,7 +3,6 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from emlc.config import Settings
@@ -19,6 +18,7 @@ from emlc.runs.results import write_decision, write_results
 from emlc.runs.run import Run
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import remove_leftovers, write_json
+from emlc.runtime.streams import RandomStream, seed_torch
 
 
 def train(
@@ -68,7 +68,7 @@ def train(
         if resume and (folder / "split.csv").exists():
             check_split(split, folder / "split.csv")
         _check_trainable(split, settings, ranks)
-        torch.manual_seed(settings.seed)
+        seed_torch(settings.seed, RandomStream.INITIAL_WEIGHTS)
         method: Method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
         method.check(split)
         started = method.load_initial_weights() if begins and init else []

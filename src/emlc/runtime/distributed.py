@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from emlc.config import Precision
 from emlc.errors import InputError
+from emlc.runtime.streams import RandomStream, derived_seed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,9 +64,9 @@ class Ranks:
         """The forward passes of networks go in here; with float32 it does nothing."""
         return torch.autocast(self.device.type, torch.bfloat16, self.precision == "bf16-mixed")
 
-    def reseed(self, *key: int) -> None:
-        """Seed what dropout draws from with a key of non-negative integers, differently on every rank."""
-        seed = int(np.random.SeedSequence([*key, self.rank]).generate_state(1)[0])
+    def reseed(self, seed: int, stream: RandomStream, *position: int) -> None:
+        """Seed what dropout draws from, differently on every rank: see :mod:`emlc.runtime.streams`."""
+        seed = derived_seed(seed, stream, *position, self.rank)
         # Not torch.manual_seed, which visits every device and takes half a millisecond.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":

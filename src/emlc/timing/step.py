@@ -29,6 +29,7 @@ from emlc.networks.standardize import Standardize
 from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks, pick_device, start_ranks
 from emlc.runtime.precision import uses_tf32
+from emlc.runtime.streams import RandomStream, generator, seed_torch, torch_generator
 from emlc.timing.cases import Case, Group, make_cases, make_groups
 from emlc.timing.cost import ERM_PASSES, forward_passes
 from emlc.timing.memory import held_bytes, peak_of_cpu
@@ -200,7 +201,7 @@ def _measure_group(
     for case in cases:
         tell(f"building {case.name}")
         running.append(_built(case, group, options, ranks[case.precision], batches))
-    order = np.random.default_rng(options.seed)
+    order = generator(options.seed, RandomStream.TIMING_ORDER)
     for _ in range(options.repetitions):
         for index in order.permutation(len(running)):
             each = running[index]
@@ -219,12 +220,12 @@ class _Batches:
     """Random images on the device, the same for every case of a group."""
 
     def __init__(self, group: Group, options: StepOptions, device: torch.device) -> None:
-        generator = torch.Generator().manual_seed(options.seed)
+        numbers = torch_generator(options.seed, RandomStream.TIMING_BATCHES)
         shape = (3, options.image_size, options.image_size)
 
         def draw(n: int) -> Batch:
-            x = torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator)
-            y = torch.randint(0, group.classes, (n,), generator=generator)
+            x = torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=numbers)
+            y = torch.randint(0, group.classes, (n,), generator=numbers)
             return Batch(x.to(device), y.to(device), torch.arange(n, device=device), n)
 
         self.noisy = [draw(group.noisy_batch) for _ in range(max(options.look_ahead))]
@@ -307,7 +308,7 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
         device=options.device,
         seed=options.seed,
     )
-    torch.manual_seed(options.seed)
+    seed_torch(options.seed, RandomStream.INITIAL_WEIGHTS)
     method = _METHODS[case.method](settings, batch.inputs.cpu(), group.classes)
     method.setup(ranks)
     if case.memory_format == "contiguous":
@@ -341,19 +342,20 @@ def _stepping(method: Method, case: Case, batches: _Batches) -> Callable[[], obj
 
 def _loading(group: Group, options: StepOptions, ranks: Ranks) -> Callable[[], object]:
     """Load and augment a step's images, as the training loop does from memory."""
-    rng = np.random.default_rng(options.seed)
     streams: list[Iterator[Batch]] = []
     for number, n in enumerate((group.noisy_batch, group.trusted_batch)):
         many, size = n * _BATCHES_TO_LOAD_FROM, options.image_size
+        rng = generator(options.seed, RandomStream.TIMING_IMAGES, number)
         images = rng.integers(0, 256, (many, size, size, 3), dtype=np.uint8)
         labels = list(islice(cycle(str(label) for label in range(group.classes)), many))
         samples = Samples.from_arrays(images, labels)
-        key = (options.seed, number)
+        key = (options.seed, (RandomStream.NOISY_AUGMENTATION, RandomStream.TRUSTED_AUGMENTATION)[number])
         augment: Callable[[Tensor, Tensor], Tensor]
         augment = Augment(default_augmentations(samples.inputs)[number], (size, size), key)
         if ranks.device.type == "cuda":
             augment = captured_map(augment, ranks.device)
-        streams.append(Stream(samples, [augment], n, key, ranks, os.cpu_count() or 1).cycle())
+        order = (options.seed, (RandomStream.NOISY_ORDER, RandomStream.TRUSTED_ORDER)[number])
+        streams.append(Stream(samples, [augment], n, order, ranks, os.cpu_count() or 1).cycle())
     return lambda: [next(stream) for stream in streams]
 
 
