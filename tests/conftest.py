@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -12,3 +13,10 @@ def _no_bfloat16() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("emlc.runs.directory.computes_bfloat16", lambda device: False)
         yield
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the library logs, which says nothing on its own."""
+    caplog.set_level(logging.INFO, "emlc")
+    return caplog

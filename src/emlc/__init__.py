@@ -4,13 +4,14 @@ An implementation of Enhanced Meta Label Correction. :func:`train` makes a :clas
 :class:`Settings`; the parts below it serve other bi-level problems as well.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emlc.config import Settings
     from emlc.data import Samples
-    from emlc.errors import InputError
+    from emlc.errors import EMLCWarning, InputError
     from emlc.estimator.classifier import EMLCClassifier
     from emlc.labels.table import to_cleanlab
     from emlc.meta.metagradient import InnerSGD, meta_gradient, record_step, trusted_gradient
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMLCClassifier",
+    "EMLCWarning",
     "InnerSGD",
     "InputError",
     "Run",
@@ -36,6 +38,7 @@ __all__ = [
 _HOME = {
     "Settings": "config",
     "Samples": "data",
+    "EMLCWarning": "errors",
     "InputError": "errors",
     "EMLCClassifier": "estimator.classifier",
     "InnerSGD": "meta.metagradient",
@@ -47,6 +50,9 @@ _HOME = {
     "train": "runs.train",
     "Teacher": "networks.teacher",
 }
+
+# Silent until somebody asks for messages: a command, a function with a console, or the program around it.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

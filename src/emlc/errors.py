@@ -1,4 +1,4 @@
-"""The one exception that means "what you gave us is wrong", as opposed to "we are wrong"."""
+"""The one exception that means "what you gave us is wrong", as opposed to "we are wrong"; and warnings."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,14 @@ class InputError(ValueError):
     row, what was expected and what was found. The command line prints it without a traceback and
     exits with status 2.
     """
+
+
+class EMLCWarning(UserWarning):
+    """What emlc warns of: a result is not what was asked for in every respect, or comes more slowly."""
+
+
+class SteepNetworkWarning(EMLCWarning):
+    """Finite differences are too coarse for a network: another engine has been taken."""
 
 
 def raise_together(problems: Sequence[str], heading: str, *, shown: int | None = None) -> None:

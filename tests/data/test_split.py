@@ -211,7 +211,7 @@ def test_no_noisy_samples_left(settings, features):
 
 
 @pytest.mark.parametrize("role", ["trusted", "validation", "test"])
-def test_a_shared_id_is_refused_or_dropped(settings, capsys, role):
+def test_a_shared_id_is_refused_or_dropped(settings, logged, role):
     data = Samples.from_arrays(np.eye(4), list("abab"), ids=list("pqrs"))
     parts = {"trusted": Samples.from_arrays(np.eye(4)[:2] + 1, list("ab"), ids=list("tu"))}
     parts[role] = Samples.from_arrays(np.eye(4)[:2] + 2, list("ab"), ids=list("qx"))
@@ -219,7 +219,7 @@ def test_a_shared_id_is_refused_or_dropped(settings, capsys, role):
         split_samples(data, **parts, settings=settings())
     split = split_samples(data, **parts, settings=settings(overlap="drop"))
     assert ids(split.noisy) == ["p", "r", "s"]
-    assert f"removed 1 noisy samples that are also {role} samples" in capsys.readouterr().err
+    assert f"removed 1 noisy samples that are also {role} samples" in logged.text
 
 
 def test_equal_row_numbers_are_no_overlap(settings):
@@ -387,11 +387,11 @@ def test_too_few_trusted_samples_to_hold_some_out(settings, features):
         )
 
 
-def test_equal_features_are_told_and_dropped_on_demand(settings, capsys):
+def test_equal_features_are_told_and_dropped_on_demand(settings, logged):
     data = Samples.from_arrays(np.arange(8).reshape(4, 2), ["a", "b", "a", "b"])
     trusted = Samples.from_arrays([[0, 1], [9, 9]], ["a", "b"])
     split = split_samples(data, trusted, settings=settings())
     assert len(split.noisy) == 4
-    assert "1 noisy samples have the same features as trusted samples" in capsys.readouterr().err
+    assert "1 noisy samples have the same features as trusted samples" in logged.text
     split = split_samples(data, trusted, settings=settings(overlap="drop"))
     assert ids(split.noisy) == ["1", "2", "3"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from emlc.errors import EMLCWarning, SteepNetworkWarning
 from emlc.meta.metagradient import (
     InnerSGD,
     MetaGradient,
@@ -306,7 +307,7 @@ def without_forward_ad(operator: str) -> tuple[nn.Module, nn.Module]:
 def test_auto_falls_back_to_double_backward_and_names_the_operator(operator: str, kind: str) -> None:
     case = problem("mlp", (6, 4), **({} if kind == "approximate" else MOMENTUM))
     case.student, plain = without_forward_ad(operator)
-    with pytest.warns(UserWarning, match=rf"forward-mode AD does not support .*{operator}:") as caught:
+    with pytest.warns(EMLCWarning, match=rf"forward-mode AD does not support .*{operator}:") as caught:
         value = LookAhead(case).alpha_gradient(kind=kind)
     assert [warning.filename for warning in caught] == [__file__]  # once, and at the caller's line
     case.student = plain
@@ -317,7 +318,7 @@ def test_auto_falls_back_to_double_backward_and_names_the_operator(operator: str
 def test_fallback_is_reported_as_the_engine() -> None:
     case = problem("mlp")
     case.student, _ = without_forward_ad("_Softsign")
-    with pytest.warns(UserWarning, match="double backward"):
+    with pytest.warns(EMLCWarning, match="double backward"):
         assert LookAhead(case).meta_gradient().engine == "double-backward"
 
 
@@ -501,7 +502,7 @@ class Steep(nn.Module):
 def test_auto_leaves_finite_differences_where_the_student_is_too_steep() -> None:
     x, g_w = torch.randn(4, 3), {"weight": torch.ones(3)}
     step, _ = record_step(Steep(), x)
-    with pytest.warns(UserWarning, match="too steep for finite differences"):
+    with pytest.warns(SteepNetworkWarning, match="too steep for finite differences"):
         result = meta_gradient([step], g_w, InnerSGD(lr=0.1))
     assert result.engine == "forward"
     expected = meta_gradient([step], g_w, InnerSGD(lr=0.1), engine="forward").coefficients
@@ -568,7 +569,9 @@ def test_auto_leaves_finite_differences_of_a_student_with_ripples(forward_ad: bo
     case = problem("mlp", (6, 6, 4), dtype=torch.float32)
     torch.manual_seed(1)
     case.student = Rippled(forward_ad=forward_ad)
-    with pytest.warns(UserWarning, match=f"too steep for finite differences: .* uses {instead}$") as caught:
+    with pytest.warns(
+        SteepNetworkWarning, match=f"too steep for finite differences: .* uses {instead}$"
+    ) as caught:
         look_ahead, result, exact = of_auto(case, instead)
     assert len(caught) == 1
     assert result.engine == instead
@@ -587,7 +590,7 @@ def test_the_first_product_of_auto_is_the_dense_one(student: str) -> None:
         case.student = Rippled(forward_ad=True)
     look_ahead = LookAhead(case)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*too steep", category=UserWarning)
+        warnings.simplefilter("ignore", SteepNetworkWarning)
         (found,) = look_ahead.meta_gradient().coefficients
     before, x = case.student.double(), case.noisy[0][0].double()
     g_w = flat(look_ahead.g_w.values()).double()

@@ -71,7 +71,7 @@ def with_labels_so_far(method):
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "nesterov": True}], ids=str)
 @pytest.mark.parametrize("name", LOSS)
-def test_a_step_is_the_published_one(name, options):
+def test_a_step_is_the_published_one(name, options, logged):
     method = prepared(name, warm_up_epochs=0, **options)
     with_labels_so_far(method)
     for seed in range(2):  # the second step has momentum, and moments in Adam
@@ -115,7 +115,7 @@ def test_a_step_is_the_published_one(name, options):
         assert relative_error(change, flat(student.parameters()) - start) <= 1e-10
         for key, buffer in method.student.named_buffers():  # each batch of noisy samples counts once
             torch.testing.assert_close(buffer, student.get_buffer(key))
-    assert method.notes[-1:] in ([], ["Jacobian-vector products by forward: as asked"])
+    assert logged.messages in ([], ["Jacobian-vector products by forward: as asked"])
 
 
 def test_mslc_keeps_the_soft_mixture_as_the_label_of_the_next_epoch():

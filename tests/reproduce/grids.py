@@ -42,5 +42,5 @@ def grid(**changes):
 def carry_out(experiment, home, **more):
     """Its results' folder, and what was told beside the table."""
     folder = home / experiment.name
-    told = reproduce(experiment, home / "runs", folder, console=Console(quiet=True), **more)
-    return SimpleNamespace(folder=folder, told=told, runs=home / "runs")
+    results = reproduce(experiment, home / "runs", folder, console=Console(quiet=True), **more)
+    return SimpleNamespace(folder=folder, told=results.notes, failed=results.failed, runs=home / "runs")

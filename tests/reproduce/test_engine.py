@@ -313,7 +313,8 @@ def test_a_run_that_cannot_be_made_leaves_the_others(home, monkeypatch):
     monkeypatch.setattr(caching, "train", refuse)
     finished = carry_out(grid(), home)
     assert finished.told[0] == "4 of 8 runs are missing"
-    assert sum("failed: no such data" in line for line in finished.told) == 4
+    assert list(finished.failed.values()) == ["no such data"] * 4
+    assert finished.told[1:] == [f"{name} failed: no such data" for name in finished.failed]
 
 
 def test_nothing_that_can_be_made_is_an_error(tmp_path, monkeypatch):

@@ -201,7 +201,7 @@ def test_unreviewed_issues_may_be_left_out(run, reviewed, tmp_path):
     assert summary["noisy_after"] == len(left)
 
 
-def test_a_copy_of_a_reviewed_image_is_left_out(tmp_path, capsys):
+def test_a_copy_of_a_reviewed_image_is_left_out(tmp_path, logged):
     """A run would refuse the same image as a noisy and as a trusted sample."""
     X = tiny.samples(60, image=True).inputs.numpy()
     X[20] = X[30]
@@ -213,7 +213,7 @@ def test_a_copy_of_a_reviewed_image_is_left_out(tmp_path, capsys):
     assert summary["copies_left_out"] == 1
     assert set(run.split().noisy.ids) - set(now.noisy.ids) == {"20", "30"}
     assert "20" in now.trusted.ids
-    assert "removed 1 noisy samples" in capsys.readouterr().err
+    assert "removed 1 noisy samples" in logged.text
 
 
 def test_the_command_and_a_second_round(run, reviewed, tmp_path, capsys):

@@ -26,7 +26,6 @@ CPU = torch.device("cpu")
 class Silent:
     def on_start(self, progress: Progress, steps_per_epoch: int) -> None: ...
     def on_step(self, progress: Progress) -> None: ...
-    def on_note(self, note: str) -> None: ...
     def on_epoch(self, progress: Progress) -> None: ...
 
 
@@ -316,7 +315,7 @@ def test_a_validation_set_decides_and_changes_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize(("least", "engine"), [(0.9, "finite-difference"), (2.0, "forward")])
-@pytest.mark.filterwarnings("ignore:the network is too steep:UserWarning")
+@pytest.mark.filterwarnings("ignore::emlc.errors.SteepNetworkWarning")
 def test_a_resumed_run_goes_on_with_the_engine_it_chose(tmp_path, monkeypatch, least, engine, steps):
     monkeypatch.setattr("emlc.meta.metagradient.LEAST_COSINE", least)
     whole = train(tmp_path / "whole", look_ahead=2, epochs=4)

@@ -330,7 +330,7 @@ def image_folder(tmp_path_factory):
     [{"workers": 1}, {"workers": 3}, {"image_cache": "cache"}],
     ids=["one worker", "three workers", "cache"],
 )
-def test_images_on_disk_train_like_those_in_memory(image_folder, tmp_path, capsys, changes):
+def test_images_on_disk_train_like_those_in_memory(image_folder, tmp_path, logged, changes):
     if "image_cache" in changes:
         changes = {"image_cache": str(tmp_path / "cache")}
 
@@ -349,7 +349,7 @@ def test_images_on_disk_train_like_those_in_memory(image_folder, tmp_path, capsy
 
     in_memory = weights("memory")
     on_disk = weights("disk", memory_gib=0.0, **changes)
-    assert "images stay on disk: 60 of 1 x 8 x 8 bytes take" in capsys.readouterr().err
+    assert "images stay on disk: 60 of 1 x 8 x 8 bytes take" in logged.text
     assert tiny.same_tensors(in_memory, on_disk)
     tables = [(tmp_path / name / "labels.csv").read_bytes() for name in ("memory", "disk")]
     assert tables[0] == tables[1]

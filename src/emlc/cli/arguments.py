@@ -16,6 +16,9 @@ from emlc.runtime.files import read_yaml
 
 S = TypeVar("S", Settings, PretrainSettings)
 
+_NO_SETTINGS = ("resume", "log_level")
+"""Options of the commands that train which are no settings; ``--print_config`` writes them, too."""
+
 
 def add_settings(parser: ArgumentParser, kind: type[AnySettings]) -> None:
     """Add DATA, every setting as an option, ``--config``, ``--preset`` and ``--print_config``."""
@@ -124,8 +127,10 @@ def _given(argv: Sequence[str], command: str) -> Iterator[tuple[str, str, str]]:
         if name in ("config", "preset"):
             value = str(preset_path(value, command)) if name == "preset" else value
             for key, item in read_yaml(value).items():
-                yield f"{value}: ", str(key), item if isinstance(item, str) else json.dumps(item, default=str)
-        elif name != "resume":
+                text = item if isinstance(item, str) else json.dumps(item, default=str)
+                if key not in _NO_SETTINGS:
+                    yield f"{value}: ", str(key), text
+        elif name not in _NO_SETTINGS:
             yield "", name, value
 
 

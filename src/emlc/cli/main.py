@@ -3,10 +3,13 @@
 import os
 import sys
 import time
+import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from types import ModuleType
+from typing import Literal
 
 from jsonargparse import ArgumentParser
 
@@ -26,7 +29,7 @@ from emlc.cli import (
     train,
 )
 from emlc.cli.arguments import explain, normalized, plain_message
-from emlc.errors import InputError
+from emlc.errors import EMLCWarning, InputError
 
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
@@ -43,6 +46,8 @@ COMMANDS: dict[str, ModuleType] = {
     "bench": bench,
     "reproduce": reproduce,
 }
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def build_parsers(command: str | None = None) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
@@ -65,6 +70,12 @@ def build_parsers(command: str | None = None) -> tuple[ArgumentParser, dict[str,
         )
         if command in (None, name):
             module.add_arguments(parsers[name])
+            parsers[name].add_argument(
+                "--log_level",
+                type=LogLevel,
+                default="info",
+                help="tell on standard error from these on: debug | info | warning | error",
+            )
         subcommands.add_subcommand(name, parsers[name], help=summary)
     return parser, parsers
 
@@ -90,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError(plain_message(error)) from None
         chosen = arguments[arguments.command]
         chosen.argv = argv  # to start the same command in several processes
-        return COMMANDS[arguments.command].run(chosen) or 0
+        with _messages(chosen.log_level):
+            return COMMANDS[arguments.command].run(chosen) or 0
     except (InputError, FloatingPointError) as error:
         _tell(error)
         return 2
@@ -111,6 +123,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _tell(error)
         return 1
+
+
+@contextmanager
+def _messages(level: LogLevel) -> Iterator[None]:
+    """Show what the library logs from a level on, and what it warns of unless errors alone are wanted."""
+    from emlc.runtime.messages import show_messages  # takes longer to import than a wrong option to refuse
+
+    with warnings.catch_warnings(), show_messages(level=level):
+        if level == "error":
+            warnings.simplefilter("ignore", EMLCWarning)
+        yield
 
 
 def _tell(error: Exception) -> None:

@@ -3,6 +3,7 @@
 The file opens offline in any browser: see docs/report.md.
 """
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 USAGE = "RUN [options]"
 
@@ -51,5 +54,5 @@ def run(arguments: Namespace) -> None:
         status.update("report: writing the page")
         write_text(path, render(facts))
     if "data" in facts.missing:
-        console.out(f"{facts.missing['data']}; parts of the report are missing", highlight=False)
+        _log.warning(f"{facts.missing['data']}; parts of the report are missing")
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -75,19 +75,18 @@ def run(arguments: Namespace) -> int:
     folder = Path(arguments.folder) / f"{arguments.experiment}-{arguments.scale}"
     command = shlex.join(["emlc", *arguments.argv])
     console = Console()
-    failed = False
+    failed = {}
     if isinstance(experiment, Timing):
         time_steps(experiment, folder, command=command)
     else:
         part = None if shard is None else Shard(*shard)
         home = Path(arguments.folder) / "runs"
-        told = reproduce(experiment, home, folder, shard=part, processes=processes, command=command)
-        failed = any(" failed: " in line for line in told)
+        failed = reproduce(experiment, home, folder, shard=part, processes=processes, command=command).failed
     console.out((folder / "table.md").read_text(encoding="utf-8"), highlight=False)
     for name in ("table.md", "table.csv", "picture.png", "results.json"):
         if (folder / name).exists():
             console.out(f"written: {folder / name}", highlight=False)
-    return int(failed)
+    return int(bool(failed))
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:

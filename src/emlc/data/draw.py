@@ -1,6 +1,6 @@
 """Choose which samples of one source are noisy, trusted or test samples; from labels alone."""
 
-import sys
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,8 @@ from emlc.data.annotations import Annotations
 from emlc.data.classes import UNKNOWN, shorten
 from emlc.errors import InputError
 from emlc.runtime.streams import RandomStream, derived_seed, generator
+
+_log = logging.getLogger(__name__)
 
 _HELD_OUT = {"test": RandomStream.TEST_SET, "validation": RandomStream.VALIDATION_SET}
 _DIGITS_TEST_FRACTION = 0.25
@@ -55,10 +57,9 @@ def draw_rows(
     truth = _known_truth(data, noise)
     free = np.ones(len(data), dtype=np.bool_) if data.trusted is None else ~data.trusted
     if settings.test_fraction is not None and not test_given and truth is None:
-        print(
+        _log.warning(
             "note: --test_fraction draws test samples whose labels are as doubtful as the others, so test "
-            "accuracy is measured against those",
-            file=sys.stderr,
+            "accuracy is measured against those"
         )
     test = _draw_test(data.labels if truth is None else truth, free, settings, seed, test_given)
     free[test] = False

@@ -1,6 +1,6 @@
 """Find samples that two sets share, so that no sample is both learnt from and measured on."""
 
-import sys
+import logging
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from emlc.data.classes import shorten
 from emlc.data.samples import Samples
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 def without_overlap(
@@ -32,14 +34,13 @@ def without_overlap(
         shared |= same
     if not shared.any():
         if same.any():  # equal rows of numbers may well be different samples: that is for the user to say
-            print(
+            _log.warning(
                 f"note: {same.sum()} {role} samples have the same features as {other_role} samples; "
-                "--overlap drop removes them",
-                file=sys.stderr,
+                "--overlap drop removes them"
             )
         return samples
     if overlap == "drop":
-        print(f"removed {shared.sum()} {role} samples that are also {other_role} samples", file=sys.stderr)
+        _log.info(f"removed {shared.sum()} {role} samples that are also {other_role} samples")
         return samples.take(~shared)
     raise InputError(
         f"{shared.sum()} samples are both {role} and {other_role}, by id, by file, or by identical pixels or "

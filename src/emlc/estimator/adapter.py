@@ -21,7 +21,7 @@ from emlc.config.methods import method_class
 from emlc.data import Samples, Split, split_samples
 from emlc.data.classes import shorten
 from emlc.data.samples import array_inputs, check_finite
-from emlc.errors import InputError
+from emlc.errors import InputError, SteepNetworkWarning
 from emlc.runs.run import Run
 from emlc.runs.train import train
 from emlc.runtime.distributed import pick_device, under_torchrun
@@ -179,7 +179,7 @@ def trained(
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(warnings.catch_warnings())
         # What has been done about it already, and what ``verbose`` tells anyway.
-        warnings.filterwarnings("ignore", "the network is too steep for finite differences")
+        warnings.simplefilter("ignore", SteepNetworkWarning)
         if output is None:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="emlc-"))) / "run"
         else:

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from emlc.errors import EMLCWarning, SteepNetworkWarning
 from emlc.meta import jvp as _jvp
 from emlc.meta.jvp import Engine, StudentStep, Weights, record_step
 from emlc.meta.replay import copies
@@ -322,6 +323,7 @@ class _Products:
         if self._cosine(difference, exact) < LEAST_COSINE:
             warnings.warn(
                 f"the network is too steep for finite differences: the meta-gradient uses {instead}",
+                SteepNetworkWarning,
                 stacklevel=5,
             )
             self.engine = instead
@@ -350,6 +352,7 @@ class _Products:
         warnings.warn(
             f"forward-mode AD does not support {operator}: "
             "the meta-gradient uses double backward, which is slower",
+            EMLCWarning,
             stacklevel=5,
         )
         self.engine = "double-backward"

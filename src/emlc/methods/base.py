@@ -62,7 +62,6 @@ class Method(ABC):
         ranks: The processes that train together, of which this is one.
         noisy: The n noisy samples, from :meth:`bind` on.
         decisions: What was chosen on the way, such as the JVP engine; checkpoints hold it.
-        notes: Lines worth telling the user, such as the JVP engine that was picked; the loop empties it.
     """
 
     name: ClassVar[str]
@@ -101,7 +100,6 @@ class Method(ABC):
         self._inputs, self._statistics = inputs, Statistics(inputs)
         self.student: nn.Module = self.build_student()
         self.decisions: dict[str, str] = {}
-        self.notes: list[str] = []
 
     def build_student(self) -> Classifier:
         """A network for the run's inputs and classes."""

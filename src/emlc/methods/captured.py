@@ -1,5 +1,6 @@
 """A method's step as a CUDA graph."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -9,15 +10,22 @@ from emlc.data.loaders import Batch
 from emlc.methods.base import Losses, Method
 from emlc.runtime.cuda_graph import Captured
 
+_log = logging.getLogger(__name__)
+
 
 class CapturedStep:
-    """``method.step`` for batches on a CUDA device, captured where it can be."""
+    """``method.step`` for batches on a CUDA device, captured where it can be.
+
+    Attributes:
+        refusal: Why a step so far was not captured, or None.
+    """
+
+    refusal: str | None = None
 
     def __init__(self, method: Method, device: torch.device) -> None:
         self._method = method
         self._device = device
         self._kinds: dict[tuple[object, ...], tuple[Captured, list[str]]] = {}
-        self._told = False
 
     def __call__(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         """Take a step; the losses are those of :meth:`Method.step`."""
@@ -30,9 +38,9 @@ class CapturedStep:
             self._kinds[kind] = self._captured(totals, trusted is not None)
         step, names = self._kinds[kind]
         losses = step(*(tensor for batch in batches for tensor in batch.tensors))
-        if step.refusal is not None and not self._told:
-            self._told = True
-            self._method.notes.append(f"the step is not captured as a CUDA graph: {step.refusal}")
+        if step.refusal is not None and self.refusal is None:
+            self.refusal = step.refusal
+            _log.warning(f"the step is not captured as a CUDA graph: {step.refusal}")
         return dict(zip(names, losses, strict=True))
 
     def _captured(self, totals: list[int], has_trusted: bool) -> tuple[Captured, list[str]]:

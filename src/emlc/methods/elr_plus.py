@@ -28,6 +28,7 @@ Departures:
   is here.
 """
 
+import logging
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ from emlc.methods.mixup import draw_mixture
 from emlc.methods.pair import Pair
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ class ELRPlus(Method):
         self._targets = torch.zeros(len(split.noisy), 2, self.num_classes, device=self.ranks.device)
         ramp, steps = self.hyper.weight_ramp_steps, self.steps_in(split, self.settings.epochs)
         if steps < ramp:
-            self.notes.append(
+            _log.warning(
                 f"elr-plus: the {steps:,} steps end within hyper.weight_ramp_steps = {ramp:,}: the weight "
                 "averages stay near the networks"
             )

@@ -1,9 +1,12 @@
 """Which engine the Jacobian-vector products of a method take, from its first step to its last."""
 
+import logging
 from typing import Literal, cast
 
 from emlc.meta.jvp import Engine, StudentStep, choose_engine
 from emlc.methods.base import Method
+
+_log = logging.getLogger(__name__)
 
 
 class EngineChoice:
@@ -41,4 +44,4 @@ class EngineChoice:
             reasons = {"double-backward": "the network lacks forward-mode AD"}
             why = reasons.get(engine, "the network is too steep for finite differences")
         self._noted = engine
-        self._method.notes.append(f"Jacobian-vector products by {engine}: {why}")
+        _log.info(f"Jacobian-vector products by {engine}: {why}")

@@ -22,6 +22,7 @@ Departures:
     - The student is evaluated; published figures are of the better of student and moving average.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ from emlc.networks.backbones import Classifier
 from emlc.networks.initial_weights import load_initial_weights
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,7 @@ class MLNT(Method):
         super().bind(split)
         start, after = self.hyper.meta_start, self.settings.epochs - self.settings.warm_up
         if (steps := self.steps_in(split, after)) <= start:
-            self.notes.append(
+            _log.warning(
                 f"mlnt: the {steps:,} steps after the warm-up end before hyper.meta_start = {start:,}: "
                 "this is cross-entropy"
             )

@@ -10,6 +10,7 @@
 """
 
 import json
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ from emlc.runs.directory import check_folder, data_name, environment, resolve_pr
 from emlc.runs.reporters import QuietReporter, RunReporter
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import atomic_write, remove_leftovers, write_json
+from emlc.runtime.messages import show_messages
 from emlc.runtime.streams import RandomStream, seed_torch
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def pretrain(
             ``trusted`` mask marks are what the features are probed on.
         trusted: More images in memory, with labels, to probe the features on instead.
         resume: Go on where a run in that directory stopped; with no such run, start one.
-        console: Where to tell; standard error by default.
+        console: Where to show messages and a progress bar; standard error by default.
 
     Under ``torchrun`` every process calls this.
 
@@ -81,7 +85,18 @@ def pretrain(
         InputError: bad data or settings; lightly is not installed; a run is there already; it was made
             with other settings.
     """
-    console = console or Console(stderr=True)
+    with show_messages(console) as shown:
+        return _pretrain(settings, data, trusted, resume=resume, console=shown)
+
+
+def _pretrain(
+    settings: PretrainSettings,
+    data: Samples | None,
+    trusted: Samples | None,
+    *,
+    resume: bool,
+    console: Console,
+) -> Pretrained:
     check_lightly()
     ranks = start_ranks(settings.device)
     folder = Path(settings.output or default_output(settings))
@@ -97,7 +112,7 @@ def pretrain(
     if ranks.is_first:
         remove_leftovers(folder)
         write_settings(folder, settings)
-        console.out(_describe(images, trusted, ranks), highlight=False)
+        _log.info(_describe(images, trusted, ranks))
     ranks.barrier()
     simclr.setup()
     probe = Probe(trusted, settings.seed, ranks)
@@ -105,13 +120,13 @@ def pretrain(
     reporter: RunReporter | QuietReporter = QuietReporter()
     if ranks.is_first:
         reporter = RunReporter(folder, "simclr", settings.batch, settings.epochs, console)
-    reporter.on_note(_told("before", before))
+    _log.info(_told("before", before))
     try:
         progress = fit(simclr, images, probe, settings, reporter, folder / "checkpoint.pt", ranks)
     finally:
         reporter.close()
     after = probe(simclr.backbone, linear=True)
-    reporter.on_note(_told("after", after))
+    _log.info(_told("after", after))
     if ranks.is_first:
         plots.save(folder / "pretraining.png", plots.plot_pretraining, pd.DataFrame(progress.history))
         write_json(folder / "summary.json", _summarize(settings, images, progress, before, after, ranks))

@@ -31,6 +31,7 @@ from emlc.reproduce.tables import Value, Values, hardware, markdown, tidy
 from emlc.reproduce.work import carry_out
 from emlc.runtime.distributed import pick_device
 from emlc.runtime.files import write_csv, write_json, write_text
+from emlc.runtime.messages import show_messages
 from emlc.timing.hardware import describe_hardware, describe_versions
 from emlc.timing.step import Record, measure_steps
 
@@ -42,6 +43,18 @@ class Shard(NamedTuple):
     parts: int
 
 
+class Reproduced(NamedTuple):
+    """What came of a grid.
+
+    Attributes:
+        notes: What a reader has to know beside the table: what is missing, above all.
+        failed: Why runs failed, by their names.
+    """
+
+    notes: list[str]
+    failed: dict[str, str]
+
+
 def reproduce(
     grid: Grid,
     home: Path,
@@ -51,7 +64,7 @@ def reproduce(
     processes: int = 1,
     command: str = "",
     console: Console | None = None,
-) -> list[str]:
+) -> Reproduced:
     """Make the runs of a grid that are not there yet, and write its tables and picture.
 
     Args:
@@ -63,19 +76,16 @@ def reproduce(
         command: What was typed, for the record.
         console: Where to tell how it goes; standard error by default.
 
-    Returns:
-        What a reader has to know beside the table: what is missing, above all.
-
     Raises:
         InputError: the settings of a cell are wrong, or no run could be made.
     """
-    console = console or Console(stderr=True)
     cache = Cache(home)
     wanted = cells(grid)
     jobs = distinct(wanted)
     mine = jobs if shard is None else jobs[shard.part :: shard.parts]
     names = {each.job.key: f"{each.row.label}, {each.column.label}, seed {each.seed}" for each in wanted}
-    failed = carry_out(mine, names, cache, console, processes)
+    with show_messages(console) as shown:
+        failed = carry_out(mine, names, cache, shown, processes)
     if failed and not any(map(cache.finished, jobs)):
         raise InputError(next(iter(failed.values())))
     rows, unknown = known_rows(grid)
@@ -91,7 +101,7 @@ def reproduce(
     told += [f"left out, as there is no such method: {', '.join(unknown)}"] if unknown else []
     told += [f"{names[key]} failed: {problem}" for key, problem in failed.items()]
     _write(results, wanted, cache, folder, missing, told, command)
-    return told
+    return Reproduced(told, {names[key]: problem for key, problem in failed.items()})
 
 
 def _write(

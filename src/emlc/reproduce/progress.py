@@ -1,11 +1,14 @@
 """How far the runs of an experiment are: a live line on a terminal, else one a finished run."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+_log = logging.getLogger(__name__)
 
 
 class Teller:
@@ -14,11 +17,11 @@ class Teller:
     Args:
         total: Runs in all.
         finished: Counts those that are there, whoever made them.
-        console: Where to tell.
+        console: Where to show the line.
     """
 
     def __init__(self, total: int, finished: Callable[[], int], console: Console) -> None:
-        self._total, self._finished, self._console = total, finished, console
+        self._total, self._finished = total, finished
         self._start, self._before = time.monotonic(), finished()
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -42,7 +45,7 @@ class Teller:
         left = f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
         self.bar.update(self._task, completed=done, left=left)
         if self.bar.disable:
-            self._console.out(f"{done} of {self._total} runs, {left}: {name}", highlight=False)
+            _log.info(f"{done} of {self._total} runs, {left}: {name}")
 
 
 @contextmanager

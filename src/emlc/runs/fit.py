@@ -41,7 +41,6 @@ class Reporter(Protocol):
 
     def on_start(self, progress: Progress, steps_per_epoch: int) -> None: ...
     def on_step(self, progress: Progress) -> None: ...
-    def on_note(self, note: str) -> None: ...
     def on_epoch(self, progress: Progress) -> None: ...
 
 
@@ -95,8 +94,6 @@ def fit(
             method.step_number.fill_(progress.steps)
             losses.append(step(group, next(trusted_batches)))
             clock = _advance(progress, method.look_ahead, clock)
-            while method.notes:
-                reporter.on_note(method.notes.pop(0))
             save = every and progress.steps % every == 0
             if save or progress.steps % TELL_EVERY == 0:
                 losses.flush(progress, wait=bool(save))

@@ -1,5 +1,6 @@
 """What a run tells while it goes: a progress bar, metrics.csv and TensorBoard."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from emlc.runs.checkpoint import Progress as RunProgress
 from emlc.runtime.files import write_csv
 
+_log = logging.getLogger(__name__)
+
 
 class ConsoleReporter:
-    """Shows a run on the console.
+    """Shows a run while it goes.
 
-    On a terminal there is a live bar with rate, losses and time left; everywhere there is one line
+    On a terminal there is a live bar with rate, losses and time left; everywhere there is one message
     an epoch.
 
     Args:
         title: Shown before each line, such as the method's name.
         samples_per_step: Noisy samples a teacher step, for the rate.
         epochs: Epochs in all.
-        console: Where to print; quiet consoles are fine.
+        console: Where to show the bar; quiet consoles are fine.
     """
 
     def __init__(self, title: str, samples_per_step: int, epochs: int, console: Console) -> None:
         self._title = title
         self._samples_per_step = samples_per_step
         self._epochs = epochs
-        self._console = console
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=10),
@@ -60,12 +62,8 @@ class ConsoleReporter:
         )
         self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s", losses=losses)
 
-    def on_note(self, note: str) -> None:
-        self._console.out(note, highlight=False)
-
     def on_epoch(self, progress: RunProgress) -> None:
-        told = f"{self._title} {describe_epoch(progress.history[-1], self._epochs)}"
-        self._console.out(told, highlight=False)
+        _log.info(f"{self._title} {describe_epoch(progress.history[-1], self._epochs)}")
 
     def close(self) -> None:
         self._bar.stop()
@@ -109,7 +107,6 @@ class QuietReporter:
 
     def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None: ...
     def on_step(self, progress: RunProgress) -> None: ...
-    def on_note(self, note: str) -> None: ...
     def on_epoch(self, progress: RunProgress) -> None: ...
     def close(self) -> None: ...
 

@@ -1,5 +1,6 @@
 """Training: from settings, and samples, to a run directory."""
 
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from emlc.runs.results import write_decision, write_results
 from emlc.runs.run import Run
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import remove_leftovers, write_json
+from emlc.runtime.messages import show_messages
 from emlc.runtime.streams import RandomStream, seed_torch
+
+_log = logging.getLogger(__name__)
 
 
 def train(
@@ -45,7 +49,7 @@ def train(
         resume: Go on where a run in that directory stopped; with no such run, start one.
         lean: Write what :meth:`Run.load` reads and ``metrics.csv``, and nothing that is there to be looked
             at or to resume from. Of small data that would take most of the time.
-        console: Where to tell; standard error by default.
+        console: Where to show messages and a progress bar; standard error by default.
 
     Under ``torchrun`` every process calls this, and every one gets the run.
 
@@ -54,7 +58,21 @@ def train(
     """
     if resume and lean:
         raise InputError("resume: goes on from a checkpoint, and a lean run has none; give one of the two")
-    console = console or Console(stderr=True)
+    with show_messages(console) as shown:
+        return _train(settings, data, trusted, validation, test, resume=resume, lean=lean, console=shown)
+
+
+def _train(
+    settings: Settings,
+    data: Samples | Split | None,
+    trusted: Samples | None,
+    validation: Samples | None,
+    test: Samples | None,
+    *,
+    resume: bool,
+    lean: bool,
+    console: Console,
+) -> Run:
     _check_one_source(settings, data, trusted, validation, test)
     ranks = start_ranks(settings.device)
     folder = Path(settings.output or default_output(settings))
@@ -78,9 +96,9 @@ def train(
     if ranks.is_first:
         remove_leftovers(folder)
         _write_beginning(folder, settings, split, schema)
-        _tell_beginning(console, split, schema, ranks)
+        _tell_beginning(split, schema, ranks)
         for line in started:
-            console.out(line, highlight=False)
+            _log.info(line)
     ranks.barrier()
     reporter = _reporter(folder, settings, method, console, ranks, lean=lean)
     try:
@@ -146,16 +164,16 @@ def _write_beginning(folder: Path, settings: Settings, split: Split, schema: Sch
     split.save(folder / "split.csv")
 
 
-def _tell_beginning(console: Console, split: Split, schema: Schema, ranks: Ranks) -> None:
+def _tell_beginning(split: Split, schema: Schema, ranks: Ranks) -> None:
     if schema.feature_columns:
-        console.out(f"features: {', '.join(schema.feature_columns)}", highlight=False)
+        _log.info(f"features: {', '.join(schema.feature_columns)}")
     if schema.text_column:
-        console.out(f"texts: {schema.text_column}, embedded by {schema.text_model}", highlight=False)
-    console.out(describe_split(split), highlight=False)
+        _log.info(f"texts: {schema.text_column}, embedded by {schema.text_model}")
+    _log.info(describe_split(split))
     if ranks.size > 1:
-        console.out(f"{ranks.size} processes, this one on {ranks.device}", highlight=False)
+        _log.info(f"{ranks.size} processes, this one on {ranks.device}")
     if ranks.precision != "float32":
-        console.out(f"precision: {ranks.precision} on {ranks.device.type}", highlight=False)
+        _log.info(f"precision: {ranks.precision} on {ranks.device.type}")
 
 
 def describe_split(split: Split) -> str:

@@ -201,7 +201,10 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run ``emlc`` with these arguments in several processes of this machine, as ``torchrun`` does.
 
     Returns:
-        The exit status: 0, 2 for bad input, or 1 if a process died.
+        The exit status: 0, or 2 for bad input.
+
+    Raises:
+        RankLost: A process died.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -227,12 +230,10 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         how = (
             f"killed by signal {-failure.exitcode}" if failure.exitcode < 0 else f"status {failure.exitcode}"
         )
-        print(
-            f"emlc: error: rank {rank} of {processes} died ({how}), and the run with it; "
-            "--resume goes on from its last checkpoint, with any number of devices",
-            file=sys.stderr,
-        )
-        return 1
+        raise RankLost(
+            f"rank {rank} of {processes} died ({how}), and the run with it; "
+            "--resume goes on from its last checkpoint, with any number of devices"
+        ) from error
     return 0
 
 

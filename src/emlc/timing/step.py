@@ -1,10 +1,11 @@
 """What a step costs: every method and engine beside plain training, in turns, within one process."""
 
 import gc
+import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 
@@ -20,6 +21,7 @@ from emlc.data.augment.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.data.samples import Samples
 from emlc.meta.jvp import ReplayError
+from emlc.methods import Losses, Method
 from emlc.methods.base import Method
 from emlc.methods.captured import CapturedStep
 from emlc.methods.cross_entropy import CrossEntropy
@@ -28,6 +30,7 @@ from emlc.methods.mlc import MLC
 from emlc.networks.standardize import Standardize
 from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks, pick_device, start_ranks
+from emlc.runtime.messages import show_messages
 from emlc.runtime.precision import uses_tf32
 from emlc.runtime.streams import RandomStream, generator, seed_torch, torch_generator
 from emlc.timing.cases import Case, Group, make_cases, make_groups
@@ -36,6 +39,8 @@ from emlc.timing.memory import held_bytes, peak_of_cpu
 from emlc.timing.mlc import PrunedMLC
 from emlc.timing.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
 from emlc.timing.plain import PlainEMLC
+
+_log = logging.getLogger(__name__)
 
 _METHODS: dict[MethodName, type[Method]] = {
     "cross-entropy": CrossEntropy,
@@ -60,6 +65,10 @@ _LEAST_SECONDS_ON_CUDA = 0.2
 """Of a timed region, beside which the time to launch and to wait for it is nothing."""
 
 _BATCHES_TO_LOAD_FROM = 8
+
+Step = Callable[[Sequence[Batch], Batch | None], Losses]
+"""A step of a method, captured or not."""
+
 _FAILURES = (RuntimeError, FloatingPointError, ReplayError)
 """What ends one case, and not the benchmark: no memory, no such operator, too coarse a precision."""
 
@@ -161,12 +170,16 @@ def measure_steps(options: StepOptions, console: Console | None = None) -> list[
 
     Args:
         options: What to measure.
-        console: Where to show progress; standard error by default.
+        console: Where to show messages and progress; standard error by default.
 
     Raises:
         InputError: no such device or network; nothing to measure.
     """
-    console = console or Console(stderr=True)
+    with show_messages(console) as shown:
+        return _measure_steps(options, shown)
+
+
+def _measure_steps(options: StepOptions, console: Console) -> list[Record]:
     device = pick_device(options.device)
     cuda = device.type == "cuda"
     cases = make_cases(options, cuda=cuda, tf32=cuda and uses_tf32())
@@ -180,12 +193,12 @@ def measure_steps(options: StepOptions, console: Console | None = None) -> list[
             progress.update(task, advance=1, description=what)
 
         for group in groups:
-            console.out(
+            _log.info(
                 f"{group.network}, {group.noisy_batch} noisy and {group.trusted_batch} trusted images, "
-                f"{group.classes} classes: {len(cases)} cases, {options.repetitions} rounds",
-                highlight=False,
+                f"{group.classes} classes: {len(cases)} cases, {options.repetitions} rounds"
             )
-            records += _measure_group(group, cases, options, tell)
+            with show_messages(Console(quiet=True)):  # the engine of a case is in its name already
+                records += _measure_group(group, cases, options, tell)
     return records
 
 
@@ -257,11 +270,12 @@ def _build_on_cuda(
     before = torch.cuda.memory_allocated(ranks.device)  # what others hold, which does not change meanwhile
     torch.cuda.reset_peak_memory_stats(ranks.device)
     method = build_method(running.case, group, options, ranks, batches.noisy[0])
-    step = _stepping(method, running.case, batches)
+    captured = CapturedStep(method, ranks.device) if running.case.captured else None
+    step = _stepping(method, captured or method.step, running.case, batches)
     for _ in range(_WARM_UP_STEPS):
         step()
-    if running.case.captured and (refusal := next((n for n in method.notes if "not captured" in n), None)):
-        raise RuntimeError(refusal)
+    if captured is not None and captured.refusal is not None:
+        raise RuntimeError(f"the step is not captured as a CUDA graph: {captured.refusal}")
     torch.cuda.synchronize(ranks.device)
     running.peak_memory_bytes = torch.cuda.max_memory_allocated(ranks.device) - before
     running.step, running.method = step, method
@@ -278,7 +292,7 @@ def _build_on_cpu(
     running: _Running, group: Group, options: StepOptions, ranks: Ranks, batches: _Batches
 ) -> None:
     method = build_method(running.case, group, options, ranks, batches.noisy[0])
-    step = _stepping(method, running.case, batches)
+    step = _stepping(method, method.step, running.case, batches)
     step()  # now the optimisers have their states
     for optimizer in method.optimizers().values():
         optimizer.zero_grad(set_to_none=True)  # or the step would free what it did not allocate
@@ -329,9 +343,8 @@ def _use_contiguous(method: Method) -> None:
                 module.memory_format = torch.contiguous_format
 
 
-def _stepping(method: Method, case: Case, batches: _Batches) -> Callable[[], object]:
+def _stepping(method: Method, step: Step, case: Case, batches: _Batches) -> Callable[[], object]:
     noisy, trusted = batches.noisy[: case.k], batches.trusted if method.uses_trusted else None
-    step = CapturedStep(method, method.ranks.device) if case.captured else method.step
 
     def run() -> object:
         method.step_number.add_(1)

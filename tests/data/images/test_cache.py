@@ -9,7 +9,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from emlc.data import cache, decoding, read
+from emlc.data import read
+from emlc.data.images import cache
+from emlc.data.images import decode_many as decoding
 from emlc.data.sources.read import open_source
 from emlc.errors import InputError
 
@@ -20,7 +22,8 @@ KILLED_AFTER = 25
 KILLED = f"""
 import itertools, os, signal, sys
 from emlc.config import DataSettings
-from emlc.data import cache, decoding, read
+from emlc.data import read
+from emlc.data.images import cache, decode_many as decoding
 
 decode, count = decoding.decode, itertools.count(1)
 
@@ -87,7 +90,7 @@ def test_no_image_is_decoded_twice(cached, expected, decoded):
     assert len(decoded) == N
 
 
-def test_the_size_is_told_before_the_first_image_is_decoded(tmp_path, cached, capsys, monkeypatch):
+def test_the_size_is_told_before_the_first_image_is_decoded(tmp_path, cached, logged, monkeypatch):
     def decode(*_):
         raise KeyboardInterrupt
 
@@ -95,7 +98,7 @@ def test_the_size_is_told_before_the_first_image_is_decoded(tmp_path, cached, ca
     with pytest.raises(KeyboardInterrupt):
         cached()
     told = f"images: writing 60 decoded images, {60 * 108 / 2**30:.3g} GiB, to {tmp_path / 'cache'}"
-    assert told in capsys.readouterr().err
+    assert told in logged.text
 
 
 def test_a_killed_process_is_gone_on_with(tmp_path, folder, cached, expected, decoded):

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from emlc.config import NoiseSettings
-from emlc.data import Samples, Schema, check_split, decoding, make_split, read, split_samples
+from emlc.data import Samples, Schema, check_split, make_split, read, split_samples
+from emlc.data.images import decode_many as decoding
 from emlc.data.images.stored import StoredImages
 from emlc.errors import InputError
 
@@ -148,7 +149,7 @@ def test_one_colour_image_makes_all_of_them_colour(tmp_path, settings, save_imag
 # The budget
 
 
-def test_the_budget_holds_for_all_sets_together_and_is_told(tmp_path, settings, save_image, capsys):
+def test_the_budget_holds_for_all_sets_together_and_is_told(tmp_path, settings, save_image, logged):
     for part in ("data", "trusted"):
         save_photos(
             tmp_path / part, lambda path, seed, part=part, **size: save_image(path, seed + len(part), **size)
@@ -157,11 +158,11 @@ def test_the_budget_holds_for_all_sets_together_and_is_told(tmp_path, settings, 
     named = {"trusted": str(tmp_path / "trusted"), "image_size": 6, "overlap": "drop"}
     split, _ = make_split(settings(tmp_path / "data", **named, memory_gib=need / 2**30), CLEAN, seed=0)
     assert isinstance(split.noisy.inputs, torch.Tensor)
-    assert "stay on disk" not in capsys.readouterr().err
+    assert "stay on disk" not in logged.text
     split, _ = make_split(settings(tmp_path / "data", **named, memory_gib=(need - 1) / 2**30), CLEAN, seed=0)
     assert isinstance(split.noisy.inputs, StoredImages)
     assert isinstance(split.trusted.inputs, StoredImages)
-    lines = [line for line in capsys.readouterr().err.splitlines() if "stay on disk" in line]
+    lines = [line for line in logged.messages if "stay on disk" in line]
     size, budget = f"{need / 2**30:.3g} GiB", f"{(need - 1) / 2**30:g} GiB"
     assert lines == [
         f"images stay on disk: 48 of 3 x 6 x 6 bytes take {size}, more than the {budget} of --memory_gib"
@@ -310,7 +311,7 @@ def test_unreadable_images_of_all_sets_are_listed_together(broken, settings, way
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("memory_gib", [0.0, 8.0])
-def test_unreadable_images_are_left_out_beforehand(broken, settings, capsys, memory_gib, cached):
+def test_unreadable_images_are_left_out_beforehand(broken, settings, logged, memory_gib, cached):
     named = {"trusted": str(broken / "trusted"), "image_size": 6, "memory_gib": memory_gib}
     named |= {"image_cache": str(broken / "cache")} if cached else {}
     split, _ = make_split(settings(broken / "data", skip_unreadable=True, **named), CLEAN, seed=0)
@@ -322,9 +323,8 @@ def test_unreadable_images_are_left_out_beforehand(broken, settings, capsys, mem
                 (6, 6), Image.Resampling.BILINEAR
             )
             np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(picture))
-    err = capsys.readouterr().err
-    assert f"{broken}/data: left out 2 unreadable images" in err
-    assert f"{broken}/trusted: left out 1 unreadable images" in err
+    assert f"{broken}/data: left out 2 unreadable images" in logged.messages
+    assert f"{broken}/trusted: left out 1 unreadable images" in logged.messages
 
 
 def test_an_unreadable_image_is_named_when_it_is_needed(broken, settings):

@@ -147,13 +147,13 @@ def server(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_it_is_downloaded_once(settings, root, tmp_path, miniature, server, capsys, name):
+def test_it_is_downloaded_once(settings, root, tmp_path, miniature, server, logged, name):
     made = miniature(name)
     made.archive(tmp_path / made.kind.filename, server)
     for _ in range(2):
         samples = read(name, settings(data_root=str(root)), role="data")
         np.testing.assert_array_equal(samples.inputs.numpy(), made.images["train_list"])
-    assert capsys.readouterr().err.count(f"{name}: not in {root}; downloading {made.kind.url}") == 1
+    assert logged.text.count(f"{name}: not in {root}; downloading {made.kind.url}") == 1
 
 
 def test_an_archive_put_there_by_hand_needs_no_network(settings, root, miniature):

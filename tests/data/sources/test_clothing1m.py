@@ -15,7 +15,7 @@ def folder(tmp_path):
     return tmp_path / "clothing1m"
 
 
-def test_every_list_has_its_role(folder, settings, save_clothing1m, capsys):
+def test_every_list_has_its_role(folder, settings, save_clothing1m, logged):
     keys = save_clothing1m(folder)
     split, schema = make_split(settings(folder, **SIZE), CLEAN, seed=0)
     found = {role: getattr(split, role).ids.tolist() for role in ("noisy", "trusted", "validation", "test")}
@@ -26,7 +26,7 @@ def test_every_list_has_its_role(folder, settings, save_clothing1m, capsys):
         "test": keys["clean_test"],
     }
     assert schema.input_shape == (3, 16, 16)
-    assert "left out 3 noisy images that are in a clean list too" in capsys.readouterr().err
+    assert "left out 3 noisy images that are in a clean list too" in logged.text
 
 
 def test_labels_are_found_by_path(folder, settings, save_clothing1m):

@@ -33,11 +33,11 @@ def test_csv_of_numbers(tmp_path, settings):
     assert samples.inputs.tolist() == [[1.5, 2, 1], [2, 3, 0]]
 
 
-def test_text_columns_are_left_out_and_named(tmp_path, settings, capsys):
+def test_text_columns_are_left_out_and_named(tmp_path, settings, logged):
     path = tmp_path / "data.csv"
     path.write_text("a,note,label\n1,x,u\n2,y,v\n")
     assert read(str(path), settings(), role="data").inputs.tolist() == [[1], [2]]
-    assert "no features: note" in capsys.readouterr().err
+    assert "no features: note" in logged.text
 
 
 def test_columns_called_as_evidence_are_features_of_a_table_that_has_no_other_sign_of_it(tmp_path, settings):
@@ -48,7 +48,7 @@ def test_columns_called_as_evidence_are_features_of_a_table_that_has_no_other_si
 
 
 @pytest.mark.parametrize("sign", ["corrected_label,retain_weight", "given_label,label_quality"])
-def test_evidence_on_the_labels_is_no_feature(tmp_path, settings, capsys, sign):
+def test_evidence_on_the_labels_is_no_feature(tmp_path, settings, logged, sign):
     path = tmp_path / "data.csv"
     path.write_text(
         f"a,{sign},probability_0,probability_1,probability_x,label\n1,0,9,9,9,2,0\n3,1,9,9,9,4,1\n"
@@ -56,7 +56,7 @@ def test_evidence_on_the_labels_is_no_feature(tmp_path, settings, capsys, sign):
     samples = read(str(path), settings(), role="data")
     assert samples.inputs.tolist() == [[1, 2], [3, 4]]
     left_out = ", ".join(sorted([*sign.split(","), "probability_0", "probability_1"]))
-    assert f"data.csv: evidence on labels is no feature: {left_out}\n" in capsys.readouterr().err
+    assert f"data.csv: evidence on labels is no feature: {left_out}" in logged.text
     asked = read(str(path), settings(feature_columns=[sign.split(",")[1]]), role="data")
     assert asked.inputs.tolist() == [[9], [9]]
 
@@ -264,11 +264,11 @@ def test_unreadable_images_are_all_listed(broken_folder, settings):
     assert "cats/d.png: " in str(caught.value)
 
 
-def test_unreadable_images_can_be_left_out(broken_folder, settings, capsys):
+def test_unreadable_images_can_be_left_out(broken_folder, settings, logged):
     samples = read(str(broken_folder), settings(skip_unreadable=True), role="data")
     assert samples.ids.tolist() == ["cats/a.png", "cats/b.png"]
     assert len(samples.inputs) == len(samples.labels) == 2
-    assert "left out 2 unreadable images" in capsys.readouterr().err
+    assert "left out 2 unreadable images" in logged.text
 
 
 def test_all_unreadable_images_are_listed(tmp_path, settings):

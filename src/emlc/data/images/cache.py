@@ -1,9 +1,9 @@
 """A file of decoded pixels, written once, from which training then reads its images."""
 
 import json
+import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from hashlib import blake2b
@@ -20,6 +20,8 @@ from emlc.data.images.decode_many import DecodedBlock, decode_all
 from emlc.data.images.encoded import EncodedImages
 from emlc.errors import InputError
 from emlc.runtime.files import write_json
+
+_log = logging.getLogger(__name__)
 
 _VERSION = 1  # of the layout below; a file of another one is another file
 _COMMIT_BYTES = 64 * 2**20  # pixels that are decoded again, at most, after a kill
@@ -129,9 +131,8 @@ class ImageCache:
                 f"image_cache: {n:,} decoded images take {size / 2**30:.3g} GiB, but "
                 f"{self._pixels.parent} has {free / 2**30:.3g} GiB free"
             )
-        print(
-            f"{self._images.where}: writing {n:,} decoded images, {size / 2**30:.3g} GiB, to {self._pixels}",
-            file=sys.stderr,
+        _log.info(
+            f"{self._images.where}: writing {n:,} decoded images, {size / 2**30:.3g} GiB, to {self._pixels}"
         )
 
     def _write(self, blocks: Iterable[DecodedBlock], rows: NDArray[np.int64]) -> dict[int, str]:

@@ -1,6 +1,6 @@
 """Image sets: held in memory where they fit its budget, else read and decoded when asked for."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -17,6 +17,8 @@ from emlc.data.images.decode import ImageFormat
 from emlc.data.images.decode_many import check_size, common_format, decode_all, first_header
 from emlc.data.images.encoded import EncodedImages
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 
@@ -133,10 +135,9 @@ def load_images(
         for images, rows in list(sets.values())[0 if input_shape else 1 :]:
             check_size(images, rows, form.shape[1:])
     if not in_memory:
-        print(
+        _log.info(
             f"images stay on disk: {sum(map(len, stored.values())):,} of {' x '.join(map(str, form.shape))} "
-            f"bytes take {_gib(size)}, more than the {settings.memory_gib:g} GiB of --memory_gib",
-            file=sys.stderr,
+            f"bytes take {_gib(size)}, more than the {settings.memory_gib:g} GiB of --memory_gib"
         )
     opened = {role: _open(images, settings, in_memory=in_memory) for role, images in stored.items()}
     _report_unreadable([(stored[role].images.where, opened[role][1]) for role in opened], settings)
@@ -208,7 +209,7 @@ def _report_unreadable(found: Sequence[tuple[str, dict[int, str]]], settings: Da
     lines = []
     for where, names in unreadable.items():
         if names and settings.skip_unreadable:
-            print(f"{where}: left out {len(names)} unreadable images", file=sys.stderr)
+            _log.warning(f"{where}: left out {len(names)} unreadable images")
         elif names:
             lines.append(f"{where}: {len(names)} images cannot be read; --skip_unreadable leaves them out:")
             lines += [f"  - {name}" for name in names]

@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 by name: torchvision's files, downloaded where they are absent, or parquet."""
 
-import sys
+import logging
 import tarfile
 import warnings
 from dataclasses import replace
@@ -19,6 +19,8 @@ from emlc.data.samples import array_inputs
 from emlc.data.sources.source import Role, Schema, Source, in_memory
 from emlc.data.sources.tables import open_table, parquet_files
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 CIFAR: dict[str, tuple[type[CIFAR10], tuple[str, ...]]] = {
     "cifar10": (CIFAR10, CIFAR10_CLASSES),
@@ -75,7 +77,7 @@ def _load(name: str, root: Path, *, train: bool) -> CIFAR10:
     try:
         return _open_checked(kind, root, train=train)
     except RuntimeError:  # torchvision's word for files that are absent or have another checksum
-        print(f"{name}: not in {root}; downloading {kind.url}", file=sys.stderr)
+        _log.info(f"{name}: not in {root}; downloading {kind.url}")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"):

@@ -4,7 +4,7 @@ A million images with noisy labels; lists of images with clean labels for traini
 testing (Xiao et al., "Learning from Massive Noisy Labeled Data for Image Classification", CVPR 2015).
 """
 
-import sys
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from emlc.data.annotations import annotate
 from emlc.data.images.encoded import ImageFiles
 from emlc.data.sources.source import Role, Schema, Source
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 _NAME = "clothing1m"
 _NOISY_KEYS = "noisy_train_key_list.txt"
@@ -111,7 +113,7 @@ def _noisy_keys(lists: Path, where: str) -> pa.ChunkedArray:
     )
     also_clean = pc.is_in(keys, clean)
     if count := pc.sum(also_clean).as_py():
-        print(f"{where}: left out {count:,} noisy images that are in a clean list too", file=sys.stderr)
+        _log.info(f"{where}: left out {count:,} noisy images that are in a clean list too")
     return keys.filter(pc.invert(also_clean))
 
 

@@ -2,8 +2,8 @@
 
 import glob
 import json
+import logging
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,8 @@ from emlc.data.sources.source import LoadInputs, Role, Schema, Source
 from emlc.data.sources.texts import TextInputs
 from emlc.data.texts.models import find_model, model_identity
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 _DEFAULTS = Defaults(label=("label",), id=("id",), true_label=("true_label",))
 _CIFAR100_DEFAULTS = replace(_DEFAULTS, label=("fine_label",))  # beside a coarse_label
@@ -205,7 +207,7 @@ def _choose_inputs(
     if image_column is not None:
         return replace(schema, image_column=image_column)
     if evidence:
-        print(f"{table.name}: evidence on labels is no feature: {shorten(sorted(evidence))}", file=sys.stderr)
+        _log.info(f"{table.name}: evidence on labels is no feature: {shorten(sorted(evidence))}")
     return replace(schema, feature_columns=_numeric_columns(table, free))
 
 
@@ -269,7 +271,7 @@ def _numeric_columns(table: _Table, candidates: Sequence[str]) -> tuple[str, ...
         )
     text = [column for column in candidates if column not in numeric]
     if text:
-        print(f"{table.name}: columns without numbers are no features: {shorten(text)}", file=sys.stderr)
+        _log.warning(f"{table.name}: columns without numbers are no features: {shorten(text)}")
     return numeric
 
 

@@ -1,7 +1,7 @@
 """Embeddings on disk, so that no text is embedded twice: one SQLite file a model."""
 
+import logging
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
@@ -13,6 +13,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Block = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -109,7 +111,7 @@ class EmbeddingCache:
         except (OSError, sqlite3.OperationalError) as error:  # no right to write, no room, locked for long
             raise self._unusable(error) from error
         except sqlite3.DatabaseError as error:
-            print(f"embedding_cache: {self._path} is broken ({error}) and begun anew", file=sys.stderr)
+            _log.warning(f"embedding_cache: {self._path} is broken ({error}) and begun anew")
             self._path.unlink(missing_ok=True)
             self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
             return otherwise()

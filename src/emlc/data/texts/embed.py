@@ -1,6 +1,6 @@
 """Texts as embeddings: a sentence-transformer makes one of each, once."""
 
-import sys
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from emlc.config import BUNDLED_TEXT_MODEL
 from emlc.data.texts.cache import Block, EmbeddingCache
 from emlc.data.texts.models import find_model, load_model, model_identity
 from emlc.runtime.distributed import pick_device
+
+_log = logging.getLogger(__name__)
 
 _BLOCK = 1024  # texts embedded, and written to the cache, at once
 _BATCH = 64
@@ -85,7 +87,7 @@ def _embedded(
     if len(rows) == 0:
         return
     on = pick_device(device)
-    print(f"{where}: embedding {len(rows):,} texts on {on}", file=sys.stderr)
+    _log.info(f"{where}: embedding {len(rows):,} texts on {on}")
     model = load_model(folder, str(on))
     # Long texts first: those of one length take no padding, and what is too large is noticed at once.
     order = rows[np.argsort([-len(texts[k]) for k in rows], kind="stable")]
