@@ -140,7 +140,7 @@ def test_data_frames():
 
 def test_pipeline():
     X, given, truth, trusted = data()
-    scaled = make_pipeline(StandardScaler(), EMLCClassifier(**SMALL))
+    scaled = make_pipeline(StandardScaler(), EMLCClassifier(**SMALL | {"epochs": 12}))
     scaled.fit(X * 1000, given, emlcclassifier__trusted=trusted)
     assert scaled.score(X * 1000, truth) > 0.8
 

@@ -74,7 +74,7 @@ def build_parsers(command: str | None = None) -> tuple[ArgumentParser, dict[str,
                 "--log_level",
                 type=LogLevel,
                 default="info",
-                help="tell on standard error from these on: debug | info | warning | error",
+                help="least important messages that are shown, on standard error",
             )
         subcommands.add_subcommand(name, parsers[name], help=summary)
     return parser, parsers

@@ -91,7 +91,8 @@ class SMP(Method):
         rng = generator(self.settings.seed, RandomStream.PROTOTYPES, self.epoch)
         scores = torch.full((len(h), self.num_classes), -torch.inf)
         for c in range(self.num_classes):
-            rows = rng.permutation(np.flatnonzero(self.noisy.given == c))[: self.hyper.samples_per_class]
+            drawn = rng.permutation(np.flatnonzero(self.noisy.given == c))[: self.hyper.samples_per_class]
+            rows = np.sort(drawn)  # what is equally dense comes in the order of the samples
             if len(rows):  # a class that no label names has no prototypes
                 of_class = h[torch.from_numpy(rows)]
                 chosen = of_class[prototypes(of_class @ of_class.T, self.hyper.prototypes)]

@@ -21,8 +21,7 @@ from emlc.data.augment.augment import Augment, default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.data.samples import Samples
 from emlc.meta.jvp import ReplayError
-from emlc.methods import Losses, Method
-from emlc.methods.base import Method
+from emlc.methods.base import Losses, Method
 from emlc.methods.captured import CapturedStep
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.emlc import EMLC
