@@ -88,7 +88,9 @@ def test_what_is_not_run_is_understood(command: list[str]) -> None:
             arguments = build_parsers()[0].parse_args(normalized(words))
             settings = getattr(COMMANDS[arguments.command], "SETTINGS", None)
             if settings is not None:
-                assert settings_from(arguments[arguments.command], settings).data is not None
+                chosen = arguments[arguments.command]
+                chosen.argv = words
+                assert settings_from(chosen, settings).data is not None
         case ["python", "-m", module, *words]:
             assert find_spec(module) is not None
             assert [w for w in words if w.startswith("benchmarks/") and not (ROOT / w).is_file()] == []

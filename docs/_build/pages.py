@@ -130,8 +130,9 @@ def preset_list() -> str:
     """The presets of each command, with what to expect of them."""
     page = [
         "# Presets\n",
-        "Settings of the paper's experiments. `emlc train --preset NAME` takes one; options given after it win,",
-        "and `--print_config` shows what is in it.\n",
+        "Settings of published experiments. `emlc train --preset NAME` takes one; options given after it win,",
+        "and `--print_config` shows what is in it. Noise and k are yours to name, as options:",
+        "`emlc train --preset cifar10 --noise symmetric --noise_rate 0.8 --look_ahead 5`.\n",
     ]
     for command in presets.COMMANDS:
         page += [f"## emlc {command}\n", "| preset | |", "|---|---|"]

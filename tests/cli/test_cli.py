@@ -615,13 +615,53 @@ def test_evaluate_without_a_test_set_and_correct_without_a_teacher(here, capsys)
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["fly"], ["predict"], ["predict", "run"], ["evaluate"], ["correct", "--x"]]
+    "argv", [[], ["fly"], ["predict"], ["predict", "run"], ["evaluate"], ["correct", "run", "--x"]]
 )
 def test_commands_that_are_incomplete_or_unknown(here, argv, capsys):
     message = refused(argv, capsys)
     assert len(message.splitlines()) == 1
     if argv in ([], ["fly"]):
         assert all(command in message for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("predict RUN", "missing: data; expected emlc predict RUN DATA [options]"),
+        ("export RUN", "missing: to; expected emlc export RUN --to TARGET [options]"),
+        ("methods all", "all: no such option or argument"),
+        ("evaluate RUN --devices 2", "devices: no such option or argument"),
+        ("evaluate RUN --weights", "weights: expected one of chosen, last, got nothing"),
+        ("correct RUN --all_probabilities=2", "all_probabilities: takes no value, got '2'"),
+        ("report RUN --samples many", "samples: expected an integer, got 'many'"),
+        (
+            "bench step --look_ahead 5",
+            "look_ahead: expected a list in brackets, each item an integer, got '5'",
+        ),
+        (
+            "reproduce table1 --methods [mlc",
+            "methods: expected a list in brackets, each item a text, got '[mlc'",
+        ),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_was_expected_and_found(here, command, message, capsys):
+    assert refused(command.split(), capsys) == message
+
+
+def test_a_wrong_setting_is_named_with_what_was_expected_and_found(here, capsys):
+    wrong = {
+        "epochs": ("many", "expected an integer, got 'many'"),
+        "momentum": ("half", "expected a number, got 'half'"),
+        "nesterov=maybe": (None, "expected true or false, got 'maybe'"),
+        "schedule": ("linear", "expected one of constant, cosine, step, got 'linear'"),
+        "classes": ("cat", "expected a list in brackets, each item a text, got 'cat'"),
+        "hyper": ("3", "expected a mapping, got '3'"),
+        "workers": (None, "expected an integer, got nothing"),
+    }
+    argv = [word for name, (text, _) in wrong.items() for word in (f"--{name}", text) if word is not None]
+    lines = refused_training(["digits", "--trusted_per_class", "3", *argv], capsys).splitlines()[1:]
+    expected = {f"  - {name.partition('=')[0]}: {message}" for name, (_, message) in wrong.items()}
+    assert set(lines) == expected
 
 
 # Help
@@ -705,7 +745,9 @@ def test_export(run, tmp_path, capsys):
 
 
 def test_export_refuses(run, capsys, tmp_path):
-    assert "invalid choice: 'excel'" in refused(["export", str(run), "--to", "excel"], capsys)
+    found = refused(["export", str(run), "--to", "excel"], capsys)
+    assert found.startswith("to: expected one of csv, imagefolder, ")
+    assert found.endswith(", got 'excel'")
     found = refused(["export", "nowhere", "--to", "csv", "--link"], capsys)
     assert found == "link: goes with --to imagefolder, not with csv"
     found = refused(["export", str(run), "--to", "fiftyone"], capsys)
@@ -722,5 +764,5 @@ def test_apply_refuses(run, capsys, tmp_path):
     missing = refused(["apply", str(run), "nowhere.csv"], capsys)
     assert missing == "nowhere.csv: cannot be read: No such file or directory"
     found = refused(["apply", str(run), "d.csv", "--unreviewed", "forget"], capsys)
-    assert found == "unreviewed: expected one of 'keep', 'correct', 'drop', got forget"
+    assert found == "unreviewed: expected one of keep, correct, drop, got 'forget'"
     assert not (run / "reviewed").exists()

@@ -28,7 +28,8 @@ from emlc.cli import (
     reproduce,
     train,
 )
-from emlc.cli.arguments import explain, normalized, plain_message
+from emlc.cli.arguments import normalized
+from emlc.cli.problems import explain
 from emlc.errors import EMLCWarning, InputError
 
 COMMANDS: dict[str, ModuleType] = {
@@ -90,15 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # All of them take as long as the shortest commands do.
     parser, parsers = build_parsers(next((word for word in argv if word in COMMANDS), None))
     try:
-        if not argv:
-            raise InputError(f"expected a command, one of {', '.join(COMMANDS)}")
         try:
             arguments = parser.parse_args(argv)
         except ArgumentError as error:
-            kind = getattr(COMMANDS.get(argv[0]), "SETTINGS", None)
-            if kind is not None:
-                raise explain(parsers[argv[0]], argv[1:], error, kind) from None
-            raise InputError(plain_message(error)) from None
+            if not argv or argv[0] not in COMMANDS:
+                given = argv[0] if argv else "none"
+                raise InputError(f"expected a command, one of {', '.join(COMMANDS)}, got {given}") from None
+            kind = getattr(COMMANDS[argv[0]], "SETTINGS", None)
+            raise explain(parsers[argv[0]], argv[1:], error, kind) from None
         chosen = arguments[arguments.command]
         chosen.argv = argv  # to start the same command in several processes
         with _messages(chosen.log_level):

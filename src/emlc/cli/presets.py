@@ -1,7 +1,8 @@
-"""List the presets: the rows of the paper's tables, and kinds of data, for `emlc train --preset NAME`.
+"""List the presets: settings of published experiments, and of kinds of data, for `emlc train --preset NAME`.
 
-Those for kinds of data name none: `emlc train DATA --preset text --trusted T`. Those of `emlc pretrain`
-make the weights that the rows start from.
+Noise and k are options beside them: `emlc train --preset cifar10 --noise symmetric --noise_rate 0.8
+--look_ahead 5`. Those for kinds of data name none: `emlc train DATA --preset text --trusted T`. Those of
+`emlc pretrain` make the weights that the paper's experiments start from.
 """
 
 from jsonargparse import ArgumentParser, Namespace

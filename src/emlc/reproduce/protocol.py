@@ -63,11 +63,11 @@ _SMALL_PRETRAIN: dict[str, dict[str, Any]] = {
 }
 
 _PRESETS: dict[str, tuple[str, str | None]] = {
-    "cifar10": ("cifar10-sym20-k1", "simclr-cifar10-resnet34"),
-    "cifar100": ("cifar100-sym20-k1", "simclr-cifar100-resnet50"),
-    "clothing1m": ("clothing1m-k1", None),
+    "cifar10": ("cifar10", "simclr-cifar10-resnet34"),
+    "cifar100": ("cifar100", "simclr-cifar100-resnet50"),
+    "clothing1m": ("clothing1m", None),
 }
-"""Whose values are the paper's (Table 5), but for noise, look-ahead and place, which rows and columns set."""
+"""Whose values are the paper's (Table 5)."""
 
 
 def protocol(scale: Scale, data: DataName, data_root: str | None = None) -> Protocol:

@@ -1,0 +1,68 @@
+"""What the text of an option may be, by the option's type."""
+
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+from emlc.errors import InputError
+
+_NAMES = {int: "an integer", float: "a number", str: "a text", bool: "true or false", dict: "a mapping"}
+
+
+def parse(text: str, kind: Any) -> Any:
+    """Read a text as a value of a type.
+
+    Raises:
+        InputError: it is none; names what was expected and what was found.
+    """
+    for member in _members(kind):
+        try:
+            return _read(text, member)
+        except (ValueError, yaml.YAMLError):
+            continue
+    raise InputError(f"expected {describe(kind)}, got {text!r}")
+
+
+def describe(kind: Any) -> str:
+    """Say what a value of a type is; of an optional one, what it is beside none."""
+    return " or ".join(_describe(member) for member in _members(kind) if member is not types.NoneType)
+
+
+def item(kind: Any) -> Any:
+    """The type of what is in a list or mapping, which may be optional; else the type itself."""
+    inner = [get_args(member)[-1] for member in _members(kind) if get_origin(member) in (list, dict)]
+    return inner[0] if inner else kind
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The alternatives of a type, none first."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return (kind,)
+    return tuple(sorted(get_args(kind), key=lambda member: member is not types.NoneType))
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is list:
+        return f"a list in brackets, each item {describe(get_args(kind)[0])}"
+    return _NAMES[get_origin(kind) or kind]
+
+
+def _read(text: str, kind: Any) -> Any:
+    if kind in (int, float, str):
+        return kind(text)
+    value = text if get_origin(kind) is Literal else yaml.safe_load(text)
+    if not _is(value, kind):
+        raise ValueError
+    return value
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, with all items of a list."""
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if origin is Literal:
+        return value in arguments
+    items = value if origin is list and isinstance(value, list) else ()
+    return isinstance(value, origin) and all(_is(item, arguments[0]) for item in items)
