@@ -635,8 +635,8 @@ def test_commands_that_are_incomplete_or_unknown(here, argv, capsys):
         ("correct RUN --all_probabilities=2", "all_probabilities: takes no value, got '2'"),
         ("report RUN --samples many", "samples: expected an integer, got 'many'"),
         (
-            "bench step --look_ahead 5",
-            "look_ahead: expected a list in brackets, each item an integer, got '5'",
+            "bench step --classes 5",
+            "classes: expected a list in brackets, each item an integer, got '5'",
         ),
         (
             "reproduce table1 --methods [mlc",

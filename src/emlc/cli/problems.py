@@ -52,7 +52,8 @@ def explain(
         problems += _missing(parser, names)
     else:
         problems += _left_open(given, names)
-        problems += _clashes(kind, values, names - values.keys())
+        failed = names.intersection(f.name for f in fields(kind)) - values.keys()
+        problems += _clashes(kind, values, failed)
     if not problems:
         return InputError(" ".join(error.message.split()))
     return InputErrors(problems, "the options" if kind is None else "the settings")
@@ -136,9 +137,9 @@ def _enter(values: dict[str, Any], given: Given, action: Action) -> None:
         raise InputError(f"expected {describe(kind)}, got nothing")
     value = parse(given.text, kind)
     if key:
-        values.setdefault(base, {})[key] = value
+        values[base] = {**(values.get(base) or {}), key: value}
     elif given.name.endswith("+"):
-        values.setdefault(base, []).append(value)
+        values[base] = [*(values.get(base) or []), value]
     else:
         values[base] = value
 

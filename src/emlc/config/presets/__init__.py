@@ -60,7 +60,7 @@ def left_open(file: Path, names: Collection[str]) -> list[str]:
         ]
     if preset.get("data") in _WITH_RIGHT_LABELS and not {"noise", "human_labels"} & {*names}:
         return [
-            f"noise: preset {file.stem} leaves it to you: --noise symmetric --noise_rate 0.8, say, or --noise "
-            "none for the labels as they are"
+            f"noise: preset {file.stem} leaves it to you: --noise symmetric --noise_rate 0.8, say, or "
+            "--noise none for the labels as they are"
         ]
     return []
