@@ -16,6 +16,7 @@ TINY = {
     "width": 2,
     "epochs": 3,
     "device": "cpu",
+    "precision": "float32",
 }
 
 
@@ -40,7 +41,7 @@ def grid(**changes):
 
 
 def carry_out(experiment, home, **more):
-    """Its results' folder, and what was told beside the table."""
+    """Its results' folder, the notes beside the table, and the runs that failed."""
     folder = home / experiment.name
     results = reproduce(experiment, home / "runs", folder, console=Console(quiet=True), **more)
     return SimpleNamespace(folder=folder, told=results.notes, failed=results.failed, runs=home / "runs")

@@ -1,7 +1,9 @@
 """The engine on a small experiment: what it trains, reads, goes on with and tabulates."""
 
 import json
+import os
 import shutil
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from emlc import InputError
 from emlc.config import PretrainSettings
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.reproduce import cache as caching
+from emlc.reproduce import work
 from emlc.reproduce.cache import Cache
 from emlc.reproduce.engine import Shard
 from emlc.reproduce.plan import CHOSEN, PRETRAIN, Part, cells, distinct, job
@@ -193,6 +196,7 @@ def test_a_diverged_run_is_told_and_the_others_are_made(home, monkeypatch):
         "1 of 2 runs are missing",
         "cross-entropy, half, seed 2 failed: student_loss is not finite",
     ]
+    assert found.failed == {"cross-entropy, half, seed 2": "student_loss is not finite"}
 
 
 def test_a_run_that_another_process_makes_is_left_alone(home, trained):
@@ -267,6 +271,28 @@ def test_two_processes_make_what_one_does(done, tmp_path):
     ours, theirs = (pd.read_csv(each.folder / "table.csv") for each in (made, done))
     timed = ours["measure"] == "seconds"
     pd.testing.assert_frame_equal(ours[~timed], theirs[~timed])
+
+
+def test_of_two_processes_a_failed_run_leaves_the_others_to_be_made(tmp_path):
+    """That a file is not there is found out by the process that reads it."""
+    columns = (*grid().columns, Part("gone", {"data": "gone.npz"}))
+    study = grid(columns=columns, rows=grid().rows[:1], seeds=(0,))
+    done = carry_out(study, tmp_path, processes=2)
+    assert list(done.failed) == ["cross-entropy, gone, seed 0"]
+    assert "gone.npz" in done.failed["cross-entropy, gone, seed 0"]
+    table = pd.read_csv(done.folder / "table.csv").set_index(["measure", "column"])
+    assert list(table.loc["test_accuracy"]["n"]) == [1, 1, 0]
+
+
+def test_a_killed_process_is_one_message(tmp_path, monkeypatch):
+    """As the system kills what takes too much memory."""
+    monkeypatch.setattr(work, "_attempt", _kill)
+    with pytest.raises(InputError, match="processes: one of 2 was killed"):
+        carry_out(grid(), tmp_path, processes=2)
+
+
+def _kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_runs_begun_elsewhere_go_on_in_another_folder(tmp_path, monkeypatch):

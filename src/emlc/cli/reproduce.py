@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=str | None,
         help="I/N, from 0/N to N-1/N: make this share of the runs, and let other machines make the others",
     )
-    parser.add_argument("--processes", type=int, default=1, help="how many make runs side by side here")
+    parser.add_argument("--processes", type=int, default=1, help="how many runs are made side by side here")
     parser.add_argument("--folder", type=str, default="runs/reproduce", help="where runs and results go")
     parser.add_argument(
         "--data",

@@ -36,13 +36,6 @@ from emlc.timing.hardware import describe_hardware, describe_versions
 from emlc.timing.step import Record, measure_steps
 
 
-class Shard(NamedTuple):
-    """A share of the runs: those whose place in their list is ``part`` modulo ``parts``."""
-
-    part: int
-    parts: int
-
-
 class Reproduced(NamedTuple):
     """What came of a grid.
 
@@ -77,7 +70,7 @@ def reproduce(
         console: Where to tell how it goes; standard error by default.
 
     Raises:
-        InputError: the settings of a cell are wrong, or no run could be made.
+        InputError: the settings of a cell are wrong, no run could be made, or a process was killed.
     """
     cache = Cache(home)
     wanted = cells(grid)
@@ -85,9 +78,9 @@ def reproduce(
     mine = jobs if shard is None else jobs[shard.part :: shard.parts]
     names = {each.job.key: f"{each.row.label}, {each.column.label}, seed {each.seed}" for each in wanted}
     with show_messages(console) as shown:
-        failed = carry_out(mine, names, cache, shown, processes)
-    if failed and not any(map(cache.finished, jobs)):
-        raise InputError(next(iter(failed.values())))
+        problems = carry_out(mine, names, cache, shown, processes)
+    if problems and not any(map(cache.finished, jobs)):
+        raise InputError(next(iter(problems.values())))
     rows, unknown = known_rows(grid)
     outcomes: dict[tuple[str, str], list[Outcome]] = {
         (r.label, c.label): [] for r in rows for c in grid.columns
@@ -97,11 +90,12 @@ def reproduce(
             outcomes[each.row.label, each.column.label].append(cache.read(each.job))
     results = Results(grid, rows, outcomes)
     missing = [names[each.job.key] for each in wanted if not cache.finished(each.job)]
-    told = [f"{len(missing)} of {len(wanted)} runs are missing"] if missing else []
-    told += [f"left out, as there is no such method: {', '.join(unknown)}"] if unknown else []
-    told += [f"{names[key]} failed: {problem}" for key, problem in failed.items()]
-    _write(results, wanted, cache, folder, missing, told, command)
-    return Reproduced(told, {names[key]: problem for key, problem in failed.items()})
+    failed = {names[key]: problem for key, problem in problems.items()}
+    notes = [f"{len(missing)} of {len(wanted)} runs are missing"] if missing else []
+    notes += [f"left out, as there is no such method: {', '.join(unknown)}"] if unknown else []
+    notes += [f"{name} failed: {problem}" for name, problem in failed.items()]
+    _write(results, wanted, cache, folder, missing, notes, command)
+    return Reproduced(notes, failed)
 
 
 def _write(
@@ -110,7 +104,7 @@ def _write(
     cache: Cache,
     folder: Path,
     missing: Sequence[str],
-    told: Sequence[str],
+    more: Sequence[str],
     command: str,
 ) -> None:
     grid = results.grid
@@ -122,7 +116,7 @@ def _write(
         *_notes(results, wanted),
         *_own(results.rows),
         *grid.notes,
-        *told,
+        *more,
         *([f"`{command}`"] if command else []),
     ]
     sections = [f"# {grid.title}", *(markdown(m, *parts, values) for m, values in known.items())]

@@ -1,16 +1,30 @@
-"""Making the runs of an experiment that are not there yet, alone or in several processes."""
+"""Makes the runs of an experiment that are not there yet, one after the other or side by side."""
 
-import multiprocessing
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from typing import Any, NamedTuple
 
-import torch
+from joblib import Parallel, delayed
 from rich.console import Console
 
 from emlc.errors import InputError
 from emlc.reproduce.cache import Cache
 from emlc.reproduce.plan import Job
-from emlc.reproduce.progress import telling
+from emlc.reproduce.progress import Teller, telling
+
+
+class Attempt(NamedTuple):
+    """What came of a run.
+
+    Attributes:
+        key: The run's.
+        made: Whether it was made here, and not by another command, or before.
+        problem: What kept it from being finished, if it failed.
+    """
+
+    key: str
+    made: bool
+    problem: str | None = None
 
 
 def carry_out(
@@ -18,67 +32,57 @@ def carry_out(
 ) -> dict[str, str]:
     """Make every run that is not finished.
 
-    Processes take the next run that nobody makes, so that commands started side by side share the work,
-    too. At the end each waits for the runs that others make, and makes what they have left.
+    Commands started side by side share the work: a run that another makes is left to it. At the end each
+    command waits for those, and makes what the others have left.
 
     Args:
         jobs: The runs.
         names: What to call them, by key.
         cache: Where they are kept.
         console: Where to tell how it goes.
-        processes: How many of them work, this one among them.
+        processes: How many runs are made at the same time.
 
     Returns:
         What kept runs from being finished, by key.
 
+    Raises:
+        InputError: a process was killed.
     """
-    if all(map(cache.finished, jobs)):
-        return {}
-    if processes == 1:
-        return _work(jobs, names, cache, console)
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    torch.set_num_threads(threads)
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    arguments = (jobs, names, cache, threads, console.is_terminal)
-    others = [context.Process(target=_help, args=arguments, daemon=True) for _ in range(processes - 1)]
-    for other in others:
-        other.start()
-    try:
-        return _work(jobs, names, cache, console)
-    finally:
-        for other in others:
-            other.terminate()
-
-
-def _help(jobs: Sequence[Job], names: Mapping[str, str], cache: Cache, threads: int, silent: bool) -> None:
-    """What the other processes do; what they cannot do the first one meets in turn, and tells."""
-    torch.set_num_threads(threads)
-    try:
-        _work(jobs, names, cache, Console(stderr=True, quiet=silent), first=False)
-    except (Exception, KeyboardInterrupt):
-        return
-
-
-def _work(
-    jobs: Sequence[Job], names: Mapping[str, str], cache: Cache, console: Console, *, first: bool = True
-) -> dict[str, str]:
-    parent = multiprocessing.parent_process()
     failed: dict[str, str] = {}
     with telling(len(jobs), lambda: sum(map(cache.finished, jobs)), console) as teller:
-        for wait in (False, True) if first else (False,):
-            for job in jobs:
-                if job.key in failed or cache.finished(job):
-                    continue
-                if not first and parent is not None and not parent.is_alive():
-                    return failed
-                name = names[job.key]
-                teller.begin(name)
-                try:
-                    if cache.make(job, wait=wait):
-                        teller.end(name)
-                except (FloatingPointError, InputError, RuntimeError) as error:
-                    # One run's failure, such as too little memory, leaves the others to be made.
-                    failed[job.key] = str(error).partition("\n")[0]
-                    if first:
-                        console.out(f"{name}: failed: {failed[job.key]}", highlight=False)
+        for wait in (False, True):
+            left = [job for job in jobs if job.key not in failed and not cache.finished(job)]
+            calls = (_call(job, names[job.key], cache, wait, teller) for job in left)
+            for key, made, problem in _attempts(calls, processes):
+                if problem is not None:
+                    failed[key] = problem
+                    console.out(f"{names[key]}: failed: {problem}", highlight=False)
+                elif made:
+                    teller.end(names[key])
     return failed
+
+
+def _call(job: Job, name: str, cache: Cache, wait: bool, teller: Teller) -> Any:
+    """A call for joblib, which asks for it when a process is free to make it."""
+    teller.begin(name)
+    return delayed(_attempt)(job, cache, wait)
+
+
+def _attempts(calls: Iterator[Any], processes: int) -> Iterator[Attempt]:
+    """Attempts at runs, as they end; each process has its share of the cores."""
+    parallel: Any = Parallel(processes, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
+    try:
+        yield from parallel(calls)
+    except BrokenExecutor as error:
+        raise InputError(
+            f"processes: one of {processes} was killed, most often for lack of memory; give the command "
+            "again, which goes on, with fewer of them"
+        ) from error
+
+
+def _attempt(job: Job, cache: Cache, wait: bool) -> Attempt:
+    try:
+        return Attempt(job.key, cache.make(job, wait=wait))
+    except (FloatingPointError, InputError, RuntimeError) as error:
+        # One run's failure, such as too little memory, leaves the others to be made.
+        return Attempt(job.key, made=False, problem=str(error).partition("\n")[0])
