@@ -1,6 +1,7 @@
 """A study as a grid of runs: rows by columns of settings over seeds, from a YAML file.
 
     python -m benchmarks.grid benchmarks/meta_weight.yaml
+    python -m benchmarks.grid benchmarks/digits.yaml --methods '["emlc"]' --seeds "[0,1]"
 
 The file has ``title``, ``seeds``, ``settings`` of all runs, and ``rows`` and ``columns``: labels, each with
 settings of its own. Runs are kept beside those of ``emlc reproduce``, shared with it, and not made again.
@@ -9,6 +10,7 @@ Writes FOLDER/NAME/table.md, table.csv, picture.png and results.json, with accur
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from jsonargparse import auto_cli
 from emlc.cli.reproduce import shard_of
 from emlc.errors import InputError
 from emlc.reproduce.engine import Shard, reproduce
+from emlc.reproduce.experiments import restricted
 from emlc.reproduce.plan import Grid, Part
 from emlc.runtime.files import read_yaml
 
@@ -24,6 +27,8 @@ from emlc.runtime.files import read_yaml
 def grid(
     file: str,
     seeds: list[int] | None = None,
+    methods: list[str] | None = None,
+    data: str | None = None,
     shard: str | None = None,
     processes: int = 1,
     folder: str = "runs/reproduce",
@@ -33,13 +38,19 @@ def grid(
     Args:
         file: The YAML file.
         seeds: In place of its own.
+        methods: Rows of these alone.
+        data: In place of the data that the settings name.
         shard: I/N, from 0/N to N-1/N: make this share of the runs.
-        processes: How many make runs side by side.
+        processes: How many runs are made side by side.
         folder: Where runs and results are kept.
+
+    Raises:
+        InputError: a run failed; the table has the others.
     """
-    study = grid_from(Path(file), seeds)
+    study = restricted(grid_from(Path(file)), seeds, methods)
+    study = study if data is None else replace(study, common={**study.common, "data": data})
     home, part = Path(folder), shard_of(shard)
-    reproduce(
+    done = reproduce(
         study,
         home / "runs",
         home / study.name,
@@ -48,9 +59,11 @@ def grid(
         command=shlex.join(["python", "-m", "benchmarks.grid", *sys.argv[1:]]),
     )
     print((home / study.name / "table.md").read_text(encoding="utf-8"))
+    if done.failed:
+        raise InputError(f"{len(done.failed)} runs failed: {'; '.join(done.failed)}")
 
 
-def grid_from(file: Path, seeds: list[int] | None = None) -> Grid:
+def grid_from(file: Path) -> Grid:
     """The study that a file describes.
 
     Raises:
@@ -69,7 +82,7 @@ def grid_from(file: Path, seeds: list[int] | None = None) -> Grid:
         rows=_parts(file, values["rows"]),
         columns=_parts(file, values["columns"]),
         common=values["settings"],
-        seeds=tuple(seeds or values["seeds"]),
+        seeds=tuple(values["seeds"]),
     )
 
 
