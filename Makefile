@@ -12,7 +12,7 @@ demo: $(INSTALLED)  ## the main job on data that ships inside scikit-learn
 bench: $(INSTALLED)  ## what a step costs on this machine, some minutes
 	$(BIN)/emlc bench step --look_ahead '[1]' --meta_gradients '["approximate"]'
 
-test: lint types docs tests  ## everything that CI checks
+test: lint types tests  ## everything that CI checks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -22,8 +22,8 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-tests: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4
+tests: $(INSTALLED)  ## also builds the documentation, strictly
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 docs: $(INSTALLED)  ## the documentation, into site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -134,6 +134,10 @@ def test_the_columns_of_the_label_table_are_explained() -> None:
     assert [column for column in schema.names if f"| `{column}` |" not in text] == []
 
 
+in_one_process = pytest.mark.xdist_group("site")
+"""So that the site is built once."""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site; warnings end the build."""
@@ -146,6 +150,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@in_one_process
 def test_every_option_setting_and_public_name_is_in_the_reference(site: Path) -> None:
     files = {name: site / f"reference/{name}.html" for name in ("command-line", "settings", "python")}
     pages = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
@@ -156,6 +161,7 @@ def test_every_option_setting_and_public_name_is_in_the_reference(site: Path) ->
     assert set(emlc.__all__) - described == set()
 
 
+@in_one_process
 def test_formulas_are_drawn_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     method = (site / "method.html").read_text(encoding="utf-8")
     assert method.count('<svg class="formula"') > 30
