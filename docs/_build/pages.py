@@ -127,7 +127,7 @@ def python() -> str:
 
 
 def preset_list() -> str:
-    """The presets of each command, with what to expect of them."""
+    """The presets of each command, with what their files say of them: what to expect, above all."""
     page = [
         "# Presets\n",
         "Settings of published experiments. `emlc train --preset NAME` takes one; options given after it win,",
@@ -135,8 +135,7 @@ def preset_list() -> str:
         "`emlc train --preset cifar10 --noise symmetric --noise_rate 0.8 --look_ahead 5`.\n",
     ]
     for command in presets.COMMANDS:
-        page += [f"## emlc {command}\n", "| preset | |", "|---|---|"]
+        page.append(f"## emlc {command}\n")
         for name in presets.preset_names(command):
-            page.append(f"| `{name}` | {cell(presets.preset_summary(name, command))} |")
-        page.append("")
+            page += [f"### {name}\n", "```text", presets.preset_comment(name, command), "```\n"]
     return "\n".join(page)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 
 import yaml
@@ -38,9 +39,15 @@ def preset_path(name: str, command: str) -> Path:
     return _FOLDER / command / f"{name}.yaml"
 
 
+def preset_comment(name: str, command: str) -> str:
+    """What a preset's file says of it in its first lines, such as the accuracy to expect."""
+    lines = preset_path(name, command).read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
 def preset_summary(name: str, command: str) -> str:
-    """The first line of a preset's comment: what it is, and what to expect of it."""
-    return preset_path(name, command).read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    """The first line of it."""
+    return preset_comment(name, command).splitlines()[0]
 
 
 def left_open(file: Path, names: Collection[str]) -> list[str]:
