@@ -36,6 +36,13 @@ from emlc.timing.hardware import describe_hardware, describe_versions
 from emlc.timing.step import Record, measure_steps
 
 
+class Shard(NamedTuple):
+    """A share of the runs: those whose place in their list is ``part`` modulo ``parts``."""
+
+    part: int
+    parts: int
+
+
 class Reproduced(NamedTuple):
     """What came of a grid.
 
