@@ -130,7 +130,7 @@ def _enter(values: dict[str, Any], given: Given, action: Action) -> None:
     if key or given.name.endswith("+"):
         kind = item(kind)
     if action.nargs == 0:
-        if given.text is not None:
+        if given.text is not None and (given.file is None or given.text not in ("true", "false")):
             raise InputError(f"takes no value, got {given.text!r}")
         return
     if given.text is None:

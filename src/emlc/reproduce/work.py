@@ -1,5 +1,6 @@
 """Makes the runs of an experiment that are not there yet, one after the other or side by side."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from emlc.errors import InputError
 from emlc.reproduce.cache import Cache
 from emlc.reproduce.plan import Job
 from emlc.reproduce.progress import Teller, telling
+
+_log = logging.getLogger(__name__)
 
 
 class Attempt(NamedTuple):
@@ -39,7 +42,7 @@ def carry_out(
         jobs: The runs.
         names: What to call them, by key.
         cache: Where they are kept.
-        console: Where to tell how it goes.
+        console: Where to show a line of progress.
         processes: How many runs are made at the same time.
 
     Returns:
@@ -56,7 +59,7 @@ def carry_out(
             for key, made, problem in _attempts(calls, processes):
                 if problem is not None:
                     failed[key] = problem
-                    console.out(f"{names[key]}: failed: {problem}", highlight=False)
+                    _log.error(f"{names[key]}: failed: {problem}")
                 elif made:
                     teller.end(names[key])
     return failed
