@@ -44,7 +44,7 @@ def test_another_number_of_processes_goes_on(of_two_processes, tmp_path):
 
 
 def test_the_command_line_starts_several_processes(tmp_path):
-    argv = ["pretrain", "digits", "--device", "cpu", "--width", "4"]
+    argv = ["pretrain", "digits", "--device", "cpu", "--width", "4", "--precision", "float32"]
     argv += ["--noisy_limit", "60", "--batch", "30", "--epochs", "2"]
     assert main([*argv, "--output", str(tmp_path / "1")]) == 0
     with several.forked_ranks(tmp_path / "logs"):

@@ -244,8 +244,9 @@ def test_settings_for_hostile_classes_pass_the_command_line(tmp_path, capsys):
     """Texts that YAML, or its reader on the command line, takes for numbers and truth values."""
     names = [*sources.HOSTILE, "null", "0x1", "1_000", "~", "2020-01-01", "a: b", "- c", "0.5"]
     (tmp_path / "s.yaml").write_text(yaml_text(tiny.settings(data="digits", classes=names)), encoding="utf-8")
-    parsers = build_parsers()[1]
-    arguments = parsers["train"].parse_args(["--config", str(tmp_path / "s.yaml")])
+    parsers, argv = build_parsers()[1], ["--config", str(tmp_path / "s.yaml")]
+    arguments = parsers["train"].parse_args(argv)
+    arguments.argv = ["train", *argv]  # as main does
     assert settings_from(arguments, Settings).classes == names
 
 
