@@ -332,7 +332,7 @@ def test_command_writes_measurements_and_picture(tmp_path, monkeypatch, capsys):
         ([*COMMAND, "--repetitions", "0"], "repetitions: expected at least 1, got 0"),
         ([*COMMAND, "--captured", "true"], "captured: CUDA graphs need a CUDA device"),
         ([*COMMAND, "--captured", "maybe"], "captured"),
-        (
+        ([*COMMAND, "--engines", '["magic"]'], "engines: expected a list in brackets, each item one of"),
             [*COMMAND, "--engines", '["magic"]'],
             "engines: expected a list in brackets, each item one of finite",
         ),
