@@ -149,7 +149,7 @@ def test_options_without_meaning_for_times_are_refused(capsys):
         ("meta_weight", 4 * 6 * 3),
         ("meta_weight_features", 4 * 4 * 3),
         ("exact", 6 * 5),
-        ("methods", 20 * 3),
+        ("methods", 21 * 3),
         ("digits", 3 * 5),
         ("cifar10n_cnn", 3 * 3),
         ("cifar10n_features", 3 * 3),

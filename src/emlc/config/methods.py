@@ -19,6 +19,7 @@ METHODS: dict[str, str] = {
     "mslc": "emlc.methods.mslc:MSLC",
     "mlnt": "emlc.methods.mlnt:MLNT",
     "fasten": "emlc.methods.fasten:FasTEN",
+    "glc": "emlc.methods.glc:GLC",
     "dividemix": "emlc.methods.dividemix:DivideMix",
     "elr-plus": "emlc.methods.elr_plus:ELRPlus",
     "c2d": "emlc.methods.c2d:C2D",

@@ -172,6 +172,11 @@ class Method(ABC):
         return 1.0
 
     @property
+    def schedule_span(self) -> range:
+        """The epochs that the schedule runs over now: all, or those of the current stage."""
+        return range(self.settings.epochs)
+
+    @property
     def warming_up(self) -> bool:
         """Whether the method is still preparing: such an epoch is no candidate for the model choice."""
         return self.warms_up and self.epoch < self.settings.warm_up

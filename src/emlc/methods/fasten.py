@@ -33,6 +33,7 @@ from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.methods.base import Losses, Method, NoisyEstimate
+from emlc.methods.transition import class_means
 from emlc.networks.backbones import Classifier
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
@@ -69,10 +70,7 @@ class NoisyHead(nn.Linear):
     @torch.no_grad()
     def estimate(self, noisy_logits: Tensor, labels: Tensor) -> Tensor:
         """T (C, C) from the logits (m, C) of trusted samples, and their labels (m,)."""
-        members = one_hot(labels, len(self.transition)).to(self.transition)
-        counts = members.sum(dim=0)[:, None]
-        means = members.T @ noisy_logits.softmax(dim=1).to(members) / counts.clamp_min(1)
-        self.transition.copy_(torch.where(counts > 0, means, self.transition))
+        self.transition.copy_(class_means(noisy_logits.softmax(dim=1), labels, self.transition))
         return self.transition.clone()
 
 

@@ -34,9 +34,8 @@ from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.meta.metagradient import soft_cross_entropy
-from emlc.meta.replay import copies
 from emlc.methods.base import Losses, Method, NoisyEstimate
-from emlc.methods.stages import Stages
+from emlc.methods.stages import InitialWeights, Stages
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
@@ -85,7 +84,7 @@ class JointOptim(Method):
 
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)
-        self._initial = copies(self.student.state_dict())
+        self._initial = InitialWeights(self.student)
 
     def bind(self, split: Split) -> None:
         super().bind(split)
@@ -100,9 +99,8 @@ class JointOptim(Method):
         self.prior = share / share.sum()
 
     def sample_state(self) -> dict[str, Tensor]:
-        # Initial weights of a run that goes on may no longer be where they were read from.
-        initial = {f"initial.{name}": tensor for name, tensor in self._initial.items()}
-        return {"soft_labels": self.soft_labels, "predictions": self.predictions, **initial}
+        tables = {"soft_labels": self.soft_labels, "predictions": self.predictions}
+        return {**tables, **self._initial.state()}
 
     def estimate(self) -> NoisyEstimate:
         return NoisyEstimate(soft_labels=self.soft_labels.cpu())
@@ -111,8 +109,7 @@ class JointOptim(Method):
         if self.stages.correction <= self.epoch <= self.stages.final:
             self._update_labels()
         if self.epoch == self.stages.final:
-            self.student.load_state_dict(self._initial)
-            self.student_sgd.state.clear()
+            self._initial.restore(self.student, self.student_sgd)
 
     def _update_labels(self) -> None:
         seen = min(self.epoch, self.hyper.averaged_epochs)

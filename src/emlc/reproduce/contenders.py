@@ -69,6 +69,7 @@ _ALL = [
         "mlnt", small={"warm_up_epochs": 5, "hyper": _MLNT}, paper={"warm_up_epochs": 1, "hyper": _MLNT_PAPER}
     ),
     _of_one_name("fasten"),
+    _of_one_name("glc"),
     _of_one_name("dividemix", small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}}, paper=_RAMP),
     _of_one_name("elr-plus", settings={"hyper": {"weight_ramp_steps": 0}}),
     _of_one_name("c2d", small={"warm_up_epochs": 5, "hyper": {"ramp_epochs": 8.0}}, paper=_RAMP),

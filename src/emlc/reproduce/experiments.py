@@ -92,7 +92,7 @@ def _grid(choice: Choice, name: str, title: str, of: Protocol, **more: Any) -> G
 
 _TABLE_1 = (
     *("cross-entropy", "trusted-only", "fine-tuning", "mlc", "mw-net", "mslc", "mlnt", "fasten"),
-    *("dividemix", "elr-plus", "c2d", "emlc, k = 1", "emlc, k = 5", "true-labels"),
+    *("glc", "dividemix", "elr-plus", "c2d", "emlc, k = 1", "emlc, k = 5", "true-labels"),
 )
 
 

@@ -296,11 +296,13 @@ class _Schedule:
         self._steps_per_epoch = steps_per_epoch
 
     def _factor(self, step: int) -> float:
-        s = self._settings
+        s, span = self._settings, self._method.schedule_span
+        step -= span.start * self._steps_per_epoch
+        steps = len(span) * self._steps_per_epoch
         if s.schedule == "cosine":
-            return (1 + math.cos(math.pi * step / (s.epochs * self._steps_per_epoch))) / 2
-        # Other schedules have no such epochs.
-        passed = [epoch for epoch in s.schedule_epochs or () if step >= epoch * self._steps_per_epoch]
+            return (1 + math.cos(math.pi * step / steps)) / 2
+        # Other schedules have no such epochs. They are of all epochs: a shorter span has its share of them.
+        passed = [epoch for epoch in s.schedule_epochs or () if step * s.epochs >= epoch * steps]
         return s.schedule_factor ** len(passed)
 
     def apply(self, step: int) -> None:
