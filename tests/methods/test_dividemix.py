@@ -60,11 +60,11 @@ def slow_loss(network, other, w, share, noisy, lambda_u, hyper, guess=(0, 1), le
     n = len(noisy.labels)
     views = noisy.inputs.split(n)
     with torch.no_grad():
-        own = softmax(network(torch.cat([views[i] for i in guess])))
+        predictions = softmax(network(torch.cat([views[i] for i in guess])))
         others = softmax(deepcopy(other).eval()(torch.cat([views[i] for i in guess])))
     targets = []
     for i in range(n):
-        p = (own[i] + own[n + i]) / 2
+        p = (predictions[i] + predictions[n + i]) / 2
         if w[i] > hyper.threshold:
             refined = (1 - w[i]) * p
             refined[noisy.labels[i]] += w[i]
@@ -128,8 +128,8 @@ def test_in_the_warm_up_each_network_learns_the_labels_from_its_view():
         with torch.no_grad():
             for q, g in zip(network.parameters(), gradients, strict=True):
                 q -= ETA * (g + DECAY * q)
-    told = method.step([noisy], None)
-    assert told["student_loss"].item() == pytest.approx(np.mean(losses))
+    step_losses = method.step([noisy], None)
+    assert step_losses["student_loss"].item() == pytest.approx(np.mean(losses))
     torch.testing.assert_close(flat(method.student.parameters()), flat(pair.parameters()))
 
 
@@ -172,11 +172,11 @@ def test_the_division_is_bayes_rule():
     losses = rng.normal(means[is_wrong.astype(int)], deviations[is_wrong.astype(int)])
     densities = np.exp(-(((losses[:, None] - means) / deviations) ** 2) / 2) / deviations * [share, 1 - share]
     expected = densities[:, 0] / densities.sum(axis=1)
-    found = probability_of_clean(losses, seed=0)
-    assert np.abs(found - expected)[(losses > 0.1) & (losses < 0.9)].mean() < 0.005
-    assert found[losses < 0.3].min() > 0.9
-    assert found[losses > 0.5].max() < 0.1
-    np.testing.assert_array_equal(found, probability_of_clean(losses, seed=0))
+    posterior = probability_of_clean(losses, seed=0)
+    assert np.abs(posterior - expected)[(losses > 0.1) & (losses < 0.9)].mean() < 0.005
+    assert posterior[losses < 0.3].min() > 0.9
+    assert posterior[losses > 0.5].max() < 0.1
+    np.testing.assert_array_equal(posterior, probability_of_clean(losses, seed=0))
 
 
 def test_samples_that_nothing_tells_apart_are_all_clean():
@@ -194,7 +194,7 @@ def test_losses_are_those_of_each_network_without_augmentation_and_averaged_over
         with torch.no_grad():
             for p in method.student.parameters():
                 p += 0.1 * torch.randn(p.shape)
-        method._known = None  # as a step would
+        method._current = None  # as a step would
         method.start_epoch()
         pair = deepcopy(method.student).eval()
         with torch.no_grad():

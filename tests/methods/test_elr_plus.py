@@ -91,8 +91,8 @@ def test_the_averages_have_statistics_of_their_own():
     before = deepcopy(method.averages)
     noisy = batch(0)
     method.step([noisy], None)
-    for own, x in zip(before.both, reversed(noisy.views), strict=True):
-        own(x)  # in training mode, as published: each sees the view of the other one
+    for network, x in zip(before.both, reversed(noisy.views), strict=True):
+        network(x)  # in training mode, as published: each sees the view of the other one
     for (name, buffer), expected in zip(method.averages.named_buffers(), before.buffers(), strict=True):
         if name.startswith("one."):  # the other one had moved, before it was asked
             continue
@@ -104,9 +104,9 @@ def test_soft_labels_are_the_running_targets():
     torch.testing.assert_close(method.estimate().soft_labels, torch.full((63, C), 1 / 3, dtype=torch.float64))
     method.step([batch(0)], None)
     q = method.sample_state()["targets"][3 : 3 + N].sum(dim=1)
-    found = method.estimate()
-    torch.testing.assert_close(found.soft_labels[3 : 3 + N], q / q.sum(dim=1, keepdim=True))
-    assert found.weights is None
+    estimate = method.estimate()
+    torch.testing.assert_close(estimate.soft_labels[3 : 3 + N], q / q.sum(dim=1, keepdim=True))
+    assert estimate.weights is None
 
 
 def test_the_averages_start_from_the_initial_weights():

@@ -61,11 +61,11 @@ def test_the_meta_gradient_is_that_of_the_sampled_layers(monkeypatch, pattern):
     names = [name for name, _ in method.student.named_parameters()]
     assert names[:6] == method._candidates
     r = torch.tensor(pattern, dtype=torch.float64, requires_grad=True)
-    monkeypatch.setattr(method, "_open", lambda gradients: r)
+    monkeypatch.setattr(method, "_sample_gates", lambda gradients: r)
     losses = cross_entropy(method.student(noisy.inputs), noisy.labels, reduction="none")
-    total, judged, active = method.meta_loss(losses, trusted)
+    total, trusted_loss, active = method.meta_loss(losses, trusted)
     theta = list(method.weight_net.parameters())
-    found = torch.autograd.grad(total, [*theta, r])
+    actual = torch.autograd.grad(total, [*theta, r])
 
     values, gradients = per_sample(method, noisy, names)
     n, v = len(values), method.weigh(values)
@@ -74,25 +74,25 @@ def test_the_meta_gradient_is_that_of_the_sampled_layers(monkeypatch, pattern):
         name: (method.student.get_parameter(name) - ETA * g[k]).detach().requires_grad_()
         for k, name in enumerate(names)
     }
-    expected_judged = judged_ahead(method, ahead, trusted)
-    torch.testing.assert_close(judged, expected_judged.detach())
-    wanted = torch.autograd.grad(expected_judged, list(ahead.values()))
+    expected_trusted_loss = judged_ahead(method, ahead, trusted)
+    torch.testing.assert_close(trusted_loss, expected_trusted_loss.detach())
+    trusted_gradients = torch.autograd.grad(expected_trusted_loss, list(ahead.values()))
     sampled = [k for k in range(8) if k >= 6 or pattern[k]]
-    differences = {k: pooled(g[k]) - pooled(wanted[k]) for k in (6, 7)}
+    differences = {k: pooled(g[k]) - pooled(trusted_gradients[k]) for k in (6, 7)}
     expected = [torch.zeros_like(p) for p in theta]
     for i in range(n):
         # dL_val / dV_i, of the layers' products and of the distance in the last layer.
-        slope = sum(-ETA / n * (wanted[k] * gradients[i][k]).sum() for k in sampled)
+        slope = sum(-ETA / n * (trusted_gradients[k] * gradients[i][k]).sum() for k in sampled)
         slope += weight * sum(2 / n * (differences[k] * pooled(gradients[i][k])).mean() for k in (6, 7))
         for e, d in zip(expected, torch.autograd.grad(v[i], theta, retain_graph=True), strict=True):
             e += slope * d
-    for one, other in zip(found, expected, strict=False):
+    for one, other in zip(actual, expected, strict=False):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
     assert max(e.abs().max() for e in expected) > 1e-6
     for k, is_open in enumerate(pattern):
         sign = 1 if is_open else -1
-        slope = -sign * ETA * (wanted[k] * g[k]).sum() + 2 * count * (sum(pattern) - 2)
-        torch.testing.assert_close(found[-1][k], slope, rtol=1e-8, atol=1e-12)
+        slope = -sign * ETA * (trusted_gradients[k] * g[k]).sum() + 2 * count * (sum(pattern) - 2)
+        torch.testing.assert_close(actual[-1][k], slope, rtol=1e-8, atol=1e-12)
     assert active == sum(pattern)
 
 
@@ -121,7 +121,7 @@ def test_gates_are_open_or_closed_and_candidates_are_the_highest_layers():
     assert method._candidates == names[4:6]
     gradients = [torch.randn_like(method.student.get_parameter(name)) for name in method._candidates]
     torch.manual_seed(0)
-    drawn = torch.stack([method._open(gradients) for _ in range(40)])
+    drawn = torch.stack([method._sample_gates(gradients) for _ in range(40)])
     assert set(drawn.flatten().tolist()) == {0.0, 1.0}
     drawn.sum().backward()
     assert all(p.grad is not None for p in method.gates.parameters())

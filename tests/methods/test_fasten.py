@@ -45,12 +45,12 @@ def test_the_transition_matrix_is_the_mean_prediction_of_each_class():
     logits = torch.randn(7, C, generator=torch.Generator().manual_seed(0))
     labels = [0, 2, 0, 2, 2, 0, 0]
     head = NoisyHead(2, C)
-    found = head.estimate(logits, torch.tensor(labels))
+    transition = head.estimate(logits, torch.tensor(labels))
     expected = np.eye(C)  # of class 1 nothing is known yet
     p = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(axis=1, keepdims=True)
     for c in (0, 2):
         expected[c] = np.mean([p[i] for i, label in enumerate(labels) if label == c], axis=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(transition, expected, rtol=1e-6)
     second = head.estimate(logits[:2], torch.tensor([1, 1]))
     np.testing.assert_allclose(second[[0, 2]], expected[[0, 2]], rtol=1e-6)
     np.testing.assert_allclose(second[1], p[:2].mean(axis=0), rtol=1e-6)
@@ -116,10 +116,10 @@ def test_it_holds_the_labels_of_its_table():
     method, split = prepared()
     torch.testing.assert_close(method.estimate().soft_labels, torch.eye(C)[split.noisy.labels])
     method.sample_state()["labels"][0] = (split.noisy.labels[0] + 1) % C
-    found = method.estimate()
-    assert found.soft_labels[0].argmax() == (split.noisy.labels[0] + 1) % C
-    assert found.weights is None
-    assert math.isclose(found.soft_labels.sum().item(), len(split.noisy))
+    estimate = method.estimate()
+    assert estimate.soft_labels[0].argmax() == (split.noisy.labels[0] + 1) % C
+    assert estimate.weights is None
+    assert math.isclose(estimate.soft_labels.sum().item(), len(split.noisy))
     assert split.noisy.labels[0] != method.sample_state()["labels"][0]  # the set's own are left alone
 
 

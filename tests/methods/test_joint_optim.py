@@ -50,7 +50,7 @@ def test_the_loss_of_the_first_step(uniform):
 def test_labels_are_the_means_of_the_last_epochs_predictions():
     """Epochs 0-2 warm up, 3 and 4 correct labels, 5 and 6 retrain."""
     method, split = prepared()
-    data, made = all_samples(split), []
+    data, predictions = all_samples(split), []
     given = torch.nn.functional.one_hot(data.labels, C).float()
     initial = {name: tensor.clone() for name, tensor in method.student.state_dict().items()}
     for epoch in range(7):
@@ -59,7 +59,7 @@ def test_labels_are_the_means_of_the_last_epochs_predictions():
         if epoch < 3:
             expected = given
         elif epoch <= 5:
-            expected = torch.stack(made[epoch - 3 : epoch]).mean(dim=0)
+            expected = torch.stack(predictions[epoch - 3 : epoch]).mean(dim=0)
         torch.testing.assert_close(method.soft_labels, expected)
         torch.testing.assert_close(method.estimate().soft_labels, expected)
         if epoch == 5:
@@ -68,7 +68,7 @@ def test_labels_are_the_means_of_the_last_epochs_predictions():
         else:
             assert not tiny.same_tensors(dict(method.student.state_dict()), initial) or epoch == 0
         state = {name: tensor.clone() for name, tensor in method.student.state_dict().items()}
-        made.append(method.student(data.inputs).softmax(dim=1).detach())
+        predictions.append(method.student(data.inputs).softmax(dim=1).detach())
         method.student.load_state_dict(state)  # the pass above has moved the running statistics
         method.step([data], None)
     assert [method.rate_factor for method.epoch in (4, 5)] == [1.0, 0.2 / 0.08]

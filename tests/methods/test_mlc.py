@@ -58,16 +58,16 @@ def reference(method, noisy, trusted, v):
         d = g + s.weight_decay * p
         buffer = s.momentum * v[name] + d
         moved[name] = p - s.learning_rate * (d + s.momentum * buffer if s.nesterov else buffer)
-    judged = cross_entropy(logits(moved, trusted.inputs[:half]), trusted.labels[:half])
-    return moved, torch.autograd.grad(judged, alpha)
+    trusted_loss = cross_entropy(logits(moved, trusted.inputs[:half]), trusted.labels[:half])
+    return moved, torch.autograd.grad(trusted_loss, alpha)
 
 
 def momentum_buffers(method):
-    found = {
+    state = {
         name: method.student_sgd.state[p].get("momentum_buffer")
         for name, p in method.student.named_parameters()
     }
-    return {name: torch.tensor(0.0) if v is None else v.clone() for name, v in found.items()}
+    return {name: torch.tensor(0.0) if v is None else v.clone() for name, v in state.items()}
 
 
 @pytest.mark.parametrize("kind", [MLC, PrunedMLC])
@@ -96,8 +96,8 @@ def test_history_is_discounted_by_gamma():
     v = momentum_buffers(beside)
     _, earlier = reference(beside, first, trusted, v)
     beside.step([first], trusted)
-    for own, its in zip(beside.meta_net.parameters(), method.meta_net.parameters(), strict=True):
-        own.data.copy_(its)  # Adam has moved beside's, and not yet method's
+    for p, q in zip(beside.meta_net.parameters(), method.meta_net.parameters(), strict=True):
+        p.data.copy_(q)  # Adam has moved beside's, and not yet method's
     # gamma is the second iteration's: its g is taken where the first has led, its g' one step further.
     moved, latest = reference(beside, second, trusted, momentum_buffers(beside))
 
@@ -109,8 +109,8 @@ def test_history_is_discounted_by_gamma():
         )
         return torch.cat([x.flatten() for x in torch.autograd.grad(loss, list(weights.values()))])
 
-    here, there = g(dict(beside.student.named_parameters())), g(moved)
-    gamma = 0.7 * (there @ here) / (here @ here)
+    g_w, g_moved = g(dict(beside.student.named_parameters())), g(moved)
+    gamma = 0.7 * (g_moved @ g_w) / (g_w @ g_w)
     method.step([first, second], trusted)
     for p, now, before in zip(method.meta_net.parameters(), latest, earlier, strict=True):
         torch.testing.assert_close(p.grad, now + gamma * before)
@@ -161,14 +161,14 @@ def test_what_it_holds_are_the_meta_nets_labels_of_the_students_features():
     method.setup(tiny.ALONE)
     method.bind(split)
     method.train_mode()
-    found = method.estimate()
+    estimate = method.estimate()
     assert method.student.training
     method.train_mode(False)
     with torch.no_grad():
         h = method.student.backbone(split.noisy.inputs)
         expected = method.meta_net(h, torch.from_numpy(split.noisy.labels))
-    torch.testing.assert_close(found.soft_labels, expected)
-    assert found.weights is None
+    torch.testing.assert_close(estimate.soft_labels, expected)
+    assert estimate.weights is None
 
 
 def test_the_schedule_and_the_rate_of_the_meta_net():

@@ -46,8 +46,8 @@ def unrolled(method, noisy, trusted, alpha):
     loss = kl_div(log_softmax(y, dim=1), log_f, reduction="sum", log_target=True) / len(y) / C
     gradients = torch.autograd.grad(loss, list(w.values()), create_graph=True)
     ahead = {name: p - alpha * g for (name, p), g in zip(w.items(), gradients, strict=True)}
-    judged = cross_entropy(logits(ahead, trusted.inputs), trusted.labels)
-    return judged, torch.autograd.grad(judged, y)[0]
+    trusted_loss = cross_entropy(logits(ahead, trusted.inputs), trusted.labels)
+    return trusted_loss, torch.autograd.grad(trusted_loss, y)[0]
 
 
 @pytest.mark.parametrize("jvp", ["forward", "double-backward"])
@@ -56,12 +56,12 @@ def test_labels_move_by_the_unrolled_meta_gradient(jvp):
     for seed in range(2):
         noisy, trusted = batch(7, seed), batch(5, 10 + seed)
         start = method.label_logits.clone()
-        judged, gradient = unrolled(method, noisy, trusted, alpha=2.0)
+        trusted_loss, gradient = unrolled(method, noisy, trusted, alpha=2.0)
         losses = method.step([noisy], trusted)
         assert gradient.abs().max() > 1e-5
         expected = start[noisy.positions] - 7.0 * 7 * gradient
         torch.testing.assert_close(method.label_logits[noisy.positions], expected, rtol=1e-9, atol=1e-12)
-        torch.testing.assert_close(losses["meta_objective"], judged.detach())
+        torch.testing.assert_close(losses["meta_objective"], trusted_loss.detach())
         untouched = torch.ones(len(start), dtype=torch.bool)
         untouched[noisy.positions] = False
         assert torch.equal(method.label_logits[untouched], start[untouched])

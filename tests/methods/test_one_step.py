@@ -95,8 +95,10 @@ def test_a_step_is_the_published_one(name, options, logged):
         loss = LOSS[name](method, twin, functional_call(student, (w, spare), (noisy.inputs,)), noisy)
         gradients = torch.autograd.grad(loss, list(w.values()), create_graph=True)
         ahead = {k: p - 0.3 * g for (k, p), g in zip(w.items(), gradients, strict=True)}
-        judged = cross_entropy(functional_call(student, (ahead, spare), (trusted.inputs,)), trusted.labels)
-        expected = torch.autograd.grad(judged, list(twin.parameters()))
+        trusted_loss = cross_entropy(
+            functional_call(student, (ahead, spare), (trusted.inputs,)), trusted.labels
+        )
+        expected = torch.autograd.grad(trusted_loss, list(twin.parameters()))
         for p, g in zip(twin.parameters(), expected, strict=True):
             p.grad = g.clone()
         adam.step()
@@ -106,10 +108,10 @@ def test_a_step_is_the_published_one(name, options, logged):
 
         start = flat(method.student.parameters()).detach().clone()
         losses = method.step([noisy], trusted)
-        assert losses["meta_objective"].item() == pytest.approx(judged.item(), rel=1e-12)
-        found = [p.grad for p in method.meta_net.parameters()]
+        assert losses["meta_objective"].item() == pytest.approx(trusted_loss.item(), rel=1e-12)
+        gradients = [p.grad for p in method.meta_net.parameters()]
         assert flat(expected).norm() > 1e-6
-        assert relative_error(flat(found), flat(expected)) <= 1e-10
+        assert relative_error(flat(gradients), flat(expected)) <= 1e-10
         assert relative_error(flat(method.meta_net.parameters()), flat(twin.parameters())) <= 1e-12
         change = flat(method.student.parameters()) - start
         assert relative_error(change, flat(student.parameters()) - start) <= 1e-10
@@ -167,12 +169,12 @@ def test_what_it_holds_of_the_noisy_samples(name):
     method = method_class(name)(settings, split.noisy.inputs, C)
     method.setup(tiny.ALONE)
     method.bind(split)
-    found = method.estimate()
+    estimate = method.estimate()
     method.student.eval()
     y = torch.from_numpy(split.noisy.labels)
     losses = cross_entropy(method.student(split.noisy.inputs), y, reduction="none")
     net = method.meta_net if name == "mw-net" else method.meta_net["a"]
-    torch.testing.assert_close(found.weights, weight(net, losses).detach())
+    torch.testing.assert_close(estimate.weights, weight(net, losses).detach())
     if name == "mslc":
-        torch.testing.assert_close(found.soft_labels.sum(dim=1), torch.ones(len(y)))
-    assert recovery_metrics(*found, split.noisy).keys() >= {"retain_weight_wrong", "retain_weight_right"}
+        torch.testing.assert_close(estimate.soft_labels.sum(dim=1), torch.ones(len(y)))
+    assert recovery_metrics(*estimate, split.noisy).keys() >= {"retain_weight_wrong", "retain_weight_right"}

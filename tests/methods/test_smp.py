@@ -23,8 +23,8 @@ def slow_prototypes(S, number):
     for i in range(m):
         denser = [S[i][j] for j in range(m) if rho[j] > rho[i]]
         eta.append(max(denser) if denser else min(S[i]))
-    found = sorted((i for i in range(m) if eta[i] < 0.95), key=lambda i: -rho[i])
-    return found[:number]
+    dense = sorted((i for i in range(m) if eta[i] < 0.95), key=lambda i: -rho[i])
+    return dense[:number]
 
 
 def prepared(**hyper):
@@ -80,11 +80,11 @@ def test_labels_are_those_of_the_nearest_prototypes():
 
 def test_the_draw_of_samples_is_a_function_of_seed_and_epoch():
     method, _ = prepared(samples_per_class=5)
-    found = []
+    corrected = []
     for method.epoch in (3, 4, 3):
         method.start_epoch()
-        found.append(method.corrected.tolist())
-    assert found[0] == found[2] != found[1]
+        corrected.append(method.corrected.tolist())
+    assert corrected[0] == corrected[2] != corrected[1]
 
 
 def test_the_network_learns_from_both_labels():

@@ -1,1 +1,1 @@
-"""One file a method; all are trained by the same loop. :mod:`emlc.config.methods` lists them by name."""
+"""One file per method. The same loop trains them all; :mod:`emlc.config.methods` lists them by name."""

@@ -1,19 +1,21 @@
-"""Augmented Descent: weak augmentation to judge the labels by, strong augmentation to learn on.
+"""Augmented Descent: targets from weakly augmented views, learned on strongly augmented ones.
 
 Nishi, Ding, Rich and Hoellerer: Augmentation Strategies for Learning with Noisy Labels, CVPR 2021.
 
-:mod:`emlc.methods.dividemix` with four views of a sample, "AugDesc-WS": two weak ones, of which the targets
-are made, and two strong ones (AutoAugment), on which they are learned:
+This is :mod:`emlc.methods.dividemix` with four views per sample, "AugDesc-WS": two weak views, whose
+predictions give the targets, and two strong views (AutoAugment), on which they are learned:
 
     target = as in DivideMix, from the predictions for the weak views
     loss   = L_x + lambda_u L_u + L_reg, on mixtures of the strong views
 
-The division is measured without augmentation. The warm-up sees weak views, or with ``strong_warm_up`` strong
-ones, the paper's "SAW": a little better on Clothing1M (75.1 against 74.7 % accuracy), fatal for CIFAR-10 at
-90 % symmetric noise (35.3 against 91.9 %).
+The division is computed without augmentation. The warm-up sees weak views, or with ``strong_warm_up`` strong
+views, the paper's "SAW": a little better on Clothing1M (75.1 against 74.7 % accuracy), far worse on CIFAR-10
+at 90 % symmetric noise (35.3 against 91.9 %).
 
-Weak is ``noisy_augmentation``, strong is ``trusted_augmentation``; the views of feature rows are all the
-same. Departures: those of DivideMix.
+Weak is ``noisy_augmentation``, strong is ``trusted_augmentation``; feature rows are not augmented, so all
+their views are equal.
+
+Departures: those of DivideMix.
 """
 
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ from emlc.methods.dividemix import DivideMix, DivideMixHyper
 
 @dataclass(frozen=True, kw_only=True)
 class AugDescHyper(DivideMixHyper):
-    """Hyper-parameters of AugDesc: those of DivideMix, and one.
+    """Hyper-parameters of AugDesc: those of DivideMix, and one more.
 
     Attributes:
         strong_warm_up: Whether the warm-up sees strong views.

@@ -1,4 +1,4 @@
-"""What the training loop asks of a method."""
+"""The interface between a method and the training loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -21,18 +21,19 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
 View = Literal["weak", "strong"]
-"""How a sample is augmented: as ``noisy_augmentation`` says, or as ``trusted_augmentation`` does."""
+"""How a sample is augmented: by ``noisy_augmentation`` (weak) or ``trusted_augmentation`` (strong)."""
 
 Losses = dict[str, Tensor]
-"""Name -> 0-d tensor on the device, detached; averaged over an epoch and logged."""
+"""Losses of a step by name: 0-d tensors on the device, detached; their means over an epoch are logged."""
 
 
 class NoisyEstimate(NamedTuple):
-    """What a method holds of the n noisy samples, on the CPU.
+    """A method's estimate of the labels of the n noisy samples, on the CPU.
 
     Attributes:
-        soft_labels: (n, C) what it takes for their labels, if it corrects any.
-        weights: (n,) in [0, 1], how far it believes the given labels, if it weighs any.
+        soft_labels: (n, C) float, the corrected soft labels; None of a method that corrects no labels.
+        weights: (n,) float in [0, 1], how far the method trusts each given label; None of a method that
+            weights no samples.
     """
 
     soft_labels: Tensor | None = None
@@ -40,28 +41,30 @@ class NoisyEstimate(NamedTuple):
 
 
 class Method(ABC):
-    """A way to train a student from noisy and trusted batches.
+    """A method that trains a student from noisy and trusted batches.
 
     Attributes:
-        name: As on the command line, and in :data:`emlc.config.methods.METHODS`.
-        reference: Title, authors and venue, or what it is: a string in the source, from which it is read.
-        warm_up_share: Share of the epochs that it warms up for, unless ``warm_up_epochs`` says otherwise.
-        hyper_class: The dataclass of its own hyper-parameters.
-        looks_ahead: Whether ``look_ahead`` is a setting of its; it is 1 otherwise.
-        uses_noisy: Whether :meth:`step` wants noisy batches; without, it gets an empty list.
-        uses_trusted: Whether :meth:`step` wants a trusted batch; without, it gets None.
-        views: How often, and how, a noisy batch is augmented: see :attr:`Batch.views`.
+        name: The name on the command line and in :data:`emlc.config.methods.METHODS`.
+        reference: Title, authors and venue, or a description. It has to be a string literal, since it is
+            read from the source.
+        warm_up_share: Share of the epochs that are warm-up, unless ``warm_up_epochs`` is set; in [0, 1].
+        hyper_class: The dataclass of the method's own hyper-parameters.
+        looks_ahead: Whether the method follows the setting ``look_ahead``; otherwise k is 1.
+        uses_noisy: Whether :meth:`step` needs noisy batches; otherwise it gets an empty list.
+        uses_trusted: Whether :meth:`step` needs a trusted batch; otherwise it gets None.
+        views: The augmentation of each view of a noisy batch: see :attr:`Batch.views`.
         joint: Whether several processes may train together.
-        capturable: Whether :meth:`step` looks at no value, so that it can become a CUDA graph.
-        warms_up: Whether it has epochs of warming up.
-        look_ahead: Noisy batches a step, k.
+        capturable: Whether :meth:`step` can be captured as a CUDA graph, because it reads no value from the
+            device.
+        warms_up: Whether the method has warm-up epochs.
+        look_ahead: Noisy batches per step, k.
         hyper: The method's own hyper-parameters.
-        student: The classifier that is wanted, inputs (n, ...) to logits (n, C).
+        student: The classifier to be trained, inputs (n, ...) to logits (n, C).
         epoch: The current epoch, from 0; the loop sets it.
-        step_number: 0-d int64 on the device: steps taken so far; the loop sets it.
+        step_number: Steps taken so far, 0-d int64 on the device; the loop sets it.
         ranks: The processes that train together, of which this is one.
-        noisy: The n noisy samples, from :meth:`bind` on.
-        decisions: What was chosen on the way, such as the JVP engine; checkpoints hold it.
+        noisy: The n noisy samples; set by :meth:`bind`.
+        decisions: Choices made during training, such as the JVP engine; checkpoints hold them.
     """
 
     name: ClassVar[str]
@@ -82,7 +85,7 @@ class Method(ABC):
 
     @classmethod
     def setting_problems(cls, settings: Settings) -> Iterator[str]:
-        """Say what does not go with this method in settings that are right by themselves, field by field."""
+        """Yield one message per setting that is valid by itself but cannot be used with this method."""
         yield from ()
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
@@ -102,19 +105,19 @@ class Method(ABC):
         self.decisions: dict[str, str] = {}
 
     def build_student(self) -> Classifier:
-        """A network for the run's inputs and classes."""
+        """Build a classifier for the run's inputs and classes, with random weights."""
         return Classifier(*self.build_backbone(self.settings.backbone), self.num_classes)
 
     def build_backbone(self, name: str) -> tuple[nn.Module, int]:
-        """A feature extractor for the run's inputs, and the width of its representation."""
+        """Build a feature extractor for the run's inputs; return it and the width of its representation."""
         s = self.settings
         return build_backbone(name, self._inputs, s.width, stem=s.stem, statistics=self._statistics)
 
     def load_initial_weights(self) -> list[str]:
-        """Fill the backbones with the weights that the settings name; tells which, in lines for the user.
+        """Load the weights that the settings name into the backbones; return messages for the user.
 
         Raises:
-            InputError: they are not there, or do not fill a backbone.
+            InputError: the weights are missing or do not fit a backbone.
         """
         s = self.settings
         students = [m for m in self.student.modules() if isinstance(m, Classifier)]
@@ -122,11 +125,11 @@ class Method(ABC):
         return lines[:1]
 
     def networks(self) -> dict[str, nn.Module]:
-        """Every network of the method by name; checkpoints hold them all."""
+        """Return every network of the method by name; checkpoints hold them all."""
         return {"student": self.student}
 
     def setup(self, ranks: Ranks) -> None:
-        """Move the networks to the device and make the optimisers. Called once, before any step."""
+        """Move the networks to the device and create the optimisers. Called once, before any step."""
         self.ranks = ranks
         self.step_number = torch.zeros((), dtype=torch.int64, device=ranks.device)
         for network in self.networks().values():
@@ -137,38 +140,41 @@ class Method(ABC):
         self.student_sgd = self.make_sgd(self.student, self.settings.learning_rate)
 
     def steps_in(self, split: Split, epochs: int) -> int:
-        """Steps of so many epochs of one noisy batch a step."""
+        """Return the number of steps in ``epochs`` epochs, at one noisy batch per step."""
         return epochs * batches_in(len(split.noisy), self.settings.noisy_batch, self.ranks)
 
-    def check(self, split: Split) -> None:  # noqa: B027  # a hook: most methods can do with any
-        """Raise an :class:`InputError` if these sets do not do, before anything is written."""
+    def check(self, split: Split) -> None:  # noqa: B027  # a hook: most methods train on any sets
+        """Raise an :class:`InputError` if the method cannot train on these sets; nothing is written yet."""
 
     def bind(self, split: Split) -> None:
-        """Take the sets, once, after :meth:`setup`: methods make tables of the noisy samples here, say."""
+        """Receive the sets, once, after :meth:`setup`; methods create their per-sample tables here."""
         self.noisy = split.noisy
 
     def sample_state(self) -> dict[str, Tensor]:
-        """What the method keeps of each noisy sample, (n, ...) by name; checkpoints hold it.
+        """Return the tensors with one row per noisy sample, (n, ...), by name; checkpoints hold them.
 
-        They are filled in place when a run goes on.
+        A resumed run fills them in place.
         """
         return {}
 
     def estimate(self) -> NoisyEstimate:
-        """What the method holds of the noisy samples now; of emlc, its teacher says it."""
+        """Return the current soft labels and weights of the noisy samples.
+
+        It is empty for emlc, whose teacher corrects any sample.
+        """
         return NoisyEstimate()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Every optimiser by name; checkpoints hold them all."""
+        """Return every optimiser by name; checkpoints hold them all."""
         return {"student": self.student_sgd}
 
     def scheduled(self) -> list[torch.optim.Optimizer]:
-        """Those whose learning rates the schedule scales, the student's first; by default all."""
+        """Return the optimisers whose learning rates the schedule scales, the student's first."""
         return list(self.optimizers().values())
 
     @property
     def rate_factor(self) -> float:
-        """What the schedule's learning rates are multiplied by in the current epoch."""
+        """Factor on the schedule's learning rates in the current epoch."""
         return 1.0
 
     @property
@@ -178,15 +184,15 @@ class Method(ABC):
 
     @property
     def warming_up(self) -> bool:
-        """Whether the method is still preparing: such an epoch is no candidate for the model choice."""
+        """Whether the current epoch is warm-up; a warm-up epoch is no candidate for the model choice."""
         return self.warms_up and self.epoch < self.settings.warm_up
 
     def start_epoch(self) -> None:  # noqa: B027  # a hook: most methods have nothing to do
-        """Called before the first step of every epoch, but not where a run goes on within one."""
+        """Prepare an epoch. Called before its first step, but not when a run resumes within the epoch."""
 
     @abstractmethod
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
-        """Learn from up to ``look_ahead`` noisy batches and one trusted batch."""
+        """Learn from up to ``look_ahead`` noisy batches and one trusted batch; return the step's losses."""
 
     def train_mode(self, mode: bool = True) -> None:
         """Put every network in training or evaluation mode."""
@@ -194,7 +200,7 @@ class Method(ABC):
             network.train(mode)
 
     def make_sgd(self, network: nn.Module, learning_rate: float) -> torch.optim.SGD:
-        """SGD over the network's trained parameters, with the settings' momentum and weight decay."""
+        """Create SGD for the network's trainable parameters, with the settings' momentum and weight decay."""
         s = self.settings
         trained = [p for p in network.parameters() if p.requires_grad]
         return torch.optim.SGD(
@@ -207,23 +213,26 @@ class Method(ABC):
         )
 
     def local_scale(self, batch: Batch) -> float:
-        """Times this, means over this rank's samples average over the ranks to means of the joint batch."""
+        """Return the factor by which this rank scales its batch mean, as ranks may have unequal shares.
+
+        The average over the ranks of the scaled means is the mean over the joint batch.
+        """
         return len(batch.labels) * self.ranks.size / batch.total
 
     def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """One step of ``optimizer`` down ``loss``, averaged over the ranks."""
+        """Take one step of ``optimizer`` on ``loss``, with gradients averaged over the ranks."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.descend_gradients(optimizer)
 
     def descend_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """One step of ``optimizer`` down the gradients that are there, averaged over the ranks."""
+        """Take one step of ``optimizer`` with the gradients in ``grad``, averaged over the ranks."""
         weights = [p for group in optimizer.param_groups for p in group["params"]]
         self.ranks.average([p.grad for p in weights if p.grad is not None])
         optimizer.step()
 
     def descend_cross_entropy(self, batch: Batch) -> Tensor:
-        """One step of the student down the cross-entropy of a batch; gives that loss."""
+        """Take one step of the student on the cross-entropy of a batch; return that loss, detached."""
         with self.ranks.autocast():
             logits = full_precision(self.student(batch.inputs))
         loss = self.local_scale(batch) * cross_entropy(logits, batch.labels)

@@ -3,17 +3,18 @@
 Zheltonozhskii, Baskin, Mendelson, Bronstein and Litany: Contrast to Divide: Self-Supervised Pre-Training for
 Learning with Noisy Labels, WACV 2022.
 
-Both backbones start from weights that were learned without labels (SimCLR on the same images), so that a
-short warm-up, 5 epochs, tells right from wrong labels before it learns the wrong ones. Everything else is
-:mod:`emlc.methods.dividemix`, but that the warm-up's gradients are clipped to a norm of 1, as in the
-published code. Without initial weights this would be DivideMix by another name, so ``init`` has to be given;
-it may name any weights, as the paper compares those of ImageNet, too.
+Both backbones start from weights learned without labels (SimCLR on the same images), so that a short warm-up
+of 5 epochs is enough to tell right from wrong labels before the networks fit the wrong ones. Everything else
+is :mod:`emlc.methods.dividemix`, except that gradients are clipped to a norm of 1 in the warm-up, as in the
+published code. Without initial weights this would be plain DivideMix, so ``init`` has to be given; it may
+name any weights, as the paper also compares those of ImageNet.
 
-The published code has 360 epochs, and averages losses from 90 % noise on. Its command for CIFAR-100 at 80 %
-has lambda_u = 500 and a threshold of 0.03, that for Clothing1M a threshold of 0.7, lambda_u = 0 and AdamW.
+The published code has 360 epochs, and averages losses at 90 % noise or more. Its command for CIFAR-100 at
+80 % has lambda_u = 500 and a threshold of 0.03, that for Clothing1M a threshold of 0.7, lambda_u = 0 and
+AdamW.
 
-Departures: those of DivideMix. Where losses are averaged the code includes those of the warm-up. It divides
-for the second network when it has trained the first for an epoch.
+Departures: those of DivideMix. Averaged losses do not include those of the warm-up, as they do in the code.
+The code computes the second network's division only after it has trained the first network for an epoch.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from emlc.config import Settings
 from emlc.methods.dividemix import DivideMix
 
 _NORM = 1.0
-"""Of a network's gradient in the warm-up, at most."""
+"""Maximum norm of a network's gradient in the warm-up."""
 
 
 class C2D(DivideMix):
@@ -49,5 +50,5 @@ class C2D(DivideMix):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.warming_up:
-            clip_grad_norm_(self.student.parameters(), _NORM)  # those of one network: the other has none
+            clip_grad_norm_(self.student.parameters(), _NORM)  # of one network: the other has no gradients
         self.descend_gradients(optimizer)

@@ -1,4 +1,4 @@
-"""A method's step as a CUDA graph."""
+"""A method's step, captured as a CUDA graph."""
 
 import logging
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ _log = logging.getLogger(__name__)
 
 
 class CapturedStep:
-    """``method.step`` for batches on a CUDA device, captured where it can be.
+    """``method.step`` for batches on a CUDA device; captures it as a CUDA graph where that is possible.
 
     Attributes:
-        refusal: Why a step so far was not captured, or None.
+        refusal: Why the first step that was not captured could not be, or None if all were.
     """
 
     refusal: str | None = None
@@ -28,14 +28,14 @@ class CapturedStep:
         self._kinds: dict[tuple[object, ...], tuple[Captured, list[str]]] = {}
 
     def __call__(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
-        """Take a step; the losses are those of :meth:`Method.step`."""
+        """Take a step; return the losses of :meth:`Method.step`."""
         batches = [*noisy, *([] if trusted is None else [trusted])]
         totals = [batch.total for batch in batches]
         kind = (self._method.warming_up, trusted is None, *totals)
         if kind not in self._kinds:
-            # What was captured before a warm-up's end is not wanted again: it would only hold memory.
+            # Warm-up steps are not needed again once the warm-up is over: drop them to free their memory.
             self._kinds = {k: v for k, v in self._kinds.items() if k[0] == kind[0]}
-            self._kinds[kind] = self._captured(totals, trusted is not None)
+            self._kinds[kind] = self._capture(totals, trusted is not None)
         step, names = self._kinds[kind]
         losses = step(*(tensor for batch in batches for tensor in batch.tensors))
         if step.refusal is not None and self.refusal is None:
@@ -43,7 +43,8 @@ class CapturedStep:
             _log.warning(f"the step is not captured as a CUDA graph: {step.refusal}")
         return dict(zip(names, losses, strict=True))
 
-    def _captured(self, totals: list[int], has_trusted: bool) -> tuple[Captured, list[str]]:
+    def _capture(self, totals: list[int], has_trusted: bool) -> tuple[Captured, list[str]]:
+        """Return the step for batches of these sizes, and the names of its losses once it has run."""
         names: list[str] = []
 
         def step(*tensors: Tensor) -> list[Tensor]:

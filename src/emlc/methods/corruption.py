@@ -1,4 +1,4 @@
-"""Artificial corruption of trusted labels: what the gate learns from (paper, Sec. 3.6)."""
+"""Artificial corruption of trusted labels, from which the gate learns (paper, Sec. 3.6)."""
 
 from typing import Literal
 
@@ -20,7 +20,7 @@ def corrupt_half(
     total: int | None = None,
     share: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
-    """Give a random half of a trusted batch another label.
+    """Replace the labels of a random half of a trusted batch.
 
     Args:
         labels: (m,) int64 trusted labels.
@@ -30,7 +30,7 @@ def corrupt_half(
         key: Non-negative integers that fix the draws, together with the step.
         step: Number of the step, 0-d int64 on the labels' device.
         total: Samples in the joint batch, of which these m are the ``share``.
-        share: Which samples of the joint batch these are; by default all of them.
+        share: The slice of the joint batch that these samples are; by default all of it.
 
     Returns:
         The labels (m,) int64, and (m,) float targets for the retain weight: 1 where the label is

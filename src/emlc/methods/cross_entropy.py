@@ -1,4 +1,4 @@
-"""The baseline that believes every label."""
+"""The baseline that trusts every given label."""
 
 from collections.abc import Sequence
 from typing import ClassVar

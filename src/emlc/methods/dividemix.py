@@ -1,12 +1,12 @@
-"""DivideMix: two networks, each of which tells the other which labels to believe.
+"""DivideMix: two networks, each of which selects for the other the labels to trust.
 
 Li, Socher and Hoi: DivideMix: Learning with Noisy Labels as Semi-supervised Learning, ICLR 2020.
 
-After a warm-up with cross-entropy, every epoch begins with a mixture of two Gaussians over the losses of
-all samples, for each network: a sample's posterior w of the component of small losses is the probability
-that its label is right. Where the *other* network has w > threshold a network takes the sample for
-labelled, elsewhere for unlabelled. With p the mean prediction for its two views, and Sharpen(q) = q^(1/T),
-divided by its sum, (Algorithm 1, Eq. 3 to 5; w is the other network's)
+After a warm-up with cross-entropy, at the start of every epoch a mixture of two Gaussians is fitted to each
+network's losses of all samples: a sample's posterior w of the component with small losses is the probability
+that its label is right. A network treats a sample as labelled where the *other* network has w > threshold,
+and as unlabelled otherwise. With p its mean prediction for the two views, and Sharpen(q) = q^(1/T), divided
+by its sum, (Algorithm 1, Eq. 3 to 5; w is the other network's)
 
     labelled:    target = Sharpen(w y + (1 - w) p)              "co-refinement", with its own p
     unlabelled:  target = Sharpen((p + p of the other) / 2)     "co-guessing"
@@ -16,29 +16,28 @@ divided by its sum, (Algorithm 1, Eq. 3 to 5; w is the other network's)
                  L_u = mean squared error of the probabilities of unlabelled views, over all C classes
                  L_reg = sum_c pi_c log(pi_c / mean p_c), pi_c = 1 / C
 
-lambda_u rises from 0 over 16 epochs after the warm-up. The student is both networks, whose logits are added.
+lambda_u rises from 0 over 16 epochs after the warm-up. The student is both networks, with averaged logits.
 
 The paper chose lambda_u by the noise: for CIFAR-10 0 at 20 % symmetric and at 40 % asymmetric noise, 25 at 50
 and 80 %, 50 at 90 %; for CIFAR-100 25, 150, 150 and 150; the threshold is 0.6 at 90 %. As the noise is not
-known, the defaults are 25 and 0.5. Its code averages a sample's losses over the last 5 epochs at 90 %
-symmetric noise (``averaged_epochs``), and subtracts the entropy of the predictions from the loss in the
-warm-up for asymmetric noise and on Clothing1M (``confidence_penalty``): over the losses of confident
-networks there are no two humps.
+known, the defaults are 25 and 0.5. The authors' code averages a sample's losses over the last 5 epochs at
+90 % symmetric noise (``averaged_epochs``). For asymmetric noise and on Clothing1M it subtracts the entropy of
+the predictions from the loss in the warm-up (``confidence_penalty``), since the losses of overconfident
+networks do not form two components.
 
 Departures:
 
-- The published code draws labelled and unlabelled batches apart, 64 each, as long as there are labelled
-  ones. Here a batch is drawn from the whole set and divided. So that every sample of a side keeps the same
-  weight, the sums of L_x and L_u are divided by the rows that a batch has of the side on average, not by
-  those it has (and by at least one): that is the published loss in expectation, and a batch without one side
-  has a term less. With batches of 128 as many views pass as there.
-- It trains one network for an epoch, then the other; here both learn from a batch, one after the other. In
-  the warm-up each has views of its own.
-- A network's own predictions for the targets are made in training mode, as there, so that batch norm's
-  running statistics see plain views beside mixed ones; but by one pass over all views, where the code has
-  four, as a side may be too small for statistics of its own. The other network is in evaluation mode, as
-  there.
-- The mixture's EM may take 100 iterations (in C2D's code 200, or 100), instead of 10.
+- The published code draws separate labelled and unlabelled batches, 64 samples each, until the labelled
+  samples are used up. Here a batch is drawn from the whole set and then divided. For every sample of a side
+  to have the same weight, the sums of L_x and L_u are divided by the average number of rows of that side per
+  batch (at least one), not by the number in this batch. This is the published loss in expectation; a batch
+  without one side lacks that term. With batches of 128 there are as many views per step as in the code.
+- The code trains one network for an epoch, then the other. Here both learn from the same batch, one after the
+  other; in the warm-up each has its own view.
+- A network predicts its own targets in training mode, as in the code, so that batch norm's running statistics
+  see plain views as well as mixed ones. It does so in one pass over all views, where the code has four, since
+  a side may be too small for batch statistics. The other network is in evaluation mode, as in the code.
+- The EM of the mixture may take 100 iterations instead of 10 (C2D's code has 200, or 100).
 """
 
 import math
@@ -74,13 +73,13 @@ class DivideMixHyper(Hyper):
     The published values depend on the noise; the defaults are for unknown noise.
 
     Attributes:
-        temperature: T, below 1 to sharpen targets.
+        temperature: Temperature T of the targets; below 1 sharpens them.
         mixup_alpha: alpha of mixup's Beta(alpha, alpha); 0.5 on Clothing1M.
-        threshold: Probability of being right above which a label is believed; 0.6 at 90 % noise.
-        unlabelled_weight: lambda_u, of the loss on samples whose labels are not believed.
-        ramp_epochs: Epochs after the warm-up in which lambda_u rises from 0.
-        averaged_epochs: Latest epochs that a sample's loss is averaged over; 5 at 90 % noise.
-        confidence_penalty: Whether the warm-up keeps predictions from being confident; for asymmetric noise.
+        threshold: Probability of being right above which a sample counts as labelled; 0.6 at 90 % noise.
+        unlabelled_weight: Weight of the loss on unlabelled samples, lambda_u.
+        ramp_epochs: Number of epochs after the warm-up over which lambda_u rises from 0.
+        averaged_epochs: Number of last epochs over which a sample's losses are averaged; 5 at 90 % noise.
+        confidence_penalty: Whether the warm-up penalises confident predictions; for asymmetric noise.
     """
 
     temperature: float = within(0.5, 0.01, 1)
@@ -93,11 +92,12 @@ class DivideMixHyper(Hyper):
 
 
 class _Division(NamedTuple):
-    """What both networks say of the n noisy samples, on the CPU.
+    """Both networks' division of the n noisy samples, on the CPU.
 
     Attributes:
-        predictions: (n, C) the mean of their probabilities.
-        losses: (n, 2, averaged_epochs) of each in the latest epochs, in [0, 1]; NaN before there were any.
+        predictions: (n, C) the networks' mean probabilities.
+        losses: (n, 2, averaged_epochs) each network's losses of the last epochs, scaled to [0, 1]; NaN for
+            epochs before the first.
         clean: (n, 2) in [0, 1]: each network's probability that the given label is right.
     """
 
@@ -107,7 +107,7 @@ class _Division(NamedTuple):
 
 
 class DivideMix(Method):
-    """Divides the samples by their losses into labelled and unlabelled ones, and learns from both."""
+    """Semi-supervised learning from samples that are divided into labelled and unlabelled by their losses."""
 
     name: ClassVar[str] = "dividemix"
     reference: ClassVar[str] = (
@@ -132,13 +132,13 @@ class DivideMix(Method):
         device = self.ranks.device
         self._clean = torch.ones(n, 2, device=device)
         self._losses = torch.full((n, 2, self.hyper.averaged_epochs), math.nan, device=device)
-        self._known: _Division | None = None
+        self._current: _Division | None = None
 
     def sample_state(self) -> dict[str, Tensor]:
         return {"clean": self._clean, "losses": self._losses}
 
     def estimate(self) -> NoisyEstimate:
-        """By both networks' mean: w, and w y + (1 - w) p."""
+        """Return the weights w, and the soft labels w y + (1 - w) p, with both networks' means w and p."""
         division = self._divide()
         w = division.clean.mean(dim=1)
         y = one_hot(torch.from_numpy(self.noisy.given), self.num_classes)
@@ -153,7 +153,7 @@ class DivideMix(Method):
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         (batch,) = noisy
-        self._known = None
+        self._current = None
         one, other = self.student.both
         if self.warming_up:
             losses = [
@@ -164,18 +164,18 @@ class DivideMix(Method):
             losses = [self._learn(one, other, batch, 1), self._learn(other, one, batch, 0)]
         return {"student_loss": torch.stack(losses).mean()}
 
-    # --- the views; AugDesc has others
+    # --- the views; AugDesc overrides them
 
     def warm_up_views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What each network sees in the warm-up."""
+        """Return the view for each network in the warm-up."""
         return batch.views
 
     def guessing_views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What the targets are made of."""
+        """Return the views whose predictions give the targets."""
         return batch.views
 
     def learning_views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What the targets are learned on."""
+        """Return the views on which the targets are learned."""
         return batch.views
 
     # --- the two kinds of steps
@@ -189,9 +189,9 @@ class DivideMix(Method):
         self.descend(loss, self.student_sgd)
         return loss.detach()
 
-    def _learn(self, network: Classifier, other: Classifier, batch: Batch, judge: int) -> Tensor:
-        """One step of a network; ``judge`` is the other one's number, whose division it uses."""
-        w = self._clean[batch.positions, judge]
+    def _learn(self, network: Classifier, other: Classifier, batch: Batch, i_other: int) -> Tensor:
+        """Train a network for one step on the division by the other one, whose number is ``i_other``."""
+        w = self._clean[batch.positions, i_other]
         is_labelled = w > self.hyper.threshold
         target = torch.where(is_labelled[:, None], *self._targets(network, other, batch, w))
 
@@ -199,19 +199,19 @@ class DivideMix(Method):
         mix = draw_mixture(len(views) * len(w), self.hyper.mixup_alpha, w.device)
         with self.ranks.autocast():
             logits = full_precision(network(mix(torch.cat(views))))
-        share = (self._clean[:, judge] > self.hyper.threshold).float().mean()
+        share = (self._clean[:, i_other] > self.hyper.threshold).float().mean()
         loss_x, loss_u = semi_supervised_losses(
             logits, mix(target.repeat(len(views), 1)), is_labelled.repeat(len(views)), share
         )
         loss = loss_x + self.unlabelled_weight * loss_u + imbalance(logits)
-        # The one optimiser of both skips the other network, which has no gradient.
+        # Both networks share an optimiser, which skips the other network: it has no gradient.
         self.descend(loss, self.student_sgd)
         return loss.detach()
 
     def _targets(
         self, network: Classifier, other: Classifier, batch: Batch, w: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(n, C) each: the targets if the samples are labelled, and if they are not."""
+        """Compute the targets (n, C) for labelled samples, and those for unlabelled samples."""
         views = self.guessing_views(batch)
         guess = self._guess(network, views)
         other.eval()
@@ -224,41 +224,41 @@ class DivideMix(Method):
 
     @torch.no_grad()
     def _guess(self, network: Classifier, views: Sequence[Tensor]) -> Tensor:
-        """A network's mean probabilities (n, C) for the views."""
+        """Predict a network's mean probabilities (n, C) for the views."""
         with self.ranks.autocast():
             logits = full_precision(network(torch.cat(list(views))))
         return logits.softmax(dim=1).view(len(views), -1, self.num_classes).mean(dim=0)
 
     @property
     def unlabelled_weight(self) -> Tensor:
-        """0-d: lambda_u as it has risen by this step."""
-        since = self.step_number / self._steps_per_epoch - self.settings.warm_up
-        return self.hyper.unlabelled_weight * (since / self.hyper.ramp_epochs).clamp(0, 1)
+        """lambda_u in the current step, 0-d."""
+        epochs = self.step_number / self._steps_per_epoch - self.settings.warm_up
+        return self.hyper.unlabelled_weight * (epochs / self.hyper.ramp_epochs).clamp(0, 1)
 
     # --- the division
 
     def _divide(self) -> _Division:
-        """The division by the networks as they are, which begins the next epoch; made once."""
-        if self._known is not None:
-            return self._known
+        """Divide the samples by the networks' current losses, once per epoch; the next epoch uses it."""
+        if self._current is not None:
+            return self._current
         y = torch.from_numpy(self.noisy.given)
         p = torch.stack([predict_proba(network, self.noisy.inputs) for network in self.student.both])
-        # The least normal number of float32 instead of 0: losses are exact up to 87 nats.
+        # Clamped at float32's smallest normal number: losses are exact up to 87 nats.
         losses = -p[:, torch.arange(len(y)), y].clamp_min(torch.finfo(torch.float32).tiny).log()
         latest = torch.stack([_min_max(each) for each in losses], dim=1)
         history = torch.cat([self._losses[:, :, 1:].cpu(), latest[:, :, None]], dim=2)
         mean = history.nanmean(dim=2).double().numpy()
-        # The same seed in every epoch: a run that goes on between two finds the same division again.
+        # The same seed in every epoch: a run resumed between two epochs computes the same division again.
         seed = derived_seed(self.settings.seed, RandomStream.LOSS_MIXTURE)
         clean = [probability_of_clean(mean[:, i], seed) for i in range(2)]
-        self._known = _Division(p.mean(dim=0), history, torch.from_numpy(np.stack(clean, axis=1)).float())
-        return self._known
+        self._current = _Division(p.mean(dim=0), history, torch.from_numpy(np.stack(clean, axis=1)).float())
+        return self._current
 
 
 def probability_of_clean(losses: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Posterior (n,) of the component of smaller mean, in a mixture of two Gaussians over losses (n,).
+    """Fit a mixture of two Gaussians to losses (n,); return the posterior (n,) of the one with smaller mean.
 
-    1 for all, if the losses are all the same.
+    The posterior is 1 for all samples if all losses are equal.
     """
     x = losses.reshape(-1, 1)
     if x.min() == x.max():
@@ -269,7 +269,7 @@ def probability_of_clean(losses: NDArray[np.float64], seed: int) -> NDArray[np.f
 
 
 def sharpened(p: Tensor, temperature: float) -> Tensor:
-    """Probabilities (n, C) to the power of 1 / temperature, and to a sum of 1 again."""
+    """Raise probabilities (n, C) to the power of 1 / temperature, and normalise them to a sum of 1."""
     powers = p ** (1 / temperature)
     return powers / powers.sum(dim=1, keepdim=True)
 
@@ -277,35 +277,35 @@ def sharpened(p: Tensor, temperature: float) -> Tensor:
 def semi_supervised_losses(
     logits: Tensor, targets: Tensor, is_labelled: Tensor, share: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """L_x and L_u of a batch, each a sum over its side divided by the side's average size; 0-d.
+    """Compute L_x and L_u of a batch, 0-d: sums over the rows of a side, divided by its average size.
 
     Args:
-        logits: (n, C).
+        logits: (n, C) of the network.
         targets: (n, C) probabilities.
         is_labelled: (n,) bool.
         share: 0-d, the share of labelled samples in the whole set.
     """
     n, num_classes = logits.shape
-    by_labels = -(targets * log_softmax(logits, dim=1)).sum(dim=1)
-    by_guesses = (logits.softmax(dim=1) - targets).square().sum(dim=1) / num_classes
-    loss_x = by_labels.where(is_labelled, 0.0).sum() / (share * n).clamp_min(1.0)
-    loss_u = by_guesses.where(~is_labelled, 0.0).sum() / ((1 - share) * n).clamp_min(1.0)
+    cross_entropies = -(targets * log_softmax(logits, dim=1)).sum(dim=1)
+    squared_errors = (logits.softmax(dim=1) - targets).square().sum(dim=1) / num_classes
+    loss_x = cross_entropies.where(is_labelled, 0.0).sum() / (share * n).clamp_min(1.0)
+    loss_u = squared_errors.where(~is_labelled, 0.0).sum() / ((1 - share) * n).clamp_min(1.0)
     return loss_x, loss_u
 
 
 def imbalance(logits: Tensor) -> Tensor:
-    """L_reg: KL divergence of the mean prediction from equal shares of the classes; 0-d."""
+    """Compute L_reg, 0-d: KL(pi || mean prediction), with pi uniform over the classes."""
     mean = logits.softmax(dim=1).mean(dim=0)
     return -(mean.clamp_min(torch.finfo(mean.dtype).tiny) * logits.shape[1]).log().mean()
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Mean entropy of the predictions, in nats; 0-d."""
+    """Compute the mean entropy of the predictions with these logits (n, C), in nats, 0-d."""
     log_probs = log_softmax(logits, dim=1)
     return -(log_probs.exp() * log_probs).sum(dim=1).mean()
 
 
 def _min_max(losses: Tensor) -> Tensor:
-    """From 0 to 1; zeros, if all are the same."""
+    """Scale losses (n,) to [0, 1]; zeros if all are equal."""
     least, most = losses.aminmax()
     return (losses - least) / (most - least).clamp_min(torch.finfo(torch.float32).tiny)

@@ -1,4 +1,4 @@
-"""FasTEN: the noise is estimated batch by batch, from a second head that learns the noisy labels.
+"""FasTEN: the transition matrix is estimated in every step, by a second head that learns the noisy labels.
 
 Seong Min Kye, Kwanghee Choi, Joonyoung Yi and Buru Chang, "Learning with Noisy Labels by Efficient
 Transition Matrix Estimation to Combat Label Miscorrection", ECCV 2022, and the authors' code.
@@ -10,13 +10,13 @@ samples (x, y) and m trusted ones (x', y'),
     L = (sum_noisy -log((T^T p_clean(x))_y + 1e-7) + sum_trusted CE(p_clean(x'), y')) / (n + m)
         + lambda mean_noisy CE(p_noisy(x), y)
 
-where y is what a table holds for x: its given label at first, and after each visit the class that
-``p_clean(x)`` is largest for, if that probability reaches a threshold, or else again the given label.
+where y is the current label of x: at first the given label; after each step on x the most probable class
+under ``p_clean(x)`` if its probability reaches a threshold, and the given label otherwise.
 
 Departures:
-    - Published trusted batches have as many samples of each class. Here they are drawn from the trusted set
-      as it is: a class that a batch lacks keeps the row of T from the latest batch that had it, and until
-      there is one, that of no noise.
+    - Published trusted batches are class-balanced. Here they are drawn from the trusted set as it is: a class
+      that is missing in a batch keeps its row of T from the latest batch that had it; at first T is the
+      identity.
 """
 
 from collections.abc import Sequence
@@ -39,6 +39,7 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
 _EPSILON = 1e-7
+"""Added to the probability of the label before the logarithm, as published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class FasTENHyper(Hyper):
     """Hyper-parameters of FasTEN.
 
     Attributes:
-        threshold: Least probability of a class for it to become the label.
+        threshold: Probability from which the most probable class replaces the given label.
         noisy_weight: Weight of the noisy head's loss, lambda.
     """
 
@@ -55,10 +56,10 @@ class FasTENHyper(Hyper):
 
 
 class NoisyHead(nn.Linear):
-    """Features (n, d) to the logits (n, C) of the noisy label, and the noise that it shows.
+    """A linear layer from features (n, d) to logits (n, C) of the noisy label, and the transition matrix.
 
     Attributes:
-        transition: (C, C) T: row i is the distribution of the noisy label where the class is i.
+        transition: T (C, C): row i is the distribution of the noisy label where the true class is i.
     """
 
     transition: Tensor
@@ -69,13 +70,13 @@ class NoisyHead(nn.Linear):
 
     @torch.no_grad()
     def estimate(self, noisy_logits: Tensor, labels: Tensor) -> Tensor:
-        """T (C, C) from the logits (m, C) of trusted samples, and their labels (m,)."""
+        """Update and return T (C, C), from this head's logits (m, C) of trusted samples with labels (m,)."""
         self.transition.copy_(class_means(noisy_logits.softmax(dim=1), labels, self.transition))
         return self.transition.clone()
 
 
 class FasTEN(Method):
-    """A step down L of the backbone and both heads; the student is the backbone with the clean head."""
+    """SGD on L for the backbone and both heads; the student is the backbone with the clean head."""
 
     name: ClassVar[str] = "fasten"
     reference: ClassVar[str] = (
@@ -115,19 +116,19 @@ class FasTEN(Method):
         labels = self._labels[batch.positions]
         p_clean = clean_logits.softmax(dim=1)
         p_label = (transition.to(p_clean).T[labels] * p_clean).sum(dim=1)
-        forward = -(p_label + _EPSILON).log()
-        right = cross_entropy(trusted_clean_logits, trusted.labels, reduction="none")
-        clean = torch.cat([forward, right]).mean()
-        wrong = cross_entropy(noisy_logits, labels)
+        forward = -(p_label + _EPSILON).log()  # the forward correction by T
+        trusted_losses = cross_entropy(trusted_clean_logits, trusted.labels, reduction="none")
+        clean_loss = torch.cat([forward, trusted_losses]).mean()
+        noisy_loss = cross_entropy(noisy_logits, labels)
 
         confidence, best = p_clean.detach().max(dim=1)
         corrected = torch.where(confidence >= self.hyper.threshold, best, batch.labels)
         self._labels[batch.positions] = corrected
-        self.descend(clean + self.hyper.noisy_weight * wrong, self.student_sgd)
-        return {"student_loss": clean.detach(), "noisy_head_loss": wrong.detach()}
+        self.descend(clean_loss + self.hyper.noisy_weight * noisy_loss, self.student_sgd)
+        return {"student_loss": clean_loss.detach(), "noisy_head_loss": noisy_loss.detach()}
 
     def _both(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (n, C) of the noisy label, and of the class."""
+        """Compute the logits (n, C) of the noisy head, and of the clean head."""
         with self.ranks.autocast():
             h = self.student.backbone(inputs)
             return full_precision(self.noisy_head(h)), full_precision(self.student.classifier(h))

@@ -14,16 +14,17 @@ class FineTuningHyper(Hyper):
     """Hyper-parameters of fine-tuning.
 
     Attributes:
-        fine_tuned_share: Share of the epochs, the last ones, that fine-tune on the trusted samples.
+        fine_tuned_share: Share of the epochs, at the end, that fine-tune on the trusted samples.
     """
 
     fine_tuned_share: float = within(0.5, 0, 1)
 
 
 class FineTuning(Method):
-    """Cross-entropy on the noisy set, then on the trusted set, for as many steps an epoch.
+    """Cross-entropy on the noisy set, then on the trusted set, with equally many steps per epoch.
 
-    Only the second part can be chosen: the first one's best epoch is cross-entropy's.
+    Only epochs of the second part are candidates for the model choice: the best epoch of the first part
+    is what the method cross-entropy gives.
     """
 
     name: ClassVar[str] = "fine-tuning"

@@ -1,23 +1,23 @@
-"""Joint-Optim: the labels become the network's own mean predictions of the last epochs.
+"""Joint-Optim: the labels become the network's own mean predictions over the last epochs.
 
 Daiki Tanaka, Daiki Ikami, Toshihiko Yamasaki and Kiyoharu Aizawa, "Joint Optimization Framework for Learning
 with Noisy Labels", CVPR 2018 (arXiv 1803.11364). With soft labels ``y_i``, predictions ``s_i``, their mean
 ``s`` over a batch of n samples, and a prior ``p`` of the C classes, the first step minimises
 
-    L_c = mean_i CE(y_i, s_i)        which is KL(y_i || s_i) but for a constant
+    L_c = mean_i CE(y_i, s_i)        equals KL(y_i || s_i) up to a constant
     L_p = sum_j p_j log(p_j / s_j)   keeps labels from all becoming one class
     L_e = mean_i H(s_i)              concentrates predictions on one class
     L   = L_c + alpha L_p + beta L_e
 
-From some epoch on, before every epoch, ``y_i`` becomes the mean of the predictions that were made of sample
-i while training in the last 10 epochs. The second step trains a network from the start on ``L_c`` with the
-final labels. The authors' code (github.com/DaikiTanaka-UT/JointOptimization) has 200 epochs for the first
-step, with labels updated after 70, and 120 for the second, at another learning rate.
+After the warm-up, before every epoch, ``y_i`` becomes the mean of the predictions for sample i during the
+last 10 epochs of training. The second step trains a network from scratch on ``L_c`` with the final labels.
+The authors' code (github.com/DaikiTanaka-UT/JointOptimization) has 200 epochs for the first step, with labels
+updated after 70, and 120 for the second, at another learning rate.
 
 Departures:
-- The second step begins with the weights that the first began with, pretrained ones if the run has such,
-  where the authors' draws others. Nothing that was learned is in them.
-- Labels are soft; the paper also has hard ones, which it finds to do worse.
+- The second step starts from the initial weights of the first, pretrained or random; the authors' code draws
+  new random weights. Either way nothing learned in the first step is kept.
+- Labels are soft; the paper also has hard labels, which it finds to be worse.
 """
 
 from collections.abc import Sequence
@@ -45,12 +45,13 @@ class JointOptimHyper(Hyper):
     """Hyper-parameters of joint-optim.
 
     Attributes:
-        prior_weight: Of the divergence of the mean prediction from the prior of the classes, alpha.
-        entropy_weight: Of the entropy of predictions, beta.
-        averaged_epochs: Epochs whose predictions a label is the mean of.
-        uniform_prior: Whether classes are equally likely; or as frequent as among the given labels.
-        retraining_share: Share of the epochs, the last ones, that train anew on the final labels.
-        retraining_rate: The learning rate of those epochs, in terms of ``learning_rate``.
+        prior_weight: Weight of the divergence of the mean prediction from the class prior, alpha.
+        entropy_weight: Weight of the predictions' entropy, beta.
+        averaged_epochs: Number of last epochs over which predictions are averaged to a label.
+        uniform_prior: Whether the class prior is uniform; otherwise it is the class frequencies of the given
+            labels.
+        retraining_share: Share of the epochs, at the end, that train from scratch on the final labels.
+        retraining_rate: Learning rate of those epochs, as a multiple of ``learning_rate``.
     """
 
     prior_weight: float = within(1.2)
@@ -62,7 +63,7 @@ class JointOptimHyper(Hyper):
 
 
 class JointOptim(Method):
-    """Network and labels are learned in turn; then another network learns from the labels."""
+    """Network and labels are optimised in turn; then the network is trained from scratch on the labels."""
 
     name: ClassVar[str] = "joint-optim"
     reference: ClassVar[str] = (
@@ -131,13 +132,13 @@ class JointOptim(Method):
         return {"student_loss": loss.detach()}
 
     def loss(self, log_s: Tensor, y: Tensor) -> Tensor:
-        """L of the first step, of log-predictions and soft labels (n, C)."""
+        """Compute L of the first step, 0-d, from log-predictions and soft labels (n, C)."""
         s = log_s.exp()
-        # A class of which there is no label has no part in the sum.
-        against_prior: Tensor = torch.special.xlogy(
+        # xlogy: a class with a prior of 0 contributes 0.
+        divergence: Tensor = torch.special.xlogy(
             self.prior, self.prior / s.mean(dim=0).clamp_min(torch.finfo(s.dtype).tiny)
         ).sum()
         entropy = -(s * log_s).sum(dim=1).mean()
         h = self.hyper
-        loss: Tensor = soft_cross_entropy(log_s, y) + h.prior_weight * against_prior
+        loss: Tensor = soft_cross_entropy(log_s, y) + h.prior_weight * divergence
         return loss + h.entropy_weight * entropy

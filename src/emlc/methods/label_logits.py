@@ -1,4 +1,4 @@
-"""Soft labels of single samples as parameters: what PENCIL and MSLG keep."""
+"""Learned label logits, one row per noisy sample: the base of PENCIL and MSLG."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from emlc.methods.base import Method, NoisyEstimate
 
 
 class LabelLogits(Method):
-    """A method that keeps logits of a soft label for each of the n noisy samples.
+    """A method that keeps the logits of a soft label for each of the n noisy samples.
 
     Attributes:
-        label_logits: (n, C), at first K onehot(y) with K the hyper-parameter ``initial_logit``.
+        label_logits: (n, C) float32; at first K onehot(y) with K the hyper-parameter ``initial_logit``.
     """
 
     hyper: Any

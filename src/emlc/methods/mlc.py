@@ -1,17 +1,17 @@
-"""Meta label correction: a meta-net makes soft labels of the student's features and the given label.
+"""Meta label correction: a meta-net computes soft labels from the student's features and the given label.
 
 Guoqing Zheng, Ahmed Hassan Awadallah and Susan Dumais, "Meta Label Correction for Noisy Label Learning",
-AAAI 2021. The published code is of the same authors.
+AAAI 2021, and the authors' code.
 
-Its meta-gradient is a second backward pass through the student's gradient. It is written here as fast
-as that formulation allows, one pass after another: the second pass is pruned to what the meta-net
-depends on, gradients that it does not run through keep no graph, and nothing waits for the device.
+The meta-gradient is a second backward pass through the student's gradient. This is as fast as that
+formulation allows: the second pass is pruned to what depends on the meta-net, gradients that it does not
+run through keep no graph, and nothing waits for the device.
 
 Departures:
-    - In the published code every iteration takes another trusted batch; here the k iterations of a step
-      share theirs, as the loop gives one batch a step.
-    - A shorter look-ahead at the end of an epoch takes its step of Adam, too; there it goes on into the next
-      epoch.
+    - In the published code every iteration has a trusted batch of its own. Here the k iterations of a step
+      share one, as the training loop provides one trusted batch per step.
+    - A shorter look-ahead at the end of an epoch ends with a step of Adam, too. In the published code it
+      continues in the next epoch.
 """
 
 from collections.abc import Sequence
@@ -43,9 +43,9 @@ class MLCHyper(Hyper):
 
     Attributes:
         label_embedding_dim: Width of the meta-net's label embedding.
-        hidden_dim: Width of its two hidden layers.
-        skip: Whether a logit of its own mixes the given label into the soft one; published for Clothing1M.
-        meta_learning_rate: Of the meta-net's Adam, unless teacher_learning_rate is given.
+        hidden_dim: Width of the meta-net's two hidden layers.
+        skip: Whether a further logit mixes the given label into the soft label; published for Clothing1M.
+        meta_learning_rate: Learning rate of the meta-net's Adam, unless teacher_learning_rate is given.
     """
 
     label_embedding_dim: int = within(64, 1)
@@ -55,15 +55,15 @@ class MLCHyper(Hyper):
 
 
 class MetaNet(nn.Module):
-    """Soft labels from the student's features and the given label: two tanh layers on both.
+    """The meta-net: soft labels from the student's features and the label embedding, by two tanh layers.
 
-    With ``skip`` a further logit ``a`` mixes what they give with the given label:
+    With ``skip`` a further logit ``a`` mixes the given label in:
     ``q = (1 - sigmoid(a)) softmax(...) + sigmoid(a) onehot(y)``.
 
     Args:
         feature_dim: Width of the student's representation.
         num_classes: C.
-        hyper: Widths, and whether there is that logit.
+        hyper: The widths, and ``skip``.
     """
 
     def __init__(self, feature_dim: int, num_classes: int, hyper: MLCHyper) -> None:
@@ -78,7 +78,7 @@ class MetaNet(nn.Module):
             nn.Tanh(),
             nn.Linear(hyper.hidden_dim, num_classes + self.skip),
         )
-        # As published: Xavier's, uniform of the embedding and normal of the layers, without biases.
+        # As published: Xavier, uniform for the embedding and normal for the layers; biases start at zero.
         nn.init.xavier_uniform_(self.label_embedding.weight)
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
@@ -86,18 +86,18 @@ class MetaNet(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, h: Tensor, labels: Tensor) -> Tensor:
-        """Probabilities (n, C) from representations (n, feature_dim) and given labels (n,) int64."""
+        """Compute soft labels (n, C) from representations (n, feature_dim) and given labels (n,) int64."""
         z = self.label_embedding(labels)
         logits = full_precision(self.layers(torch.cat([h, z], dim=1)))
         q = logits[:, : self.num_classes].softmax(dim=1)
         if not self.skip:
             return q
-        kept = logits[:, self.num_classes :].sigmoid()
-        return (1 - kept) * q + kept * one_hot(labels, self.num_classes)
+        retain_weight = logits[:, self.num_classes :].sigmoid()
+        return (1 - retain_weight) * q + retain_weight * one_hot(labels, self.num_classes)
 
 
 class _Iteration(NamedTuple):
-    """What one iteration gives: the meta-gradient, discounted history included, and its two losses."""
+    """The result of an iteration: the meta-gradient with its discounted history, and the two losses, 0-d."""
 
     meta_gradient: tuple[Tensor, ...]
     student_loss: Tensor
@@ -105,11 +105,11 @@ class _Iteration(NamedTuple):
 
 
 class MLC(Method):
-    """A meta-net on the student's features makes the soft labels that the student learns from.
+    """A meta-net on the student's features computes the soft labels that the student learns from.
 
-    For one process. A step is k iterations, each of (1) to (7), then one of Adam's: with
-    ``L(w) = CE`` on one half of the trusted batch and ``L~(w, alpha)`` the cross-entropy with the meta-net's
-    labels, mixed by sample count with CE on the other half,
+    For one process. A step is k iterations of (1) to (5) and (7), then (6). With ``L(w) = CE`` on one half
+    of the trusted batch and ``L~(w, alpha)`` the mean, over noisy samples and the other half, of the
+    cross-entropy with the meta-net's labels and with the trusted ones,
 
     1. ``g = dL(w)``
     2. ``g~ = d_w L~(w, alpha)``, with its graph
@@ -117,11 +117,11 @@ class MLC(Method):
     4. ``g' = dL(w')``
     5. ``d_alpha = d/d_alpha (-<g~, eta g'>) + gamma d_alpha,previous``,
        ``gamma = <(1 - eta) g', g> / |g|^2``
-    6. after k iterations: Adam (amsgrad) moves alpha along ``d_alpha``, which is then forgotten
+    6. after k iterations: Adam (amsgrad) moves alpha along ``d_alpha``, which is then reset to zero
     7. ``w = w'``
 
-    The setting ``teacher_learning_rate``, where it is given, stands for the hyper-parameter
-    ``meta_learning_rate``. The schedule leaves Adam's rate alone, as the published code does.
+    If the setting ``teacher_learning_rate`` is given, it replaces the hyper-parameter
+    ``meta_learning_rate``. The schedule does not change Adam's learning rate, as in the published code.
     """
 
     name: ClassVar[str] = "mlc"
@@ -132,7 +132,7 @@ class MLC(Method):
     student: Classifier
     hyper: MLCHyper
     measures_unused_discount: ClassVar[bool] = True
-    """Whether g and gamma are computed in a step's first iteration too, whose history is zero."""
+    """Whether g and gamma are also computed in the first iteration of a step, where the history is zero."""
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
@@ -147,7 +147,7 @@ class MLC(Method):
             self.meta_net.parameters(),
             self.settings.teacher_learning_rate or self.hyper.meta_learning_rate,
             amsgrad=True,
-            # Its step counter lives on the device then, where a CUDA graph can count on.
+            # The step counter is then on the device, where a CUDA graph can increment it.
             capturable=ranks.device.type == "cuda",
         )
 
@@ -180,41 +180,43 @@ class MLC(Method):
         half = len(trusted.labels) // 2
         x, y = trusted.inputs, trusted.labels
         previous: tuple[Tensor, ...] | None = None
-        done: list[_Iteration] = []
+        iterations: list[_Iteration] = []
         for batch in noisy:
-            done.append(self._iterate(batch, (x[half:], y[half:]), (x[:half], y[:half]), previous))
-            previous = done[-1].meta_gradient
-        for p, gradient in zip(self.meta_net.parameters(), done[-1].meta_gradient, strict=True):
+            iterations.append(self._iterate(batch, (x[half:], y[half:]), (x[:half], y[:half]), previous))
+            previous = iterations[-1].meta_gradient
+        for p, gradient in zip(self.meta_net.parameters(), iterations[-1].meta_gradient, strict=True):
             p.grad = gradient
         self.meta_adam.step()
         return {
-            "student_loss": torch.stack([each.student_loss for each in done]).mean(),
-            "meta_objective": done[-1].trusted_loss,
+            "student_loss": torch.stack([each.student_loss for each in iterations]).mean(),
+            "meta_objective": iterations[-1].trusted_loss,
         }
 
     def _iterate(
         self,
         noisy: Batch,
-        learned: tuple[Tensor, Tensor],
-        judging: tuple[Tensor, Tensor],
+        for_student: tuple[Tensor, Tensor],
+        for_judging: tuple[Tensor, Tensor],
         previous: tuple[Tensor, ...] | None,
     ) -> _Iteration:
+        """Take the steps (1) to (5) and (7), given the meta-gradient of the iteration before, if any."""
         w: list[Tensor] = [p for p in self.student.parameters() if p.requires_grad]
         sgd = InnerSGD.of(self.student_sgd)
-        eta = sgd.lr * (1 + sgd.momentum * sgd.nesterov)  # by which w' moves against a gradient
+        eta = sgd.lr * (1 + sgd.momentum * sgd.nesterov)  # -dw'/dg~: how far w' moves against a gradient
         g = None
         if self.measures_unused_discount or previous is not None:
-            _, g = self._trusted_gradient(w, *judging)  # (1)
+            _, g = self._trusted_gradient(w, *for_judging)  # (1)
 
-        loss = self._noisy_loss(noisy, share=len(noisy.labels) / (len(noisy.labels) + len(learned[1])))  # (2)
+        total = len(noisy.labels) + len(for_student[1])
+        loss = self._noisy_loss(noisy, total)  # (2)
         g_noisy = torch.autograd.grad(loss, w, create_graph=True, materialize_grads=True)
-        other_loss = self._mixed_loss(*learned, among=len(noisy.labels))
-        # Apart from the above, as the second backward pass has no way through these samples.
-        g_other = torch.autograd.grad(other_loss, w, materialize_grads=True)
-        g_student = torch._foreach_add([each.detach() for each in g_noisy], g_other)
+        mixed_loss = self._mixed_loss(*for_student, total)
+        # A gradient of its own, without a graph: these samples do not depend on the meta-net.
+        g_mixed = torch.autograd.grad(mixed_loss, w, materialize_grads=True)
+        g_student = torch._foreach_add([each.detach() for each in g_noisy], g_mixed)
 
         moved = self._moved(w, g_student)  # (3)
-        trusted_loss, g_moved = self._trusted_gradient(moved, *judging)  # (4)
+        trusted_loss, g_moved = self._trusted_gradient(moved, *for_judging)  # (4)
         meta_gradient = torch.autograd.grad(  # (5)
             g_noisy, list(self.meta_net.parameters()), _times(g_moved, -eta)
         )
@@ -227,26 +229,26 @@ class MLC(Method):
         for p, gradient in zip(w, g_student, strict=True):  # (7)
             p.grad = gradient
         self.student_sgd.step()
-        return _Iteration(meta_gradient, (loss + other_loss).detach(), trusted_loss)
+        return _Iteration(meta_gradient, (loss + mixed_loss).detach(), trusted_loss)
 
-    def _noisy_loss(self, batch: Batch, share: float) -> Tensor:
-        """Cross-entropy with the meta-net's soft labels, times the batch's share of the samples."""
+    def _noisy_loss(self, batch: Batch, total: int) -> Tensor:
+        """Compute the cross-entropy with the meta-net's soft labels, as a part of the mean over ``total``."""
         with self.ranks.autocast():
             h = self.student.backbone(batch.inputs)
             q = self.meta_net(h.detach(), batch.labels)
             log_probs = log_softmax(full_precision(self.student.classifier(h)), dim=1)
-        return share * soft_cross_entropy(log_probs, q)
+        return len(batch.labels) / total * soft_cross_entropy(log_probs, q)
 
-    def _mixed_loss(self, inputs: Tensor, labels: Tensor, among: int) -> Tensor:
-        """Cross-entropy on trusted samples, times their share beside so many noisy ones."""
+    def _mixed_loss(self, inputs: Tensor, labels: Tensor, total: int) -> Tensor:
+        """Compute the cross-entropy on trusted samples, as a part of the mean over ``total`` samples."""
         with self.ranks.autocast():
             logits = full_precision(self.student(inputs))
-        return len(labels) / (among + len(labels)) * cross_entropy(logits, labels)
+        return len(labels) / total * cross_entropy(logits, labels)
 
     def _trusted_gradient(
         self, w: list[Tensor], inputs: Tensor, labels: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The loss on trusted samples and its gradient, at any weights; running statistics stay."""
+        """Compute the loss on trusted samples and its gradient at weights w; running statistics stay."""
         names = [name for name, p in self.student.named_parameters() if p.requires_grad]
         weights: Weights = dict(zip(names, w, strict=True))
         with self.ranks.autocast():
@@ -254,12 +256,12 @@ class MLC(Method):
         return loss, tuple(gradient.values())
 
     def _moved(self, w: list[Tensor], gradient: tuple[Tensor, ...]) -> list[Tensor]:
-        """The weights that the student's optimiser will move to, as new leaves."""
+        """Compute the weights after the student's next SGD step, as new leaves; the student stays."""
         sgd = InnerSGD.of(self.student_sgd)
         with torch.no_grad():
             d = torch._foreach_add(gradient, w, alpha=sgd.weight_decay) if sgd.weight_decay else gradient
             buffers = [self.student_sgd.state[p].get("momentum_buffer") for p in w]
-            # Before the first step there are none: they begin as the gradient itself.
+            # Before the first step there is no buffer; torch initialises it with the gradient.
             v = d
             if buffers[0] is not None:
                 v = torch._foreach_add(d, buffers, alpha=sgd.momentum)

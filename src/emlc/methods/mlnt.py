@@ -1,25 +1,26 @@
-"""MLNT: weights from which a step on wrong labels does not change what is predicted.
+"""MLNT: learns weights from which a step on wrong labels changes the predictions little.
 
 Junnan Li, Yongkang Wong, Qi Zhao and Mohan Kankanhalli, "Learning to Learn from Noisy Labeled Data",
-CVPR 2019, and the authors' code. There is no meta-net, and the trusted samples serve model choice alone.
+CVPR 2019, and the authors' code. There is no meta-net, and the trusted samples only choose the epoch.
 
-A step makes M sets of fake labels for its batch: a random half of the samples take the label of a random
-one of their 10 nearest neighbours in the batch, by the features of a network that cross-entropy has trained.
-With labels y^m, the student p_w, and p~ whose weights are the moving average of the student's,
+A step draws M sets of fake labels for its batch: a random half of the samples take the label of one of their
+10 nearest neighbours in the batch, by the features of a network trained with cross-entropy. With labels y^m,
+the student p_w, and p~ whose weights are the moving average of the student's,
 
-    w_m = w - alpha dCE(p_w, y^m)/dw                               one step on each set, only looked at
+    w_m = w - alpha dCE(p_w, y^m)/dw                               look-ahead step on each set
     L_m = mean_i KL(p~(x_i) || p_{w_m}(x_i))
     w <- SGD(w, dCE(p_w, y)/dw + lambda(t) 1/M sum_m dL_m/dw_m)
 
 where lambda(t) is 0 at first, then rises as ``exp(-5 (1 - u)^2)`` with u from 0 to 1.
 
 Departures:
-    - First order, as the paper says: ``dw_m/dw`` is taken for the identity. In the published code the line
-      that is to detach the gradient has no effect.
-    - The paper's KL is a mean over samples. The published code divides by the number of classes as well.
-    - The network of the neighbours is trained in a warm-up, while the student rests. It was a run of its own.
-    - One round: the paper trains a second time, without samples that the first one doubts.
-    - The student is evaluated; published figures are of the better of student and moving average.
+    - First order, as in the paper: ``dw_m/dw`` is replaced by the identity. In the published code the line
+      that should detach the gradient has no effect.
+    - KL is a mean over samples, as in the paper. The published code also divides by the number of classes.
+    - The network that finds the neighbours is trained in the warm-up, in which the student does not train.
+      The authors trained it in a separate run.
+    - One round only: the paper trains a second time, without the samples that the first round finds doubtful.
+    - The student is evaluated; published accuracies are the better of student and moving average.
 """
 
 import logging
@@ -55,14 +56,14 @@ class MLNTHyper(Hyper):
 
     Attributes:
         fake_sets: Sets of fake labels for each batch, M.
-        fake_share: Share of the samples whose label is changed in each.
-        neighbours: Nearest samples of the batch that a changed label comes from.
-        fake_learning_rate: Of the step on each set.
+        fake_share: Share of the samples in each set whose label is changed.
+        neighbours: Number of nearest neighbours in the batch from which a changed label is drawn.
+        fake_learning_rate: Learning rate of the look-ahead step on each set, alpha.
         consistency_weight: Weight of the divergence from the moving average after that step.
-        meta_start: Steps after the warm-up before there is any such step.
-        meta_full: Steps after the warm-up from which the divergence has its full weight.
-        first_decay: Decay of the moving average until then.
-        last_decay: Decay from then on.
+        meta_start: Number of steps after the warm-up from which on the divergence has a weight.
+        meta_full: Number of steps after the warm-up from which on it has its full weight.
+        first_decay: Decay of the moving average before ``meta_full``.
+        last_decay: Decay of the moving average from ``meta_full`` on.
     """
 
     fake_sets: int = within(10, 1)
@@ -77,7 +78,7 @@ class MLNTHyper(Hyper):
 
 
 class MLNT(Method):
-    """Epochs that train the network of the neighbours, then the steps above."""
+    """A warm-up that trains the network that finds the neighbours, then the steps above."""
 
     name: ClassVar[str] = "mlnt"
     reference: ClassVar[str] = "Learning to Learn from Noisy Labeled Data, Li et al., CVPR 2019"
@@ -131,7 +132,7 @@ class MLNT(Method):
         gradient = _gradient(loss, w)
         meta_loss = torch.zeros_like(loss.detach())
         if (weight := self._weight()) > 0:
-            p_average = self._averaged(batch.inputs)
+            p_average = self._average_predictions(batch.inputs)
             for labels in self._fake_labels(batch):
                 step = _gradient(cross_entropy(logits, labels), w)
                 alpha = self.hyper.fake_learning_rate
@@ -147,23 +148,23 @@ class MLNT(Method):
         self.descend_gradients(self.student_sgd)
         return {"student_loss": loss.detach(), "meta_objective": meta_loss}
 
-    def _steps(self) -> int:
-        """Steps since the warm-up."""
+    def _steps_since_warm_up(self) -> int:
+        """Return the number of steps since the warm-up, whose end is stored in ``decisions``."""
         step = int(self.step_number)
         return step - int(self.decisions.setdefault("first_step", str(step)))
 
     def _weight(self) -> float:
-        """``lambda(t)``."""
+        """Return ``lambda(t)``."""
         start, full = self.hyper.meta_start, self.hyper.meta_full
-        if (t := self._steps()) < start:
+        if (t := self._steps_since_warm_up()) < start:
             return 0.0
         u = min(1.0, (t - start) / max(1, full - start))
         return self.hyper.consistency_weight * math.exp(-5 * (1 - u) ** 2)
 
     @torch.no_grad()
-    def _averaged(self, inputs: Tensor) -> Tensor:
-        """``p~`` (n, C), after the moving average has taken in the student's weights."""
-        t, h = self._steps(), self.hyper
+    def _average_predictions(self, inputs: Tensor) -> Tensor:
+        """Update the moving average with the student's weights; return its predictions ``p~`` (n, C)."""
+        t, h = self._steps_since_warm_up(), self.hyper
         decay = 0.0 if t == h.meta_start else h.first_decay if t < h.meta_full else h.last_decay
         for average, p in zip(self.average.parameters(), self.student.parameters(), strict=True):
             average.lerp_(p, 1 - decay)
@@ -172,7 +173,7 @@ class MLNT(Method):
 
     @torch.no_grad()
     def _fake_labels(self, batch: Batch) -> list[Tensor]:
-        """M sets of labels (n,)."""
+        """Draw M sets of fake labels (n,)."""
         self.neighbours.eval()
         with self.ranks.autocast():
             h = full_precision(self.neighbours.backbone(batch.inputs))
@@ -182,21 +183,21 @@ class MLNT(Method):
         sets = []
         for _ in range(self.hyper.fake_sets):
             changed = torch.randperm(n, device=device)[: int(self.hyper.fake_share * n)]
-            which = torch.randint(nearest.shape[1], (len(changed),), device=device)
+            columns = torch.randint(nearest.shape[1], (len(changed),), device=device)
             labels = batch.labels.clone()
-            labels[changed] = batch.labels[nearest[changed, which]]
+            labels[changed] = batch.labels[nearest[changed, columns]]
             sets.append(labels)
         return sets
 
     def _divergence(self, weights: Weights, inputs: Tensor, p_average: Tensor) -> Tensor:
-        """``mean_i KL(p~(x_i) || p_w(x_i))`` at other weights; running statistics stay."""
+        """Compute ``mean_i KL(p~(x_i) || p_w(x_i))`` at these weights; running statistics stay."""
         state = weights | copies(dict(self.student.named_buffers()))
         logits = full_precision(functional_call(self.student, state, (inputs,)))
         return kl_div(log_softmax(logits, dim=1), p_average, reduction="batchmean")
 
 
 def _gradient(loss: Tensor, weights: Weights) -> Weights:
-    """In each of the weights; the loss' graph stays."""
+    """Compute the gradient of a loss in each of the weights; the graph is retained."""
     gradients = torch.autograd.grad(
         loss, list(weights.values()), retain_graph=True, allow_unused=True, materialize_grads=True
     )

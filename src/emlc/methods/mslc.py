@@ -1,20 +1,20 @@
-"""Meta soft label corrector: two small nets mix the given label, an earlier one and the prediction of now.
+"""Meta soft label corrector: two small nets mix the given label, an earlier label and the prediction.
 
 Yichen Wu, Jun Shu, Qi Xie, Qian Zhao and Deyu Meng, "Learning to Purify Noisy Labels via Meta Soft Label
 Corrector", AAAI 2021. The paper's target is
 
     q = a y + (1 - a) (b z + (1 - b) p),   a = A(CE(f, y)),  b = B(CE(f, z)),
 
-with y the given label, f the student's prediction now, z the label from the epoch before and p = f. Its A and
-B are nets 1-100-1. z begins as the mean prediction over the last epochs of a warm-up by cross-entropy, and
-is the target q of the epoch before from then on.
+with y the given label, f the student's current prediction, z the label from the previous epoch and p = f.
+A and B are nets 1-100-1. z starts as the mean prediction over the last epochs of a warm-up by cross-entropy;
+from then on it is the target q of the previous epoch.
 
 Departures:
-    - As in the authors' code, and unlike the formula, the student learns from the classes that z and p are
-      largest for. With a soft p that term of the loss would have no gradient, since p is the student's own.
-      What is kept as z is the soft mixture.
-    - The look-ahead takes the student's learning rate of the moment. In the authors' code it falls at epoch
-      100 only, the student's at 80 too.
+    - As in the authors' code, and unlike in the formula, the student learns from the one-hot argmax of z and
+      p. With a soft p that term of the loss would have no gradient, since p is the student's own prediction.
+      The mixture of the soft z and p is stored as the next z.
+    - The look-ahead step has the student's current learning rate. In the authors' code the look-ahead's rate
+      falls at epoch 100 only, the student's at epoch 80 too.
 """
 
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ class MSLCHyper(Hyper):
     """Hyper-parameters of MSLC.
 
     Attributes:
-        hidden_dim: Hidden units of either net.
-        meta_learning_rate: Of their Adam, unless teacher_learning_rate is given.
-        meta_weight_decay: Weight decay of both.
-        averaged_epochs: Last epochs of the warm-up, over which predictions are averaged to begin with.
+        hidden_dim: Hidden units of each net.
+        meta_learning_rate: Learning rate of the nets' Adam, unless teacher_learning_rate is given.
+        meta_weight_decay: Weight decay of both nets.
+        averaged_epochs: Number of last warm-up epochs whose mean prediction is the first z.
     """
 
     hidden_dim: int = within(100, 1)
@@ -53,7 +53,7 @@ class MSLCHyper(Hyper):
 
 
 class MSLC(OneStep):
-    """Epochs of cross-entropy, then steps of :class:`OneStep` on the targets above."""
+    """A warm-up by cross-entropy, then steps of :class:`OneStep` on the targets above."""
 
     name: ClassVar[str] = "mslc"
     reference: ClassVar[str] = (
@@ -72,7 +72,7 @@ class MSLC(OneStep):
     def bind(self, split: Split) -> None:
         super().bind(split)
         given = one_hot(torch.from_numpy(split.noisy.given), self.num_classes).float()
-        # z (n, C). A warm-up adds up to it; without one there is nothing better than the given labels.
+        # z (n, C). A warm-up sums its predictions in z; without a warm-up z starts as the given labels.
         self._z = (torch.zeros_like(given) if self.settings.warm_up else given).to(self.ranks.device)
 
     def sample_state(self) -> dict[str, Tensor]:
@@ -100,7 +100,7 @@ class MSLC(OneStep):
         self._z[batch.positions] = self._mixed(batch, log_probs, z, log_probs.exp()).to(self._z)
 
     def _mixed(self, batch: Batch, log_probs: Tensor, z: Tensor, p: Tensor) -> Tensor:
-        """``a y + (1 - a) (b z + (1 - b) p)`` (n, C)."""
+        """Compute ``a y + (1 - a) (b z + (1 - b) p)`` (n, C)."""
         earlier = self._z[batch.positions].argmax(dim=1)
         a = self._a(nll_loss(log_probs, batch.labels, reduction="none")[:, None])
         b = self._b(nll_loss(log_probs, earlier, reduction="none")[:, None])
@@ -109,7 +109,7 @@ class MSLC(OneStep):
 
     @torch.no_grad()
     def estimate(self) -> NoisyEstimate:
-        """The labels z, and how far A believes the given ones; nothing before there are such."""
+        """Return the labels z, and A's weights of the given labels; nothing during the warm-up."""
         if self.warming_up:
             return NoisyEstimate()
         weights = self.weights_of(self._a)

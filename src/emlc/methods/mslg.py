@@ -1,12 +1,13 @@
-"""MSLG: soft labels of single samples learn by the meta-gradient of the loss on trusted data.
+"""MSLG: the soft label of each sample is learned by the meta-gradient of the loss on trusted data.
 
 Görkem Algan and Ilkay Ulusoy, "Meta Soft Label Generation for Noisy Labels", ICPR 2020 (arXiv 2007.05836).
-Sample i has logits ``y_i``, which begin as K onehot(given label), and the soft label ``d_i = softmax(y_i)``.
-With the network's predictions ``f_i`` of a batch of n samples, C classes, and
+Sample i has logits ``y_i``, which start as K onehot(given label), and the soft label ``d_i = softmax(y_i)``.
+The warm-up is cross-entropy with the given labels. After it, with the network's predictions ``f_i`` for a
+batch of n samples, C classes, and
 
     L_c(w, y) = 1 / (n C) sum_i KL(f_i || d_i)
 
-a step after the warm-up, which is cross-entropy with the given labels, is
+a step is
 
     w^  = w - alpha d_w L_c(w, y)               look-ahead
     y  <- y - beta d_y CE(trusted; w^)          meta-gradient, through w^
@@ -17,14 +18,14 @@ on w, with ``g^`` the gradient of CE(trusted; w^) it is
 
     d_{y_i} CE(trusted; w^) = alpha / (n C) J_f(i) g^,    J_f(i) g^ = f_i * (J_log f(i) g^)
 
-a Jacobian-vector product through the network: a label moves to where going down the trusted loss moves the
-prediction, and its rows sum to zero.
+a Jacobian-vector product through the network: a label moves in the direction in which a descent step on the
+trusted loss moves the prediction. Each row of the meta-gradient sums to zero.
 
 Departures:
-- The step of a label is told for one sample, and does not depend on the size of its batch: published is
-  ``beta`` times the gradient of a mean over 128; beta = 4000 is the rate 4000 / 128.
-- Noisy samples are shuffled, and every step's trusted batch has the size that the settings say; the authors'
-  code (github.com/gorkemalgan/MSLG_noisy_label) visits both in one order, in batches of one size.
+- A label's learning rate is per sample, and does not depend on the size of its batch. The published step is
+  ``beta`` times the gradient of a mean over 128 samples; beta = 4000 is the rate 4000 / 128.
+- Noisy samples are shuffled, and trusted batches have their own size. The authors' code
+  (github.com/gorkemalgan/MSLG_noisy_label) visits both sets in a fixed order, in batches of one size.
 """
 
 from collections.abc import Sequence
@@ -50,11 +51,11 @@ class MSLGHyper(Hyper):
     """Hyper-parameters of mslg.
 
     Attributes:
-        inner_learning_rate: Of the look-ahead step through which labels learn, alpha.
-        label_learning_rate: What a label moves by along its own meta-gradient: the published beta over the
-            size of the published batches.
-        initial_logit: Logit of the given class at the beginning, K; the others have 0.
-        entropy_weight: Of the entropy of predictions, gamma.
+        inner_learning_rate: Learning rate of the look-ahead step, alpha.
+        label_learning_rate: Learning rate of a label, per sample: the published beta divided by the published
+            batch size.
+        initial_logit: Initial logit of the given class, K; the other classes start at 0.
+        entropy_weight: Weight of the predictions' entropy in the student's loss, gamma.
     """
 
     inner_learning_rate: float = within(0.5)
@@ -64,7 +65,7 @@ class MSLGHyper(Hyper):
 
 
 class MSLG(LabelLogits):
-    """Labels of the noisy samples move so that a step on them lowers the loss on trusted samples."""
+    """The labels of the noisy samples move so that a student step on them lowers the loss on trusted data."""
 
     name: ClassVar[str] = "mslg"
     reference: ClassVar[str] = "Meta Soft Label Generation for Noisy Labels, Algan and Ulusoy, ICPR 2020"
@@ -98,11 +99,11 @@ class MSLG(LabelLogits):
         return {"student_loss": loss.detach(), "meta_objective": trusted_loss}
 
     def _divergence(self, log_f: Tensor, y: Tensor) -> Tensor:
-        """L_c, of log-predictions and label logits (n, C)."""
+        """Compute L_c, 0-d, from log-predictions and label logits (n, C)."""
         return (log_f.exp() * (log_f - log_softmax(y, dim=1))).sum(dim=1).mean() / self.num_classes
 
     def label_gradient(self, record: StudentStep, g: Weights) -> Tensor:
-        """The meta-gradient of the label logits (n, C): ``alpha / (n C) f_i * (J_log f(i) g^)``."""
+        """Compute the meta-gradient of the label logits (n, C): ``alpha / (n C) f_i * (J_log f(i) g^)``."""
         # With a learning rate of 1 the coefficients of soft labels are J_log f(i) g^ / n.
         (c,), engine = meta_gradient([record], g, InnerSGD(1.0), engine=self._engine.requested(record))
         self._engine.used(engine, record)

@@ -1,10 +1,10 @@
-"""Meta-Weight-Net: a small net gives each noisy sample a weight, by its loss.
+"""Meta-Weight-Net: a small net gives each noisy sample a weight that depends on its loss.
 
 Jun Shu, Qi Xie, Lixuan Yi, Qian Zhao, Sanping Zhou, Zongben Xu and Deyu Meng, "Meta-Weight-Net: Learning an
 Explicit Mapping For Sample Weighting", NeurIPS 2019. Algorithm 1, and the authors' code.
 
 Departures: none in what is computed. The meta-gradient of Eq. 5 comes from Jacobian-vector products, and the
-third step goes back through the first one's forward pass, which the published code runs again.
+student's own step reuses the forward pass of the look-ahead step, which the published code runs again.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class MWNetHyper(Hyper):
 
     Attributes:
         hidden_dim: Hidden units of the net V.
-        meta_learning_rate: Of V's Adam, unless teacher_learning_rate is given.
+        meta_learning_rate: Learning rate of V's Adam, unless teacher_learning_rate is given.
         meta_weight_decay: Weight decay of V.
     """
 
@@ -37,9 +37,9 @@ class MWNetHyper(Hyper):
 
 
 class MWNet(OneStep):
-    """A step of :class:`OneStep` on the weighted loss ``1/n sum_i V(l_i) l_i``, ``l_i = CE(p_w(x_i), y_i)``.
+    """Steps of :class:`OneStep` on the weighted loss ``1/n sum_i V(l_i) l_i``, ``l_i = CE(p_w(x_i), y_i)``.
 
-    V does not see where its input comes from: ``l_i`` is a number there. In targets the loss is
+    No gradient flows through the input ``l_i`` of V. The loss in terms of targets has
     ``q_i = V(l_i) onehot(y_i)``.
     """
 

@@ -1,9 +1,9 @@
-"""What methods share whose meta-net makes targets, and learns by one step of the student looked ahead.
+"""The base of methods whose meta-net makes targets and learns through one look-ahead step of the student.
 
 With targets ``q_i(theta)`` (n, C) the student's loss on a noisy batch is
 ``L~(w, theta) = -1/n sum_i <q_i(theta), log p_w(x_i)>``. A step is
 
-1. ``w^ = w - eta dL~/dw (w, theta)``: plain SGD, and only looked at
+1. ``w^ = w - eta dL~/dw (w, theta)``: the look-ahead step, by plain SGD; the student stays at w
 2. ``theta <- Adam(theta, d/dtheta CE(trusted; w^))``
 3. ``w <- SGD(w, dL~/dw (w, theta))`` with the new theta, momentum and weight decay
 
@@ -11,8 +11,8 @@ No second derivative is needed for (2). As ``w^`` depends on theta through the t
 
     d/dtheta CE(trusted; w^) = eta/n d/dtheta sum_i <q_i(theta), J_w(i) g^>,   g^ = d/dw^ CE(trusted; w^),
 
-where ``J_w(i) g^`` is the derivative of ``log p_w(x_i)`` in the direction ``g^``. That is Eq. 10 of EMLC's
-paper, and its engines compute it. Published codes go backward through the gradient of (1) instead.
+where ``J_w(i) g^`` is the derivative of ``log p_w(x_i)`` in the direction ``g^``. This is Eq. 10 of the EMLC
+paper, computed by the same JVP engines. The published code differentiates the gradient of (1) instead.
 """
 
 from abc import abstractmethod
@@ -41,20 +41,20 @@ from emlc.runtime.distributed import Ranks
 
 
 class WeightNet(nn.Sequential):
-    """Losses (n, 1) to weights (n, 1) in (0, 1): a hidden layer of ReLUs, then a sigmoid."""
+    """A net that maps losses (n, 1) to weights (n, 1) in (0, 1): a hidden layer of ReLUs, then a sigmoid."""
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__(nn.Linear(1, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1), nn.Sigmoid())
 
 
 class OneStep(Method):
-    """The steps (1) to (3) above.
+    """A method that takes the steps (1) to (3) above.
 
-    The setting ``teacher_learning_rate``, where it is given, stands for the hyper-parameter
-    ``meta_learning_rate``. The schedule leaves Adam's rate alone, as the published codes do.
+    If the setting ``teacher_learning_rate`` is given, it replaces the hyper-parameter
+    ``meta_learning_rate``. The schedule does not change Adam's learning rate, as in the published code.
 
     Attributes:
-        meta_net: What theta is of.
+        meta_net: The network with the parameters theta.
     """
 
     meta_net: nn.Module
@@ -66,10 +66,10 @@ class OneStep(Method):
 
     @abstractmethod
     def targets(self, batch: Batch, log_probs: Tensor) -> Tensor:
-        """``q(theta)`` (n, C), given the student's log-probabilities (n, C) without graph."""
+        """Compute ``q(theta)`` (n, C) from the student's log-probabilities (n, C), which have no graph."""
 
     def keep(self, batch: Batch, log_probs: Tensor) -> None:
-        """Called after (2), without graph: for what a method keeps of each sample."""
+        """Update the method's per-sample tables. Called after (2), without graph."""
 
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "meta_net": self.meta_net}
@@ -108,7 +108,7 @@ class OneStep(Method):
         (c * q).sum().backward()
         self.meta_adam.step()
 
-        # (3) The student is where it was: so are its log-probabilities.
+        # (3) The student has not moved since its forward pass, so its log-probabilities still hold.
         with torch.no_grad():
             q = self.targets(batch, log_probs)
             self.keep(batch, log_probs)
@@ -118,7 +118,7 @@ class OneStep(Method):
 
     @torch.no_grad()
     def weights_of(self, net: nn.Module) -> Tensor:
-        """What a :class:`WeightNet` gives for the loss of each noisy sample (n,), as it is, on the CPU."""
+        """Return a :class:`WeightNet`'s weights (n,) of the noisy samples, unaugmented, on the CPU."""
         p = predict_proba(self.student, self.noisy.inputs)
         losses = nll_loss(p.clamp_min(1e-12).log(), torch.from_numpy(self.noisy.given), reduction="none")
         weights: Tensor = net(losses[:, None].to(self.ranks.device))

@@ -1,4 +1,4 @@
-"""Two networks of a method that trains them side by side, as one student."""
+"""Two networks that a method trains side by side, as one student."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from emlc.networks.backbones import Classifier
 
 
 class Pair(nn.Module):
-    """Inputs (n, ...) to the mean of two networks' logits (n, C).
+    """Two classifiers as one: maps inputs (n, ...) to the mean of their logits (n, C).
 
     Args:
         one: A classifier.
-        other: Another, of the same classes.
+        other: Another classifier, of the same classes.
     """
 
     def __init__(self, one: Classifier, other: Classifier) -> None:
@@ -21,7 +21,7 @@ class Pair(nn.Module):
 
     @property
     def both(self) -> tuple[Classifier, Classifier]:
-        """The two networks; in this order they are numbered."""
+        """The two networks, numbers 0 and 1."""
         return self.one, self.other
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -30,11 +30,11 @@ class Pair(nn.Module):
 
 
 class _Features(nn.Module):
-    """Both networks' features (n, 2 d), side by side, for pictures of them."""
+    """Both networks' features (n, 2 d), side by side, for the report's map of the samples."""
 
     def __init__(self, one: nn.Module, other: nn.Module) -> None:
         super().__init__()
-        # In a tuple they are not registered: the classifiers hold them, and a state dict must not twice.
+        # A tuple, so that they are not registered twice: the classifiers have them in the state dict.
         self._both = (one, other)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -1,24 +1,24 @@
-"""PENCIL, also P-correction: the labels are parameters, learned beside those of the network.
+"""PENCIL, also P-correction: the labels are parameters, learned together with those of the network.
 
 Kun Yi and Jianxin Wu, "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels", CVPR 2019
-(arXiv 1903.07788). Sample i has logits ``y_i``, which begin as K onehot(given label), and the soft label
+(arXiv 1903.07788). Sample i has logits ``y_i``, which start as K onehot(given label), and the soft label
 ``d_i = softmax(y_i)``. With ``f_i`` the network's prediction, a batch of n samples and C classes,
 
     L_c = mean_i KL(f_i || d_i)                 classification
-    L_o = mean_i CE(softmax(d_i), given label)  compatibility: labels shall not go far from the given ones
+    L_o = mean_i CE(softmax(d_i), given label)  compatibility: keeps labels near the given ones
     L_e = mean_i H(f_i)                         entropy
     L   = L_c / C + alpha L_o + beta L_e / C
 
-and both are moved down L: the network by its optimiser, and ``y_i`` by ``rate n dL/dy_i``. Three stages:
-cross-entropy with the given labels; L; and ``L_c / C`` with the labels as they then are, from a new learning
-rate on. The authors' code (github.com/yikun2019/PENCIL) has epochs 0-70-200-320 for CIFAR-10.
+and both minimise L: the network by its optimiser, and ``y_i`` by steps of ``rate n dL/dy_i``. There are three
+stages: cross-entropy with the given labels; L; and ``L_c / C`` with the labels fixed, at another learning
+rate. The authors' code (github.com/yikun2019/PENCIL) has epochs 0-70-200-320 for CIFAR-10.
 
 Departures:
-- L_o is the authors' code's, whose softmax is one more than the paper's ``CE(d_i, given label)``. With that
-  and the published alpha no label could change: for a prediction f, L is least at
+- L_o is that of the authors' code, with one softmax more than the paper's ``CE(d_i, given label)``. With the
+  paper's and the published alpha no label could change: for a prediction f, the minimum of L is at
   ``d = (f / C + alpha onehot) / (1 / C + alpha)``, where the given class leads if alpha C > 1.
-- The step of a label is told for one sample, and does not depend on the size of its batch: published is
-  ``lambda dL/dy_i``, of a mean over a batch of 128, or fewer at the end of an epoch; lambda = 600 is the
+- A label's learning rate is per sample, and does not depend on the size of its batch. The published step is
+  ``lambda dL/dy_i`` with L a mean over a batch of 128, or fewer at the end of an epoch; lambda = 600 is the
   rate 600 / 128.
 """
 
@@ -44,13 +44,13 @@ class PencilHyper(Hyper):
     """Hyper-parameters of pencil.
 
     Attributes:
-        label_learning_rate: What a label moves by along its own loss: the published lambda over the size of
-            the published batches.
-        initial_logit: Logit of the given class at the beginning, K; the others have 0.
-        compatibility_weight: Of the loss that keeps labels near the given ones, alpha.
-        entropy_weight: Of the entropy of predictions, beta.
-        final_share: Share of the epochs, the last ones, in which the labels stay.
-        final_rate: The learning rate of those epochs, in terms of ``learning_rate``.
+        label_learning_rate: Learning rate of a label, per sample: the published lambda divided by the
+            published batch size.
+        initial_logit: Initial logit of the given class, K; the other classes start at 0.
+        compatibility_weight: Weight of the loss that keeps labels near the given ones, alpha.
+        entropy_weight: Weight of the predictions' entropy, beta.
+        final_share: Share of the epochs, at the end, in which the labels are fixed.
+        final_rate: Learning rate of those epochs, as a multiple of ``learning_rate``.
     """
 
     label_learning_rate: float = within(600 / 128)
@@ -62,7 +62,7 @@ class PencilHyper(Hyper):
 
 
 class Pencil(LabelLogits):
-    """Label distributions are learned by back-propagation, from the network's own predictions."""
+    """Network and label distributions are learned together, by back-propagation."""
 
     name: ClassVar[str] = "pencil"
     reference: ClassVar[str] = (
@@ -100,19 +100,25 @@ class Pencil(LabelLogits):
         return {"student_loss": loss.detach()}
 
     def loss(self, logits: Tensor, y: Tensor, labels: Tensor) -> Tensor:
-        """L of the second stage, from the network's and the labels' logits (n, C), and given labels (n,)."""
+        """Compute L of the second stage, 0-d.
+
+        Args:
+            logits: (n, C) of the network.
+            y: (n, C) label logits.
+            labels: (n,) given labels.
+        """
         h = self.hyper
         per_class = (divergence(logits, y) + h.entropy_weight * entropy(logits)) / self.num_classes
         return per_class + h.compatibility_weight * cross_entropy(y.softmax(dim=1), labels)
 
 
 def divergence(logits: Tensor, y: Tensor) -> Tensor:
-    """L_c: mean KL(softmax(logits) || softmax(y)), of two (n, C)."""
+    """Compute L_c, 0-d: the mean of KL(softmax(logits) || softmax(y)), both (n, C)."""
     log_f = log_softmax(logits, dim=1)
     return (log_f.exp() * (log_f - log_softmax(y, dim=1))).sum(dim=1).mean()
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """L_e: mean entropy of the predictions (n, C) with these logits, in nats."""
+    """Compute L_e, 0-d: the mean entropy of the predictions with these logits (n, C), in nats."""
     log_f = log_softmax(logits, dim=1)
     return -(log_f.exp() * log_f).sum(dim=1).mean()

@@ -1,24 +1,24 @@
-"""SMP, deep self-learning: prototypes of the classes in feature space say which labels are wrong.
+"""SMP, deep self-learning: labels are corrected by prototypes of the classes in feature space.
 
 Jiangfan Han, Ping Luo and Xiaogang Wang, "Deep Self-Learning From Noisy Labels", ICCV 2019 (arXiv
 1908.02160), "self-learning with multi-prototypes". Before every epoch after the warm-up, labels are corrected
-(Sec. 3.3). Of every class, up to m samples with that given label are drawn; with S_ij the cosine similarity
-of their features, and S_c the least of the largest 40 % of all S_ij, sample i has
+(Sec. 3.3). For each class, up to m samples with that given label are drawn. With S_ij the cosine similarity
+of their features, and S_c the smallest of the largest 40 % of all S_ij, sample i has
 
     density     rho_i = sum_j sign(S_ij - S_c)
     similarity  eta_i = max_{j: rho_j > rho_i} S_ij,   or min_j S_ij if rho_i is the largest
 
-The p densest of those with eta < 0.95, dense and unlike each other, are the prototypes of the class. The
-corrected label ``z_i`` of a sample is the class with the largest mean cosine similarity of its prototypes to
-the sample. Then, with the given labels ``y_i``, the network learns from (Sec. 3.2)
+The prototypes of the class are the p densest samples with eta < 0.95: dense, and unlike each other. The
+corrected label ``z_i`` of a sample is the class whose prototypes have the largest mean cosine similarity to
+the sample. With the given labels ``y_i``, the network then learns from (Sec. 3.2)
 
     L = (1 - alpha) mean_i CE(f_i, y_i) + alpha mean_i CE(f_i, z_i)
 
-No code of the authors is public; what is here follows their paper.
+The authors have published no code; this follows the paper.
 
 Departures:
-- Labels of all samples are corrected before an epoch, with features of unaugmented inputs in evaluation mode.
-- A class none of whose samples has eta < 0.95 is represented by its densest sample.
+- All labels are corrected at once, before an epoch, with features of unaugmented inputs in evaluation mode.
+- If no sample of a class has eta < 0.95, its densest sample is the only prototype.
 """
 
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ from emlc.runtime.precision import full_precision
 from emlc.runtime.streams import RandomStream, generator
 
 _DENSE = 0.4
-"""Share of the similarities that count as near."""
+"""Share of the similarities that count as high."""
 _ALIKE = 0.95
-"""Similarity to a denser sample from which on one stands for the same as that."""
+"""Cosine similarity to a denser sample from which on a sample is no prototype of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,10 @@ class SMPHyper(Hyper):
     """Hyper-parameters of smp.
 
     Attributes:
-        corrected_weight: Of the loss with corrected labels, alpha; the one with given labels has the rest.
-        prototypes: At most so many of each class, p.
-        samples_per_class: Samples with a given label among which its prototypes are looked for, m.
+        corrected_weight: Weight alpha of the loss with corrected labels; the loss with given labels has
+            weight 1 - alpha.
+        prototypes: Maximum number of prototypes per class, p.
+        samples_per_class: Maximum number of samples per class from which prototypes are chosen, m.
     """
 
     corrected_weight: float = within(0.5, 0, 1)
@@ -61,7 +62,7 @@ class SMPHyper(Hyper):
 
 
 class SMP(Method):
-    """The network learns from the given labels, and from those of the prototypes nearest to a sample."""
+    """Cross-entropy on the given labels, and on the classes whose prototypes are nearest to the samples."""
 
     name: ClassVar[str] = "smp"
     reference: ClassVar[str] = (
@@ -92,7 +93,7 @@ class SMP(Method):
         scores = torch.full((len(h), self.num_classes), -torch.inf)
         for c in range(self.num_classes):
             drawn = rng.permutation(np.flatnonzero(self.noisy.given == c))[: self.hyper.samples_per_class]
-            rows = np.sort(drawn)  # what is equally dense comes in the order of the samples
+            rows = np.sort(drawn)  # so that equally dense samples come in the order of the data
             if len(rows):  # a class that no label names has no prototypes
                 of_class = h[torch.from_numpy(rows)]
                 chosen = of_class[prototypes(of_class @ of_class.T, self.hyper.prototypes)]
@@ -113,7 +114,12 @@ class SMP(Method):
 
 
 def prototypes(similarities: Tensor, number: int) -> Tensor:
-    """Indices of up to so many prototypes of m samples with these similarities (m, m), the densest first."""
+    """Choose up to ``number`` prototypes; return their indices, the densest first.
+
+    Args:
+        similarities: (m, m) cosine similarities of the samples of a class.
+        number: p.
+    """
     kept = max(1, int(_DENSE * similarities.numel()))
     threshold = similarities.flatten().topk(kept).values[-1]
     density = (similarities - threshold).sign().sum(dim=1)

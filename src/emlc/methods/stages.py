@@ -10,11 +10,11 @@ from emlc.meta.replay import copies
 
 
 class Stages(NamedTuple):
-    """First the labels are as given, then they are corrected, then they stay.
+    """Three stages of a run: labels as given, labels being corrected, labels fixed.
 
     Attributes:
-        correction: The first epoch in which labels are corrected.
-        final: The first epoch of the last stage; that of a run that has none would follow its last epoch.
+        correction: The first epoch in which labels are corrected, from 0.
+        final: The first epoch of the last stage; the number of epochs if there is no last stage.
     """
 
     correction: int
@@ -22,10 +22,10 @@ class Stages(NamedTuple):
 
     @classmethod
     def of(cls, settings: Settings, final_share: float) -> "Stages":
-        """Those of a run whose last stage takes this share of the epochs.
+        """Return the stages of a run whose last stage takes ``final_share`` of the epochs.
 
-        The warm-up is before the correction. If it leaves too few epochs, the last stage gives way: there
-        is at least one of correction.
+        The warm-up comes before the correction. If it leaves too few epochs, the last stage is shortened,
+        so that there is at least one epoch of correction.
         """
         final = settings.epochs - round(final_share * settings.epochs)
         return cls(settings.warm_up, max(final, settings.warm_up + 1))

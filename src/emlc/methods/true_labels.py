@@ -1,4 +1,4 @@
-"""The ceiling: what the same training would come to if no label were wrong."""
+"""The ceiling: what the same training would reach if no label were wrong."""
 
 from collections.abc import Sequence
 from typing import ClassVar

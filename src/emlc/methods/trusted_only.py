@@ -8,7 +8,7 @@ from emlc.methods.base import Losses, Method
 
 
 class TrustedOnly(Method):
-    """Cross-entropy on the trusted set alone, for as many steps as the others take."""
+    """Cross-entropy on the trusted set alone, for as many steps as the other methods take."""
 
     name: ClassVar[str] = "trusted-only"
     reference: ClassVar[str] = "Baseline: learns from the trusted samples alone"
