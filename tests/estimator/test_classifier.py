@@ -56,8 +56,8 @@ def test_scikit_learns_checks(estimator, check):
 
 
 def test_parameters_are_settings_of_the_same_name():
-    own = {"validation_fraction", "settings", "output", "random_state", "verbose"}
-    assert EMLCClassifier().get_params().keys() - own <= emlc.Settings().as_dict().keys()
+    others = {"validation_fraction", "settings", "output", "random_state", "verbose"}
+    assert EMLCClassifier().get_params().keys() - others <= emlc.Settings().as_dict().keys()
 
 
 def test_learns_from_noisy_labels():

@@ -160,13 +160,13 @@ def test_soft_labels_one_by_one():
     labels = np.array([0, 1, 2, 1])
     soft = decision.soft_labels(P, labels)
     np.testing.assert_allclose(soft.sum(axis=1), 1)
-    for row, label, own in zip(soft, labels, P, strict=True):
-        quality = decision.label_quality(log_odds(own[None], np.array([label])))[0]
+    for row, label, prediction in zip(soft, labels, P, strict=True):
+        quality = decision.label_quality(log_odds(prediction[None], np.array([label])))[0]
         assert row[label] == pytest.approx(quality)
         others = [k for k in range(3) if k != label]
-        total = sum(max(own[k], 1e-12) for k in others)
+        total = sum(max(prediction[k], 1e-12) for k in others)
         for k in others:
-            assert row[k] == pytest.approx((1 - quality) * max(own[k], 1e-12) / total)
+            assert row[k] == pytest.approx((1 - quality) * max(prediction[k], 1e-12) / total)
 
 
 def test_separable_labels_give_finite_numbers():
@@ -277,6 +277,6 @@ def test_telling_apart_is_the_area_under_the_roc_curve_and_its_error(shift):
     assert area == pytest.approx(by_hand)
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     error = np.sqrt((area * (1 - area) + 79 * (q1 - area**2) + 79 * (q2 - area**2)) / 80**2)
-    found = tells_apart(np.r_[right, wrong], np.repeat([1.0, 0.0], 80), np.repeat([0.0, 1.0], 80))
-    assert found == (area - 0.5 > 1.645 * error)
-    assert found == (shift > 0)
+    is_apart = tells_apart(np.r_[right, wrong], np.repeat([1.0, 0.0], 80), np.repeat([0.0, 1.0], 80))
+    assert is_apart == (area - 0.5 > 1.645 * error)
+    assert is_apart == (shift > 0)

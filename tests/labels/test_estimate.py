@@ -68,9 +68,9 @@ def test_weights_are_written_with_what_they_weigh(tmp_path):
 def test_correct_says_where_the_labels_are(tmp_path, capsys):
     trained(tmp_path / "run", "mlc")
     assert main(["correct", str(tmp_path / "run")]) == 2
-    told = capsys.readouterr().err
-    assert "mlc has corrected the labels of its own samples" in told
-    assert str(tmp_path / "run/labels.csv") in told
+    error = capsys.readouterr().err
+    assert "mlc has corrected the labels of its own samples" in error
+    assert str(tmp_path / "run/labels.csv") in error
 
 
 def test_the_chosen_epochs_are_kept(tmp_path, monkeypatch):

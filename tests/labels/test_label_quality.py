@@ -124,7 +124,7 @@ def test_without_cleanlab_one_line_says_how_to_get_it(monkeypatch):
 
 
 def test_too_many_labels_for_cleanlab(monkeypatch):
-    monkeypatch.setattr(emlc.labels.quality, "COMPARED", 3 * 150)
+    monkeypatch.setattr(emlc.labels.quality, "MOST_COMPARED", 3 * 150)
     measured = meter()
     assert measured.figures()["cleanlab"] is None
     assert "up to 150 labels, and these are 200" in measured.why_no_cleanlab()

@@ -144,11 +144,13 @@ def test_cleanlab_trains_without_the_issues():
     assert (learning.predict(X) == truth).all()
     saved = learning.get_label_issues()
     assert saved["is_label_issue"].tolist() == labels["is_label_issue"].tolist()
-    own = classification.CleanLearning(LogisticRegression(), cv_n_folds=3).find_label_issues(X, given)
-    assert set(frame) == set(own)
-    for name in own:
-        assert frame[name].dtype.kind == own[name].dtype.kind
-    assert frame["given_label"].tolist() == own["given_label"].tolist() == given.tolist()
+    cleanlab_issues = classification.CleanLearning(LogisticRegression(), cv_n_folds=3).find_label_issues(
+        X, given
+    )
+    assert set(frame) == set(cleanlab_issues)
+    for name in cleanlab_issues:
+        assert frame[name].dtype.kind == cleanlab_issues[name].dtype.kind
+    assert frame["given_label"].tolist() == cleanlab_issues["given_label"].tolist() == given.tolist()
 
 
 def test_cleanlab_ranks_the_issues_as_the_table_does():

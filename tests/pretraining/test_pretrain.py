@@ -90,12 +90,12 @@ def test_the_directory_is_complete(digits):
 
 def test_what_is_told(tmp_path, capsys):
     pretrain(settings(tmp_path / "run"), images(), trusted=images(10))
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == "50 images of 1 x 8 x 8; 10 trusted ones to probe the features on"
-    assert told[1].startswith("features before pretraining: nearest neighbours ")
-    assert [line.split("  ")[0] for line in told[2:4]] == ["simclr epoch 1/2", "simclr epoch 2/2"]
-    assert all("loss " in line and "nearest neighbours " in line for line in told[2:4])
-    assert told[4].startswith("features after pretraining: nearest neighbours ")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "50 images of 1 x 8 x 8; 10 trusted ones to probe the features on"
+    assert lines[1].startswith("features before pretraining: nearest neighbours ")
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["simclr epoch 1/2", "simclr epoch 2/2"]
+    assert all("loss " in line and "nearest neighbours " in line for line in lines[2:4])
+    assert lines[4].startswith("features after pretraining: nearest neighbours ")
     pretrain(settings(tmp_path / "other"), images())
     assert "features before pretraining: not probed" in capsys.readouterr().err
 

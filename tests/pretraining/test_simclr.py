@@ -50,11 +50,11 @@ def test_a_step_goes_down_the_gradient(optimizer):
     simclr = prepared(optimizer=optimizer, learning_rate=0.5, weight_decay=0.01)  # running statistics anew
     assert simclr.step(views, 0.1).item() == pytest.approx(loss.item())
     after = [p for network in simclr.networks().values() for p in network.parameters()]
-    for w, g, found in zip(before, gradients, after, strict=True):
+    for w, g, moved in zip(before, gradients, after, strict=True):
         decayed = g + 0.01 * w if w.ndim > 1 else g
         if optimizer == "lars" and w.ndim > 1:  # You et al.: Large Batch Training, Eq. 6
             decayed = 0.001 * w.norm() / (g.norm() + 0.01 * w.norm()) * decayed
-        torch.testing.assert_close(found, w - 0.1 * decayed, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(moved, w - 0.1 * decayed, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,8 @@ def test_the_metrics_of_an_epoch(validated):
     loss = torch.nn.functional.cross_entropy(method.student(choice.inputs), torch.from_numpy(choice.labels))
     assert metrics["choice_loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert ("validation_accuracy" in metrics) == validated
-    own = nn.Sequential(method.teacher.backbone, method.teacher.classifier)
-    assert metrics["teacher_test_accuracy"] == slow_accuracy(own, split.test)
+    classifier = nn.Sequential(method.teacher.backbone, method.teacher.classifier)
+    assert metrics["teacher_test_accuracy"] == slow_accuracy(classifier, split.test)
     corrected = inference.correct(method.teacher, split.noisy.inputs, split.noisy.labels)
     assert metrics["label_recovery"] == slow_recovery(corrected, split.noisy)["label_recovery"]
 

@@ -117,14 +117,14 @@ def spawn(start):
 
 @pytest.fixture(scope="module")
 def whole(spawn, tmp_path_factory):
-    """The directory of an uninterrupted run with more arguments, made once for each."""
-    made = {}
+    """The directory of an uninterrupted run with more arguments, trained once for each."""
+    folders = {}
 
     def make(*more: str) -> Path:
-        if more not in made:
-            made[more] = tmp_path_factory.mktemp("whole") / "run"
-            assert spawn([*ARGUMENTS, *more, "--output", str(made[more])]) == 0
-        return made[more]
+        if more not in folders:
+            folders[more] = tmp_path_factory.mktemp("whole") / "run"
+            assert spawn([*ARGUMENTS, *more, "--output", str(folders[more])]) == 0
+        return folders[more]
 
     return make
 

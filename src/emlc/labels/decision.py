@@ -1,14 +1,14 @@
-"""When a label counts as wrong: a rule that is calibrated on the trusted samples, not set by hand.
+"""The decision when a label counts as wrong: a rule calibrated on the trusted samples, not set by hand.
 
-The evidence about a label is its log-odds against the best other class, in the mean of the student's and
-the teacher's prediction. Trusted samples show what it is worth. Each is judged with its right label, with
-wrong labels as the networks confuse the classes (in proportion to their prediction: the adversarial
-corruption that the gate learns from, softened), and with wrong labels at random. A logistic tells the
-three kinds apart by their evidence [1], and the shares of the kinds among the noisy labels follow by
-expectation maximisation [2]. That gives the probability that a label is right. A label is an issue where
-this is below the threshold that promises the best F1 score over the noisy samples [3]. A kind of wrong labels
-that the evidence does not tell from right ones beyond chance [4] is left out; if that is both kinds, no
-label is an issue.
+The evidence for a label is its log-odds against the most probable other class, under the mean of the
+student's and the teacher's prediction. The trusted samples calibrate it. Each of them is scored with its
+right label, with wrong labels as the networks confuse the classes (in proportion to their prediction: a soft
+version of the adversarial corruption that the gate learns from), and with random wrong labels. A multinomial
+logistic regression on the evidence separates these three kinds of labels [1]; the shares of the kinds among
+the noisy labels are estimated by expectation maximisation [2]. The result is the probability that a label is
+right. A label is an issue where this probability is below the threshold with the best expected F1 score over
+the noisy samples [3]. A kind of wrong labels that the evidence does not separate from right ones better than
+chance [4] is left out; if both kinds are left out, no label is an issue.
 
 [1] J. Platt, Probabilistic outputs for support vector machines, 1999.
 [2] M. Saerens, P. Latinne, C. Decaestecker, Adjusting the outputs of a classifier to new a priori
@@ -32,33 +32,33 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 KINDS = ("right", "confused", "random")
-"""Kinds of labels: right ones, and wrong ones as the networks confuse the classes, and at random."""
+"""Kinds of labels: right; wrong, as the networks confuse the classes; wrong at random."""
 
 CALIBRATED_ON = ("validation", "trusted")
-"""Roles of the samples that a decision may be calibrated on."""
+"""Roles of the samples on which a decision may be calibrated."""
 
 _LEAST = 1e-12
-"""Probabilities below count as this, so that log-odds are finite."""
+"""Lower bound on probabilities, so that log-odds are finite."""
 _ONE_SIDED = 1.645
-"""Standard errors that chance exceeds once in twenty times."""
+"""Standard errors above the mean that chance exceeds with a probability of 5 %."""
 _STEP = 0.02
-"""Log-odds are rounded to multiples of this for the fit, which is then as quick for any number of them."""
+"""Resolution in log-odds of the logistic fit; rounding to it makes the fit's time independent of n."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Turns log-odds of labels into the probability that they are right, and that into a decision.
+    """A calibrated rule: it maps a label's log-odds to the probability that it is right, and to a decision.
 
     Attributes:
-        threshold: A label whose quality is below is an issue.
+        threshold: Label quality in [0, 1] below which a label is an issue.
         noise_rate: Estimated share of wrong labels among the noisy samples, in [0, 1].
-        expected_f1: F1 score of the issues that the threshold promises there, in [0, 1].
-        slopes: Of the logistic, for each of :data:`KINDS`.
-        intercepts: Likewise, for as many labels of each kind.
+        expected_f1: Expected F1 score of the issues among the noisy samples, in [0, 1].
+        slopes: Slopes of the logistic, one per kind in :data:`KINDS`.
+        intercepts: Intercepts of the logistic, one per kind, for equal shares of the kinds.
         shares: Estimated share of each kind among the noisy labels; they sum to 1.
-        calibrated_on: "validation" or "trusted": the samples it is calibrated on.
-        trusted_samples: How many these are.
-        noisy_samples: How many noisy samples the shares are estimated from.
+        calibrated_on: Role of the samples on which the decision is calibrated: "validation" or "trusted".
+        trusted_samples: Number of samples on which the decision is calibrated.
+        noisy_samples: Number of noisy samples from which the shares are estimated.
     """
 
     threshold: float
@@ -72,23 +72,24 @@ class Decision:
     noisy_samples: int
 
     def label_quality(self, odds: Floats) -> Floats:
-        """Probability (n,) that labels are right, in [0, 1], from their log-odds (n,)."""
-        return _kinds(odds, self.slopes, self.intercepts, np.array(self.shares))[:, 0]
+        """Compute the probability (n,) that labels are right, in [0, 1], from their log-odds (n,)."""
+        return _kind_probabilities(odds, self.slopes, self.intercepts, np.array(self.shares))[:, 0]
 
     def soft_labels(self, prediction: Floats, labels: Labels) -> Floats:
-        """The corrected soft labels (n, C), whose rows sum to 1.
+        """Compute the corrected soft labels (n, C); their rows sum to 1.
 
-        The given label has its quality, and the other classes share the rest as the prediction has it.
+        The given label gets its quality as probability; the other classes share the rest in proportion to
+        the prediction.
 
         Args:
             prediction: (n, C) class probabilities, the mean of the student's and the teacher's.
             labels: (n,) given labels.
         """
         quality = self.label_quality(log_odds(prediction, labels))[:, None]
-        given = _one_hot(labels, prediction.shape[1])
-        others = np.where(given, 0, np.maximum(prediction, _LEAST))
-        shares = others / np.maximum(others.sum(axis=1, keepdims=True), _LEAST)  # one class has no others
-        return np.where(given, quality, (1 - quality) * shares)
+        is_given = _one_hot(labels, prediction.shape[1])
+        others = np.where(is_given, 0, np.maximum(prediction, _LEAST))
+        shares = others / np.maximum(others.sum(axis=1, keepdims=True), _LEAST)  # with one class the sum is 0
+        return np.where(is_given, quality, (1 - quality) * shares)
 
     def save(self, path: Path) -> None:
         """Write ``decision.json``, atomically."""
@@ -136,16 +137,17 @@ def decide(
     """Calibrate the decision.
 
     Args:
-        trusted: (m, C) the networks' mean prediction for trusted samples, at best not trained on.
-        trusted_labels: (m,) their labels.
+        trusted: (m, C) the networks' mean prediction for trusted samples, preferably not trained on.
+        trusted_labels: (m,) labels of the trusted samples.
         noisy_odds: (n,) :func:`log_odds` of noisy labels.
-        calibrated_on: What the trusted samples are called.
+        calibrated_on: Role of the trusted samples, one of :data:`CALIBRATED_ON`.
     """
     odds, weights = corrupted_odds(trusted, trusted_labels)
     slopes, intercepts = fit_kinds(odds, weights)
     distinct = [True, *(tells_apart(odds, weights[:, 0], weights[:, k]) for k in range(1, len(KINDS)))]
-    shares = estimate_shares(_kinds(noisy_odds, slopes, intercepts, _normalized(np.array([distinct]))[0]))
-    quality = _kinds(noisy_odds, slopes, intercepts, shares)[:, 0]
+    equal_shares = _normalized(np.array([distinct]))[0]
+    shares = estimate_shares(_kind_probabilities(noisy_odds, slopes, intercepts, equal_shares))
+    quality = _kind_probabilities(noisy_odds, slopes, intercepts, shares)[:, 0]
     threshold, expected_f1 = best_f1_threshold(quality)
     return Decision(
         threshold=threshold,
@@ -161,26 +163,31 @@ def decide(
 
 
 def log_odds(prediction: Floats, labels: Labels) -> Floats:
-    """Log-odds (n,) of labels (n,) against the best other class, under class probabilities (n, C)."""
+    """Compute log-odds (n,) of labels (n,) against the most probable other class.
+
+    Args:
+        prediction: (n, C) class probabilities.
+        labels: (n,) labels.
+    """
     others = np.where(_one_hot(labels, prediction.shape[1]), 0, prediction).max(axis=1)
-    given = prediction[np.arange(len(labels)), labels]
-    odds: Floats = np.log(np.maximum(given, _LEAST)) - np.log(np.maximum(others, _LEAST))
+    p_label = prediction[np.arange(len(labels)), labels]
+    odds: Floats = np.log(np.maximum(p_label, _LEAST)) - np.log(np.maximum(others, _LEAST))
     return odds
 
 
 def corrupted_odds(prediction: Floats, labels: Labels) -> tuple[Floats, Floats]:
-    """What the evidence looks like for each kind of label.
+    """Compute the distribution of the evidence for each kind of label.
 
     Args:
         prediction: (m, C) class probabilities of trusted samples.
-        labels: (m,) their right labels.
+        labels: (m,) right labels of these samples.
 
     Returns:
-        Log-odds (m * C,) of every sample with every label, and weights (m * C, 3): how much each counts
-        for each of :data:`KINDS`. Those of a sample and a kind sum to 1.
+        Log-odds (m * C,) of every sample with every label, and their weights (m * C, 3) in each of
+        :data:`KINDS`. The weights of one sample in one kind sum to 1.
     """
     m, C = prediction.shape
-    # The best other class is the most probable one, but for that one itself, whose best other is the second.
+    # The best other class is the most probable class, and for that class itself the second most probable.
     largest = prediction.argmax(axis=1)[:, None]
     second = np.partition(prediction, -2, axis=1)[:, [-2]] if C > 1 else np.zeros((m, 1))
     others = np.repeat(np.take_along_axis(prediction, largest, axis=1), C, axis=1)
@@ -193,62 +200,62 @@ def corrupted_odds(prediction: Floats, labels: Labels) -> tuple[Floats, Floats]:
 
 
 def fit_kinds(odds: Floats, weights: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Slopes and intercepts of a logistic that tells the kinds of labels apart by their log-odds.
+    """Fit the slopes (K,) and intercepts (K,) of a logistic regression of the kind of label on its log-odds.
 
-    Targets are not 1 and 0 but (m + 1) / (m + K) and 1 / (m + K) for m samples and K kinds, so that it
-    stays finite where the kinds are far apart (Platt). No wrong kind's slope exceeds that of the right
-    labels: more evidence never makes a label less probable.
+    Targets are not 1 and 0 but (m + 1) / (m + K) and 1 / (m + K) for m samples and K kinds, so that the fit
+    stays finite where the kinds are far apart (Platt). The slope of a wrong kind is at most that of the right
+    labels, so that more evidence never makes a label less probable.
 
     Args:
         odds: (n,) log-odds.
-        weights: (n, K) how much each counts for each kind.
+        weights: (n, K) weight of each label in each kind.
     """
     K = weights.shape[1]
-    values, places = np.unique(np.round(odds / _STEP), return_inverse=True)
+    values, bins = np.unique(np.round(odds / _STEP), return_inverse=True)
     if len(values) < 2:
         return (0.0,) * K, (0.0,) * K
-    masses = np.stack([np.bincount(places, weights[:, k], len(values)) for k in range(K)], axis=1)
+    masses = np.stack([np.bincount(bins, weights[:, k], len(values)) for k in range(K)], axis=1)
     m = np.maximum(masses.sum(axis=0), 1)
-    soft = (masses / m) @ ((np.eye(K) * m + 1) / (m + K)[:, None])  # a sample's label leaks to other kinds
-    spread = float(values.std()) * _STEP
+    soft = (masses / m) @ ((np.eye(K) * m + 1) / (m + K)[:, None])  # Platt's targets
+    scale = float(values.std()) * _STEP
     from sklearn.linear_model import LogisticRegression  # takes more than a second to import
 
     fitted = LogisticRegression(C=np.inf, tol=1e-6, max_iter=1000).fit(
-        np.tile(values * _STEP / spread, K)[:, None],
+        np.tile(values * _STEP / scale, K)[:, None],
         np.repeat(np.arange(K), len(values)),
         soft.T.reshape(-1) * 100,
     )
-    slopes = fitted.coef_[:, 0] / spread
+    slopes = fitted.coef_[:, 0] / scale
     return tuple(np.minimum(slopes, slopes[0]).tolist()), tuple(fitted.intercept_.tolist())
 
 
 def tells_apart(odds: Floats, right: Floats, wrong: Floats) -> bool:
-    """Whether right labels have more evidence than wrong ones, beyond chance (one-sided, 5 %).
+    """Test whether right labels have more evidence than wrong labels (one-sided, at the 5 % level).
 
-    By the area under the ROC curve and its standard error (Hanley and McNeil, 1982).
+    The test compares the area under the ROC curve with 0.5, by its standard error (Hanley and McNeil, 1982).
 
     Args:
         odds: (n,) log-odds.
-        right: (n,) how much each counts as a right label, and
-        wrong: (n,) as a wrong one.
+        right: (n,) weight of each as a right label.
+        wrong: (n,) weight of each as a wrong label.
     """
-    values, places = np.unique(odds, return_inverse=True)
-    a, b = (np.bincount(places, weights, len(values)) for weights in (right, wrong))
+    values, bins = np.unique(odds, return_inverse=True)
+    a, b = (np.bincount(bins, weights, len(values)) for weights in (right, wrong))
     m = a.sum()
     if m == 0 or b.sum() == 0:
         return False
     below = b.cumsum() - b
     area = float(a @ (below + b / 2)) / (m * b.sum())
-    spread = area * (1 - area)
-    spread += (m - 1) * (area / (2 - area) + 2 * area**2 / (1 + area) - 2 * area**2)
-    return bool(area - 0.5 > _ONE_SIDED * np.sqrt(max(spread, 0.0) / m**2))
+    variance = area * (1 - area)
+    variance += (m - 1) * (area / (2 - area) + 2 * area**2 / (1 + area) - 2 * area**2)
+    return bool(area - 0.5 > _ONE_SIDED * np.sqrt(max(variance, 0.0) / m**2))
 
 
 def estimate_shares(probabilities: Floats) -> Floats:
-    """Share of each kind, by expectation maximisation (Saerens et al. 2002).
+    """Estimate the share (K,) of each kind, by expectation maximisation (Saerens et al. 2002).
 
     Args:
-        probabilities: (n, K) of each kind, were there as many of each; 0 for kinds that are left out.
+        probabilities: (n, K) of the kinds, for equal shares; 0 for kinds that are left out.
     """
     shares: Floats = _normalized((probabilities.sum(axis=0) > 0)[None].astype(np.float64))[0]
     for _ in range(1000):
@@ -259,16 +266,16 @@ def estimate_shares(probabilities: Floats) -> Floats:
 
 
 def best_f1_threshold(quality: Floats) -> tuple[float, float]:
-    """The threshold below which labels are issues, so that their expected F1 score is best, and the score.
+    """Find the threshold on the label quality with the best expected F1 score; return it and the score.
 
-    Flagging the k labels of lowest quality is expected to score 2 S_k / (k + S_n), with S_k the sum of
-    their probabilities to be wrong. The best threshold on that probability is half the best score
-    (Lipton et al. 2014), so that it needs no particular sample's quality.
+    Flagging the k labels with the lowest quality has an expected F1 score of 2 S_k / (k + S_n), with S_k the
+    sum of their probabilities of being wrong. The best threshold on that probability is half the best score
+    (Lipton et al. 2014), and so does not depend on the quality of any single sample.
 
-    Where no label can be wrong nothing is flagged: the threshold is 0.
+    If no label can be wrong the threshold is 0, and nothing is flagged.
 
     Args:
-        quality: (n,) probabilities to be right.
+        quality: (n,) probabilities of being right.
     """
     wrong = np.sort(1 - quality)[::-1]
     if wrong.sum() == 0:
@@ -278,8 +285,10 @@ def best_f1_threshold(quality: Floats) -> tuple[float, float]:
     return 1 - score / 2, score
 
 
-def _kinds(odds: Floats, slopes: tuple[float, ...], intercepts: tuple[float, ...], shares: Floats) -> Floats:
-    """Probability (n, K) of each kind."""
+def _kind_probabilities(
+    odds: Floats, slopes: tuple[float, ...], intercepts: tuple[float, ...], shares: Floats
+) -> Floats:
+    """Compute the probability (n, K) of each kind from log-odds (n,) and the shares (K,) of the kinds."""
     logits = odds[:, None] * np.array(slopes) + np.array(intercepts)
     return _normalized(shares * np.exp(logits - logits.max(axis=1, keepdims=True)))
 
@@ -289,6 +298,6 @@ def _one_hot(labels: Labels, num_classes: int) -> NDArray[np.bool_]:
 
 
 def _normalized(values: Floats) -> Floats:
-    """Rows that sum to 1, but for rows of zeros."""
+    """Normalise rows to a sum of 1; rows of zeros stay."""
     normalized: Floats = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-300)
     return normalized

@@ -1,4 +1,4 @@
-"""Labels and weights that a method without a teacher holds of its own noisy samples."""
+"""Label and weight tables of a method without a teacher, from its estimate of its own noisy samples."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from emlc.networks.inference import predict_proba
 
 
 def load_estimate(folder: Path) -> NoisyEstimate:
-    """What ``fit`` left beside the networks' weights in ``folder``; nothing of most methods."""
+    """Read the estimate that ``fit`` wrote to ``folder``; it is empty if the method has none."""
     path = folder / "samples.safetensors"
     return NoisyEstimate(**load_file(path)) if path.exists() else NoisyEstimate()
 
@@ -23,10 +23,10 @@ def load_estimate(folder: Path) -> NoisyEstimate:
 def estimate_label_tables(
     estimate: NoisyEstimate, samples: Samples, student: nn.Module
 ) -> Iterator[pd.DataFrame]:
-    """The label table of the noisy samples, block by block.
+    """Yield the label table of the noisy samples, block by block.
 
     Its columns are those of :func:`emlc.labels.table.label_table`. A label is an issue where it is not the
-    most probable class of the soft label; ``retain_weight`` is the weight, of methods that have one.
+    most probable class of the soft label. ``retain_weight`` is the estimate's weight, if it has any.
     """
     assert estimate.soft_labels is not None
     start = 0
@@ -41,7 +41,10 @@ def estimate_label_tables(
 
 
 def weight_table(weights: Tensor, samples: Samples) -> pd.DataFrame:
-    """One row a noisy sample: id, given_label, weight in [0, 1], and true_label where it is known."""
+    """Build the weight table, one row per noisy sample.
+
+    Its columns are id, given_label, weight in [0, 1], and true_label where it is known.
+    """
     table = pd.DataFrame(
         {
             "id": samples.ids,

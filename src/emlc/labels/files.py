@@ -1,4 +1,4 @@
-"""Label tables written as they are computed: a million rows take no more memory than a block of them."""
+"""Label tables are written block by block: a million rows take no more memory than one block."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -11,24 +11,25 @@ import pyarrow.parquet as pq
 from emlc.runtime.files import atomic_write
 
 ENDINGS = (".csv", ".parquet")
+"""Endings of the two files of a table."""
 
 
 def label_paths(path: Path) -> tuple[Path, Path]:
-    """The CSV and the parquet file of a table, from the name of either, or a name without an ending."""
+    """Return the paths of a table's CSV and parquet file, from either path or the path without an ending."""
     stem = path.name.removesuffix(path.suffix) if path.suffix.lower() in ENDINGS else path.name
     csv, parquet = (path.with_name(f"{stem}{ending}") for ending in ENDINGS)
     return csv, parquet
 
 
 def write_blocks(path: Path, blocks: Iterable[pd.DataFrame], schema: pa.Schema) -> Iterator[pd.DataFrame]:
-    """Pass the blocks of a table on, and write them to the CSV and the parquet file of this name.
+    """Write the blocks of a table to its CSV and its parquet file, and yield each block.
 
-    The files appear, both, when the last block has been taken; otherwise neither does.
+    Both files appear when the last block has been consumed; if that does not happen neither does.
 
     Args:
-        path: See :func:`label_paths`.
+        path: Path of the table: see :func:`label_paths`.
         blocks: Tables with the columns of ``schema``.
-        schema: Of the parquet file.
+        schema: Schema of the parquet file.
     """
     csv_path, parquet_path = label_paths(path)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""How good the corrected labels are, where the truth is known; and those of cleanlab on the same samples."""
+"""The quality of corrected labels where the true labels are known, and cleanlab's on the same samples."""
 
 import warnings
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ from emlc.networks.inference import Predictions
 
 Labels = NDArray[np.int64]
 
-COMPARED = 10_000_000
-"""With more probabilities than this cleanlab is not run: it wants all of them at once."""
+MOST_COMPARED = 10_000_000
+"""Maximum number of probabilities for which cleanlab is run, as it needs all of them in memory."""
 
 FIGURES = {
     "precision": "of the issues",
@@ -27,19 +27,20 @@ FIGURES = {
     "recovery": "share of corrected labels that are right",
     "wrong_recovery": "share of wrong labels that are corrected to the right one",
 }
+"""What each figure measures, by name; all are in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class IssueCounts:
-    """What is counted of corrected labels, and the shares in [0, 1], None where there is nothing to measure.
+    """Counts of given and corrected labels; the shares are in [0, 1], or None if there is nothing to measure.
 
     Attributes:
-        labels: All of them.
-        wrong: Those given wrongly.
-        issues: Those that are corrected to another class.
-        wrong_issues: Issues among the wrong ones.
-        recovered: Those that are right when corrected.
-        wrong_recovered: Of the wrong ones, those that are.
+        labels: Number of labels.
+        wrong: Number of given labels that are wrong.
+        issues: Number of labels that are corrected to another class.
+        wrong_issues: Number of issues whose given label is wrong.
+        recovered: Number of corrected labels that are right.
+        wrong_recovered: Number of wrong given labels that are corrected to the right one.
     """
 
     labels: int
@@ -69,7 +70,7 @@ class IssueCounts:
 
     @property
     def precision(self) -> float | None:
-        """Share of the issues that are wrong."""
+        """Share of the issues whose given label is wrong."""
         return _share(self.wrong_issues, self.issues)
 
     @property
@@ -99,16 +100,17 @@ def issue_figures(
     corrected: Labels,
     quality: NDArray[Any],
 ) -> dict[str, float | int | None]:
-    """Figures of corrected labels (n,), in [0, 1]; None where there is nothing to measure.
+    """Measure corrected labels.
 
     Args:
-        given: As given.
-        truth: The right ones.
-        corrected: As corrected; those that differ from the given are the issues.
-        quality: Scores of the given labels; low is bad.
+        given: (n,) given labels.
+        truth: (n,) true labels.
+        corrected: (n,) corrected labels; those that differ from the given ones are the issues.
+        quality: (n,) scores of the given labels; low is bad.
 
     Returns:
-        labels, wrong_labels and issues, as counts; noise_rate; and :data:`FIGURES`.
+        The counts labels, wrong_labels and issues; noise_rate and :data:`FIGURES`, in [0, 1], or None where
+        there is nothing to measure.
     """
     from sklearn.metrics import average_precision_score  # takes more than a second to import
 
@@ -130,15 +132,15 @@ def issue_figures(
 def cleanlab_figures(
     given: Labels, truth: Labels, probabilities: NDArray[Any]
 ) -> dict[str, float | int | None]:
-    """The figures of ``cleanlab.filter.find_label_issues`` for a classifier's probabilities (n, C).
+    """Measure ``cleanlab.filter.find_label_issues`` for a classifier's probabilities (n, C).
 
-    Where it finds an issue, the classifier's best other class is the corrected label.
+    Where cleanlab finds an issue, the corrected label is the most probable other class.
 
     Raises:
-        ImportError: There is no cleanlab.
+        ImportError: cleanlab is not installed.
     """
     find, rank = import_module("cleanlab.filter"), import_module("cleanlab.rank")
-    with warnings.catch_warnings():  # of classes that are rare or absent, which our labels may well have
+    with warnings.catch_warnings():  # about rare or absent classes, which are normal here
         warnings.filterwarnings("ignore", category=UserWarning, module="cleanlab")
         issue = find.find_label_issues(given, probabilities, n_jobs=1)
         quality = rank.get_label_quality_scores(given, probabilities)
@@ -150,11 +152,11 @@ def cleanlab_figures(
 
 @dataclass
 class QualityMeter:
-    """Gathers what the figures need while a table is written: some numbers a sample, of known truth only.
+    """A collector of what the figures need while a table is written; it keeps samples of known truth only.
 
     Attributes:
-        total: Number of labels in all.
-        issues: How many of them are issues.
+        total: Number of labels.
+        issues: Number of labels that are issues.
     """
 
     total: int = 0
@@ -166,10 +168,10 @@ class QualityMeter:
 
     @property
     def _is_compared(self) -> bool:
-        return self._known * self._classes <= COMPARED
+        return self._known * self._classes <= MOST_COMPARED
 
     def add(self, samples: Samples, table: pd.DataFrame, predictions: Predictions) -> None:
-        """Take in a block."""
+        """Add a block of samples with its label table and the networks' predictions."""
         self.total += len(samples)
         self.issues += int(table["is_label_issue"].sum())
         if samples.true_labels is None or samples.labels is None:
@@ -186,25 +188,25 @@ class QualityMeter:
             self._probabilities.clear()
 
     def figures(self) -> dict[str, dict[str, float | int | None] | None] | None:
-        """By tool, "emlc" and "cleanlab", the figures; None where the truth is not known.
+        """Return the figures of "emlc" and of "cleanlab", or None if no true label is known.
 
-        Those of cleanlab are None where it was not run: see :attr:`why_no_cleanlab`.
+        Those of cleanlab are None if it was not run: see :meth:`why_no_cleanlab`.
         """
         if not self._known:
             return None
         given, truth, corrected, quality = map(np.concatenate, zip(*self._columns, strict=True))
-        compared = None
+        cleanlab = None
         if self._is_compared:
             try:
-                compared = cleanlab_figures(given, truth, np.concatenate(self._probabilities))
+                cleanlab = cleanlab_figures(given, truth, np.concatenate(self._probabilities))
             except (ImportError, ValueError):  # it refuses labels of one class
-                compared = None
-        return {"emlc": issue_figures(given, truth, corrected, quality), "cleanlab": compared}
+                cleanlab = None
+        return {"emlc": issue_figures(given, truth, corrected, quality), "cleanlab": cleanlab}
 
     def why_no_cleanlab(self) -> str:
-        """One line for users whose figures have none of cleanlab."""
+        """Return a line for the user that says why there are no figures of cleanlab."""
         if not self._is_compared:
-            most = COMPARED // self._classes
+            most = MOST_COMPARED // self._classes
             return f"cleanlab is compared on up to {most:,} labels, and these are {self._known:,}"
         try:
             import_module("cleanlab")
@@ -214,7 +216,7 @@ class QualityMeter:
 
 
 def figures_rows(figures: Iterable[tuple[str, dict[str, float | int | None]]]) -> list[list[str]]:
-    """Rows of text, a tool each: its name and :data:`FIGURES` in per cent, or a dash."""
+    """Return one row of text per tool: its name and :data:`FIGURES` in per cent, or a dash."""
     return [[name, *(_per_cent(values[key]) for key in FIGURES)] for name, values in figures]
 
 

@@ -1,6 +1,6 @@
 """The label table: every sample with its given label, the corrected one, and the evidence.
 
-Column names are cleanlab's where it has them.
+Column names are cleanlab's wherever cleanlab has the column.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,12 @@ from emlc.labels.decision import Decision
 from emlc.networks.inference import Predictions
 
 BLOCK = 16_384
-"""Rows of a table that are in memory at a time: so many at most, and ``CELLS`` of their probabilities."""
+"""Maximum number of rows of a table in memory at a time."""
 
 CELLS = 2**20
-_FEWEST = 256  # rows, however many classes: fewer keep the networks waiting
+"""Maximum number of class probabilities of these rows."""
+_FEWEST = 256
+"""Minimum number of rows, for any number of classes: with fewer the networks are slow."""
 
 _TEXT = ("id", "given_label", "corrected_label")
 _NUMBERS = ("corrected_probability", "retain_weight")
@@ -31,14 +33,14 @@ _NUMBERS = ("corrected_probability", "retain_weight")
 def label_table(
     samples: Samples, predictions: Predictions, decision: Decision, *, all_probabilities: bool = False
 ) -> pd.DataFrame:
-    """One row a sample, in the order of ``samples``.
+    """Build the label table: one row per sample, in the order of ``samples``.
 
     Columns:
-        id: of the sample.
-        given_label: as given, by class name.
-        corrected_label: the given label, or the most probable other class where the given is an issue.
+        id: id of the sample.
+        given_label: class name of the given label.
+        corrected_label: the given label, or the most probable other class where the given label is an issue.
         corrected_probability: its probability in the corrected soft label, in [0, 1].
-        retain_weight: w in (0, 1), how far the teacher keeps the given label (paper, Appendix D).
+        retain_weight: w in (0, 1), the teacher's weight of the given label (paper, Appendix D).
         predicted_label: the student's most probable class.
         label_quality: probability that the given label is right, in [0, 1]; low is bad.
         is_label_issue: whether the label quality is below the decision's threshold.
@@ -47,9 +49,9 @@ def label_table(
 
     Args:
         samples: n labelled samples.
-        predictions: Of the same samples.
-        decision: Of the same networks.
-        all_probabilities: Whether to add a column a class.
+        predictions: The networks' predictions for these samples.
+        decision: The decision calibrated for these networks.
+        all_probabilities: Whether to add one column per class.
     """
     rows, given = np.arange(len(samples)), samples.given
     soft_labels = decision.soft_labels(predictions.prediction(), given)
@@ -72,14 +74,14 @@ def table_of_soft_labels(
     student: Tensor,
     retain_weights: Tensor | None,
 ) -> pd.DataFrame:
-    """Put the columns of a label table together; see :func:`label_table`.
+    """Build a label table from its columns; see :func:`label_table`.
 
     Args:
         samples: n labelled samples.
-        soft_labels: (n, C) corrected ones.
-        corrected: (n,) corrected labels; those that differ from the given are the issues.
-        student: (n, C) its probabilities.
-        retain_weights: (n,) or None, of a method that has none.
+        soft_labels: (n, C) corrected soft labels.
+        corrected: (n,) corrected labels; those that differ from the given ones are the issues.
+        student: (n, C) the student's probabilities.
+        retain_weights: (n,) retain weights, or None for a method that has none.
     """
     names, rows, given = pd.Index(samples.classes), np.arange(len(samples)), samples.given
     table = {
@@ -97,7 +99,7 @@ def table_of_soft_labels(
 
 
 def true_label_names(samples: Samples) -> "pd.Index[str] | None":
-    """The true labels by class name, missing where they are not known; None where none is."""
+    """Return the true labels by class name, missing where unknown; None if the samples have none."""
     if samples.true_labels is None:
         return None
     return pd.Index(samples.classes)[samples.true_labels].where(samples.true_labels != UNKNOWN)
@@ -110,7 +112,7 @@ def label_schema(
     all_probabilities: bool = False,
     retain_weights: bool = True,
 ) -> pa.Schema:
-    """The types of :func:`label_table`, for a file whose first rows do not tell them all."""
+    """Return the column types of :func:`label_table`, since the first rows of a file may not show them."""
     numbers = _NUMBERS if retain_weights else _NUMBERS[:1]
     types = [
         *((name, pa.string()) for name in _TEXT),
@@ -125,28 +127,28 @@ def label_schema(
 
 
 def blocks(samples: Samples) -> Iterator[Samples]:
-    """The samples, :data:`BLOCK` or fewer at a time; their inputs are read when they are asked for."""
+    """Yield the samples, :data:`BLOCK` or fewer at a time; inputs are read when they are used."""
     rows = min(BLOCK, max(_FEWEST, CELLS // len(samples.classes)))
     for start in range(0, len(samples), rows):
         yield samples.take(np.arange(start, min(start + rows, len(samples))))
 
 
 def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """A label table in the form of cleanlab's ``CleanLearning.get_label_issues``.
+    """Convert a label table to the form of cleanlab's ``CleanLearning.get_label_issues``.
 
     ``CleanLearning(clf).fit(X, y, label_issues=to_cleanlab(labels))`` trains without the issues.
 
     Args:
-        labels: As ``Run.correct_labels`` gives it, or as read from labels.csv or labels.parquet.
-        classes: Class names in the order of the integer labels that cleanlab is given; by default the
-            given and predicted labels, in the order that emlc sorts classes in: numbers by value.
+        labels: A label table, from ``Run.correct_labels`` or as read from labels.csv or labels.parquet.
+        classes: Class names in the order of the integer labels that cleanlab gets; by default all given and
+            predicted labels in emlc's order of classes, in which numbers are sorted by value.
 
     Returns:
-        One row a sample, in the same order: is_label_issue (bool), label_quality (float), given_label and
-        predicted_label (int, index of the class).
+        One row per sample, in the same order: is_label_issue (bool), label_quality (float in [0, 1]),
+        given_label and predicted_label (int, index of the class).
 
     Raises:
-        InputError: If a column is missing, or a label is not among ``classes``.
+        InputError: a column is missing, or a label is not among ``classes``.
     """
     missing = [name for name in _CLEANLAB if name not in labels]
     if missing:
@@ -174,7 +176,7 @@ def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> p
 
 
 def _truth_values(column: "pd.Series[Any]") -> NDArray[np.bool_]:
-    """Booleans, also from a file that was read as text."""
+    """Convert a column to booleans, even if it was read as text."""
     meanings = column.astype(str).str.lower().map({"true": True, "false": False})
     if (unknown := meanings.isna().to_numpy()).any():
         row = int(unknown.argmax())
@@ -194,9 +196,10 @@ def prediction_table(
     *,
     all_probabilities: bool = False,
 ) -> pd.DataFrame:
-    """id, predicted_label and predicted_probability of n samples, from probabilities (n, C).
+    """Build the table of predictions, one row per sample, from ids (n,) and probabilities (n, C).
 
-    With ``all_probabilities`` also a column ``probability_CLASS`` a class.
+    Its columns are id, predicted_label and predicted_probability in [0, 1]; with ``all_probabilities`` also
+    ``probability_CLASS`` for every class.
     """
     probability, predicted = probabilities.max(dim=1)
     table = pd.DataFrame(
