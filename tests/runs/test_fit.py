@@ -202,16 +202,16 @@ def test_a_loss_that_begins_later_has_a_mean_of_its_own():
 
 
 @pytest.mark.parametrize("checkpoint_every", [None, 3])
-@pytest.mark.parametrize("tell_every", [1, 3, 20])
-def test_every_loss_of_a_run_is_kept(tmp_path, monkeypatch, tell_every, checkpoint_every):
-    monkeypatch.setattr(fit_module, "TELL_EVERY", tell_every)
+@pytest.mark.parametrize("flush_every", [1, 3, 20])
+def test_every_loss_of_a_run_is_kept(tmp_path, monkeypatch, flush_every, checkpoint_every):
+    monkeypatch.setattr(fit_module, "FLUSH_EVERY", flush_every)
     seen = []
     monkeypatch.setattr(Silent, "on_step", lambda _, progress: seen.append(progress.mean_losses()))
     _, _, history = record(tmp_path, epochs=2, checkpoint_every=checkpoint_every)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["progress"]["losses"] == {"student_loss": [float(step) for step in range(1, 9)]}
     assert [row["student_loss"] for row in history] == [2.5, 6.5]
-    assert bool(seen[3]) == (tell_every < 20 or checkpoint_every is not None)
+    assert bool(seen[3]) == (flush_every < 20 or checkpoint_every is not None)
 
 
 # The schedule

@@ -74,7 +74,7 @@ def test_with_the_samples_at_hand_a_run_is_decided_without_reading_them(run, cop
 
 
 def test_the_decision_on_validation_samples_and_a_draw_of_many(run, monkeypatch):
-    monkeypatch.setattr("emlc.runs.run._DECIDED_ON", 40)
+    monkeypatch.setattr("emlc.runs.run._CALIBRATION_SAMPLES", 40)
     split = tiny.split(run.settings, validation=tiny.unlike(60, 5))
     decision = run.decide(split)
     assert (decision.calibrated_on, decision.trusted_samples) == ("validation", 40)

@@ -12,7 +12,7 @@ from emlc.pretraining.images import unlabelled
 from emlc.pretraining.probe import Probe
 from emlc.pretraining.simclr import SimCLR, learning_rate
 from emlc.runs.checkpoint import Progress, load_checkpoint, save_checkpoint
-from emlc.runs.fit import TELL_EVERY, PendingLosses, Reporter
+from emlc.runs.fit import FLUSH_EVERY, PendingLosses, Reporter
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.streams import RandomStream
 
@@ -45,7 +45,7 @@ def fit(
         progress.epoch_steps += 1
         ends = progress.epoch_steps == schedule.steps_per_epoch
         save = ends or (settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0)
-        if save or progress.steps % TELL_EVERY == 0:
+        if save or progress.steps % FLUSH_EVERY == 0:
             losses.flush(progress, wait=bool(save))
         progress.seconds += time.perf_counter() - clock
         reporter.on_step(progress)

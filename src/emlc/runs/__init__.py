@@ -1,1 +1,1 @@
-"""A run: the one training loop, its directory, and what it leaves there."""
+"""A run: the training loop, the run directory and the files that it writes there."""

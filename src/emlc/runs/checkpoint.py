@@ -1,7 +1,7 @@
-"""Everything a run needs to go on as if it had never stopped.
+"""Checkpoints: all that a run needs to resume with the same result as if it had not been interrupted.
 
-A checkpoint holds tensors, numbers and strings only, and is read with ``weights_only=True``: opening
-one runs no code.
+A checkpoint holds tensors, numbers and strings only, and is read with ``weights_only=True``: loading
+it runs no code.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -18,7 +18,7 @@ from emlc.runtime.files import atomic_write, disk_errors
 
 
 class Trained(Protocol):
-    """Networks, optimisers and tables of samples by name, and what was decided on the way."""
+    """What a checkpoint holds: networks, optimisers and per-sample tensors by name, and decisions."""
 
     decisions: dict[str, str]
 
@@ -29,14 +29,14 @@ class Trained(Protocol):
 
 @dataclass
 class Progress:
-    """Where in its training a run is.
+    """The position of a run in its training.
 
     Attributes:
-        epoch: Finished epochs.
-        noisy_batches: Noisy batches used in the current epoch.
-        steps: Teacher steps taken, over all epochs; also the trusted batches used.
-        epoch_steps: Steps taken in the current epoch.
-        losses: Name -> the loss of every step so far.
+        epoch: Number of finished epochs.
+        noisy_batches: Number of noisy batches used in the current epoch.
+        steps: Number of steps taken over all epochs; also the number of trusted batches used.
+        epoch_steps: Number of steps taken in the current epoch.
+        losses: The losses of all steps so far, by name.
         seconds: Training time so far.
         history: The metrics of every finished epoch.
     """
@@ -50,17 +50,17 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def mean_losses(self) -> dict[str, float]:
-        """Means over the current epoch's steps, as far as their losses have been read."""
+        """Return the mean losses over the current epoch's steps whose losses have been read."""
         unread = self.steps - max(map(len, self.losses.values()), default=0)
-        known = self.epoch_steps - unread
-        return {name: sum(losses[-known:]) / known for name, losses in self.losses.items() if known > 0}
+        read = self.epoch_steps - unread
+        return {name: sum(losses[-read:]) / read for name, losses in self.losses.items() if read > 0}
 
 
 def save_checkpoint(path: Path, method: Trained, progress: Progress) -> None:
     """Write networks, optimisers and position, atomically.
 
-    There are no random states: all that is drawn is a function of the seed and the position. So are
-    learning rates; how an optimiser computes is a matter of the device.
+    No random states are saved: all draws are functions of the seed and the position, and so are learning
+    rates. Options of the optimisers are not saved either: they follow from the settings and the device.
     """
     state = {
         "networks": {name: network.state_dict() for name, network in method.networks().items()},
@@ -103,11 +103,11 @@ def _same_shape(stored: Tensor, table: Tensor, name: str) -> Tensor:
 
 
 NetworkWeights = dict[str, dict[str, Tensor]]
-"""The tensors of each network, by its name and theirs."""
+"""The tensors of each network: by the network's name, then by the tensor's."""
 
 
 def copy_weights(networks: dict[str, nn.Module]) -> NetworkWeights:
-    """The networks' weights as they are now, contiguous, on the CPU."""
+    """Copy the networks' current weights, contiguous, to the CPU."""
     return {
         name: {
             key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -126,12 +126,12 @@ def save_weights(folder: Path, weights: NetworkWeights) -> None:
 
 
 def save_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
-    """:func:`save_weights` of the networks as they are now."""
+    """Write the networks' current weights with :func:`save_weights`."""
     save_weights(folder, copy_weights(networks))
 
 
 def load_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
-    """Read the weights that :func:`save_weights` wrote; every tensor must fit.
+    """Load the weights that :func:`save_weights` wrote into the networks; every tensor must fit.
 
     Raises:
         InputError: a file is missing, broken, or holds other tensors than the network has.

@@ -1,4 +1,4 @@
-"""What the directories of training and pretraining runs have in common, above all their settings."""
+"""The parts that the directories of training and pretraining runs share, above all the settings."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ S = TypeVar("S", Settings, PretrainSettings)
 
 
 def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
-    """Raise an :class:`InputError` if a run is there that must not be overwritten, or not be gone on with."""
+    """Raise an :class:`InputError` if the folder holds a run that must not be overwritten or resumed."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output: {folder} is a file, expected a directory")
     if not (folder / "settings.yaml").exists() and not (folder / "checkpoint.pt").exists():
@@ -41,7 +41,11 @@ def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
 
 
 def read_settings(folder: Path, kind: type[S]) -> S:
-    """The settings a run was made with."""
+    """Read the settings of a run.
+
+    Raises:
+        InputError: there is no ``settings.yaml``, or it is broken.
+    """
     if not (folder / "settings.yaml").is_file():
         raise InputError(f"{folder}: not a run directory: it has no settings.yaml")
     try:
@@ -51,13 +55,13 @@ def read_settings(folder: Path, kind: type[S]) -> S:
 
 
 def write_settings(folder: Path, settings: S) -> None:
-    """Write ``settings.yaml``, with sources that can be found from any working directory."""
+    """Write ``settings.yaml``, with absolute paths, so that it works from any working directory."""
     resolved = with_absolute_paths(settings).as_dict()
     write_text(folder / "settings.yaml", yaml.safe_dump(resolved, sort_keys=False))
 
 
 def with_absolute_paths(settings: S) -> S:
-    """The settings with sources that can be found from any working directory."""
+    """Return the settings with absolute paths."""
     paths = paths_of(settings, "source", "file", "model", "folder")
     absolute: dict[str, Any] = {
         name: os.path.abspath(path) for name, path in paths.items() if not path.startswith("~")
@@ -66,27 +70,28 @@ def with_absolute_paths(settings: S) -> S:
 
 
 def resolve_precision(settings: S, folder: Path, ranks: Ranks, inputs: Inputs) -> Precision:
-    """Say which precision the settings mean by ``auto``: that in which the run in ``folder`` began, if any.
+    """Return the precision to train in; ``auto`` is that of the run in ``folder``, if there is one.
 
-    All ranks come to the same; none takes it on.
+    All ranks return the same precision. It is not applied to ``ranks``.
     """
     precision = settings.precision
     if precision == "auto" and (folder / "settings.yaml").exists():
         precision = read_settings(folder, type(settings)).precision
     if precision == "auto":
-        pays = inputs.ndim == 4 and computes_bfloat16(ranks.device)
-        pays = pays and getattr(settings, "jvp", None) != "finite-difference"  # which drown in its rounding
-        precision = "bf16-mixed" if ranks.all_agree(pays) else "float32"
+        mixed = inputs.ndim == 4 and computes_bfloat16(ranks.device)
+        # Finite differences are lost in the rounding of bfloat16.
+        mixed = mixed and getattr(settings, "jvp", None) != "finite-difference"
+        precision = "bf16-mixed" if ranks.all_agree(mixed) else "float32"
     return precision
 
 
 def data_name(settings: DataSettings) -> str:
-    """The data's name, for that of a directory."""
+    """Return the data's name, as a part of the default directory's name."""
     return "arrays" if settings.data is None else Path(settings.data).stem.replace("*", "") or "data"
 
 
 def environment(settings: AnySettings, ranks: Ranks, *packages: str) -> dict[str, Any]:
-    """What a summary says of where and when a run was made, and with which versions of packages."""
+    """Return where and when a run was made, and the versions of these packages, for its summary."""
     return {
         "seed": settings.seed,
         "device": torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu",

@@ -1,4 +1,4 @@
-"""How good a classifier is: per class, confusion and calibration, as tables and pictures."""
+"""The evaluation of a classifier: accuracy per class, confusion and calibration, as tables and pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from emlc.runs.metrics import accuracy, cross_entropy
 from emlc.runtime.files import write_csv, write_json
 
 _BINS = 15
+"""Number of equal bins of the confidence, for the calibration."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class Evaluation:
         figures: accuracy (per cent), balanced_accuracy (per cent, over the classes present),
             cross_entropy (nats), expected_calibration_error (per cent, 15 bins that include
             their upper ends, as Guo et al. 2017 define it), samples.
-        per_class: class, samples, recall and precision in per cent.
-        confusion: Rows: label; columns: predicted class; counts.
-        reliability: Per occupied bin of confidence: mean confidence and accuracy in [0, 1], samples.
+        per_class: One row per class: class, samples, recall and precision in per cent.
+        confusion: Counts; rows are labels, columns predicted classes.
+        reliability: One row per non-empty bin of confidence: mean confidence and accuracy in [0, 1], samples.
     """
 
     figures: dict[str, float]

@@ -1,4 +1,4 @@
-"""Algorithm 1: the one training loop. What happens in a step is the method's affair."""
+"""Algorithm 1: the training loop of all methods. The method defines what happens in a step."""
 
 import itertools
 import math
@@ -32,12 +32,12 @@ from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.streams import RandomStream
 
-TELL_EVERY = 20
-"""Steps between two looks at the losses, which have to be brought from the device and averaged."""
+FLUSH_EVERY = 20
+"""Steps after which the losses are read from the device and averaged over the ranks."""
 
 
 class Reporter(Protocol):
-    """What the loop tells the outside."""
+    """An observer of the training loop."""
 
     def on_start(self, progress: Progress, steps_per_epoch: int) -> None: ...
     def on_step(self, progress: Progress) -> None: ...
@@ -56,13 +56,13 @@ def fit(
 ) -> Progress:
     """Train a method on a split, from its latest checkpoint in ``folder`` if there is one.
 
-    The first rank writes ``checkpoint.pt`` and the weights ``chosen/*.safetensors`` (best on the
-    validation set, or without one on the trusted set) and ``last/*.safetensors``, beside those of the
-    networks ``samples.safetensors``, if the method holds anything of the noisy samples. Without
-    ``resumable`` it writes no checkpoint, and the weights at the end only.
+    The first rank writes ``checkpoint.pt`` and the weights: ``chosen/*.safetensors`` of the best epoch on the
+    validation set, or without one on the trusted set, and ``last/*.safetensors``. Besides the networks there
+    is a ``samples.safetensors`` with the method's estimate of the noisy samples, if it has one. Without
+    ``resumable`` no checkpoint is written, and the weights are written at the end only.
 
     Returns:
-        Where the training came to: the metrics of every epoch, and the losses of every step.
+        The final progress, with the metrics of every epoch and the losses of every step.
     """
     method.setup(ranks)
     method.bind(split)
@@ -95,16 +95,16 @@ def fit(
             losses.append(step(group, next(trusted_batches)))
             clock = _advance(progress, method.look_ahead, clock)
             save = every and progress.steps % every == 0
-            if save or progress.steps % TELL_EVERY == 0:
+            if save or progress.steps % FLUSH_EVERY == 0:
                 losses.flush(progress, wait=bool(save))
             reporter.on_step(progress)
             if save and ranks.is_first:
                 save_checkpoint(checkpoint, method, progress)
         losses.flush(progress)
-        progress.seconds += time.perf_counter() - clock  # in which a GPU came to the end of what it was given
+        progress.seconds += time.perf_counter() - clock  # a GPU has now finished its queued steps
         estimate = method.estimate()
         _finish_epoch(progress, method, estimate, split, schedule, ranks)
-        # Told before it is saved: a run killed in between tells the epoch again, and never leaves it out.
+        # Reported before it is saved: a run killed in between reports the epoch twice, but never skips it.
         reporter.on_epoch(progress)
         if ranks.is_first:
             if chosen_epoch(progress.history) == progress.epoch:
@@ -114,7 +114,7 @@ def fit(
             if resumable:
                 save_checkpoint(checkpoint, method, progress)
     if ranks.is_first:
-        if estimate is None:  # everything was done, but for this
+        if estimate is None:  # the run was interrupted after its last epoch
             method.epoch = progress.epoch - 1
             estimate = method.estimate()
         last = _weights(method, estimate)
@@ -126,9 +126,9 @@ def fit(
 
 
 def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
-    """The epoch (from 1) with the best accuracy on the choosing set; a tie goes to the lower loss.
+    """Return the epoch, from 1, with the best ``choice_accuracy``; ties go to the lower ``choice_loss``.
 
-    Warm-up epochs are no candidates; 0 if there are only such.
+    Warm-up epochs are no candidates; the result is 0 if there are no others.
     """
     candidates = [row for row in history if not row.get("warm_up")]
     best = max(
@@ -138,7 +138,7 @@ def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
 
 
 def _weights(method: Method, estimate: NoisyEstimate) -> NetworkWeights:
-    """Copy the networks' weights and, as those of one more, what the method holds of the noisy samples."""
+    """Copy the networks' weights and, as those of a network "samples", the estimate of the noisy samples."""
     tensors = {name: t.detach().cpu().clone() for name, t in estimate._asdict().items() if t is not None}
     return copy_weights(method.networks()) | ({"samples": tensors} if tensors else {})
 
@@ -178,7 +178,7 @@ def _captures(settings: Settings, ranks: Ranks) -> bool:
 def _look_ahead_groups(
     noisy: Stream, method: Method, progress: Progress, steps_per_epoch: int
 ) -> Iterator[list[Batch]]:
-    """The rest of the epoch in groups of k noisy batches; what is left over is a shorter look-ahead."""
+    """Yield the rest of the epoch in groups of k noisy batches; the last group may be shorter."""
     k = method.look_ahead
     if not method.uses_noisy:
         yield from ([] for _ in range(progress.noisy_batches // k, steps_per_epoch))
@@ -189,7 +189,7 @@ def _look_ahead_groups(
 
 
 class PendingLosses:
-    """Losses of the latest steps, still on the device, as reading one would wait for its step to end."""
+    """The losses of the latest steps, kept on the device: reading a loss would wait for its step to end."""
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
@@ -197,16 +197,16 @@ class PendingLosses:
         self._sent: deque[_Sent] = deque()
 
     def append(self, losses: Losses) -> None:
-        """Add those of a step."""
+        """Add the losses of a step."""
         self._steps.append(losses)
 
     def flush(self, progress: Progress, *, wait: bool = True) -> None:
-        """Add them to the progress, averaged over the ranks.
+        """Move the losses to ``progress``, averaged over the ranks.
 
-        Without waiting, those that a GPU has yet to compute are added by the next call.
+        With ``wait=False``, losses that the GPU has not computed yet are left to the next call.
 
         Raises:
-            FloatingPointError: one of them is not finite.
+            FloatingPointError: a loss is not finite.
         """
         if self._steps:
             self._sent.append(self._send())
@@ -237,7 +237,13 @@ class PendingLosses:
 
 
 class _Sent(NamedTuple):
-    """Losses (names, steps) on their way from the device, and when they are here; None: they are."""
+    """Losses (names, steps) in transfer from the device.
+
+    Attributes:
+        names: Names of the losses.
+        values: (names, steps) on the CPU.
+        arrived: The event after which the values are valid, or None if they are already.
+    """
 
     names: list[str]
     values: Tensor
@@ -277,10 +283,10 @@ def _finish_epoch(
 
 
 class _Schedule:
-    """Learning rates as a function of step and epoch, so that nothing of it needs to be saved.
+    """The learning rates as functions of step and epoch, so that checkpoints need not hold them.
 
     Attributes:
-        learning_rate: The student's, as last applied.
+        learning_rate: The student's current learning rate.
     """
 
     def __init__(self, method: Method, settings: Settings, steps_per_epoch: int) -> None:
@@ -288,7 +294,7 @@ class _Schedule:
         self._method = method
         self._optimizers = method.scheduled()
         self._initial = [float(optimizer.param_groups[0]["lr"]) for optimizer in self._optimizers]
-        # On a GPU a tensor: a captured step reads its rate from there.
+        # On a GPU the rates are tensors, from which a captured step reads them.
         self._rates = [torch.zeros((), device=device) for _ in self._initial]
         self._on_device = device.type == "cuda"
         self.learning_rate = self._initial[0]
@@ -301,11 +307,13 @@ class _Schedule:
         steps = len(span) * self._steps_per_epoch
         if s.schedule == "cosine":
             return (1 + math.cos(math.pi * step / steps)) / 2
-        # Other schedules have no such epochs. They are of all epochs: a shorter span has its share of them.
+        # schedule_epochs is None except for step schedules: the factor is then 1. They count all epochs: a
+        # shorter span has its share of them.
         passed = [epoch for epoch in s.schedule_epochs or () if step * s.epochs >= epoch * steps]
         return s.schedule_factor ** len(passed)
 
     def apply(self, step: int) -> None:
+        """Set the learning rates of all scheduled optimisers for this step, counted from 0."""
         factor = self._factor(step) * self._method.rate_factor
         for optimizer, initial, rate in zip(self._optimizers, self._initial, self._rates, strict=True):
             value = initial * factor

@@ -1,4 +1,4 @@
-"""The figures that are followed during training: accuracies and label recovery."""
+"""The metrics of an epoch: accuracies and label recovery."""
 
 import numpy as np
 import torch
@@ -14,24 +14,28 @@ from emlc.runtime.distributed import Ranks
 
 
 def accuracy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
-    """Share of samples, in per cent, whose most probable class is the label."""
+    """Compute the share of samples, in per cent, whose most probable class is the label.
+
+    Args:
+        probabilities: (n, C).
+        labels: (n,) int64.
+    """
     return 100 * float((probabilities.argmax(dim=1).numpy() == labels).mean())
 
 
 def cross_entropy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
-    """Mean negative log-probability of the labels, in nats."""
-    chosen = probabilities[torch.arange(len(labels)), torch.from_numpy(labels)]
-    return -chosen.clamp_min(1e-12).log().mean().item()
+    """Compute the mean negative log-probability of the labels (n,) from probabilities (n, C), in nats."""
+    p_label = probabilities[torch.arange(len(labels)), torch.from_numpy(labels)]
+    return -p_label.clamp_min(1e-12).log().mean().item()
 
 
 def epoch_metrics(
     method: Method, estimate: NoisyEstimate, split: Split, ranks: Ranks | None = None
 ) -> dict[str, float]:
-    """The metrics of a moment in training; keys whose data is missing are absent.
+    """Compute the metrics of an epoch; metrics whose data is missing are left out.
 
-    Accuracies and recoveries are in per cent. ``choice_accuracy`` and ``choice_loss``, on the
-    validation set or without one on the trusted set, are what the model choice looks at. Test
-    figures are for the record only.
+    Accuracies and recoveries are in per cent. The model choice uses ``choice_accuracy`` and ``choice_loss``,
+    on the validation set or without one on the trusted set. Test metrics are recorded but never used.
     """
     metrics: dict[str, float] = {}
     for name, samples in (("trusted", split.trusted), ("validation", split.validation), ("test", split.test)):
@@ -51,7 +55,7 @@ def epoch_metrics(
 def _teacher_metrics(teacher: nn.Module, split: Split, ranks: Ranks | None) -> dict[str, float]:
     metrics: dict[str, float] = {}
     if split.test is not None:
-        # The teacher's own prediction looks at the sample alone: the label it is given does not matter.
+        # The teacher's own prediction depends on the sample alone, not on the given label.
         prediction = correct(teacher, split.test.inputs, split.test.given, ranks).prediction
         metrics["teacher_test_accuracy"] = accuracy(prediction, split.test.given)
     if split.noisy.true_labels is not None:
@@ -61,12 +65,16 @@ def _teacher_metrics(teacher: nn.Module, split: Split, ranks: Ranks | None) -> d
 
 
 def recovery_metrics(soft_labels: Tensor | None, weights: Tensor | None, noisy: Samples) -> dict[str, float]:
-    """How well the labels were recovered, where the truth is known (paper, Fig. 1 and 8).
+    """Measure how well the labels are recovered, where the true labels are known (paper, Fig. 1 and 8).
 
     Args:
-        soft_labels: (n, C) what is taken for the labels, if they are corrected.
-        weights: (n,) how far the given labels are believed, if they are weighed.
-        noisy: The n samples.
+        soft_labels: (n, C) corrected soft labels, if there are any.
+        weights: (n,) weights of the given labels in [0, 1], if there are any.
+        noisy: The n noisy samples.
+
+    Returns:
+        label_recovery and wrong_label_recovery in per cent, mean retain_weight_wrong and retain_weight_right
+        in [0, 1]; those without data are left out.
     """
     known = np.zeros(0) if noisy.true_labels is None else noisy.true_labels != UNKNOWN
     if noisy.true_labels is None or not known.any():
@@ -79,8 +87,8 @@ def recovery_metrics(soft_labels: Tensor | None, weights: Tensor | None, noisy: 
             if share is not None:
                 metrics[f"{name}_recovery"] = 100 * share
     if weights is not None:
-        of_known = weights.numpy()[known]
-        for name, these in (("wrong", given != truth), ("right", given == truth)):
-            if these.any():
-                metrics[f"retain_weight_{name}"] = float(of_known[these].mean())
+        known_weights = weights.numpy()[known]
+        for name, mask in (("wrong", given != truth), ("right", given == truth)):
+            if mask.any():
+                metrics[f"retain_weight_{name}"] = float(known_weights[mask].mean())
     return metrics

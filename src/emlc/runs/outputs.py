@@ -1,4 +1,4 @@
-"""What a command may write: never over the data that a run was trained on, or that it reads now."""
+"""The check that a command does not overwrite the data that a run was trained on, or that it now reads."""
 
 import glob
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ def check_keeps_sources(run: "Run", *outputs: Path, data: str | None = None) -> 
     """Raise an :class:`InputError` if writing would replace a file of a source.
 
     Args:
-        run: Its sources are spared.
+        run: The run whose sources must not be replaced.
         outputs: Files to be written.
-        data: One more source, or a glob of its files.
+        data: A further source, or a glob of its files.
     """
     named = paths_of(run.settings, "source", "file") | ({} if data is None else {"DATA": data})
     for name, source in named.items():
@@ -34,7 +34,7 @@ def _paths(source: str) -> Iterator[Path]:
 
 
 def _is_of(output: Path, source: Path, run: Path) -> bool:
-    """Whether the output is the source, or a file that lies in its folder already, outside of the run."""
+    """Tell whether the output is the source, or an existing file in its folder but outside of the run."""
     if not output.exists():
         return False
     place = output.resolve()

@@ -14,12 +14,12 @@ from emlc.runtime.files import atomic_write
 
 
 def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, labels: pd.DataFrame) -> None:
-    """Write ``recovery.png``, ``retain_weights.png`` and ``meta_objective.png``, those there are data for.
+    """Write ``recovery.png``, ``retain_weights.png`` and ``meta_objective.png``, as far as there is data.
 
     Args:
         folder: Run directory.
-        metrics: One row an epoch, as in ``metrics.csv``.
-        steps: One row a teacher step, as in ``steps.csv``.
+        metrics: One row per epoch, as in ``metrics.csv``.
+        steps: One row per teacher step, as in ``steps.csv``.
         labels: The label table.
     """
     if "label_recovery" in metrics:
@@ -31,7 +31,7 @@ def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, lab
 
 
 def plot_recovery(axes: Axes, metrics: pd.DataFrame) -> None:
-    """Share of labels that the teacher recovers, per epoch (paper, Fig. 1 and 8)."""
+    """Plot the share of labels that are recovered, per epoch (paper, Fig. 1 and 8)."""
     axes.plot(metrics["epoch"], metrics["label_recovery"], color=BLUE, label="all labels")
     if "wrong_label_recovery" in metrics:
         axes.plot(metrics["epoch"], metrics["wrong_label_recovery"], "--", color=ORANGE, label="wrong labels")
@@ -44,7 +44,7 @@ def plot_recovery(axes: Axes, metrics: pd.DataFrame) -> None:
 
 
 def plot_retain_weights(axes: Axes, labels: pd.DataFrame) -> None:
-    """Histogram of the retain weight, for right and for wrong labels where the truth is known."""
+    """Plot a histogram of the retain weight, split into right and wrong labels where the truth is known."""
     bins = np.linspace(0, 1, 41).tolist()
     if "true_label" in labels and (known := labels[labels["true_label"].notna()]).size:
         right = known["given_label"] == known["true_label"]
@@ -62,7 +62,7 @@ def plot_retain_weights(axes: Axes, labels: pd.DataFrame) -> None:
             alpha=0.6,
             label=f"wrong labels ({(~right).sum():,})",
         )
-        axes.legend(loc="upper center")  # "best" would look at every bin
+        axes.legend(loc="upper center")  # "best" is slow: it searches all bins
     else:
         axes.hist(labels["retain_weight"], bins, color=BLUE)
     axes.set(
@@ -74,7 +74,7 @@ def plot_retain_weights(axes: Axes, labels: pd.DataFrame) -> None:
 
 
 def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
-    """The student's loss on trusted batches, per teacher step (paper, Fig. 5)."""
+    """Plot the student's loss on trusted batches, per teacher step (paper, Fig. 5)."""
     values = steps["meta_objective"].dropna()
     smooth = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
     axes.plot(values.index, values, color=BLUE, alpha=0.25, linewidth=0.8)
@@ -88,7 +88,7 @@ def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
 
 
 def plot_pretraining(axes: Axes, metrics: pd.DataFrame) -> None:
-    """Contrastive loss per epoch, and what the features are worth beside it."""
+    """Plot the contrastive loss and the accuracy of nearest neighbours, per epoch."""
     axes.plot(metrics["epoch"], metrics["contrastive_loss"], color=BLUE, label="contrastive loss")
     axes.set(title="Pretraining", xlabel="epoch", ylabel="contrastive loss (nats)")
     lines = axes.get_lines()
@@ -102,7 +102,7 @@ def plot_pretraining(axes: Axes, metrics: pd.DataFrame) -> None:
 
 
 def plot_confusion(axes: Axes, confusion: pd.DataFrame) -> None:
-    """Confusion matrix with counts; colour is the share of each row."""
+    """Plot the confusion matrix with its counts; the colour is the share of the row."""
     counts = confusion.to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -117,14 +117,14 @@ def plot_confusion(axes: Axes, confusion: pd.DataFrame) -> None:
 
 
 def plot_reliability(axes: Axes, reliability: pd.DataFrame) -> None:
-    """Accuracy against confidence; a calibrated classifier lies on the diagonal."""
+    """Plot accuracy against confidence; a calibrated classifier lies on the diagonal."""
     axes.plot([0, 1], [0, 1], ":", color="grey")
     axes.plot(reliability["confidence"], reliability["accuracy"], "o-", color=BLUE)
     axes.set(title="Calibration", xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
 
 
 def save(path: Path, plot: Callable[[Axes, pd.DataFrame], None], table: pd.DataFrame) -> None:
-    """Draw a table with one of the functions above and write the PNG atomically."""
+    """Plot a table with one of the functions above, and write the PNG file atomically."""
     with matplotlib.rc_context({"font.size": 11, "axes.grid": True, "grid.alpha": 0.3}):
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         plot(figure.add_subplot(), table)

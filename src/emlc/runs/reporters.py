@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a progress bar, metrics.csv and TensorBoard."""
+"""Reporters of a run's progress: a progress bar, metrics.csv and TensorBoard."""
 
 import logging
 from collections.abc import Sequence
@@ -16,16 +16,15 @@ _log = logging.getLogger(__name__)
 
 
 class ConsoleReporter:
-    """Shows a run while it goes.
+    """A reporter that shows a progress bar and logs one message per epoch.
 
-    On a terminal there is a live bar with rate, losses and time left; everywhere there is one message
-    an epoch.
+    The bar, with samples per second, losses and time left, is shown on a terminal only.
 
     Args:
-        title: Shown before each line, such as the method's name.
-        samples_per_step: Noisy samples a teacher step, for the rate.
-        epochs: Epochs in all.
-        console: Where to show the bar; quiet consoles are fine.
+        title: Text before each line, such as the method's name.
+        samples_per_step: Noisy samples per teacher step, for the samples per second.
+        epochs: Total number of epochs.
+        console: Console that shows the bar; it may be quiet.
     """
 
     def __init__(self, title: str, samples_per_step: int, epochs: int, console: Console) -> None:
@@ -58,7 +57,7 @@ class ConsoleReporter:
         seconds = progress.seconds - self._first_seconds
         rate = (progress.steps - self._first_step) * self._samples_per_step / max(seconds, 1e-9)
         losses = " ".join(
-            f"{_BRIEF.get(name, name)} {mean:.3f}" for name, mean in progress.mean_losses().items()
+            f"{_BAR_NAMES.get(name, name)} {mean:.3f}" for name, mean in progress.mean_losses().items()
         )
         self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s", losses=losses)
 
@@ -70,22 +69,22 @@ class ConsoleReporter:
 
 
 class RunReporter(ConsoleReporter):
-    """Also logs a run to its directory: ``metrics.csv`` and TensorBoard's events.
+    """A console reporter that also writes ``metrics.csv`` and TensorBoard events to the run directory.
 
     Args:
         folder: Run directory.
-        shown: As for :class:`ConsoleReporter`.
+        arguments: Arguments of :class:`ConsoleReporter`.
     """
 
-    def __init__(self, folder: Path, *shown: Any) -> None:
-        super().__init__(*shown)
+    def __init__(self, folder: Path, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._folder = folder
 
     def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
         super().on_start(progress, steps_per_epoch)
-        # After a crash the event files may be ahead of the checkpoint: TensorBoard drops that part.
+        # After a crash the event files may be ahead of the checkpoint: TensorBoard drops those events.
         self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=progress.steps + 1)
 
     def on_epoch(self, progress: RunProgress) -> None:
@@ -103,7 +102,7 @@ class RunReporter(ConsoleReporter):
 
 
 class QuietReporter:
-    """Tells nothing: what all ranks but the first do."""
+    """A reporter that does nothing, for all ranks but the first."""
 
     def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None: ...
     def on_step(self, progress: RunProgress) -> None: ...
@@ -112,14 +111,14 @@ class QuietReporter:
 
 
 def write_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """One row an epoch, as CSV, atomically."""
+    """Write the metrics as CSV, one row per epoch, atomically."""
     write_csv(path, pd.DataFrame(history))
 
 
-_BRIEF = {"student_loss": "loss", "teacher_ce": "ce", "teacher_bce": "bce", "meta_objective": "meta"}
-"""What a terminal of 80 columns has room for."""
+_BAR_NAMES = {"student_loss": "loss", "teacher_ce": "ce", "teacher_bce": "bce", "meta_objective": "meta"}
+"""Short names of the losses, so that the progress bar fits 80 columns."""
 
-_SHORT = {
+_EPOCH_FORMATS = {
     "contrastive_loss": "loss {:.3f}",
     "knn_accuracy": "nearest neighbours {:.1f}",
     "student_loss": "loss {:.3f}",
@@ -132,10 +131,11 @@ _SHORT = {
     "retain_weight_right": "retain right {:.2f}",
     "retain_weight_wrong": "wrong {:.2f}",
 }
+"""Formats of the metrics in the message of an epoch."""
 
 
 def describe_epoch(row: dict[str, float], epochs: int) -> str:
-    """One line with the metrics a person follows."""
-    parts = [text.format(row[name]) for name, text in _SHORT.items() if name in row]
+    """Format the main metrics of an epoch as one line, with the estimated time left."""
+    parts = [text.format(row[name]) for name, text in _EPOCH_FORMATS.items() if name in row]
     left = row["seconds"] / row["epoch"] * (epochs - row["epoch"])
     return f"epoch {row['epoch']:.0f}/{epochs}  " + "  ".join(parts) + f"  [{left:.0f} s left]"

@@ -1,4 +1,4 @@
-"""What a finished run leaves: its decision, the corrected labels, tables, pictures and the summary."""
+"""The results that a finished run writes: its decision, corrected labels, tables, pictures and summary."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,14 +19,14 @@ from emlc.runs.run import Run
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.files import write_csv, write_json
 
-_SHOWN = ["given_label", "retain_weight", "true_label"]
-"""Columns that the pictures of a run are of."""
+_PLOTTED = ["given_label", "retain_weight", "true_label"]
+"""Columns of the label table that are plotted."""
 
 
 def write_decision(run: Run, split: Split, ranks: Ranks) -> Run:
-    """Write when a label counts as wrong, and return the run that knows it; every process calls this.
+    """Calibrate the decision, write it, and return the run with it; every process calls this.
 
-    None of them reads the file that the first one writes.
+    Every process computes the decision itself; none reads the file that the first one writes.
     """
     decision = run.decide(split, ranks)
     if ranks.is_first:
@@ -50,14 +50,17 @@ def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> N
 
 
 def _step_table(progress: Progress) -> pd.DataFrame:
-    """One row a teacher step, with its losses; of a loss that warm-up did not have yet, the last ones."""
+    """Build the table of losses, one row per teacher step.
+
+    A loss that was not computed in the warm-up has values in the last rows only.
+    """
     total = progress.steps
     columns = {k: pd.Series(v, range(total - len(v) + 1, total + 1)) for k, v in progress.losses.items()}
     return pd.DataFrame(columns, index=pd.RangeIndex(1, total + 1, name="step"))
 
 
 def _write_estimate(run: Run, split: Split) -> pd.DataFrame | None:
-    """Write the labels, or else the weights, that a method without a teacher has come to; see below."""
+    """Write the labels or the weights of a method without a teacher; return the plotted columns, if any."""
     estimate = load_estimate(run.folder / run.which)
     if estimate.soft_labels is not None:
         schema = label_schema(
@@ -67,27 +70,27 @@ def _write_estimate(run: Run, split: Split) -> pd.DataFrame | None:
         )
         tables = estimate_label_tables(estimate, split.noisy, run.student)
         tables = write_blocks(run.folder / "labels.csv", tables, schema)
-        return pd.concat((table.filter(_SHOWN) for table in tables), ignore_index=True)
+        return pd.concat((table.filter(_PLOTTED) for table in tables), ignore_index=True)
     if estimate.weights is None:
         return None
     weights = weight_table(estimate.weights, split.noisy)
     write_csv(run.folder / "weights.csv", weights)
-    return weights.rename(columns={"weight": "retain_weight"}).filter(_SHOWN)
+    return weights.rename(columns={"weight": "retain_weight"}).filter(_PLOTTED)
 
 
 def _write_labels(run: Run, split: Split, ranks: Ranks) -> pd.DataFrame:
-    """Write the labels; returns what the pictures show of them."""
+    """Write the teacher's corrected labels; return the plotted columns."""
     tables: Iterator[pd.DataFrame] = (table for _, table, _ in run.iter_label_tables(split.noisy, ranks))
     if ranks.is_first:
         schema = label_schema(split.classes, true_labels=split.noisy.true_labels is not None)
         tables = write_blocks(run.folder / "labels.csv", tables, schema)
-    return pd.concat((table.filter(_SHOWN) for table in tables), ignore_index=True)
+    return pd.concat((table.filter(_PLOTTED) for table in tables), ignore_index=True)
 
 
 def summarize(
     settings: Settings, split: Split, history: list[dict[str, float]], ranks: Ranks
 ) -> dict[str, Any]:
-    """The figures of a run at a glance; accuracies in per cent, None where the data to measure is missing."""
+    """Summarise a run; accuracies are in per cent, or None where the data to measure them is missing."""
     chosen, last = history[chosen_epoch(history) - 1], history[-1]
 
     def figure(row: dict[str, float], name: str) -> float | None:

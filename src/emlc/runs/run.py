@@ -1,11 +1,11 @@
-"""A trained run: what is in its directory, and what it is good for.
+"""A trained run, read from its directory.
 
 ::
 
     runs/NAME/
       settings.yaml     every setting, resolved        split.csv     which sample had which role
-      model.json        classes, columns, input shape  metrics.csv   one row an epoch
-      summary.json      the figures at a glance        steps.csv     one row a teacher step
+      model.json        classes, columns, input shape  metrics.csv   one row per epoch
+      summary.json      the main figures               steps.csv     one row per teacher step
       labels.csv        the corrected labels           labels.parquet the same
       decision.json     when a label counts as wrong   tensorboard/  the metrics, for TensorBoard
       chosen/ last/     student and teacher weights    checkpoint.pt everything, for --resume
@@ -40,22 +40,22 @@ from emlc.runtime.distributed import Ranks, pick_device
 from emlc.runtime.files import read_json
 from emlc.runtime.streams import RandomStream, generator
 
-_DECIDED_ON = 10_000
-"""The decision looks at so many trusted and so many noisy samples, drawn at random, where there are more."""
+_CALIBRATION_SAMPLES = 10_000
+"""Maximum number of trusted, and of noisy, samples for the decision; of more, so many are drawn."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run, read from its directory.
+    """A trained run, read from its directory: it predicts classes and corrects labels.
 
     Attributes:
         folder: The run directory.
-        settings: As it was trained.
-        schema: Classes, columns and input shape of its data.
+        settings: The settings of the training.
+        schema: Classes, columns and input shape of the data.
         student: The classifier, inputs (n, ...) to logits (n, C).
-        teacher: The label corrector, or None where the method has none.
-        which: Whether the networks are those of the chosen or of the last epoch.
-        known_decision: What :attr:`decision` is, where that was handed in; None: it is looked up.
+        teacher: The label corrector, or None if the method has no teacher.
+        which: The epoch of the networks: "chosen" or "last".
+        known_decision: The value of :attr:`decision`, or None if it has still to be read or calibrated.
     """
 
     folder: Path
@@ -70,25 +70,31 @@ class Run:
     def load(
         cls, folder: str | Path, *, which: Literal["chosen", "last"] = "chosen", device: str = "auto"
     ) -> Self:
-        """Read the networks of a run: those chosen on trusted (validation) accuracy, or the last epoch's.
+        """Load a run with the networks of the chosen or of the last epoch.
 
-        Of an interrupted run these are the ones chosen so far.
+        The chosen epoch is the one with the best accuracy on the validation set, or without one on the
+        trusted set; of an interrupted run, the best so far.
+
+        Args:
+            folder: The run directory.
+            which: The epoch: "chosen" or "last".
+            device: The device for the networks: auto | cpu | cuda | cuda:N.
 
         Raises:
-            InputError: no such run, or files of it are missing or broken.
+            InputError: there is no such run, or files of it are missing or broken.
         """
         folder = Path(folder)
         settings = read_settings(folder, Settings)
         try:
             schema = Schema.from_dict(read_json(folder / "model.json"))
-            # Standardisation is part of the weights: placeholders of the right shape serve to build on.
+            # Standardisation is part of the weights, so that the values of these inputs do not matter.
             inputs = torch.zeros(2, *schema.input_shape)
             method: Method = method_class(settings.method)(settings, inputs, len(schema.classes))
         except InputError:
             raise
         except Exception as error:
             raise InputError(f"{folder / 'model.json'}: not the description of a model: {error}") from error
-        # Others, such as a meta-net, serve training alone: an exported model does not have them.
+        # Other networks, such as a meta-net, are for training only: an exported model does not have them.
         networks = {n: network for n, network in method.networks().items() if n in ("student", "teacher")}
         if not (folder / which).is_dir():
             raise InputError(f"{folder}: no {which} weights yet: the training was interrupted, see --resume")
@@ -100,30 +106,35 @@ class Run:
         return cls(folder, settings, schema, method.student, teacher, which)
 
     def predict_proba(self, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
-        """The student's class probabilities (n, C) for inputs (n, ...) as stored.
+        """Predict the student's class probabilities (n, C), float32 in [0, 1], on the CPU.
 
-        With ``ranks`` each of them computes its share; all have to call it, and all get the whole.
+        Args:
+            inputs: (n, ...) as stored: images as uint8, or feature rows as float32.
+            ranks: Processes that share the work. All of them have to call this, and all get all rows.
         """
         return inference.predict_proba(self.student, inputs, ranks)
 
     def correct_labels(
         self, samples: Samples, ranks: Ranks | None = None, *, all_probabilities: bool = False
     ) -> pd.DataFrame:
-        """The label table of labelled samples: see :func:`emlc.labels.table.label_table`.
+        """Correct the labels of samples: return :func:`emlc.labels.table.label_table`, one row per sample.
 
-        ``ranks`` as for :meth:`predict_proba`.
+        Args:
+            samples: Samples with given labels.
+            ranks: Processes that share the work, as for :meth:`predict_proba`.
+            all_probabilities: Whether to add one column per class with the corrected soft label.
 
         Raises:
-            InputError: the run's method corrects no labels, or the samples have none; or what counts as
-                wrong is not known yet, and the run's own samples cannot be read again.
+            InputError: the run's method has no teacher; the samples have no labels; or the run has no
+                decision yet, and its training samples cannot be read again to calibrate it.
         """
-        judged = self.iter_label_tables(samples, ranks, all_probabilities=all_probabilities)
-        return pd.concat((table for _, table, _ in judged), ignore_index=True)
+        blocks_with_tables = self.iter_label_tables(samples, ranks, all_probabilities=all_probabilities)
+        return pd.concat((table for _, table, _ in blocks_with_tables), ignore_index=True)
 
     def iter_label_tables(
         self, samples: Samples, ranks: Ranks | None = None, *, all_probabilities: bool = False
     ) -> Iterator[tuple[Samples, pd.DataFrame, Predictions]]:
-        """:meth:`correct_labels` block by block, with the samples and the predictions of each."""
+        """Yield samples, label table and predictions block by block; otherwise as :meth:`correct_labels`."""
         teacher, decision = self.require_teacher(), self.decision
         if samples.labels is None:
             raise InputError("correcting labels needs the given labels, and these samples have none")
@@ -137,16 +148,16 @@ class Run:
 
     @cached_property
     def decision(self) -> Decision:
-        """When a label counts as wrong: as known or stored with the run, else from the run's own samples.
+        """The rule by which a label counts as wrong: stored with the run, or calibrated on its samples.
 
         Raises:
-            InputError: ``decision.json`` is broken; or there is none for these networks, and the run's own
+            InputError: ``decision.json`` is broken; or there is none for these networks, and the training
                 samples cannot be read again.
         """
         return self.known_decision or self._stored_decision() or self.decide(self.split())
 
     def with_decision(self, split: Split) -> Self:
-        """Return the run with its :attr:`decision`, which may take its own samples: ``split``, as at hand."""
+        """Return the run with its :attr:`decision`, calibrated on its samples ``split`` if none is stored."""
         decision = self.known_decision or self._stored_decision() or self.decide(split)
         return replace(self, known_decision=decision)
 
@@ -155,39 +166,41 @@ class Run:
         return Decision.load(path) if self.which == "chosen" and path.exists() else None
 
     def decide(self, split: Split, ranks: Ranks | None = None) -> Decision:
-        """Calibrate when a label counts as wrong: see :mod:`emlc.labels.decision`.
+        """Calibrate the decision when a label counts as wrong: see :mod:`emlc.labels.decision`.
 
-        On the validation samples, which neither network learnt from, or without any on the trusted ones.
-        All ``ranks`` come to the same decision.
+        It is calibrated on the validation samples, from which neither network has learned, or without any on
+        the trusted samples. All ``ranks`` return the same decision.
         """
         teacher = self.require_teacher()
-        named = ("trusted", split.trusted) if split.validation is None else ("validation", split.validation)
+        role = "trusted" if split.validation is None else "validation"
+        trusted = split.trusted if split.validation is None else split.validation
         predicted = {}
-        for name, samples in (named, ("noisy", split.noisy)):
+        for name, samples in ((role, trusted), ("noisy", split.noisy)):
             rng = generator(self.settings.seed, RandomStream.DECISION_SAMPLES, int(name == "noisy"))
-            if len(samples) > _DECIDED_ON:
-                samples = samples.take(np.sort(rng.choice(len(samples), _DECIDED_ON, replace=False)))
+            if len(samples) > _CALIBRATION_SAMPLES:
+                rows = np.sort(rng.choice(len(samples), _CALIBRATION_SAMPLES, replace=False))
+                samples = samples.take(rows)
             predictions = predict_both(self.student, teacher, samples.inputs, samples.given, ranks)
             predicted[name] = predictions.prediction(), samples.given
-        return decide(*predicted[named[0]], log_odds(*predicted["noisy"]), calibrated_on=named[0])
+        return decide(*predicted[role], log_odds(*predicted["noisy"]), calibrated_on=role)
 
     def require_teacher(self) -> Teacher:
-        """The teacher, or an :class:`InputError` if the run's method has none."""
+        """Return the teacher, or raise an :class:`InputError` if the run's method has none."""
         if self.teacher is None:
             method, labels = self.settings.method, self.folder / "labels.csv"
             if labels.exists():
                 raise InputError(
                     f"{self.folder}: {method} has corrected the labels of its own samples, in {labels}; "
-                    "what is asked for needs a teacher: train with emlc"
+                    "anything further needs a teacher: train with emlc"
                 )
             raise InputError(f"{self.folder}: method {method} corrects no labels; train with emlc")
         return self.teacher
 
     def split(self) -> Split:
-        """The run's own samples, read again from their sources and checked against ``split.csv``.
+        """Read the run's samples again from their sources, and check them against ``split.csv``.
 
         Raises:
-            InputError: the sources have changed, or the samples were given from Python and not kept.
+            InputError: the sources have changed, or the samples were passed in memory and not stored.
         """
         if self.settings.data is None:
             raise InputError(f"{self.folder}: trained on samples given from Python, which are not kept")
@@ -199,10 +212,10 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The figures of ``summary.json``."""
+        """The figures of ``summary.json``, by name."""
         return read_json(self.folder / "summary.json")
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row an epoch."""
+        """The table ``metrics.csv``, one row per epoch."""
         return pd.read_csv(self.folder / "metrics.csv")

@@ -1,4 +1,4 @@
-"""Training: from settings, and samples, to a run directory."""
+"""Training, from settings and samples to a run directory."""
 
 import logging
 from dataclasses import asdict, replace
@@ -36,30 +36,35 @@ def train(
     lean: bool = False,
     console: Console | None = None,
 ) -> Run:
-    """Train from settings to a run directory.
+    """Train a method and write the run directory.
 
     Args:
-        settings: Everything; ``settings.output`` names the directory.
-        data: Samples in memory, in place of the source that ``settings.data`` names. Their ``trusted``
-            mask, or ``trusted``, or ``settings.trusted_per_class``, says which are trusted. A split is
-            taken as it is.
-        trusted: Trusted samples in memory; like the next two, with ``data`` only.
-        validation: Samples for the choice of the epoch.
-        test: Samples to measure on.
-        resume: Go on where a run in that directory stopped; with no such run, start one.
-        lean: Write what :meth:`Run.load` reads and ``metrics.csv``, and nothing that is there to be looked
-            at or to resume from. Of small data that would take most of the time.
-        console: Where to show messages and a progress bar; standard error by default.
+        settings: All settings; ``settings.output`` names the directory.
+        data: Samples in memory, in place of the source that ``settings.data`` names. The trusted samples are
+            those of their ``trusted`` mask, or ``trusted``, or a draw by ``settings.trusted_per_class``. A
+            split is used as it is.
+        trusted: Trusted samples in memory. Like the next two, it needs ``data`` in memory.
+        validation: Samples in memory that choose the epoch.
+        test: Samples in memory on which accuracy is measured.
+        resume: Whether to resume the run in that directory; if there is none, a run is started.
+        lean: Whether to write only the files that :meth:`Run.load` reads and ``metrics.csv``, without
+            checkpoints, tables and pictures. On small data these take most of the time.
+        console: Console for messages and a progress bar; standard error by default.
 
-    Under ``torchrun`` every process calls this, and every one gets the run.
+    Under ``torchrun`` every process calls this, and every process gets the run.
+
+    Returns:
+        The run, with the networks of the chosen epoch.
 
     Raises:
-        InputError: bad data or settings; a run is there already; it was made with other settings.
+        InputError: the data or the settings are wrong; the directory holds a run already, or one with other
+            settings.
+        FloatingPointError: a loss is not finite.
     """
     if resume and lean:
         raise InputError("resume: goes on from a checkpoint, and a lean run has none; give one of the two")
-    with show_messages(console) as shown:
-        return _train(settings, data, trusted, validation, test, resume=resume, lean=lean, console=shown)
+    with show_messages(console) as console:
+        return _train(settings, data, trusted, validation, test, resume=resume, lean=lean, console=console)
 
 
 def _train(
@@ -78,9 +83,9 @@ def _train(
     folder = Path(settings.output or default_output(settings))
     with ranks.errors_everywhere():
         check_folder(folder, settings, resume=resume)
-        begins = not (folder / "checkpoint.pt").exists()
+        is_new = not (folder / "checkpoint.pt").exists()
         init = {settings.init, settings.teacher_init} - {"none", None}
-        for source in init if begins else ():
+        for source in init if is_new else ():
             check_initial_weights(source)
         split, schema = _read(settings, data, trusted, validation, test)
         if resume and (folder / "split.csv").exists():
@@ -89,16 +94,16 @@ def _train(
         seed_torch(settings.seed, RandomStream.INITIAL_WEIGHTS)
         method: Method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
         method.check(split)
-        started = method.load_initial_weights() if begins and init else []
+        messages = method.load_initial_weights() if is_new and init else []
     ranks.precision = resolve_precision(settings, folder, ranks, split.noisy.inputs)
     settings = replace(settings, precision=ranks.precision)
 
     if ranks.is_first:
         remove_leftovers(folder)
-        _write_beginning(folder, settings, split, schema)
-        _tell_beginning(split, schema, ranks)
-        for line in started:
-            _log.info(line)
+        _write_inputs(folder, settings, split, schema)
+        _log_inputs(split, schema, ranks)
+        for message in messages:
+            _log.info(message)
     ranks.barrier()
     reporter = _reporter(folder, settings, method, console, ranks, lean=lean)
     try:
@@ -117,7 +122,7 @@ def _train(
 
 
 def default_output(settings: Settings) -> str:
-    """runs/DATA-METHOD-seedN."""
+    """Return the default run directory, runs/DATA-METHOD-seedN."""
     return f"runs/{data_name(settings)}-{settings.method}-seed{settings.seed}"
 
 
@@ -158,13 +163,13 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
             )
 
 
-def _write_beginning(folder: Path, settings: Settings, split: Split, schema: Schema) -> None:
+def _write_inputs(folder: Path, settings: Settings, split: Split, schema: Schema) -> None:
     write_settings(folder, settings)
     write_json(folder / "model.json", asdict(schema))
     split.save(folder / "split.csv")
 
 
-def _tell_beginning(split: Split, schema: Schema, ranks: Ranks) -> None:
+def _log_inputs(split: Split, schema: Schema, ranks: Ranks) -> None:
     if schema.feature_columns:
         _log.info(f"features: {', '.join(schema.feature_columns)}")
     if schema.text_column:
@@ -177,7 +182,7 @@ def _tell_beginning(split: Split, schema: Schema, ranks: Ranks) -> None:
 
 
 def describe_split(split: Split) -> str:
-    """How many samples of each kind, and how noisy the labels are, nominally and actually."""
+    """Describe a split in one line: the number of samples per role, the nominal and the actual noise rate."""
     counts = [f"{len(split.noisy):,} noisy", f"{len(split.trusted):,} trusted"]
     if split.validation is not None:
         counts.append(f"{len(split.validation):,} validation")
@@ -197,5 +202,5 @@ def _reporter(
     if not ranks.is_first:
         return QuietReporter()
     samples_per_step = settings.noisy_batch * method.look_ahead
-    shown = (settings.method, samples_per_step, settings.epochs, console)
-    return ConsoleReporter(*shown) if lean else RunReporter(folder, *shown)
+    arguments = (settings.method, samples_per_step, settings.epochs, console)
+    return ConsoleReporter(*arguments) if lean else RunReporter(folder, *arguments)
