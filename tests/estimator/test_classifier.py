@@ -340,8 +340,11 @@ def test_wrong_trusted(trusted, message):
         ({"backbone": "resent18"}, "did you mean resnet18"),
         ({"settings": {"epochs": 3}}, "settings: epochs is the parameter epochs"),
         ({"settings": {"seed": 3}}, "settings: seed is the parameter random_state"),
-        ({"settings": {"noise_rate": 0.5}}, "settings: 'noise_rate' is none; expected"),
-        ({"settings": {"momentun": 0.5}}, "settings: 'momentun' is none; expected"),
+        (
+            {"settings": {"noise_rate": 0.5}},
+            "settings: 'noise_rate' is no setting of the estimator; expected",
+        ),
+        ({"settings": {"momentun": 0.5}}, "settings: 'momentun' is no setting of the estimator; expected"),
         ({"settings": "nesterov"}, "settings: expected a dictionary or None, got str"),
         ({"settings": {"momentum": 2.0}}, "momentum: expected"),
         ({"validation_fraction": 2.0}, "validation_fraction"),

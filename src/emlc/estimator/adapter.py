@@ -1,4 +1,4 @@
-"""Between the estimator and a run: which samples are trusted, settings that suit them, a device."""
+"""The adapter from the estimator to a run: it makes the split, chooses settings and a device, and trains."""
 
 import contextlib
 import math
@@ -27,26 +27,31 @@ from emlc.runs.train import train
 from emlc.runtime.distributed import pick_device, under_torchrun
 
 MIN_STEPS = 300
-"""Steps that a fit takes at least, where the number of epochs is left open."""
+"""Minimum number of steps of a fit if ``epochs`` is None."""
 
 MIN_EPOCHS, MAX_EPOCHS = 15, 100
-"""Between which the number of epochs then is."""
+"""Range of the number of epochs if ``epochs`` is None."""
 
 WARM_UP_EPOCHS = 5
-"""Most epochs of warming up, where their number is left open."""
+"""Maximum number of warm-up epochs if ``warm_up_epochs`` is None."""
 
 CPU_STEPS = 2000
-"""On rows of numbers, that many steps are over on a CPU before a GPU has warmed up."""
+"""Maximum number of steps on rows of numbers for which the CPU is preferred to a GPU, which starts slowly."""
 
 _TRAINING = Lock()
-"""Held by a fit: torch's generator, which it seeds and restores, is shared by all threads."""
+"""Lock of a fit, since it seeds and restores torch's global generator, which all threads share."""
 
 
 def samples_of(X: NDArray[Any], codes: NDArray[np.int64] | None, classes: Iterable[object]) -> Samples:
-    """Samples whose ids are the row numbers, and whose class names are the classes as text.
+    """Make samples of X, with row numbers as ids and the classes as text for class names.
+
+    Args:
+        X: (n, d) numbers, or n images.
+        codes: (n,) indices into the classes, or None for samples without labels.
+        classes: (C,) classes.
 
     Raises:
-        InputError: X has another shape than features or images have, or values beyond float32.
+        InputError: X has the shape of neither features nor images, or values that float32 cannot hold.
     """
     inputs = array_inputs(X, "X")
     ids = np.array([str(row) for row in range(len(inputs))], dtype=np.object_)
@@ -55,10 +60,10 @@ def samples_of(X: NDArray[Any], codes: NDArray[np.int64] | None, classes: Iterab
 
 
 def trusted_mask(trusted: Any, n: int) -> NDArray[np.bool_]:
-    """A boolean mask (n,) from such a mask, or from integer indices.
+    """Convert a boolean mask (n,) or integer indices to a boolean mask (n,).
 
     Raises:
-        InputError: it is neither, or of another length, or out of range; or marks nothing.
+        InputError: ``trusted`` is neither, has a wrong length or an index out of range, or marks no sample.
     """
     values = np.asarray(trusted)
     if values.ndim != 1:
@@ -86,10 +91,10 @@ def trusted_mask(trusted: Any, n: int) -> NDArray[np.bool_]:
 def split_of(
     samples: Samples, mask: NDArray[np.bool_] | None, validation_fraction: float | None, seed: int
 ) -> Split:
-    """Samples by role. Without a mask all are learned from as they are labelled, and choose the epoch.
+    """Split samples by role. Without a mask all samples are learned from, and choose the epoch too.
 
     Raises:
-        InputError: a class has no trusted sample, or too few to hold some out.
+        InputError: a class has no trusted sample, or too few to hold a fraction out.
     """
     settings = DataSettings(classes=list(samples.classes), validation_fraction=validation_fraction)
     if mask is not None:
@@ -102,52 +107,53 @@ def split_of(
 def settings_of(
     parameters: Mapping[str, Any], further: Mapping[str, Any] | None, split: Split, seed: int
 ) -> Settings:
-    """Settings of a run: the estimator's parameters, further settings, and defaults that suit the data.
+    """Make the settings of a run from the estimator's parameters, further settings, and the size of the data.
 
     Raises:
-        InputError: a further setting is none, or has a parameter of its own; a value is out of range.
+        InputError: a further setting does not exist or is a parameter; or a value is out of range.
     """
     _check_further(further, parameters)
     values = {name: _plain(value) for name, value in {**parameters, **(further or {})}.items()}
-    left_open = {name for name in ("noisy_batch", "epochs", "warm_up_epochs") if values[name] is None}
-    # What is left open depends on the rest: that is checked first, by itself.
-    given = {name: value for name, value in values.items() if name not in left_open}
-    settings = Settings(**({"epochs": 2**31} | given), seed=seed)
+    unset = {name for name in ("noisy_batch", "epochs", "warm_up_epochs") if values[name] is None}
+    # The values of unset parameters depend on the others, so these are validated first.
+    set_values = {name: value for name, value in values.items() if name not in unset}
+    settings = Settings(**({"epochs": 2**31} | set_values), seed=seed)
 
     n, method = len(split.noisy), method_class(settings.method)
-    # A method that can warm up, but was not published to, does so beside the epochs that it needs.
+    # A method whose published form has no warm-up gets warm-up epochs in addition to its other epochs.
     extra_warm_up = method.warms_up and not method.warm_up_share
-    if "noisy_batch" in left_open:
+    if "noisy_batch" in unset:
         settings = replace(settings, noisy_batch=min(128, max(16, n // 10)))
-    if "epochs" in left_open:
-        a_step = settings.noisy_batch * (settings.look_ahead if method.looks_ahead else 1)
-        epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS * a_step / n)))
+    if "epochs" in unset:
+        samples_per_step = settings.noisy_batch * (settings.look_ahead if method.looks_ahead else 1)
+        epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS * samples_per_step / n)))
         settings = replace(settings, epochs=epochs + (settings.warm_up if extra_warm_up else 0))
-    if "warm_up_epochs" in left_open and extra_warm_up and _start_anew(settings):
+    if "warm_up_epochs" in unset and extra_warm_up and _can_warm_up(settings):
         settings = replace(settings, warm_up_epochs=min(WARM_UP_EPOCHS, settings.epochs // 4))
     return replace(settings, device=_device(settings, split))
 
 
-def _start_anew(s: Settings) -> bool:
-    """Whether both networks start from random weights, and alike."""
+def _can_warm_up(s: Settings) -> bool:
+    """Tell whether both networks start from random weights and have the same backbone."""
     return s.init == "none" and s.teacher_init is None and s.teacher_backbone in (None, s.backbone)
 
 
 def _check_further(further: Mapping[str, Any] | None, parameters: Mapping[str, Any]) -> None:
     if not isinstance(further or {}, Mapping):
         raise InputError(f"settings: expected a dictionary or None, got {type(further).__name__}")
-    elsewhere = {"seed": "random_state", "output": "output", "validation_fraction": "validation_fraction"}
-    elsewhere |= {name: name for name in parameters}
+    parameter_of = {"seed": "random_state", "output": "output", "validation_fraction": "validation_fraction"}
+    parameter_of |= {name: name for name in parameters}
     known = estimator_settings()
     for name in further or {}:
-        if name in elsewhere:
-            raise InputError(f"settings: {name} is the parameter {elsewhere[name]}: set it there")
+        if name in parameter_of:
+            raise InputError(f"settings: {name} is the parameter {parameter_of[name]}: set it there")
         if name not in known:
-            raise InputError(f"settings: {name!r} is none; expected {shorten(sorted(known - {*elsewhere}))}")
+            expected = shorten(sorted(known - {*parameter_of}))
+            raise InputError(f"settings: {name!r} is no setting of the estimator; expected {expected}")
 
 
 def _plain(value: Any) -> Any:
-    """Searches over parameters hand numpy's numbers in."""
+    """Convert numpy's numbers, which searches over parameters pass, to Python's."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return value.item() if isinstance(value, np.generic) else value
@@ -164,7 +170,13 @@ def _device(settings: Settings, split: Split) -> str:
 def trained(
     settings: Settings, split: Split, output: str | os.PathLike[str] | None, *, verbose: bool
 ) -> Iterator[Run]:
-    """A run in ``output``, or in a directory that is gone after the block; global seeds stay as they are."""
+    """Train and yield a run in ``output``, or in a directory that is deleted after the block.
+
+    Torch's global generators are restored.
+
+    Raises:
+        InputError: ``output`` holds a run already, or several processes train.
+    """
     if output is not None and (Path(output) / "settings.yaml").exists():
         raise InputError(
             f"output: {output} holds the run of an earlier fit; output is for one fit, give the next another"
@@ -178,7 +190,7 @@ def trained(
         stack.enter_context(_TRAINING)
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(warnings.catch_warnings())
-        # What has been done about it already, and what ``verbose`` tells anyway.
+        # It needs no action, since another engine is used already; ``verbose`` shows it in the log.
         warnings.simplefilter("ignore", SteepNetworkWarning)
         if output is None:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="emlc-"))) / "run"

@@ -1,4 +1,4 @@
-"""A classifier with scikit-learn's conventions, for labels of which many are doubtful and a few trusted."""
+"""A classifier with scikit-learn's interface, for many noisy labels and a few trusted ones."""
 
 from numbers import Integral
 from os import PathLike
@@ -21,46 +21,45 @@ if TYPE_CHECKING:  # torch takes seconds to import: it is left to the first fit
 
 
 class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A neural network that learns from noisy labels, and corrects them, with the help of trusted ones.
+    """A neural network that learns from noisy labels, and corrects them, with the help of trusted labels.
 
-    Parameters are those of :class:`emlc.Settings` that are tuned most often; ``settings`` takes the others.
+    Its parameters are the most often tuned ones of :class:`emlc.Settings`; ``settings`` takes the others.
+    If all labels are right, ``fit(X, y)`` is ordinary training by cross-entropy.
 
     Args:
-        method: emlc, or another of those that ``emlc methods`` lists, such as cross-entropy, which believes
-            the labels that are not trusted.
-        epochs: Passes over the samples that are not trusted; None: 15, or more on small data.
+        method: The training method: emlc, or another that ``emlc methods`` lists, such as cross-entropy,
+            which takes the noisy labels for right.
+        epochs: Number of passes over the noisy samples; None: 15, or more on small data.
         look_ahead: Student steps per teacher step, k.
-        warm_up_epochs: First epochs in which the student learns from the labels as given, after which the
-            teacher's network starts as a copy of the student's; None: a quarter of ``epochs``, 5 at most, of
-            networks that start from random weights.
-        noisy_batch: Samples a student step; None: 128, or fewer on small data.
-        trusted_batch: Trusted samples a teacher step.
-        learning_rate: Of the student's SGD, and the teacher's.
-        weight_decay: Of both.
-        schedule: constant | cosine: the learning rates fall to zero.
-        backbone: auto | linear | mlp | cnn | a network of torchvision.models | module:factory; auto is mlp
-            for rows of numbers and cnn for images.
-        width: Units of the mlp's hidden layers; channels of the cnn's first stage.
-        init: Initial weights: none | imagenet | a file, such as what ``emlc pretrain`` wrote.
-        validation_fraction: Share of the trusted samples that is held out for choosing the epoch; None: the
-            trusted samples serve.
+        warm_up_epochs: Number of first epochs in which the student learns from the given labels; then the
+            teacher's network starts as a copy of the student's. None: a quarter of ``epochs``, at most 5, if
+            the networks start from random weights.
+        noisy_batch: Noisy samples per student step; None: 128, or fewer on small data.
+        trusted_batch: Trusted samples per teacher step.
+        learning_rate: Learning rate of the SGD of student and teacher.
+        weight_decay: Weight decay of student and teacher.
+        schedule: Schedule of the learning rates: constant | cosine. With cosine they fall to zero.
+        backbone: The networks' backbone: auto | linear | mlp | cnn | a network of torchvision.models |
+            module:factory; auto is mlp for rows of numbers and cnn for images.
+        width: Units of the mlp's hidden layers, or channels of the cnn's first stage.
+        init: Initial weights: none | imagenet | a file, for example one that ``emlc pretrain`` wrote.
+        validation_fraction: Share of the trusted samples that is held out to choose the epoch; None: the
+            epoch is chosen on the trusted samples that are trained on.
         settings: Further settings of :class:`emlc.Settings` about networks, method and optimisation.
-        output: Directory to keep the run in, with pictures and checkpoints, for one fit: a second one is
-            refused; None: none is kept.
-        device: auto | cpu | cuda | cuda:N. auto is a GPU where there is one, but the CPU for fits on rows
-            of numbers that are too short to make up for its start.
-        random_state: Fixes weights, order and augmentation; None: numpy's global state.
+        output: Directory in which the run is stored, with pictures and checkpoints. It is for one fit: a
+            second fit raises an error. None: nothing is stored.
+        device: auto | cpu | cuda | cuda:N. auto is a GPU if there is one, but the CPU for short fits on rows
+            of numbers.
+        random_state: Seed of weights, order and augmentation; None: drawn from numpy's global state.
         verbose: Whether to show progress on standard error.
 
     Attributes:
         classes_: (C,) the classes, sorted.
-        n_features_in_: Second axis of X.
-        feature_names_in_: Names of its columns, where X had any.
-        history_: Metrics, a row an epoch; accuracies in per cent. docs/run-directory.md names the columns.
+        n_features_in_: Size of the second axis of X.
+        feature_names_in_: Names of the columns of X, if it had any.
+        history_: Metrics, one row per epoch; accuracies in per cent. docs/run-directory.md names the columns.
         run_: The :class:`emlc.Run`, with ``student``, ``teacher`` and the resolved ``settings``. Its folder
-            is there only with ``output``.
-
-    Where no label is doubtful, ``fit(X, y)`` trains as usual, by cross-entropy.
+            exists only if ``output`` is set.
     """
 
     def __init__(
@@ -115,11 +114,14 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: (n, d) numbers or embeddings; or images (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3
                 channels, integers from 0 to 255 or floats from 0 to 1.
             y: (n,) labels of two classes or more.
-            trusted: Boolean mask (n,), or indices, of the samples whose labels are trusted, of every class at
-                least one. None: all labels are right.
+            trusted: Boolean mask (n,), or indices, of the samples whose labels are trusted; at least one
+                sample of every class. None: all labels are trusted.
+
+        Returns:
+            The estimator.
 
         Raises:
-            ValueError: bad data or parameters. The estimator stays as it was.
+            ValueError: the data or the parameters are wrong. The estimator stays as it was.
         """
         before = dict(vars(self))
         try:
@@ -151,30 +153,35 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = settings_of(parameters, further, split, seed)
         with trained(settings, split, self.output, verbose=bool(self.verbose)) as run:
             self.classes_, self.run_, self.history_ = classes, run, run.metrics
-            self._labels = self._own_labels(split.noisy)
+            self._labels = self._training_labels(split.noisy)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable class of each sample, (n,)."""
+        """Predict the most probable class (n,) of each sample; X is as in :meth:`fit`."""
         codes = self.predict_proba(X).argmax(axis=1)
         most_probable: NDArray[Any] = self.classes_[codes]
         return most_probable
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Class probabilities (n, C), in the order of ``classes_``."""
+        """Predict class probabilities (n, C), in the order of ``classes_``; X is as in :meth:`fit`."""
         inputs = self._samples(X).inputs
         probabilities: NDArray[np.float32] = self.run_.predict_proba(inputs).numpy()
         return probabilities
 
     def correct_labels(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> pd.DataFrame:
-        """Corrected labels, a row a sample: those of training that were not trusted, or other labelled ones.
+        """Correct the noisy labels of the fit, or those of other samples.
 
-        Columns are those of ``labels.csv`` (docs/labels.md); ``id`` is the row of X, and labels are called
-        as in y.
+        Args:
+            X: (n, ...) samples as in :meth:`fit`; None: the noisy samples of the fit.
+            y: (n,) given labels of these samples; None: those of the fit.
+
+        Returns:
+            One row per sample, with the columns of ``labels.csv`` (docs/labels.md). ``id`` is the row number
+            in X, and labels are those of y.
 
         Raises:
-            ValueError: every label was trusted, or the method corrects none, or only those of training; a
-                label is of no known class.
+            ValueError: every label of the fit was trusted; the method corrects no labels, or only those of
+                the fit; or a label is not in ``classes_``.
         """
         check_is_fitted(self, "run_")
         if (X is None) != (y is None):
@@ -205,7 +212,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _samples(self, X: ArrayLike, y: ArrayLike | None = None) -> "Samples":
-        """X, and y if any, as samples like those of the fit."""
+        """Convert X, and y if given, to samples, and check that they are like those of the fit."""
         check_is_fitted(self, "run_")
         from emlc.estimator.adapter import samples_of
 
@@ -227,7 +234,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"y: row {row} has the label {str(labels[row])!r}, which is none of the fit")
         return codes
 
-    def _own_labels(self, noisy: "Samples") -> pd.DataFrame | None:
+    def _training_labels(self, noisy: "Samples") -> pd.DataFrame | None:
+        """Return the label table of the fit's noisy samples, or None if the method corrects no labels."""
         if self.run_.teacher is not None:
             return self._label_table(noisy)
         from emlc.labels.estimate import estimate_label_tables, load_estimate
@@ -236,12 +244,13 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if estimate.soft_labels is None:
             return None
         tables = estimate_label_tables(estimate, noisy, self.run_.student)
-        return self._as_in_y(pd.concat(tables, ignore_index=True), noisy)
+        return self._with_original_labels(pd.concat(tables, ignore_index=True), noisy)
 
     def _label_table(self, samples: "Samples") -> pd.DataFrame:
-        return self._as_in_y(self.run_.correct_labels(samples), samples)
+        return self._with_original_labels(self.run_.correct_labels(samples), samples)
 
-    def _as_in_y(self, table: pd.DataFrame, samples: "Samples") -> pd.DataFrame:
+    def _with_original_labels(self, table: pd.DataFrame, samples: "Samples") -> pd.DataFrame:
+        """Replace class names in a label table by the labels of y, and ids by integers."""
         table["id"] = table["id"].astype(np.int64)
         for column in table.columns[table.columns.str.endswith("_label")]:
             codes = pd.Index(samples.classes).get_indexer(pd.Index(table[column]))
@@ -250,7 +259,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _on_cpu(run: "Run") -> "Run":
-    """A run that can be pickled on one machine and read on any other."""
+    """Return the run with its networks on the CPU, so that its pickle can be loaded without a GPU."""
     from copy import deepcopy
 
     if next(run.student.parameters()).device.type == "cpu":

@@ -1,4 +1,4 @@
-"""Self-supervised pretraining: a backbone that knows images before it sees a label."""
+"""Self-supervised pretraining of a backbone on images without labels."""
 
 from emlc.pretraining.run import Pretrained, pretrain
 

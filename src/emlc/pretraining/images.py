@@ -1,4 +1,4 @@
-"""The images to pretrain on: all but those of the validation and test sets."""
+"""The images to pretrain on: all except those of the validation and test sets."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -19,17 +19,18 @@ from emlc.runtime.streams import RandomStream, generator
 
 
 def read_images(settings: PretrainSettings) -> tuple[Inputs, Samples | None]:
-    """Images to pretrain on, and the trusted samples among them, if any are named or come with the data.
+    """Read the images to pretrain on, and the trusted samples among them, if there are any.
 
-    With trusted samples the split is that of ``emlc train`` with the same settings and seed. Without,
-    labels are read only where a test set has to be drawn by them.
+    With trusted samples the split is that of ``emlc train`` with the same settings and seed. Without trusted
+    samples, labels are read only if a test set has to be drawn.
 
     Raises:
-        InputError: If a source is wrong.
+        InputError: a source is missing or wrong.
     """
     assert settings.data is not None
-    named = any(getattr(settings, n) is not None for n in ("trusted", "trusted_column", "trusted_per_class"))
-    if named or "trusted" in own_roles(settings.data, settings):
+    options = ("trusted", "trusted_column", "trusted_per_class")
+    has_trusted = any(getattr(settings, name) is not None for name in options)
+    if has_trusted or "trusted" in own_roles(settings.data, settings):
         split, _ = make_split(settings, NoiseSettings(), settings.seed)
         return joined([split.noisy.inputs, split.trusted.inputs]), split.trusted
     has_test = settings.data == "digits" or settings.test_fraction is not None
@@ -37,11 +38,12 @@ def read_images(settings: PretrainSettings) -> tuple[Inputs, Samples | None]:
     if has_test:
         rows = draw_rows(source, settings, NoiseSettings(), settings.seed, trusted_given=True).noisy
     else:
-        rows = _drawn(source, settings)
+        rows = _draw_rows(source, settings)
     return source.take(rows, settings).inputs, None
 
 
-def _drawn(source: Source, settings: PretrainSettings) -> NDArray[np.int64]:
+def _draw_rows(source: Source, settings: PretrainSettings) -> NDArray[np.int64]:
+    """Return all rows of a source, or ``noisy_limit`` of them, drawn at random."""
     rows = np.arange(len(source))
     if settings.noisy_limit is None or settings.noisy_limit >= len(rows):
         return rows
@@ -49,17 +51,17 @@ def _drawn(source: Source, settings: PretrainSettings) -> NDArray[np.int64]:
 
 
 def joined(parts: Sequence[Inputs]) -> Inputs:
-    """The inputs of several sets as those of one."""
+    """Join the inputs of several sets."""
     if all(isinstance(part, Tensor) for part in parts):
         return torch.cat([part for part in parts if isinstance(part, Tensor)])
     return cast(Inputs, JoinedImages(parts))
 
 
 class JoinedImages:
-    """Images of several sets, read when asked for; see :class:`emlc.data.images.stored.StoredImages`.
+    """Images of several sets, read on access; see :class:`emlc.data.images.stored.StoredImages`.
 
     Args:
-        parts: Sets of images of one shape.
+        parts: Sets of images of equal shape.
     """
 
     ndim = 4
@@ -78,22 +80,24 @@ class JoinedImages:
         return int(self._starts[-1])
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """:meth:`read` with as many threads as there are cores."""
+        """Read the images at indices (m,) with as many threads as there are cores; see :meth:`read`."""
         return self.read(rows)
 
     def read(self, rows: Tensor, threads: int | None = None) -> Tensor:
-        """The images at indices (m,) int64: (m, channels, height, width) uint8."""
+        """Read the images at indices (m,) int64 as (m, channels, height, width) uint8."""
         images = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)
         for part, start in zip(self._parts, self._starts[:-1], strict=True):
-            here = (rows >= start) & (rows < start + len(part))
-            if here.any():
-                wanted = rows[here] - start
-                images[here] = part[wanted] if isinstance(part, Tensor) else part.read(wanted, threads)
+            in_part = (rows >= start) & (rows < start + len(part))
+            if in_part.any():
+                part_rows = rows[in_part] - start
+                images[in_part] = (
+                    part[part_rows] if isinstance(part, Tensor) else part.read(part_rows, threads)
+                )
         return images
 
 
 def unlabelled(inputs: Inputs) -> Samples:
-    """Inputs as samples, whose labels and ids mean nothing."""
+    """Make samples of inputs, with placeholders for labels and ids."""
     n = len(inputs)
     return Samples(
         inputs=inputs, ids=np.arange(n).astype(np.str_), classes=("",), labels=np.zeros(n, np.int64)
@@ -101,7 +105,7 @@ def unlabelled(inputs: Inputs) -> Samples:
 
 
 def check_images(inputs: Inputs) -> None:
-    """Raise an :class:`InputError` unless inputs are images, and more than one."""
+    """Raise an :class:`InputError` unless the inputs are two or more images."""
     if inputs.ndim != 4:
         raise InputError(
             "pretraining compares views of images, but the samples are rows of numbers: "

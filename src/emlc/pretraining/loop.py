@@ -1,4 +1,4 @@
-"""The loop of pretraining: views, a step, and what is told and saved in between."""
+"""The pretraining loop: views of images, steps, metrics and checkpoints."""
 
 import os
 import time
@@ -26,9 +26,9 @@ def fit(
     checkpoint: Path,
     ranks: Ranks,
 ) -> Progress:
-    """Pretrain, from the checkpoint if there is one, which the first rank writes.
+    """Pretrain, from the checkpoint if there is one; the first rank writes it.
 
-    Every batch is full: the images of an epoch that are left over begin the next.
+    Every batch is full: images left over at the end of an epoch are in the first batch of the next epoch.
     """
     with ranks.errors_everywhere():
         progress = load_checkpoint(checkpoint, simclr) if checkpoint.exists() else Progress()
@@ -43,15 +43,15 @@ def fit(
         losses.append({"contrastive_loss": simclr.step(next(batches).inputs, rate)})
         progress.steps += 1
         progress.epoch_steps += 1
-        ends = progress.epoch_steps == schedule.steps_per_epoch
-        save = ends or (settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0)
+        epoch_ends = progress.epoch_steps == schedule.steps_per_epoch
+        save = epoch_ends or (settings.checkpoint_every and progress.steps % settings.checkpoint_every == 0)
         if save or progress.steps % FLUSH_EVERY == 0:
             losses.flush(progress, wait=bool(save))
         progress.seconds += time.perf_counter() - clock
         reporter.on_step(progress)
-        if ends:
+        if epoch_ends:
             _finish_epoch(progress, rate, probe(simclr.backbone))
-            # Told before it is saved: a run killed in between tells the epoch again.
+            # Reported before it is saved: a run killed in between reports the epoch twice.
             reporter.on_epoch(progress)
         if save and ranks.is_first:
             save_checkpoint(checkpoint, simclr, progress)
@@ -75,7 +75,7 @@ def _stream(images: Inputs, settings: PretrainSettings, ranks: Ranks) -> Stream:
 
 
 class _Schedule:
-    """The learning rate as a function of the step alone, so that nothing of it needs to be saved."""
+    """The learning rate as a function of the step alone, so that checkpoints need not hold it."""
 
     def __init__(self, simclr: SimCLR, settings: PretrainSettings, steps_per_epoch: int) -> None:
         self.steps_per_epoch = steps_per_epoch

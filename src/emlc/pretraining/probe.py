@@ -1,4 +1,4 @@
-"""What features are worth: how well simple classifiers on them tell trusted samples apart."""
+"""Probes of features: the accuracy of simple classifiers on the features of trusted samples."""
 
 import warnings
 
@@ -19,21 +19,22 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.streams import RandomStream, derived_seed, generator
 
 MOST_PROBED = 5000
-"""Samples that are drawn if there are more: similarities are computed of all pairs."""
+"""Maximum number of samples to probe on, as the similarities of all pairs are computed."""
 
 _ROWS = 1024
-"""Similarities are computed for so many samples at once."""
+"""Number of samples whose similarities are computed at once."""
 
 _FOLDS = 5
+"""Number of folds of the linear classifier's cross-validation."""
 
 
 class Probe:
-    """Measures a backbone on trusted samples.
+    """A probe that measures a backbone's features on trusted samples.
 
     Args:
-        trusted: With labels; None: there is nothing to measure on.
-        seed: Of the draw, if there are more than :data:`MOST_PROBED`, and of the folds.
-        ranks: The processes that share the work; all have to call the probe.
+        trusted: Samples with labels; None: nothing is measured.
+        seed: Seed of the draw from more than :data:`MOST_PROBED` samples, and of the folds.
+        ranks: The processes that share the work; all of them have to call the probe.
     """
 
     def __init__(self, trusted: Samples | None, seed: int, ranks: Ranks) -> None:
@@ -45,7 +46,7 @@ class Probe:
         self._ranks = ranks
 
     def __call__(self, backbone: nn.Module, *, linear: bool = False) -> dict[str, float]:
-        """Accuracies in per cent: of nearest neighbours and, if asked for, of a linear classifier."""
+        """Measure the accuracy of nearest neighbours and, if ``linear``, a linear classifier, in per cent."""
         if self._trusted is None or len(self._trusted) < 2:
             return {}
         features = represent(backbone, self._trusted.inputs, self._ranks)
@@ -57,16 +58,16 @@ class Probe:
 def knn_accuracy(
     features: Tensor, labels: NDArray[np.int64], neighbours: int = 20, temperature: float = 0.1
 ) -> float:
-    """Leave-one-out accuracy of weighted nearest neighbours, in per cent.
+    """Compute the leave-one-out accuracy of weighted nearest neighbours, in per cent.
 
-    Each of the nearest votes for its class with weight ``exp(cosine / temperature)`` (Wu et al.:
-    Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018).
+    Each neighbour votes for its class with weight ``exp(cosine / temperature)`` (Wu et al.: Unsupervised
+    Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018).
 
     Args:
         features: (n, d), n > 1.
-        labels: (n,) from 0.
-        neighbours: How many vote; all others, if there are fewer.
-        temperature: The lower, the more the nearest count.
+        labels: (n,) int64, from 0.
+        neighbours: Number of neighbours that vote; at most n - 1 do.
+        temperature: Temperature of the weights; the lower, the more the nearest ones count.
     """
     directions = normalize(features.float(), dim=1)
     classes = torch.from_numpy(labels)
@@ -74,7 +75,7 @@ def knn_accuracy(
     correct = 0
     for rows in torch.arange(len(labels)).split(_ROWS):
         cosines = directions[rows] @ directions.T
-        cosines[torch.arange(len(rows)), rows] = -torch.inf  # nobody votes for himself
+        cosines[torch.arange(len(rows)), rows] = -torch.inf  # no sample votes for itself
         nearest, voters = cosines.topk(min(neighbours, len(labels) - 1), dim=1)
         weights = ((nearest - 1) / temperature).exp()
         chosen = (weights[:, :, None] * votes[voters]).sum(dim=1).argmax(dim=1)
@@ -83,15 +84,15 @@ def knn_accuracy(
 
 
 def linear_accuracy(features: Tensor, labels: NDArray[np.int64], seed: int) -> float | None:
-    """Accuracy of logistic regression, cross-validated in five folds, in per cent.
+    """Compute the accuracy of logistic regression in five-fold cross-validation, in per cent.
 
     Args:
         features: (n, d).
         labels: (n,) int64.
-        seed: Of the folds.
+        seed: Seed of the folds.
 
     Returns:
-        None if a class has but one sample, or there is but one class.
+        The accuracy, or None if a class has only one sample, or there is only one class.
     """
     counts = np.unique(labels, return_counts=True)[1]
     if len(counts) < 2 or counts.min() < 2:
@@ -100,6 +101,6 @@ def linear_accuracy(features: Tensor, labels: NDArray[np.int64], seed: int) -> f
     folds = StratifiedKFold(min(_FOLDS, int(counts.min())), shuffle=True, random_state=state)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     with warnings.catch_warnings():
-        # Where it stops short of the optimum the accuracy is no other.
+        # Stopping before the optimum does not change the accuracy.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return 100 * float(cross_val_score(model, features.numpy(), labels, cv=folds).mean())

@@ -4,8 +4,8 @@
 
     runs/NAME/
       backbone.safetensors  the weights, for `emlc train --init`; there when the run is finished
-      settings.yaml         every setting              metrics.csv      one row an epoch
-      summary.json          the figures at a glance    tensorboard/     the same, for TensorBoard
+      settings.yaml         every setting              metrics.csv      one row per epoch
+      summary.json          the main figures           tensorboard/     the metrics, for TensorBoard
       pretraining.png       loss and probe per epoch   checkpoint.pt    everything, for --resume
 """
 
@@ -41,10 +41,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A finished pretraining run.
+    """A finished pretraining run, read from its directory.
 
     Attributes:
-        folder: Its directory.
+        folder: The run directory.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ class Pretrained:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The figures of ``summary.json``."""
+        """The figures of ``summary.json``, by name."""
         values: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         return values
 
@@ -72,21 +72,26 @@ def pretrain(
     """Pretrain a backbone on images without their labels.
 
     Args:
-        settings: Everything; ``settings.output`` names the directory.
-        data: Images in memory, in place of the source that ``settings.data`` names. Those that their
-            ``trusted`` mask marks are what the features are probed on.
-        trusted: More images in memory, with labels, to probe the features on instead.
-        resume: Go on where a run in that directory stopped; with no such run, start one.
-        console: Where to show messages and a progress bar; standard error by default.
+        settings: All settings; ``settings.output`` names the directory.
+        data: Images in memory, in place of the source that ``settings.data`` names. The features are probed
+            on those that their ``trusted`` mask marks.
+        trusted: Further images in memory, with labels, on which the features are probed instead. They are
+            pretrained on, too.
+        resume: Whether to resume the run in that directory; if there is none, a run is started.
+        console: Console for messages and a progress bar; standard error by default.
 
     Under ``torchrun`` every process calls this.
 
+    Returns:
+        The finished run.
+
     Raises:
-        InputError: bad data or settings; lightly is not installed; a run is there already; it was made
-            with other settings.
+        InputError: the data or the settings are wrong; lightly is not installed; or the directory holds a
+            run already, or one with other settings.
+        FloatingPointError: a loss is not finite.
     """
-    with show_messages(console) as shown:
-        return _pretrain(settings, data, trusted, resume=resume, console=shown)
+    with show_messages(console) as console:
+        return _pretrain(settings, data, trusted, resume=resume, console=console)
 
 
 def _pretrain(
@@ -120,13 +125,13 @@ def _pretrain(
     reporter: RunReporter | QuietReporter = QuietReporter()
     if ranks.is_first:
         reporter = RunReporter(folder, "simclr", settings.batch, settings.epochs, console)
-    _log.info(_told("before", before))
+    _log.info(_describe_probe("before", before))
     try:
         progress = fit(simclr, images, probe, settings, reporter, folder / "checkpoint.pt", ranks)
     finally:
         reporter.close()
     after = probe(simclr.backbone, linear=True)
-    _log.info(_told("after", after))
+    _log.info(_describe_probe("after", after))
     if ranks.is_first:
         plots.save(folder / "pretraining.png", plots.plot_pretraining, pd.DataFrame(progress.history))
         write_json(folder / "summary.json", _summarize(settings, images, progress, before, after, ranks))
@@ -136,7 +141,7 @@ def _pretrain(
 
 
 def default_output(settings: PretrainSettings) -> str:
-    """runs/pretrain-DATA-BACKBONE."""
+    """Return the default run directory, runs/pretrain-DATA-BACKBONE."""
     backbone = "cnn" if settings.backbone == "auto" else settings.backbone.replace(":", "-")
     return f"runs/pretrain-{data_name(settings)}-{backbone}"
 
@@ -191,21 +196,21 @@ def _summarize(
 
 
 def _save_backbone(path: Path, simclr: SimCLR, settings: PretrainSettings, images: Inputs) -> None:
-    """Weights and buffers, standardisation among them, with what they are of in the file's metadata."""
-    about = {
+    """Write weights and buffers, standardisation included, with a description in the file's metadata."""
+    metadata = {
         "backbone": settings.backbone,
         "stem": settings.stem,
         "input_shape": "x".join(map(str, images.shape[1:])),
         "pretrained": f"SimCLR, {settings.epochs} epochs",
     }
     if settings.width is not None:
-        about["width"] = str(settings.width)
+        metadata["width"] = str(settings.width)
     state = simclr.backbone.state_dict()
     with atomic_write(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in state.items()}, temporary, about)
+        save_file({name: t.detach().cpu().contiguous() for name, t in state.items()}, temporary, metadata)
 
 
-def _told(when: str, figures: dict[str, float]) -> str:
+def _describe_probe(when: str, figures: dict[str, float]) -> str:
     names = {"knn_accuracy": "nearest neighbours", "linear_accuracy": "linear classifier"}
     accuracies = ", ".join(f"{names[name]} {value:.1f} %" for name, value in figures.items())
     return (

@@ -1,7 +1,7 @@
-"""SimCLR: features that are alike for two views of an image, and unlike for different images.
+"""SimCLR: features that are similar for two views of an image and dissimilar for different images.
 
 Chen et al.: A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020. Loss, head
-and LARS are lightly's, which is imported when it is first needed: it takes seconds.
+and LARS are those of lightly. It is imported on first use, as that takes seconds.
 """
 
 import math
@@ -17,16 +17,17 @@ from emlc.networks.batch_norm import joint_sum, use_joint_batch
 from emlc.runtime.distributed import Ranks
 
 _RATES = {"sgd": 0.12, "lars": 0.3}
-"""Learning rates for batches of 256."""
+"""Default learning rate per optimiser, for batches of 256."""
 
 _WEIGHT_DECAYS = {"sgd": 5e-4, "lars": 1e-6}
+"""Default weight decay per optimiser."""
 
 
 class SimCLR:
     """A backbone with a projection head, and their optimiser.
 
     Args:
-        settings: Networks and optimiser.
+        settings: Settings of the networks and the optimiser.
         inputs: The images, for their shape and standardisation.
         ranks: The processes that train together.
 
@@ -48,7 +49,7 @@ class SimCLR:
         self.head: nn.Module = SimCLRProjectionHead(dim, dim, settings.projection_dim)
 
     def setup(self) -> None:
-        """Move the networks to the device and make the optimiser. Called once, before any step."""
+        """Move the networks to the device and create the optimiser. Called once, before any step."""
         for network in self.networks().values():
             network.to(self._ranks.device).to(memory_format=torch.channels_last)
             if self._ranks.size > 1:
@@ -58,19 +59,19 @@ class SimCLR:
         self.peak_rate: float = self.optimizer.param_groups[0]["lr"]
 
     def networks(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds."""
+        """Return both networks by name; checkpoints hold them."""
         return {"backbone": self.backbone, "head": self.head}
 
     def sample_state(self) -> dict[str, Tensor]:
-        """Nothing is kept of single images."""
+        """Return no tensors: nothing is stored per image."""
         return {}
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """What a checkpoint holds."""
+        """Return the optimiser of both networks; checkpoints hold it."""
         return {"both": self.optimizer}
 
     def step(self, views: Tensor, learning_rate: float) -> Tensor:
-        """Learn from this rank's views (2n, ...), first then second ones; gives the joint batch's loss."""
+        """Learn from this rank's views (2n, ...), first then second views; return the joint batch's loss."""
         self.optimizer.zero_grad(set_to_none=True)
         with self._ranks.autocast():
             projections = self.head(self.backbone(views))
@@ -88,7 +89,7 @@ class SimCLR:
         rate = _RATES[s.optimizer] * s.batch / 256 if s.learning_rate is None else s.learning_rate
         decay = _WEIGHT_DECAYS[s.optimizer] if s.weight_decay is None else s.weight_decay
         trained = [p for network in self.networks().values() for p in network.parameters() if p.requires_grad]
-        # LARS treats parameters without weight decay as SGD does: biases and norms, as in the paper.
+        # No weight decay for biases and norms, as in the paper; LARS then also updates them as SGD does.
         parts = [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
@@ -103,43 +104,43 @@ class SimCLR:
 
 
 def contrastive_loss(projections: Tensor, temperature: float, ranks: Ranks) -> Tensor:
-    """NT-Xent (Eq. 1 of the paper) over the views of all ranks: the same number on each.
+    """Compute NT-Xent (Eq. 1 of the paper) over the views of all ranks, 0-d, equal on all ranks.
 
-    Every rank computes the loss of the joint batch. The gradients that reach a rank are then those of
-    the sum of these equal losses, so that their mean over the ranks is the gradient of one.
+    Every rank computes the loss of the joint batch. A rank's gradients are then those of the sum of these
+    equal losses, and their mean over the ranks is the gradient of one of them.
 
     Args:
-        projections: (2n, d), this rank's first views, then second views.
-        temperature: By which similarities are divided.
+        projections: (2n, d), this rank's first views, then its second views.
+        temperature: Divisor of the similarities.
         ranks: The processes, each with n images.
     """
     from lightly.loss import NTXentLoss
 
-    # In float32 at least: exp(similarity / temperature) is no matter for bfloat16.
+    # In float32 at least: bfloat16 is too coarse for exp(similarity / temperature).
     projections = projections.to(torch.promote_types(projections.dtype, torch.float32))
-    # Not by lightly's own gathering, which makes a mask on the CPU where it should be on the GPU.
+    # Not with lightly's own gathering, which creates a mask on the CPU instead of the GPU.
     first, second = (_gathered(part, ranks) for part in projections.chunk(2))
     loss: Tensor = NTXentLoss(temperature)(first, second)
     return loss
 
 
 def _gathered(rows: Tensor, ranks: Ranks) -> Tensor:
-    """The rows of all ranks, differentiable."""
+    """Gather the rows of all ranks, differentiably."""
     if ranks.size == 1:
         return rows
-    places = [rows if rank == ranks.rank else torch.zeros_like(rows) for rank in range(ranks.size)]
-    return joint_sum(torch.cat(places))
+    parts = [rows if rank == ranks.rank else torch.zeros_like(rows) for rank in range(ranks.size)]
+    return joint_sum(torch.cat(parts))
 
 
 def learning_rate(step: int, steps: int, warm_up: int, peak: float) -> float:
-    """Linear to the peak over the warm-up, then along a cosine to zero over the rest of the steps."""
+    """Return the learning rate of a step: linear to the peak in the warm-up, then along a cosine to zero."""
     if step < warm_up:
         return peak * (step + 1) / warm_up
     return peak * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up))) / 2
 
 
 def check_lightly() -> None:
-    """Raise an :class:`InputError` unless lightly is there."""
+    """Raise an :class:`InputError` unless lightly is installed."""
     try:
         import lightly  # noqa: F401
     except ImportError as error:
