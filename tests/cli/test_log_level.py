@@ -11,11 +11,11 @@ from emlc.cli.main import COMMANDS, build_parsers, main
 TRAIN = ["train", "data.csv", "--trusted_column", "t", "--test_fraction", "0.2", "--output", "run"]
 TRAIN += ["--epochs", "2", "--noisy_batch", "16", "--device", "cpu"]
 
-LABEL_TABLE = "data.csv: evidence on labels is no feature: corrected_label, label_quality"
-TEXTS = "data.csv: columns without numbers are no features: note"
+LABEL_TABLE = "data.csv: columns about labels are not used as features: corrected_label, label_quality"
+TEXTS = "data.csv: columns without numbers are not used as features: note"
 DOUBTFUL = (
-    "note: --test_fraction draws test samples whose labels are as doubtful as the others, "
-    "so test accuracy is measured against those"
+    "note: --test_fraction draws test samples whose labels are as noisy as the others, "
+    "so test accuracy is measured against noisy labels"
 )
 TOLD = [
     LABEL_TABLE,

@@ -1,4 +1,4 @@
-"""Data in: reading sources, and drawing one disjoint split of them."""
+"""Data sets: read sources, and draw one disjoint split from them."""
 
 from emlc.data.samples import Samples
 from emlc.data.sources.read import read

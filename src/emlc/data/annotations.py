@@ -1,4 +1,4 @@
-"""What is known of samples beside their inputs: ids, classes, labels."""
+"""Ids, classes and labels of samples: everything that is known about them except their inputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from emlc.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Annotations:
-    """What is known of samples beside their inputs.
+    """Ids, classes and labels of n samples: everything that is known about them except their inputs.
 
     Attributes:
-        ids: (n,) unique Python strings, which sets that are drawn from one another share.
-        classes: Class names as the user wrote them.
+        ids: (n,) unique Python strings; a sample keeps its id in every set that is drawn from these.
+        classes: The C class names, as the user wrote them.
         labels: (n,) int64, given labels as indices into ``classes``; None for unlabelled data.
-        true_labels: (n,) int64, -1 where the true label is not known; None where none is.
-        trusted: (n,) bool, marks the samples whose labels are trusted; None if nothing says so.
-        own_ids: Whether the ids were given, and so mean the same sample in every source;
-            False for row numbers and for paths relative to a folder.
+        true_labels: (n,) int64, -1 where the true label is not known; None if no true label is known.
+        trusted: (n,) bool, marks the samples whose labels are trusted; None without such a mark.
+        own_ids: True if the source names the ids, so that equal ids mean the same sample in every
+            source; False for row numbers and for paths relative to a folder.
     """
 
     ids: NDArray[np.object_]
@@ -37,10 +37,10 @@ class Annotations:
 
     @property
     def given(self) -> NDArray[np.int64]:
-        """The given labels (n,), where there have to be some.
+        """The given labels, (n,) int64, for callers that need labels.
 
         Raises:
-            InputError: There are none.
+            InputError: If the samples have no labels.
         """
         if self.labels is None:
             ids = shorten(self.ids.tolist(), 3)
@@ -48,7 +48,7 @@ class Annotations:
         return self.labels
 
     def annotations(self, rows: NDArray[Any] | slice = slice(None)) -> "Annotations":
-        """The annotations of some samples, by index or boolean mask."""
+        """Return the annotations of some samples, selected by a slice, indices or a boolean mask."""
         return Annotations(
             ids=self.ids[rows],
             classes=self.classes,
@@ -71,7 +71,7 @@ def annotate(
     trusted: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
 ) -> Annotations:
-    """Check and encode what is known of ``n`` samples.
+    """Check the ids and labels of ``n`` samples, and encode the labels as class indices.
 
     Args:
         n: Number of samples.
@@ -80,7 +80,7 @@ def annotate(
         id_prefix: Start of the default ids.
         own_ids: Whether ``ids`` mean the same sample in every source.
         labels: (n,) strings, integers or booleans.
-        true_labels: (n,) like ``labels``, with missing values where not known.
+        true_labels: (n,) like ``labels``, with missing values where the true label is not known.
         trusted: (n,) booleans, 0 and 1, or the words true and false.
         classes: Class names, by default the sorted distinct labels and true labels.
 
@@ -128,7 +128,7 @@ def _default_ids(n: int, prefix: str) -> NDArray[np.object_]:
 def _mask(values: ArrayLike, where: str) -> NDArray[np.bool_]:
     labels = text_labels(values, where)
     meanings = [_TRUTH_VALUES.get(text.lower(), UNKNOWN) for text in labels.texts]
-    mask = np.array([*meanings, UNKNOWN])[labels.codes]  # the last serves missing values, whose code is -1
+    mask = np.array([*meanings, UNKNOWN])[labels.codes]  # missing values have code -1: the last entry
     for row in np.flatnonzero(mask == UNKNOWN)[:1]:
         raise InputError(
             f"{where}: row {row}: expected true or false (1 or 0) in the trusted column, "

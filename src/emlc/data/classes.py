@@ -15,7 +15,7 @@ UNKNOWN = -1  # index of a true label that is not known
 
 @dataclass(frozen=True)
 class TextLabels:
-    """Labels as text, each distinct text once: a million labels are a million integers and a few texts.
+    """Labels as text, with each distinct text stored once: a million labels take a few texts and integers.
 
     Attributes:
         codes: (n,) int64 indices into ``texts``; ``UNKNOWN`` where the value is missing or empty.
@@ -29,12 +29,12 @@ class TextLabels:
         return len(self.codes)
 
     def decoded(self) -> NDArray[np.object_]:
-        """(n,) texts as Python strings; the empty string where missing."""
-        return np.array([*self.texts, ""], dtype=np.object_)[self.codes]  # UNKNOWN is -1, the last
+        """Return the texts, (n,) Python strings; the empty string where a label is missing."""
+        return np.array([*self.texts, ""], dtype=np.object_)[self.codes]  # UNKNOWN is -1: the last entry
 
 
 def text_labels(values: ArrayLike, where: str) -> TextLabels:
-    """Values (n,) as text: strings as they are, numbers in decimal, booleans as False and True.
+    """Convert values (n,) to text: strings as they are, numbers in decimal, booleans as False and True.
 
     None, NaN and the empty string are missing values. Whole floats count as integers.
 
@@ -44,7 +44,9 @@ def text_labels(values: ArrayLike, where: str) -> TextLabels:
     if not isinstance(values, list | tuple | pd.Series):
         values = np.asarray(values)
         if values.ndim != 1:
-            raise InputError(f"{where}: expected one label a sample, found an array of shape {values.shape}")
+            raise InputError(
+                f"{where}: expected one label per sample, found an array of shape {values.shape}"
+            )
     codes, distinct = pd.factorize(pd.Series(values))
     if pd.api.types.is_float_dtype(distinct.dtype):
         for code in [k for k, value in enumerate(distinct) if not float(value).is_integer()][:1]:
@@ -53,7 +55,7 @@ def text_labels(values: ArrayLike, where: str) -> TextLabels:
             raise InputError(f"{where}: labels must be strings or integers, but row {row} is {value}")
         texts = [str(int(value)) for value in distinct]
     else:
-        # Not by iteration, which visits Arrow's strings one by one.
+        # Iterating over the index would visit Arrow's strings one by one.
         texts = [str(value) for value in distinct.to_numpy(dtype=np.object_).tolist()]
     if "" in texts:
         empty = texts.index("")
@@ -63,7 +65,7 @@ def text_labels(values: ArrayLike, where: str) -> TextLabels:
 
 
 def class_names(*texts: Iterable[str]) -> tuple[str, ...]:
-    """The distinct non-empty label texts, sorted; by value if all are integers ("2" before "10")."""
+    """Return the distinct non-empty label texts, sorted; by value if all are integers ("2" before "10")."""
     distinct = {str(text) for group in texts for text in group} - {""}
     if all(map(_is_integer, distinct)):
         return tuple(sorted(distinct, key=lambda text: (int(text), text)))
@@ -78,10 +80,10 @@ def encode(
     *,
     may_be_missing: bool = False,
 ) -> NDArray[np.int64]:
-    """Label texts as indices into ``classes``.
+    """Encode label texts as indices into ``classes``.
 
-    A text is the class of that name. A whole number k is ``classes[k]``, unless there are classes
-    that are called by numbers.
+    A text stands for the class of that name. A whole number k stands for ``classes[k]``, unless some class
+    names are numbers themselves.
 
     Args:
         labels: n labels.
@@ -99,8 +101,8 @@ def encode(
     index = {name: k for k, name in enumerate(classes)}
     if not any(map(_is_integer, classes)):
         index |= {str(k): k for k in range(len(classes))}
-    of_text = [index.get(text, UNKNOWN) for text in labels.texts]
-    codes = np.array([*of_text, UNKNOWN])[labels.codes]  # the last serves missing labels, whose code is -1
+    class_of_text = [index.get(text, UNKNOWN) for text in labels.texts]
+    codes = np.array([*class_of_text, UNKNOWN])[labels.codes]  # missing labels have code -1: the last entry
     missing = labels.codes == UNKNOWN
     if not may_be_missing and missing.any():
         raise InputError(f"{where}: {_first(missing, ids)} no label; every sample needs one")
@@ -115,7 +117,7 @@ def encode(
 
 
 def shorten(names: Sequence[object], limit: int = 20) -> str:
-    """Names joined by commas, the first ``limit`` of them and how many more there are."""
+    """Join the first ``limit`` names by commas, and say how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(map(str, names[:limit])) + more
 
@@ -126,5 +128,5 @@ def _is_integer(text: str) -> bool:
 
 def _first(rows: NDArray[np.bool_], ids: NDArray[np.object_]) -> str:
     row, others = int(np.argmax(rows)), int(rows.sum()) - 1
-    more = f" (as {others} other rows)" if others else ""
+    more = f" (like {others} other rows)" if others else ""
     return f"row {row} (id {str(ids[row])!r}){more} has"

@@ -1,4 +1,4 @@
-"""Choose which samples of one source are noisy, trusted or test samples; from labels alone."""
+"""Choose which samples of one source are noisy, trusted or test samples, from their labels alone."""
 
 import logging
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from emlc.runtime.streams import RandomStream, derived_seed, generator
 
 _log = logging.getLogger(__name__)
 
-_HELD_OUT = {"test": RandomStream.TEST_SET, "validation": RandomStream.VALIDATION_SET}
+_HOLD_OUT_STREAMS = {"test": RandomStream.TEST_SET, "validation": RandomStream.VALIDATION_SET}
 _DIGITS_TEST_FRACTION = 0.25
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Sorted, disjoint row numbers, (n_noisy,), (n_trusted,), (n_test,) int64, of one source."""
+    """Sorted, disjoint row numbers of one source: (n_noisy,), (n_trusted,) and (n_test,) int64."""
 
     noisy: NDArray[np.int64]
     trusted: NDArray[np.int64]
@@ -34,34 +34,34 @@ def draw_rows(
     noise: NoiseSettings,
     seed: int,
     *,
-    trusted_given: bool = False,
-    test_given: bool = False,
+    has_trusted_source: bool = False,
+    has_test_source: bool = False,
 ) -> Rows:
     """Divide the samples of the data: first the test set, then the trusted set, then the noisy rest.
 
     Args:
         data: Samples or source, with labels.
-        settings: How many to draw of each.
-        noise: If noise is to be injected, the given labels are true ones.
+        settings: How many samples to draw for each set.
+        noise: Noise to inject. If there is any and no true label is known, the given labels count as true.
         seed: Seed of the draws.
-        trusted_given: Whether the trusted samples come from a source of their own.
-        test_given: Whether the test samples do.
+        has_trusted_source: Whether the trusted samples come from a source of their own.
+        has_test_source: Whether the test samples come from a source of their own.
 
     Raises:
-        InputError: If not exactly one thing says which samples are trusted, true labels are needed but
+        InputError: If the trusted samples are named in no way or in several, true labels are needed but
             not known, or there are too few samples.
     """
     if data.labels is None:
         raise InputError("the data have no labels")
-    _check_one_trusted(data, settings, trusted_given)
+    _check_one_trusted(data, settings, has_trusted_source)
     truth = _known_truth(data, noise)
     free = np.ones(len(data), dtype=np.bool_) if data.trusted is None else ~data.trusted
-    if settings.test_fraction is not None and not test_given and truth is None:
+    if settings.test_fraction is not None and not has_test_source and truth is None:
         _log.warning(
-            "note: --test_fraction draws test samples whose labels are as doubtful as the others, so test "
-            "accuracy is measured against those"
+            "note: --test_fraction draws test samples whose labels are as noisy as the others, so test "
+            "accuracy is measured against noisy labels"
         )
-    test = _draw_test(data.labels if truth is None else truth, free, settings, seed, test_given)
+    test = _draw_test(data.labels if truth is None else truth, free, settings, seed, has_test_source)
     free[test] = False
     if settings.trusted_per_class is not None:
         trusted = _draw_trusted(truth, free, data.classes, settings.trusted_per_class, seed)
@@ -76,29 +76,33 @@ def draw_rows(
     return Rows(noisy, trusted, test)
 
 
-def _check_one_trusted(data: Annotations, settings: DataSettings, trusted_given: bool) -> None:
+def _check_one_trusted(data: Annotations, settings: DataSettings, has_trusted_source: bool) -> None:
     ways = {
-        "--trusted": trusted_given,
+        "--trusted": has_trusted_source,
         "--trusted_column": data.trusted is not None,
         "--trusted_per_class": settings.trusted_per_class is not None,
     }
-    found = [name for name, is_given in ways.items() if is_given]
-    if len(found) != 1:
-        raise InputError(f"give exactly one of {', '.join(ways)}; found {' and '.join(found) or 'none'}")
+    chosen = [name for name, is_chosen in ways.items() if is_chosen]
+    if len(chosen) != 1:
+        raise InputError(f"give exactly one of {', '.join(ways)}; found {' and '.join(chosen) or 'none'}")
 
 
 def _known_truth(data: Annotations, noise: NoiseSettings) -> NDArray[np.int64] | None:
-    """(n,) true labels, -1 where not known, or None if none is known."""
+    """Return the true labels (n,), -1 where not known; None if none is known."""
     if data.true_labels is None and noise.noise != "none":
         return data.labels
     return data.true_labels
 
 
 def _draw_test(
-    labels: NDArray[np.int64], free: NDArray[np.bool_], settings: DataSettings, seed: int, test_given: bool
+    labels: NDArray[np.int64],
+    free: NDArray[np.bool_],
+    settings: DataSettings,
+    seed: int,
+    has_test_source: bool,
 ) -> NDArray[np.int64]:
     fraction = settings.test_fraction
-    if test_given:
+    if has_test_source:
         if fraction is not None:
             raise InputError("--test and --test_fraction: give one of the two")
         return np.array([], dtype=np.int64)
@@ -113,24 +117,24 @@ def _draw_test(
 def hold_out(
     labels: NDArray[np.int64], fraction: float, seed: int, purpose: Literal["test", "validation"]
 ) -> NDArray[np.int64]:
-    """Sorted indices of a fraction of some samples, stratified by their labels (n,).
+    """Draw a fraction of n samples, stratified by their labels (n,), and return their sorted indices.
 
     Raises:
         InputError: If a class is too small to be divided.
     """
-    # Takes more than a second to import, which the use of a trained run most often does not need.
+    # Imported here: it takes more than a second, and using a trained run rarely needs it.
     from sklearn.model_selection import train_test_split
 
-    state = derived_seed(seed, _HELD_OUT[purpose])
+    state = derived_seed(seed, _HOLD_OUT_STREAMS[purpose])
     try:
-        _, held = train_test_split(
+        _, held_out = train_test_split(
             np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=state
         )
     except ValueError as error:
         raise InputError(
             f"--{purpose}_fraction {fraction}: {len(labels)} samples cannot be divided by class: {error}"
         ) from error
-    return np.sort(held)
+    return np.sort(held_out)
 
 
 def _draw_trusted(
@@ -146,13 +150,15 @@ def _draw_trusted(
             "or say which samples are trusted by --trusted or --trusted_column"
         )
     shuffled = generator(seed, RandomStream.TRUSTED_SET).permutation(np.flatnonzero(free))
-    of_class = [shuffled[truth[shuffled] == c] for c in range(len(classes))]
+    rows_by_class = [shuffled[truth[shuffled] == c] for c in range(len(classes))]
     scarce = [
-        f"{name} ({len(rows)})" for name, rows in zip(classes, of_class, strict=True) if len(rows) < per_class
+        f"{name} ({len(rows)})"
+        for name, rows in zip(classes, rows_by_class, strict=True)
+        if len(rows) < per_class
     ]
     if scarce:
         raise InputError(
             f"--trusted_per_class {per_class}: these classes have fewer samples with a known true label: "
             f"{shorten(scarce)}"
         )
-    return np.sort(np.concatenate([rows[:per_class] for rows in of_class]))
+    return np.sort(np.concatenate([rows[:per_class] for rows in rows_by_class]))

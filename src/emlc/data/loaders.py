@@ -1,4 +1,4 @@
-"""Batches for training: shuffled, augmented on the device, and the same again from any position.
+"""Batches for training: shuffled, augmented on the device, and reproducible from any position.
 
 The order of an epoch and the augmentation of a sample are functions of (seed, epoch, sample), not of
 a generator's state: a resumed run skips to its position without loading what came before, and neither
@@ -21,20 +21,20 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.streams import RandomStream, generator
 
 _AHEAD = 2
-"""Batches of stored images that are decoded while the step before them runs."""
+"""Number of batches of stored images that are decoded ahead of the training step."""
 
 _DEVICE_SHARE = 0.5
-"""A set is kept on the GPU if it takes at most this share of the memory that is free there."""
+"""Largest share of the free GPU memory that a set may take to be kept there."""
 
 
 class Batch(NamedTuple):
     """This rank's share of a batch.
 
     Attributes:
-        inputs: (n, ...) on the rank's device; (v n, ...) of a stream with v views, one view after another.
-        labels: (n,) int64.
-        positions: (n,) int64, of the samples in their set.
-        total: Samples in the joint batch, over all ranks.
+        inputs: (n, ...) on the rank's device; with v views per sample (v n, ...), one view after another.
+        labels: (n,) int64, given labels.
+        positions: (n,) int64, positions of the samples in their set.
+        total: Number of samples in the joint batch, over all ranks.
     """
 
     inputs: Tensor
@@ -55,21 +55,21 @@ class Batch(NamedTuple):
 
 
 _Visits = NDArray[np.int64]
-"""(n, 2): the how-manieth visit to a sample, and its position in the set."""
+"""(n, 2) int64: the round in which a sample is visited, counted from 0, and its position in the set."""
 
 
 class Stream:
-    """A labelled set that is visited again and again in a new order.
+    """A labelled set that is visited repeatedly, each time in a new order.
 
     Args:
         samples: The set, with labels.
-        augments: Change inputs (n, ...) given a number (n,) int64 for each visit, such as
-            :class:`~emlc.data.augment.augment.Augment`; None
-            changes nothing. One for each view of a sample.
-        batch_size: Samples a joint batch.
+        augments: One callable per view of a sample, such as
+            :class:`~emlc.data.augment.augment.Augment`, which changes inputs (n, ...) given one number
+            per visit, (n,) int64. None leaves the inputs as they are.
+        batch_size: Samples per joint batch, over all ranks.
         key: Seed of the run, and the random stream of the order.
         ranks: The processes that share each batch.
-        workers: Threads that decode images which are not held in memory.
+        workers: Number of threads that decode images which are not held in memory.
     """
 
     def __init__(
@@ -91,20 +91,23 @@ class Stream:
         self._workers = workers
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one pass, from batch number ``start`` on; the last one may be smaller."""
+        """Return the batches of one pass, from batch number ``start`` on.
+
+        Only the last one may differ in size: see :func:`batches_in`.
+        """
         order = self._order(epoch)
         ends = [(k + 1) * self._batch_size for k in range(self.num_batches() - 1)]
         batches = np.split(np.stack([np.full_like(order, epoch), order], axis=1), ends)
         return self._load(batches[start:])
 
     def num_batches(self) -> int:
-        """Batches in one pass."""
+        """Return the number of batches in one pass."""
         return batches_in(len(self._labels), self._batch_size, self._ranks)
 
     def cycle(self, start: int = 0) -> Iterator[Batch]:
-        """Batches without end, from batch number ``start`` on, all of one size.
+        """Return batches without end, from batch number ``start`` on, all of the same size.
 
-        Orders of successive rounds follow one another, so that every sample is visited equally often.
+        The orders of successive rounds follow one another, so that every sample is visited equally often.
         """
         return self._load(self._endless(start))
 
@@ -131,7 +134,7 @@ class Stream:
             for visits in batches:
                 share = torch.from_numpy(visits[self._ranks.shard(len(visits))].T.copy())
                 if self._on_device:
-                    share = _sent(share, self._ranks.device)
+                    share = _to_device(share, self._ranks.device)
                 shares.append((share, len(visits)))
                 yield share[1]
 
@@ -140,12 +143,12 @@ class Stream:
                 share, total = shares.popleft()
                 yield self._batch(inputs, share, total)
 
-        return _beside(batches_on_device(), self._ranks.device)
+        return _prefetched(batches_on_device(), self._ranks.device)
 
     def _batch(self, inputs: Tensor, share: Tensor, total: int) -> Batch:
-        """From inputs, and their visits and positions (2, n), on the device or not."""
-        rounds, positions = _sent(share, self._ranks.device)
-        inputs = _sent(inputs, self._ranks.device)
+        """Augment inputs (n, ...), whose rounds and positions are ``share`` (2, n), on the device."""
+        rounds, positions = _to_device(share, self._ranks.device)
+        inputs = _to_device(inputs, self._ranks.device)
         # The first view of a visit is the same however many there are.
         items = [(rounds + view * 2**28) * 2**32 + positions for view in range(len(self._augments))]
         views = [
@@ -157,17 +160,19 @@ class Stream:
 
 
 def batches_in(samples: int, batch_size: int, ranks: Ranks) -> int:
-    """Batches in one pass over so many samples."""
+    """Return the number of batches in one pass over a number of samples.
+
+    The last batch has the remainder; one that is too small joins the batch before it.
+    """
     full, rest = divmod(samples, batch_size)
-    # Batch normalisation cannot train on a single sample, nor a rank on none: too small a rest joins
-    # the batch before.
+    # Batch normalisation cannot train on a single sample, nor a rank on none.
     return max(1, full + (rest >= max(2, ranks.size)))
 
 
 def read_ahead(inputs: Inputs, batches: Iterable[Tensor], workers: int) -> Iterator[Tensor]:
-    """The inputs (n, ...) of each batch of rows (n,), in order.
+    """Yield the inputs (n, ...) of each batch of rows (n,), in order.
 
-    Stored images are decoded some batches ahead, each by several threads.
+    Stored images are decoded some batches ahead, each batch by several threads.
     """
     if isinstance(inputs, Tensor):
         yield from (inputs[rows] for rows in batches)
@@ -192,30 +197,30 @@ def _on_device(inputs: Inputs, device: torch.device) -> Inputs:
     return inputs.to(device) if inputs.nbytes <= _DEVICE_SHARE * free else inputs
 
 
-def _beside(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches; on a GPU each is made beside the step before it."""
+def _prefetched(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield the same batches; on a GPU each is prepared on a side stream during the step before it."""
     if device.type != "cuda":
         yield from batches
         return
     stream = torch.cuda.Stream(device)
 
-    def make() -> Batch | None:
+    def prepare() -> Batch | None:
         with torch.cuda.stream(stream):
             return next(batches, None)
 
-    batch = make()
+    batch = prepare()
     while batch is not None:
         training = torch.cuda.current_stream(device)
         training.wait_stream(stream)
         for tensor in batch.tensors:
             tensor.record_stream(training)
-        following = make()
+        following = prepare()
         yield batch
         batch = following
 
 
-def _sent(values: Tensor, device: torch.device) -> Tensor:
-    """On the device, without waiting for what is under way there."""
+def _to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy values to the device, without waiting for the work that is in progress there."""
     if device.type != "cuda" or values.device.type == "cuda":
         return values
     return values.pin_memory().to(device, non_blocking=True)

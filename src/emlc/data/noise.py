@@ -20,7 +20,7 @@ from emlc.errors import InputError
 _ALIASES = {"plane": "airplane", "car": "automobile", "cra": "crab"}  # "cra": so spelt in a public CIFAR-100
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-"""In the order of their labels."""
+"""The 10 class names of CIFAR-10, in the order of their labels."""
 _CIFAR10_MAP = {
     "truck": "automobile",
     "bird": "airplane",
@@ -58,7 +58,7 @@ _CIFAR100_MAP = {
     fine: group[(k + 1) % len(group)] for group in _CIFAR100_SUPER_CLASSES for k, fine in enumerate(group)
 }
 CIFAR100_CLASSES = tuple(sorted(_CIFAR100_MAP))
-"""In the order of their (fine) labels."""
+"""The 100 class names of CIFAR-100, in the order of their fine labels."""
 
 _SIMILAR_CLASS = (  # (class names of a data set, the class that each of them is mistaken for)
     (frozenset(CIFAR10_CLASSES), _CIFAR10_MAP),
@@ -70,10 +70,13 @@ _SIMILAR_CLASS = (  # (class names of a data set, the class that each of them is
 def from_settings(
     settings: NoiseSettings, classes: Sequence[str]
 ) -> tuple[NDArray[np.float64], float | None]:
-    """The transition matrix that the settings ask for, and its rate epsilon; None for a matrix file.
+    """Return the transition matrix that the settings ask for, and its nominal noise rate.
+
+    Returns:
+        (C, C) float64; epsilon in [0, 1], or None for a matrix file.
 
     Raises:
-        InputError: If the rate, the classes or the matrix file do not serve.
+        InputError: If the rate, the classes or the matrix file are not valid.
     """
     if settings.noise == "symmetric":
         return symmetric(len(classes), settings.noise_rate), settings.noise_rate
@@ -85,7 +88,7 @@ def from_settings(
 
 
 def symmetric(num_classes: int, rate: float) -> NDArray[np.float64]:
-    """Transition matrix of a uniform redraw over all classes, the true one included.
+    """Return the transition matrix of a uniform redraw over all classes, the true one included.
 
     Returns:
         (C, C) float64, ``(1 - rate) I + rate / C``; its actual noise rate is ``rate (1 - 1/C)``.
@@ -98,7 +101,7 @@ def symmetric(num_classes: int, rate: float) -> NDArray[np.float64]:
 
 
 def asymmetric(classes: Sequence[str], rate: float) -> NDArray[np.float64]:
-    """Transition matrix that moves a class to a similar one, chosen by class names.
+    """Return the transition matrix that moves each class to a similar one, chosen by class name.
 
     CIFAR-10: truck to automobile, bird to airplane, deer to horse, cat and dog to each other.
     CIFAR-100: the next class of the same super-class, circularly. Digits: 2 to 7, 3 to 8, 7 to 1,
@@ -141,8 +144,8 @@ def load_transition_matrix(path: str | Path, num_classes: int) -> NDArray[np.flo
     sums = matrix.sum(axis=1)
     outside = ~np.all((matrix >= 0) & (matrix <= 1), axis=1)
     for row in np.flatnonzero(outside | ~np.isclose(sums, 1, rtol=0, atol=1e-6))[:1]:
-        found = f"{matrix[row].tolist()}" if outside[row] else f"a sum of {sums[row]:.8g}"
-        raise InputError(f"{path}: row {row} must have entries in [0, 1] that sum to 1, found {found}")
+        fault = f"{matrix[row].tolist()}" if outside[row] else f"a sum of {sums[row]:.8g}"
+        raise InputError(f"{path}: row {row} must have entries in [0, 1] that sum to 1, found {fault}")
     return np.asarray(matrix / sums[:, None], dtype=np.float64)
 
 
@@ -157,7 +160,7 @@ def inject(
     """Replace labels by noisy ones.
 
     Args:
-        labels: (n,) int64, right labels, each in [0, C).
+        labels: (n,) int64, true labels, each in [0, C).
         transition_matrix: (C, C) float64.
         rng: Source of randomness.
         draw: sample: each label is drawn independently from its row of the matrix. exact: with a
@@ -182,19 +185,19 @@ def inject(
 
 
 def actual_rate(given: NDArray[np.int64], true: NDArray[np.int64] | None) -> float | None:
-    """Fraction of wrong labels among the samples whose true label is known (not -1); None if none is."""
+    """Return the fraction of wrong labels among samples with a known true label (not -1), or None."""
     if true is None or not (known := true >= 0).any():
         return None
     return float(np.mean(given[known] != true[known]))
 
 
 def nominal_rate(labels: NDArray[np.int64], transition_matrix: NDArray[np.float64]) -> float:
-    """Expected fraction of changed labels: the mean of ``1 - T[c, c]`` over ``labels``, (n,) int64."""
+    """Return the expected fraction of changed labels, the mean of ``1 - T[c, c]`` over labels c, (n,)."""
     return float(np.mean(1 - transition_matrix.diagonal()[labels]))
 
 
 def canonical_class(name: str) -> str:
-    """A class name of CIFAR in its usual spelling: "Car" is automobile, "apple tree" apple_tree."""
+    """Return a class name of CIFAR in its usual spelling: "Car" is automobile, "apple tree" apple_tree."""
     name = name.strip().lower().replace(" ", "_")
     return _ALIASES.get(name, name)
 
@@ -219,7 +222,7 @@ def _read_matrix(path: Path) -> NDArray[np.float64]:
 def _draw_independently(
     labels: NDArray[np.int64], transition_matrix: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """One draw a label by inversion of its row's distribution function, class by class."""
+    """Draw one label per sample by inverting the distribution function of its row, class by class."""
     uniform = rng.random(len(labels))
     cumulative = transition_matrix.cumsum(axis=1)
     cumulative /= cumulative[:, -1:]  # rounding must not leave a gap below 1

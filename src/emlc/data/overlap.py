@@ -17,14 +17,15 @@ _log = logging.getLogger(__name__)
 def without_overlap(
     samples: Samples, others: Samples, role: str, other_role: str, overlap: Literal["error", "drop"]
 ) -> Samples:
-    """``samples`` without those that are also among ``others``.
+    """Return ``samples`` without those that are also among ``others``.
 
-    A sample is shared if both sets have ids of their own and these agree, or if it is an image with
-    the same pixels, or the same text; of images that stay on disk, the same file, or the same row of a
-    file. Row numbers and relative paths that agree mean nothing. Equal features are worth a note only.
+    Two samples are the same if their sources name the ids and these agree, if they are images with the
+    same pixels, or if they are the same text. Images that stay on disk are compared by file, or by file
+    and row. Row numbers and relative paths that agree mean nothing. Equal features are removed with
+    ``overlap="drop"``, and otherwise only cause a warning.
 
     Raises:
-        InputError: With ``overlap="error"``, if any is shared; names the ids.
+        InputError: With ``overlap="error"``, if the sets share a sample; names the ids.
     """
     same = pc.is_in(samples.input_keys, others.input_keys).to_numpy(zero_copy_only=False)
     shared = np.zeros(len(samples), dtype=np.bool_)

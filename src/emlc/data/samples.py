@@ -1,4 +1,4 @@
-"""Samples: inputs, ids and labels, checked once when they enter."""
+"""Samples: inputs, ids and labels, checked once when they are created."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,19 +17,19 @@ from emlc.data.images.stored import Inputs, StoredImages
 from emlc.errors import InputError
 
 IMAGE_CHANNELS = (1, 3)
+"""Numbers of channels that an image may have: grey or RGB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples(Annotations):
-    """A set of samples; :class:`Annotations` says what its other fields are.
+    """A set of n samples: their inputs, and the ids and labels of :class:`Annotations`.
 
     Attributes:
         inputs: (n, d) float32 features, or (n, channels, height, width) images: uint8, or float32 in
-            [0, 1] where the images were floats that are no multiples of 1/255. Images that do not fit
-            the memory budget are :class:`~emlc.data.images.stored.StoredImages`.
-        files: (n,) absolute paths of the image files, for people and programs to open; None where the
-            inputs are no files of their own.
-        texts: (n,) the texts that the inputs are embeddings of; None where they are not.
+            [0, 1] if they came as floats that are not multiples of 1/255. Images that do not fit the
+            memory budget are :class:`~emlc.data.images.stored.StoredImages`.
+        files: (n,) absolute paths of the image files; None if the inputs do not come from image files.
+        texts: (n,) texts whose embeddings are the inputs; None for other inputs.
     """
 
     inputs: Inputs
@@ -42,7 +42,7 @@ class Samples(Annotations):
         return tuple(self.inputs.shape[1:])
 
     def take(self, rows: NDArray[Any] | Sequence[int]) -> "Samples":
-        """The samples at these indices, in this order, or where a boolean mask of (n,) is true."""
+        """Return the samples at some indices, in their order, or where a boolean mask (n,) is true."""
         rows = np.asarray(rows)
         indices = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64)
         inputs: Inputs
@@ -54,7 +54,7 @@ class Samples(Annotations):
         return Samples(inputs=inputs, files=files, texts=texts, **vars(self.annotations(indices)))
 
     def with_classes(self, classes: tuple[str, ...], where: str) -> Self:
-        """The same samples with their labels as indices into another list of classes, matched by name.
+        """Return the samples with labels as indices into another list of classes, matched by name.
 
         Raises:
             InputError: If a label is not among ``classes``; names its row and id, with ``where``.
@@ -71,11 +71,11 @@ class Samples(Annotations):
 
     @cached_property
     def input_keys(self) -> pa.Array:
-        """(n,) texts, which are equal where inputs are: a hash of the values, in hexadecimal.
+        """(n,) texts that are equal where the inputs are equal: a hash of the values, in hexadecimal.
 
-        Of embeddings it is that of the text, since their last bits depend on how texts were batched.
-        Stored images are too many to be read: of them it is the path, or the file and row. Two files
-        with the same image are not noticed.
+        Embeddings have the hash of their text, since their last bits depend on how texts were batched.
+        Stored images are too many to be read, and have their path, or file and row: two files with the
+        same image differ.
         """
         if isinstance(self.inputs, StoredImages):
             return self.inputs.identities()
@@ -85,7 +85,7 @@ class Samples(Annotations):
         return pa.array([_hash(values) for values in rows], pa.large_string())
 
     def input_digests(self) -> list[str]:
-        """n short texts for the table of a split: the keys; of paths a hash, with "path:" before it."""
+        """Return n short texts for the table of a split: the keys, or "path:" and the hash of a path."""
         keys: list[str] = self.input_keys.to_pylist()
         if isinstance(self.inputs, StoredImages):
             return [f"path:{_hash(key.encode())}" for key in keys]
@@ -110,15 +110,20 @@ class Samples(Annotations):
                 uint8 if that changes no value by more than 1e-3, and stay float32 otherwise. An array
                 that can be read both ways, such as (n, 3, 8, 3), is (n, c, h, w).
             y: (n,) given labels: strings, integers or booleans.
-            classes: Class names in the wanted order, by default the sorted distinct labels. An integer
-                label k means ``classes[k]``, unless there are classes that are called by numbers.
+            classes: Class names in the order of their indices, by default the sorted distinct labels. An
+                integer label k means ``classes[k]``, unless some class names are numbers themselves.
             ids: (n,) unique ids, by default the row numbers.
             true_labels: (n,) like ``y``; None, NaN or the empty string where not known.
-            trusted: (n,) boolean mask.
+            trusted: (n,) boolean mask of the samples whose labels are trusted.
 
         Raises:
             InputError: If the set is empty, lengths differ, an id occurs twice, a feature is not finite,
                 or a label is missing or outside the classes.
+
+        Example:
+            >>> samples = Samples.from_arrays([[0.5, 1.0], [2.0, 0.0]], ["dog", "cat"])
+            >>> samples.classes, samples.given.tolist()
+            (('cat', 'dog'), [1, 0])
         """
         inputs = array_inputs(X, "X")
         annotations = annotate(
@@ -139,12 +144,16 @@ def _hash(values: Any) -> str:
 
 
 def array_inputs(values: Any, where: str) -> torch.Tensor:
-    """Arrays as inputs: (n, d) float32, or images (n, c, h, w); see :meth:`Samples.from_arrays`."""
+    """Convert an array to inputs: (n, d) float32, or images (n, c, h, w), as in :meth:`Samples.from_arrays`.
+
+    Raises:
+        InputError: If the values are not numbers, or the array is neither of features nor of images.
+    """
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{where}: expected numbers, found {array.dtype}")
     if array.ndim == 2:
-        with np.errstate(over="ignore"):  # what overflows is reported, with its row, by check_finite
+        with np.errstate(over="ignore"):  # check_finite reports an overflow with its row
             return torch.from_numpy(array.astype(np.float32))
     return _images(_channels_first(array, where), where)
 

@@ -18,7 +18,7 @@ from emlc.data.images.stored import StoredImages
 from emlc.data.overlap import without_overlap
 from emlc.data.samples import Samples
 from emlc.data.sources.human_labels import with_human_labels
-from emlc.data.sources.read import open_source, own_roles
+from emlc.data.sources.read import bundled_roles, open_source
 from emlc.data.sources.source import Role, Schema, check_input_shape, take_all
 from emlc.errors import InputError
 from emlc.runtime.files import write_csv
@@ -30,14 +30,15 @@ class Split:
     """Disjoint sets of samples that share their classes.
 
     Attributes:
-        noisy: Its labels are those given, after any injection of noise; its true labels are the truth
-            where known.
-        trusted: Its labels are trusted, as are those of the validation and test samples.
-        validation: For model choice; None: the trusted set serves.
-        test: Takes part in no choice.
-        noise_rate_nominal: Rate of the injected noise as asked for; of a matrix, the expected rate.
-            None without injection.
-        noise_rate_actual: Fraction of wrong labels among the noisy samples with a known true label.
+        noisy: The noisy set. ``labels`` are the given labels, after any injection of noise;
+            ``true_labels`` are the true ones where known.
+        trusted: The trusted set; its labels count as true, like those of the validation and test sets.
+        validation: The set that chooses the epoch; None: the trusted set does.
+        test: The set for the final accuracy, which takes part in no choice.
+        noise_rate_nominal: Rate of the injected noise, in [0, 1], as the settings ask for it; for a
+            transition matrix, the expected rate. None without injection.
+        noise_rate_actual: Fraction of wrong labels among the noisy samples with a known true label;
+            None if no true label is known.
     """
 
     noisy: Samples
@@ -53,9 +54,10 @@ class Split:
         return self.noisy.classes
 
     def table(self) -> pd.DataFrame:
-        """One row a sample: id, role, given_label and true_label (class names, empty where not known).
+        """Return a table with one row per sample.
 
-        The last column is :meth:`Samples.input_digests`.
+        Its columns are id, role, given_label and true_label (class names, empty where not known), and
+        input_digest, from :meth:`Samples.input_digests`.
         """
         return pd.concat([_part_table(samples, role) for role, samples in self._parts()], ignore_index=True)
 
@@ -72,12 +74,12 @@ class Split:
 def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple[Split, Schema]:
     """Read the sources, draw the split and inject the noise.
 
-    The same settings and seed give the same split. Only the inputs of chosen samples are read. Sources
-    may bring sets of their own, which serve unless the settings say otherwise: :func:`own_roles`.
+    The same settings and seed give the same split. Only the inputs of chosen samples are read. Some sources
+    bring further sets along (:func:`bundled_roles`), which are used unless the settings say otherwise.
 
     Args:
         settings: The sources and how they are divided.
-        noise: Noise to inject into the noisy samples. It changes no set.
+        noise: Noise to inject into the noisy samples. It does not change which samples are in which set.
         seed: Seed of all draws.
 
     Returns:
@@ -89,17 +91,22 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
     if settings.data is None:
         raise InputError("data: no source is named; samples in memory go through split_samples")
     data = with_human_labels(open_source(settings.data, settings, role="data"), settings)
-    given = {
+    others = {
         role: open_source(source, settings, role=role, schema=data.schema)
         for role, source in _other_sources(settings.data, settings).items()
     }
     rows = draw_rows(
-        data, settings, noise, seed, trusted_given="trusted" in given, test_given="test" in given
+        data,
+        settings,
+        noise,
+        seed,
+        has_trusted_source="trusted" in others,
+        has_test_source="test" in others,
     )
-    wanted = {"noisy": (data, rows.noisy)}
-    wanted |= {role: (data, drawn) for role, drawn in _drawn(rows).items()}
-    wanted |= {role: (source, np.arange(len(source))) for role, source in given.items()}
-    parts = take_all(wanted, settings)
+    selections = {"noisy": (data, rows.noisy)}
+    selections |= {role: (data, drawn) for role, drawn in _drawn(rows).items()}
+    selections |= {role: (source, np.arange(len(source))) for role, source in others.items()}
+    parts = take_all(selections, settings)
     split = _assemble(parts, data.schema.classes, settings, noise, seed, settings.overlap)
     return split, replace(data.schema, classes=split.classes, input_shape=split.noisy.input_shape)
 
@@ -115,26 +122,44 @@ def split_samples(
     seed: int = 0,
     may_overlap: bool = False,
 ) -> Split:
-    """:func:`make_split` for samples in memory, which stand for the sources that the settings name.
+    """Split samples in memory as :func:`make_split` splits sources.
 
-    ``data.trusted``, where not None, marks the trusted samples. With ``may_overlap`` nothing is said of, or
-    done about, samples that two sets share.
+    Args:
+        data: Samples with given labels; ``data.trusted``, if not None, marks the trusted ones among them.
+        trusted: Trusted samples of their own; None: they are drawn from the data.
+        validation: Validation samples, if any.
+        test: Test samples, if any.
+        settings: How many samples to draw for each set.
+        noise: Noise to inject into the noisy samples; None: none.
+        seed: Seed of all draws.
+        may_overlap: Keep samples that two sets share, without an error or a warning.
+
+    Returns:
+        The split.
+
+    Raises:
+        InputError: If a set is wrong, sets overlap, or a class has no trusted sample.
     """
     noise = noise or NoiseSettings()
     data = with_human_labels(data, settings)
     rows = draw_rows(
-        data, settings, noise, seed, trusted_given=trusted is not None, test_given=test is not None
+        data,
+        settings,
+        noise,
+        seed,
+        has_trusted_source=trusted is not None,
+        has_test_source=test is not None,
     )
-    given = {"trusted": trusted, "validation": validation, "test": test}
+    others = {"trusted": trusted, "validation": validation, "test": test}
     parts = {"noisy": data.take(rows.noisy)}
     parts |= {role: data.take(drawn) for role, drawn in _drawn(rows).items()}
-    parts |= {role: samples for role, samples in given.items() if samples is not None}
+    parts |= {role: samples for role, samples in others.items() if samples is not None}
     overlap = "keep" if may_overlap else settings.overlap
     return _assemble(parts, tuple(settings.classes or ()), settings, noise, seed, overlap)
 
 
 def check_split(split: Split, path: Path) -> None:
-    """Check that a split is the one saved in a run directory.
+    """Check that a split is the one that was saved in a run directory.
 
     Raises:
         InputError: If the file cannot be read, or differs; names the first row (from 0) that does.
@@ -166,7 +191,7 @@ def _differing_rows(saved: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.bool
         was, now = (frame[column].to_numpy(dtype=np.object_) for frame in (saved, table))
         changed = was != now
         if column == "input_digest":
-            # With more memory than before there may be pixels instead of paths, which cannot be compared.
+            # With another memory budget than before there may be pixels instead of paths, or the reverse.
             changed &= _is_path(was) == _is_path(now)
         differs |= changed
     return differs
@@ -177,25 +202,25 @@ def _is_path(digests: NDArray[np.object_]) -> NDArray[np.bool_]:
 
 
 def _other_sources(data: str, settings: DataSettings) -> dict[Role, str]:
-    """The sources of the other sets: those that the settings name, or else the data itself."""
-    roles = own_roles(data, settings)
-    otherwise: dict[Role, list[object]] = {
+    """Return the sources of the other sets: those that the settings name, or else the data itself."""
+    roles = bundled_roles(data)
+    draw_settings: dict[Role, list[object]] = {
         "trusted": [settings.trusted_column, settings.trusted_per_class],
         "validation": [settings.validation_fraction],
         "test": [settings.test_fraction],
     }
     sources: dict[Role, str] = {}
-    for role, drawn in otherwise.items():
+    for role, values in draw_settings.items():
         named: str | None = getattr(settings, role)
         if named is not None:
             sources[role] = named
-        elif role in roles and all(setting is None for setting in drawn):
+        elif role in roles and all(value is None for value in values):
             sources[role] = data
     return sources
 
 
 def _drawn(rows: Rows) -> dict[str, NDArray[np.int64]]:
-    """The sets beside the noisy one that come from the data."""
+    """Return the rows of the trusted and test sets, by role, if they are drawn from the data."""
     return {role: drawn for role, drawn in {"trusted": rows.trusted, "test": rows.test}.items() if len(drawn)}
 
 
@@ -228,7 +253,7 @@ def _assemble(
 
 
 def _with_true_labels(samples: Samples, role: str) -> Samples:
-    """Samples of a trusted, validation or test set: the label is the true one where that is known."""
+    """Return trusted, validation or test samples with the true label as label, where it is known."""
     if samples.labels is None:
         raise InputError(f"the {role} samples have no labels")
     labels, truth = samples.labels, samples.true_labels
@@ -244,7 +269,7 @@ def _hold_out_validation(trusted: Samples, fraction: float, seed: int) -> dict[s
 
 
 def _with_same_inputs(parts: dict[str, Samples]) -> dict[str, Samples]:
-    """Check the shape of the inputs; images are float32 in all sets if they are in one."""
+    """Check the shape of the inputs, and make images float32 in all sets if they are in one."""
     for role, part in parts.items():
         check_input_shape(part, parts["noisy"].input_shape, f"the {role} samples")
     if len({part.inputs.dtype for part in parts.values()}) == 1:
@@ -264,9 +289,9 @@ def _with_float_inputs(samples: Samples, role: str) -> Samples:
 
 
 def _disjoint(parts: dict[str, Samples], overlap: Literal["error", "drop"]) -> dict[str, Samples]:
-    """Take from the noisy set what is in another, and from the other sets what is in the test set.
+    """Remove from the noisy set what is in another, and from the other sets what is in the test set.
 
-    Trusted and validation samples may coincide: without a validation set, the trusted one serves.
+    Trusted and validation samples may coincide: without a validation set, the trusted set takes its place.
     """
     pairs = [("noisy", "trusted"), ("noisy", "validation"), ("noisy", "test")]
     pairs += [("trusted", "test"), ("validation", "test")]
@@ -289,7 +314,7 @@ def _check_all_classes_trusted(trusted: Samples) -> None:
 
 
 def _inject(noisy: Samples, noise: NoiseSettings, rng: np.random.Generator) -> tuple[Samples, float | None]:
-    """The noisy samples with their final labels, and the nominal rate of the injected noise."""
+    """Return the noisy samples with their final labels, and the nominal rate of the injected noise."""
     if noise.noise == "none":
         return noisy, None
     labels = noisy.given
@@ -301,7 +326,7 @@ def _inject(noisy: Samples, noise: NoiseSettings, rng: np.random.Generator) -> t
 
 
 def _part_table(samples: Samples, role: str) -> pd.DataFrame:
-    names = np.array([*samples.classes, ""], dtype=object)  # the last serves UNKNOWN, which is -1
+    names = np.array([*samples.classes, ""], dtype=object)  # UNKNOWN is -1: the last entry
     truth = np.full(len(samples), UNKNOWN) if samples.true_labels is None else samples.true_labels
     return pd.DataFrame(
         {

@@ -12,7 +12,7 @@ from emlc.config import NoiseSettings, PretrainSettings
 from emlc.data import Samples, make_split
 from emlc.data.draw import draw_rows
 from emlc.data.images.stored import Inputs
-from emlc.data.sources.read import open_source, own_roles
+from emlc.data.sources.read import bundled_roles, open_source
 from emlc.data.sources.source import Source
 from emlc.errors import InputError
 from emlc.runtime.streams import RandomStream, generator
@@ -30,13 +30,13 @@ def read_images(settings: PretrainSettings) -> tuple[Inputs, Samples | None]:
     assert settings.data is not None
     options = ("trusted", "trusted_column", "trusted_per_class")
     has_trusted = any(getattr(settings, name) is not None for name in options)
-    if has_trusted or "trusted" in own_roles(settings.data, settings):
+    if has_trusted or "trusted" in bundled_roles(settings.data):
         split, _ = make_split(settings, NoiseSettings(), settings.seed)
         return joined([split.noisy.inputs, split.trusted.inputs]), split.trusted
     has_test = settings.data == "digits" or settings.test_fraction is not None
     source = open_source(settings.data, settings, role="data" if has_test else "predict")
     if has_test:
-        rows = draw_rows(source, settings, NoiseSettings(), settings.seed, trusted_given=True).noisy
+        rows = draw_rows(source, settings, NoiseSettings(), settings.seed, has_trusted_source=True).noisy
     else:
         rows = _draw_rows(source, settings)
     return source.take(rows, settings).inputs, None

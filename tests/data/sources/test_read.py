@@ -37,7 +37,7 @@ def test_text_columns_are_left_out_and_named(tmp_path, settings, logged):
     path = tmp_path / "data.csv"
     path.write_text("a,note,label\n1,x,u\n2,y,v\n")
     assert read(str(path), settings(), role="data").inputs.tolist() == [[1], [2]]
-    assert "no features: note" in logged.text
+    assert "not used as features: note" in logged.text
 
 
 def test_columns_called_as_evidence_are_features_of_a_table_that_has_no_other_sign_of_it(tmp_path, settings):
@@ -56,9 +56,9 @@ def test_evidence_on_the_labels_is_no_feature(tmp_path, settings, logged, sign):
     samples = read(str(path), settings(), role="data")
     assert samples.inputs.tolist() == [[1, 2], [3, 4]]
     left_out = ", ".join(sorted([*sign.split(","), "probability_0", "probability_1"]))
-    assert f"data.csv: evidence on labels is no feature: {left_out}" in logged.text
-    asked = read(str(path), settings(feature_columns=[sign.split(",")[1]]), role="data")
-    assert asked.inputs.tolist() == [[9], [9]]
+    assert f"data.csv: columns about labels are not used as features: {left_out}" in logged.text
+    named = read(str(path), settings(feature_columns=[sign.split(",")[1]]), role="data")
+    assert named.inputs.tolist() == [[9], [9]]
 
 
 def test_a_value_that_is_no_number_is_named(tmp_path, settings):

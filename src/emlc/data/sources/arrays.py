@@ -27,7 +27,7 @@ _DEFAULTS = Defaults(
 def open_npz(path: Path, settings: DataSettings, role: Role, schema: Schema, id_prefix: str) -> Source:
     """Open an .npz file: inputs X, x, images, features or embeddings; labels y, labels or label.
 
-    Optional arrays: ids, trusted, true_labels or y_true, classes. The column settings name other arrays.
+    Optional arrays: ids, trusted, true_labels or y_true, classes. The column settings may name others.
 
     Raises:
         InputError: If the file cannot be read, lacks an array, or its content is wrong.

@@ -26,17 +26,18 @@ CIFAR: dict[str, tuple[type[CIFAR10], tuple[str, ...]]] = {
     "cifar10": (CIFAR10, CIFAR10_CLASSES),
     "cifar100": (CIFAR100, CIFAR100_CLASSES),
 }
+"""By name, torchvision's data set and its class names in the order of their labels."""
 
 
 def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id_prefix: str) -> Source:
     """Open the training images of cifar10 or cifar100, or the test images for a test source.
 
-    ``data_root`` has either parquet files as Hugging Face has them, in itself or in a folder of this name,
-    or the files that torchvision knows, which are downloaded if there is neither. Samples are in the
-    original order. Labels are true ones, unless the settings name columns of the parquet files.
+    They are read from ``data_root``: from Hugging Face's parquet files, in that folder or in one of this
+    name below it, else from torchvision's files, which are downloaded if there are none. Samples keep their
+    original order. Labels are the true ones, unless the settings name columns of the parquet files.
 
     Raises:
-        InputError: If the data are absent and cannot be downloaded, or are not what they should be.
+        InputError: If the data are absent and cannot be downloaded, or have other classes.
     """
     if role == "validation":
         raise InputError(f"{name} has no validation set; --validation_fraction holds out trusted samples")
@@ -76,7 +77,7 @@ def _load(name: str, root: Path, *, train: bool) -> CIFAR10:
     kind, _ = CIFAR[name]
     try:
         return _open_checked(kind, root, train=train)
-    except RuntimeError:  # torchvision's word for files that are absent or have another checksum
+    except RuntimeError:  # torchvision raises it for files that are absent or have another checksum
         _log.info(f"{name}: not in {root}; downloading {kind.url}")
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -85,12 +86,13 @@ def _load(name: str, root: Path, *, train: bool) -> CIFAR10:
     except (OSError, RuntimeError, HTTPException, tarfile.TarError, EOFError) as error:
         raise InputError(
             f"{name}: not in {root}, and the download failed: {error}. Put {kind.url} there by hand, or "
-            f"train-*.parquet and test-*.parquet files into {root / name}, or name another by --data_root"
+            f"train-*.parquet and test-*.parquet files into {root / name}, or name another folder by "
+            "--data_root"
         ) from error
 
 
 def _open_checked(kind: type[CIFAR10], root: Path, *, train: bool, download: bool = False) -> CIFAR10:
-    """torchvision's data set, which checks all files against their checksums before it unpickles any."""
+    """Open torchvision's data set, which compares all files with their checksums before it unpickles any."""
     with warnings.catch_warnings():
         # Some releases of numpy warn of pickles as old as these.
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)

@@ -1,4 +1,4 @@
-"""Clothing1M in the layout it is published in, read in place.
+"""Read Clothing1M in place, in the layout in which it is published.
 
 A million images with noisy labels; lists of images with clean labels for training, validation and
 testing (Xiao et al., "Learning from Massive Noisy Labeled Data for Image Classification", CVPR 2015).
@@ -38,12 +38,12 @@ _CLASSES = (
 
 
 def is_clothing1m(folder: Path) -> bool:
-    """Whether a folder has the lists of Clothing1M, in itself or in its folder ``annotations``."""
+    """Return whether a folder has the lists of Clothing1M, in itself or in its folder ``annotations``."""
     return _lists(folder) is not None
 
 
 def find_clothing1m(settings: DataSettings) -> Path:
-    """The folder of Clothing1M: ``data_root``, or a folder in it of that name.
+    """Find the folder of Clothing1M: ``data_root``, or a folder in it of that name.
 
     Raises:
         InputError: If it is not there.
@@ -60,11 +60,10 @@ def find_clothing1m(settings: DataSettings) -> Path:
 
 
 def open_clothing1m(folder: Path, role: Role, schema: Schema) -> Source:
-    """Open the list that belongs to a role; ids are the images' paths.
+    """Open the list of images for a role; ids are the images' paths.
 
-    The data, and what is to be predicted, are the noisy training list without the images that also are
-    in a clean list; the trusted samples are the clean training list, and the others the lists of their
-    name.
+    For data and prediction it is the noisy training list, without the images that are also in a clean list;
+    for trusted samples the clean training list; for validation and test samples the clean list of that name.
 
     Raises:
         InputError: If a list is absent or cannot be read, or an image has no label.
@@ -89,7 +88,7 @@ def open_clothing1m(folder: Path, role: Role, schema: Schema) -> Source:
 
 
 def _lists(folder: Path) -> Path | None:
-    """The folder of the lists."""
+    """Return the folder of the lists, if there is one."""
     return next(
         (
             lists
@@ -118,7 +117,7 @@ def _noisy_keys(lists: Path, where: str) -> pa.ChunkedArray:
 
 
 def _labels(keys: pa.ChunkedArray, file: Path) -> NDArray[np.int64]:
-    """The labels, (n,), of images (n,)."""
+    """Return the labels, (n,), of n images."""
     pairs = _read(file, "path", "label")
     rows = pc.index_in(keys, pairs["path"])
     if rows.null_count:
@@ -129,7 +128,7 @@ def _labels(keys: pa.ChunkedArray, file: Path) -> NDArray[np.int64]:
 
 
 def _read(file: Path, *columns: str) -> pa.Table:
-    """A list with one image a line: its path, and perhaps its label."""
+    """Read a list with one image per line: its path, and perhaps its label."""
     kinds = {"path": pa.large_string(), "label": pa.int64()}
     try:
         return pyarrow.csv.read_csv(

@@ -1,4 +1,4 @@
-"""Which column of a table, or array of an .npz file, has which role."""
+"""Find which column of a table, or which array of an .npz file, has which role."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from emlc.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """Names looked for, in this order, where the settings name none."""
+    """Names of columns to look for, in this order, where the settings name none."""
 
     label: tuple[str, ...]
     id: tuple[str, ...]
@@ -21,7 +21,7 @@ class Defaults:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The columns found; None where there is none."""
+    """The name of the column for each role; None where there is none."""
 
     id: str | None
     label: str | None
@@ -29,7 +29,7 @@ class Columns:
     trusted: str | None
 
     def names(self) -> list[str]:
-        """The names of the columns there are."""
+        """Return the names of the columns that have a role."""
         return [name for name in vars(self).values() if name is not None]
 
 
@@ -38,17 +38,17 @@ def find_columns(
 ) -> Columns:
     """Choose the columns that a source of this role needs.
 
-    The data have given labels and perhaps true ones; other sources need no ids. In a trusted source
-    the label column, if it is there, holds trusted labels, else the true label column does. In a
-    validation or test source the true label column goes first. Labels are not read for prediction.
+    The data have given labels and perhaps true ones; other sources need no ids. A trusted source has its
+    labels in the label column, else in the true label column; a validation or test source has them in the
+    true label column, else in the label column. Labels are not read for prediction.
 
     Raises:
         InputError: If a column is needed and missing.
     """
-    sample_id = _Wanted("id_column", settings.id_column, defaults.id)
-    label = _Wanted("label_column", settings.label_column, defaults.label)
-    true_label = _Wanted("true_label_column", settings.true_label_column, defaults.true_label)
-    trusted = _Wanted("trusted_column", settings.trusted_column, defaults.trusted)
+    sample_id = _Request("id_column", settings.id_column, defaults.id)
+    label = _Request("label_column", settings.label_column, defaults.label)
+    true_label = _Request("true_label_column", settings.true_label_column, defaults.true_label)
+    trusted = _Request("trusted_column", settings.trusted_column, defaults.trusted)
     is_data = role == "data"
     sources = {
         "data": [label],
@@ -66,7 +66,7 @@ def find_columns(
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Request:
     option: str
     named: str | None
     defaults: tuple[str, ...]
@@ -76,7 +76,7 @@ class _Wanted:
         return self.defaults if self.named is None else (self.named,)
 
     def find(self, present: Collection[str], where: str) -> str | None:
-        """The column, if any; required if the settings name it."""
+        """Return the column, if any; a column that the settings name must be there."""
         return (
             _first_present(self.candidates, present)
             if self.named is None
@@ -88,18 +88,18 @@ def _first_present(names: Sequence[str], present: Collection[str]) -> str | None
     return next((name for name in names if name in present), None)
 
 
-def _require(wanted: Sequence[_Wanted], present: Collection[str], where: str) -> str:
-    candidates = [name for each in wanted for name in each.candidates]
-    found = _first_present(candidates, present)
-    if found is None:
-        raise missing_column(candidates, wanted[0].option, present, where)
-    return found
+def _require(requests: Sequence[_Request], present: Collection[str], where: str) -> str:
+    candidates = [name for request in requests for name in request.candidates]
+    column = _first_present(candidates, present)
+    if column is None:
+        raise missing_column(candidates, requests[0].option, present, where)
+    return column
 
 
 def missing_column(
     candidates: Sequence[str], option: str, present: Collection[str], where: str
 ) -> InputError:
-    """The error for a column that is not there."""
+    """Return the error for a column that is not there."""
     return InputError(
         f"{where}: no column {' or '.join(map(repr, candidates))} (--{option}); found: {shorten([*present])}"
     )

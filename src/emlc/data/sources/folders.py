@@ -1,4 +1,4 @@
-"""Read a folder with one sub-folder of images a class."""
+"""Read a folder with one sub-folder of images per class."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def open_folder(folder: Path, settings: DataSettings, role: Role, schema: Schema
     For prediction the images may lie anywhere below the folder. Hidden files and folders are left out.
 
     Raises:
-        InputError: If there are no images, one lies in no class, or the sub-folders look like splits.
+        InputError: If there are no images, one lies in no sub-folder, or the sub-folders look like splits.
     """
     where = str(folder)
     paths = list(_image_files(folder))
@@ -45,7 +45,7 @@ def open_folder(folder: Path, settings: DataSettings, role: Role, schema: Schema
 
 
 def _image_files(folder: Path | str, parents: str = "") -> Iterator[str]:
-    """Paths relative to the folder, with slashes, in the order of their parts."""
+    """Yield paths relative to the folder, with slashes, in the order of their parts."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
@@ -65,6 +65,6 @@ def _check_class_folders(folder: Path, paths: list[str]) -> None:
     classes = {path.split("/")[0] for path in paths}
     if classes <= SPLIT_NAMES:
         raise InputError(
-            f"{folder}: expected one sub-folder a class, found {shorten(sorted(classes))}, which look like "
+            f"{folder}: expected one sub-folder per class, found {shorten(sorted(classes))}, which look like "
             "splits; pass one of them as the data, and others as --test or --validation"
         )

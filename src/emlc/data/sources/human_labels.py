@@ -22,7 +22,7 @@ from emlc.errors import InputError
 
 _CLEAN = "clean_label"
 _COARSE = "coarse"  # CIFAR-100N also has labels of the 20 super-classes
-_FRIENDLY = {
+_FULL_NAMES = {
     "worst": "worse_label",
     "aggregate": "aggre_label",
     "random1": "random_label1",
@@ -35,13 +35,13 @@ _Annotated = TypeVar("_Annotated", bound=Annotations)
 
 
 def with_human_labels(data: _Annotated, settings: DataSettings) -> _Annotated:
-    """The data with the labels of the file ``human_labels``; its own labels become the true ones.
+    """Return the data with the labels of the file ``human_labels`` as given labels.
 
-    Without that setting, the data as they are.
+    The labels that the data had become the true ones. Without that setting the data stay as they are.
 
     Raises:
-        InputError: If the file cannot be read, has not the labels asked for, or its clean labels are not,
-            row by row, the labels of the data.
+        InputError: If the file cannot be read, lacks the labels that the settings name, or its clean labels
+            are not, row by row, the labels of the data.
     """
     if settings.human_labels is None:
         return data
@@ -74,18 +74,18 @@ def _encoded(values: Any, data: Annotations, where: str) -> NDArray[np.int64]:
     return encode(labels, data.classes, data.ids, where)
 
 
-def _key(columns: Mapping[str, Any], wanted: str | None, file: str) -> str:
-    for name in (wanted, _FRIENDLY.get(wanted or "")):
+def _key(columns: Mapping[str, Any], key: str | None, file: str) -> str:
+    for name in (key, _FULL_NAMES.get(key or "")):
         if name is not None and name in columns:
             return name
     human = [name for name in columns if not name.startswith("clean") and _COARSE not in name]
-    if wanted is None and len(human) == 1:
+    if key is None and len(human) == 1:
         return human[0]
-    raise InputError(f"{file}: human_labels_key: expected one of {shorten(human)}, got {wanted or 'none'}")
+    raise InputError(f"{file}: human_labels_key: expected one of {shorten(human)}, got {key or 'none'}")
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    """The columns (n,) of a file, by name."""
+    """Read the columns (n,) of a file, by name."""
     readers = {".pt": _read_pt, ".pth": _read_pt, ".npz": _read_npz, ".csv": _read_csv}
     if file.suffix == ".npy":
         raise InputError(
@@ -96,11 +96,11 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise InputError(f"{file}: human_labels: expected a {', '.join(readers)} file")
     try:
         columns = readers[file.suffix](file)
-    except UnpicklingError as error:  # whose text advises to execute the pickle
+    except UnpicklingError as error:  # its own message advises executing the pickle
         raise InputError(
-            f"{file}: is not a dictionary of integer arrays, and what else a pickle holds is not executed"
+            f"{file}: is not a dictionary of integer arrays, and nothing else in a pickle is executed"
         ) from error
-    except Exception as error:  # what unpicklers, unzippers and parsers raise on a broken file is open
+    except Exception as error:  # unpicklers, unzippers and parsers may raise anything on a broken file
         raise InputError(f"{file}: cannot be read as human labels: {error}") from error
     if not isinstance(columns, Mapping):
         raise InputError(f"{file}: expected a mapping of names to labels, found {type(columns).__name__}")
@@ -108,9 +108,9 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _read_pt(file: Path) -> Any:
-    """What torch.save wrote of a dictionary of integer arrays; nothing else in a pickle is executed."""
+    """Load a dictionary of integer arrays that torch.save wrote; nothing else in a pickle is executed."""
     reconstruct: Any = np.empty(0).__reduce__()[0]
-    # What numpy 1 has pickled names its module by what that was called then.
+    # Pickles of numpy 1 name this module by its former name, numpy.core.
     known = [(reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     integers = {type(np.dtype(kind)) for kind in np.typecodes["AllInteger"]}
     safe = torch.serialization.safe_globals([*known, np.ndarray, np.dtype, *integers])

@@ -26,14 +26,14 @@ def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | No
 
     Args:
         source: cifar10, cifar100 or clothing1m, which lie in ``data_root`` | digits | a .csv, .parquet or
-            .npz file | a glob of parquet files | a folder of parquet files, of which the data are
-            train-*.parquet and the test set is test-*.parquet, if they are so called | a folder with the
-            lists of Clothing1M | a folder with one sub-folder of images a class.
-        settings: Names of columns, classes, how images are resized and held.
-        role: What the samples are for. It decides which column is the label: of data the label column;
-            of a trusted source the label column, else the true label column; of a validation or test
-            source the true label column, else the label column; none for prediction.
-        schema: How the training data were read, so that this source is read alike.
+            .npz file | a glob of parquet files | a folder of parquet files (if there are files of these
+            names, train-*.parquet are the data and test-*.parquet the test set) | a folder with the lists
+            of Clothing1M | a folder with one sub-folder of images per class.
+        settings: Names of columns and classes, and how images are resized and stored.
+        role: What the samples are for. It decides which column has the labels: for data the label column;
+            for a trusted source the label column, else the true label column; for a validation or test
+            source the true label column, else the label column; for prediction none.
+        schema: How the training data were read, so that this source is read in the same way.
 
     Raises:
         InputError: If the source does not exist or its content is wrong.
@@ -43,7 +43,7 @@ def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | No
 
 
 def open_source(source: str, settings: DataSettings, *, role: Role, schema: Schema | None = None) -> Source:
-    """Read ids and labels of a source, and leave its inputs for later; arguments as for :func:`read`."""
+    """Read the ids and labels of a source, and leave its inputs for later; see :func:`read`."""
     schema = schema or Schema(classes=tuple(settings.classes or ()))
     id_prefix = "" if role in ("data", "predict") else f"{role}-"
     if source in NAMED_SOURCES and settings.text_column is not None:
@@ -72,13 +72,13 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
 
 
 def _check_table(path: Path, files: Sequence[Path]) -> None:
-    """Raise an :class:`InputError` for a source that is no table, and so has no column of texts."""
+    """Raise an :class:`InputError` for a source that is not a table, and so has no column of texts."""
     if not files and path.exists() and path.suffix.lower() != ".csv":
         raise InputError(f"{path}: texts are read from a column of a .csv file or of parquet files")
 
 
-def own_roles(source: str, settings: DataSettings) -> set[Role]:
-    """The sets beside the data that a source brings itself, by the same name.
+def bundled_roles(source: str) -> set[Role]:
+    """Return the roles of the further sets that a source brings along under the same name.
 
     cifar10 and cifar100 bring their test set, as does a folder with train-*.parquet and test-*.parquet
     files; clothing1m brings a trusted, a validation and a test set.

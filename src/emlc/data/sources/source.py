@@ -24,13 +24,13 @@ class Schema:
     """How the training data were read, so that every other source is read the same way.
 
     Attributes:
-        classes: Class names; empty: those found in the data.
-        input_shape: (d,) features or (channels, height, width); empty: not known yet.
-        image_column: Column with images, of tables.
-        feature_columns: Columns with features, in order, of tables; empty for images, texts and arrays.
-        text_column: Column with texts, of tables, whose embeddings are the inputs.
-        text_model: What embeds them, as the setting names it; of a folder the absolute path.
-        text_model_digest: Identity of its files.
+        classes: Class names; empty: the sorted distinct labels of the data.
+        input_shape: (d,) for features, or (channels, height, width); empty: not known yet.
+        image_column: Column of a table that has the images.
+        feature_columns: Columns of a table that have the features, in order; empty for other inputs.
+        text_column: Column of a table that has the texts whose embeddings are the inputs.
+        text_model: The model that embeds the texts, as the setting names it; for a folder its absolute path.
+        text_model_digest: Hash of the model's files, in hexadecimal.
     """
 
     classes: tuple[str, ...] = ()
@@ -43,26 +43,26 @@ class Schema:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of ``dataclasses.asdict``, also after a trip through JSON (lists for tuples)."""
+        """Build a schema from the result of ``dataclasses.asdict``, also if JSON made its tuples lists."""
         as_tuples: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         return cls(**as_tuples)
 
 
-# Reads the features or arrays of some rows: (m,) int64 -> (m, ...).
 LoadInputs = Callable[[NDArray[np.int64], Schema], torch.Tensor]
+"""A function that reads the inputs of some rows: (m,) int64 to (m, ...)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Annotations):
-    """A source of which everything but the inputs is in memory.
+    """An opened source, with everything except the inputs in memory.
 
     Attributes:
         name: File or folder, for messages.
-        schema: How it is read.
-        inputs: Its images, or what reads other inputs.
-        texts: Reads the texts of some rows (m,), where the inputs are embeddings of them.
+        schema: How the source is read.
+        inputs: Its encoded images, or a function that reads other inputs.
+        texts: A function that reads the texts of rows (m,), if the inputs are embeddings of texts.
     """
 
     name: str
@@ -71,41 +71,41 @@ class Source(Annotations):
     texts: Callable[[NDArray[np.int64]], pa.Array] | None = None
 
     def take(self, rows: NDArray[np.int64], settings: DataSettings | None = None) -> Samples:
-        """Read the samples of rows (m,): :func:`take_all` of one set."""
+        """Read the samples of rows (m,); see :func:`take_all`."""
         return take_all({"data": (self, rows)}, settings or DataSettings(), self.schema.input_shape)["data"]
 
 
 def take_all(
-    wanted: Mapping[str, tuple[Source, NDArray[np.int64]]],
+    selections: Mapping[str, tuple[Source, NDArray[np.int64]]],
     settings: DataSettings,
     input_shape: tuple[int, ...] = (),
 ) -> dict[str, Samples]:
-    """Read several sets; without the samples whose image cannot be read, if that is allowed.
+    """Read several sets, without the samples whose image cannot be read if the settings allow that.
 
     Args:
-        wanted: By role, a source and the rows (m,) wanted of it. The first is that of the data.
-        settings: How images are held: see :func:`emlc.data.images.stored.load_images`.
-        input_shape: Shape of each input, where known; else that of the first set.
+        selections: By role, a source and the rows (m,) to read from it; the data come first.
+        settings: How images are stored: see :func:`emlc.data.images.stored.load_images`.
+        input_shape: Shape of each input, if known; by default that of the first set.
 
     Raises:
         InputError: If a set has no samples, or an input is unreadable, not finite or of another shape.
     """
     images = {
         role: (source.inputs, rows)
-        for role, (source, rows) in wanted.items()
+        for role, (source, rows) in selections.items()
         if isinstance(source.inputs, EncodedImages)
     }
     others = {
         role: source.inputs(rows, source.schema)
-        for role, (source, rows) in wanted.items()
+        for role, (source, rows) in selections.items()
         if not isinstance(source.inputs, EncodedImages)
     }
-    first = next(iter(wanted))
+    first = next(iter(selections))
     if not input_shape and first in others:
         input_shape = tuple(others[first].shape[1:])
     opened = load_images(images, settings, input_shape)
     parts: dict[str, Samples] = {}
-    for role, (source, rows) in wanted.items():
+    for role, (source, rows) in selections.items():
         inputs, readable = opened.get(role) or (others[role], np.ones(len(rows), dtype=np.bool_))
         rows = rows[readable]
         if len(rows) == 0:
@@ -131,7 +131,7 @@ def check_input_shape(samples: Samples, expected: tuple[int, ...], where: str) -
 
 
 def in_memory(name: str, annotations: Annotations, inputs: torch.Tensor, schema: Schema) -> Source:
-    """A source whose inputs, (n, ...), are already read."""
+    """Return a source whose inputs, (n, ...), are already read."""
 
     def load(rows: NDArray[np.int64], _: Schema) -> torch.Tensor:
         return inputs[torch.from_numpy(rows)]

@@ -43,7 +43,7 @@ _UNREADABLE = (OSError, pa.ArrowException)
 
 @dataclass(frozen=True)
 class _Table:
-    """A table on disk, whose columns are read when asked for."""
+    """A table on disk, whose columns are read on demand."""
 
     name: str
     files: Sequence[Path]
@@ -61,17 +61,17 @@ class _Table:
         return self.dataset.schema.field(column).type
 
     def column(self, name: str) -> "pd.Series[Any]":
-        """All values of a column, (n,)."""
+        """Return all values of a column, (n,)."""
         values: pd.Series[Any] = self._read(self.dataset.to_table, columns=[name])[name].to_pandas()
         return values
 
     def texts(self, name: str) -> pa.Array:
-        """All values of a column of text, (n,), as Arrow's strings."""
+        """Return all values of a column of text, (n,), as Arrow's strings."""
         values = self._read(self.dataset.to_table, columns=[name])[name]
         return values.cast(pa.large_string()).combine_chunks()
 
     def rows(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pd.DataFrame:
-        """The values of some columns in some rows, in their order."""
+        """Return the values of some columns in some rows, in their order."""
         read = self._read(self.dataset.take, indices=pa.array(rows), columns=list(columns))
         frame: pd.DataFrame = read.to_pandas()
         return frame
@@ -84,7 +84,7 @@ class _Table:
 
 
 def parquet_files(source: str, role: Role) -> list[Path]:
-    """The parquet files, sorted, that a file name, glob or folder stands for; none for other sources."""
+    """Return the parquet files, sorted, that a file name, glob or folder stands for, if there are any."""
     path = Path(source)
     if path.is_dir():
         split = role if role in ("validation", "test") else "train"
@@ -109,18 +109,18 @@ def open_table(
 ) -> Source:
     """Open a CSV file, or parquet files of the same columns, as one table.
 
-    The inputs are the schema's columns, else those of the settings, else an image column found by its
-    content (embedded images, or paths relative to the table), else the numeric columns that have no
-    other role. Those of a text column are the texts' embeddings. Class names are the schema's, else those
-    in a Hugging Face parquet file's metadata, else ``default_classes``.
+    The inputs are in the schema's columns, else in those of the settings, else in an image column that is
+    recognised by its content (embedded images, or paths relative to the table), else in the numeric columns
+    that have no other role. Texts become embeddings. Class names are the schema's, else those in a Hugging
+    Face parquet file's metadata, else ``default_classes``.
 
     Raises:
         InputError: If the table cannot be read, a column is missing, or a value is wrong; names the
             file, the column and the row (from 0).
     """
     table = _Table(name, files, _open_dataset(files, settings))
-    fine = "fine_label" in table.columns and "label" not in table.columns
-    defaults = _CIFAR100_DEFAULTS if fine else _DEFAULTS
+    has_fine_labels = "fine_label" in table.columns and "label" not in table.columns
+    defaults = _CIFAR100_DEFAULTS if has_fine_labels else _DEFAULTS
     columns = find_columns(table.columns, settings, role, defaults, name)
     classes = schema.classes or _hugging_face_classes(table, columns) or tuple(default_classes)
     schema = replace(schema, classes=classes)
@@ -182,7 +182,7 @@ def _hugging_face_classes(table: _Table, columns: Columns) -> tuple[str, ...]:
         metadata = json.loads((table.dataset.schema.metadata or {}).get(b"huggingface", b"{}"))
         feature = metadata.get("info", {}).get("features", {}).get(columns.label) or {}
         return tuple(feature.get("names") or ()) if feature.get("_type") == "ClassLabel" else ()
-    except (ValueError, AttributeError):  # another's metadata under that name
+    except (ValueError, AttributeError):  # another program's metadata under that name
         return ()
 
 
@@ -207,14 +207,14 @@ def _choose_inputs(
     if image_column is not None:
         return replace(schema, image_column=image_column)
     if evidence:
-        _log.info(f"{table.name}: evidence on labels is no feature: {shorten(sorted(evidence))}")
+        _log.info(f"{table.name}: columns about labels are not used as features: {shorten(sorted(evidence))}")
     return replace(schema, feature_columns=_numeric_columns(table, free))
 
 
 def _evidence(columns: Sequence[str], classes: Sequence[str]) -> set[str]:
-    """Columns that a label table, ours or cleanlab's, has for each label: they would tell it.
+    """Return the columns that emlc or cleanlab computed from the labels, which would leak the label.
 
-    None where the table is no label table: there these are names like others.
+    Only a label table has them: in other tables the same names may stand for features.
     """
     if "corrected_label" not in columns and not {"given_label", "label_quality"} <= set(columns):
         return set()
@@ -256,7 +256,7 @@ def _first_path(table: _Table, column: str) -> Path | None:
 
 
 def _numeric_columns(table: _Table, candidates: Sequence[str]) -> tuple[str, ...]:
-    """Columns with a number in them; what has none is text, which is left out."""
+    """Return the columns that have a number in them; the others are text, and are left out."""
     numeric = tuple(column for column in candidates if _has_numbers(table, column))
     if not numeric:
         missing = [
@@ -271,7 +271,7 @@ def _numeric_columns(table: _Table, candidates: Sequence[str]) -> tuple[str, ...
         )
     text = [column for column in candidates if column not in numeric]
     if text:
-        _log.warning(f"{table.name}: columns without numbers are no features: {shorten(text)}")
+        _log.warning(f"{table.name}: columns without numbers are not used as features: {shorten(text)}")
     return numeric
 
 

@@ -1,4 +1,4 @@
-"""Texts of a table as inputs: each is embedded when its row is read."""
+"""Use the texts of a table as inputs: each is embedded when its row is read."""
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +14,13 @@ from emlc.errors import InputError
 
 
 class TextInputs:
-    """The texts of a table, which are embedded when rows of them are read.
+    """The texts of a table, which are embedded when their rows are read.
 
     Args:
         where: The table, for messages.
-        column: Its column.
-        texts: (n,) all its values.
-        settings: Says where embeddings are kept; and, of a run, on which device they are made.
+        column: Name of the column.
+        texts: (n,) values of the column.
+        settings: Settings with the ``embedding_cache`` and, if they are a run's, the ``device``.
     """
 
     def __init__(self, where: str, column: str, texts: pa.Array, settings: DataSettings) -> None:
@@ -29,11 +29,11 @@ class TextInputs:
         self._device: str = getattr(settings, "device", "auto")
 
     def take(self, rows: NDArray[np.int64]) -> pa.Array:
-        """The texts of rows (m,)."""
+        """Return the texts of rows (m,)."""
         return self._texts.take(pa.array(rows))
 
     def __call__(self, rows: NDArray[np.int64], schema: Schema) -> torch.Tensor:
-        """The embeddings (m, d) of rows (m,).
+        """Return the embeddings (m, d), float32, of rows (m,).
 
         Raises:
             InputError: If a row has no text, or the model is not that of the schema.
@@ -49,8 +49,8 @@ class TextInputs:
         assert schema.text_model is not None
         if model_identity(find_model(schema.text_model)) != schema.text_model_digest:
             raise InputError(
-                f"text_model: the files of {schema.text_model} have changed since the run began, which "
-                "learned from its embeddings"
+                f"text_model: the files of {schema.text_model} have changed since the run began; the run "
+                "needs the embeddings that it learned from"
             )
         return embed(
             texts, model=schema.text_model, cache=self._cache, device=self._device, where=self._where
