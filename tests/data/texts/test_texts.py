@@ -264,8 +264,8 @@ def model_folder(folder, **files):
         ({"modules.json": '[{"type": "evil.Module", "path": ""}]'}, "brings code of its own, evil.Module"),
         ({"router_config.json": '{"types": {"a": "os.system"}}'}, "brings code of its own, os.system"),
         ({"pytorch_model.bin": "pickle"}, "pytorch_model.bin is a pickle"),
-        ({"modules.json": "{"}, "no modules.json can be read"),
-        ({"modules.json": "[1]"}, "no modules.json can be read"),
+        ({"modules.json": "{"}, "modules.json cannot be read"),
+        ({"modules.json": "[1]"}, "modules.json cannot be read"),
     ],
 )
 def test_hostile_models_are_refused(files, message, tmp_path):
@@ -291,7 +291,9 @@ def test_models_that_are_not_there(monkeypatch):
 
     hub.snapshot_download = snapshot_download
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    with pytest.raises(InputError, match=r"'some/model' is no folder here, .* does not give it: no route$"):
+    with pytest.raises(
+        InputError, match=r"'some/model' is not a folder, and cannot be had from .*: no route$"
+    ):
         find_model("some/model")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InputError, match=r"pip install 'emlc\[text\]'"):

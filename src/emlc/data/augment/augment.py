@@ -13,21 +13,21 @@ from emlc.runtime.keyed import uniforms
 
 _AUTOAUGMENT_CHANNELS = (1, 3)
 _WINDOW_DRAWS = 3
-"""Crop's row, crop's column, flip; then come AutoAugment's draws. Each has its place, used or not."""
+"""Number of draws for the crop's row, its column, and the flip; AutoAugment's follow, all in fixed places."""
 
 
 class Augment:
-    """Crop, flip and AutoAugment images, each with randomness of its own.
+    """Random crops, flips and AutoAugment, which change every image by draws of its own.
 
     What happens to a sample is a function of the key and its item number alone: results depend neither on
     the batch it comes in, nor on the number of processes, nor on where a run was interrupted.
 
     Args:
-        names: Which augmentations; they are applied in the order crop, flip, autoaugment. Crops are windows
-            of the image padded with black by an eighth of its size (4 pixels at 32). AutoAugment takes the
-            policy learned on CIFAR-10 for images below 64 pixels, the one learned on ImageNet above.
+        names: Names of the augmentations, which are applied in the order crop, flip, autoaugment. Crops are
+            windows of the image padded with black by an eighth of its size (4 pixels at 32). AutoAugment
+            takes the policy learned on CIFAR-10 for images below 64 pixels, else the one learned on ImageNet.
         image_size: (height, width).
-        key: Seed of the run, and whatever else tells this augmentation from others.
+        key: Seed of the run, and further integers that distinguish this augmentation from others.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Augment:
             Images of the same shape, dtype and device.
 
         Raises:
-            InputError: AutoAugment of images that are neither grey nor RGB.
+            InputError: If AutoAugment is to change images that are neither grey nor RGB.
         """
         items = items.to(images.device, non_blocking=True)
         draws = uniforms(self._key, items, _WINDOW_DRAWS + AutoAugment.DRAWS)
@@ -89,7 +89,7 @@ class _Shaped(Protocol):
 
 
 def default_augmentations(inputs: _Shaped) -> tuple[list[Augmentation], list[Augmentation]]:
-    """Augmentations for noisy and for trusted inputs like these (Table 5 for colour images)."""
+    """Return the augmentations for noisy and for trusted inputs like these (Table 5 for colour images)."""
     if inputs.ndim != 4:
         return [], []
     if inputs.shape[1] != 3:

@@ -1,11 +1,10 @@
-"""AutoAugment of whole batches, a sub-policy a sample.
+"""AutoAugment of whole batches, with one sub-policy per sample.
 
 Cubuk et al.: AutoAugment: Learning Augmentation Strategies from Data, CVPR 2019, with the operations and
-magnitudes of ``torchvision.transforms.v2.AutoAugment`` (nearest neighbour, black where nothing is known).
-That class changes one image at a time, kornia's draws one sub-policy for a whole batch. Here a batch passes
-seven kinds of change, each with parameters of the sample's own; what torchvision would do to an image is
-asked of torchvision once and kept as tables: which pixel each pixel comes from, and which level each of the
-256 levels becomes.
+magnitudes of ``torchvision.transforms.v2.AutoAugment`` (nearest neighbour, black outside the image). That
+class changes one image at a time, and kornia's draws one sub-policy for a whole batch. Here a batch goes
+through seven kinds of change, each with parameters per sample. Torchvision itself fills the tables that say
+what an operation does: which pixel each pixel comes from, and which level each of the 256 levels becomes.
 """
 
 import math
@@ -26,15 +25,15 @@ _KINDS = ("identity", "warp", "levels", "AutoContrast", "Equalize", *_BLENDS)
 
 
 class _Tables(NamedTuple):
-    """Sub-policies s, operations o; operation 0 leaves an image as it is.
+    """The tables of a policy with s sub-policies and o operations; operation 0 leaves an image as it is.
 
     Attributes:
-        operations: (s, 2, 2) int64, by sub-policy, first or second, plus or minus.
-        probabilities: (s, 2) float32.
+        operations: (s, 2, 2) int64, operations by sub-policy, first or second, plus or minus sign.
+        probabilities: (s, 2) float32, of each operation, in [0, 1].
         kinds: (o,) int64, index into _KINDS.
-        factors: (o,) float32, of a blend: 0 is the degenerate image, 1 the image itself.
+        factors: (o,) float32, factor of a blend: 0 is the degenerate image, 1 the image itself.
         levels: (o, 256) uint8, what each level becomes.
-        warps: (o,) int64, row of ``sources``.
+        warps: (o,) int64, row of ``sources`` for a warp.
         sources: (w, height * width) int64: the pixel that each pixel is copied from, counted from 1;
             0 is black.
     """
@@ -52,11 +51,12 @@ class AutoAugment:
     """A learned policy for images of one size.
 
     Args:
-        policy: Of its 25 sub-policies each sample draws one.
+        policy: Data set that the policy was learned on; each sample draws one of its 25 sub-policies.
         image_size: (height, width).
     """
 
     DRAWS: ClassVar[int] = 5
+    """Number of uniform draws per sample."""
 
     def __init__(self, policy: Literal["cifar10", "imagenet"], image_size: tuple[int, int]) -> None:
         self._tables = _build_tables(AutoAugmentPolicy(policy), *image_size)
@@ -73,7 +73,7 @@ class AutoAugment:
         return images
 
     def operations(self, draws: Tensor) -> Tensor:
-        """The two operations (n, 2) that the draws (n, 5) choose, as rows of the tables."""
+        """Return the two operations, (n, 2) rows of the tables, that the draws (n, 5) choose."""
         t = self._tables
         chosen = (draws[:, 0] * len(t.operations)).long()
         happens = draws[:, 1:3] < t.probabilities[chosen]
@@ -100,9 +100,9 @@ class AutoAugment:
 def _where(
     chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], images: Tensor, operations: Tensor
 ) -> Tensor:
-    """Change the chosen images (n,)."""
+    """Change those of n images that are chosen, (n,) bool."""
     if images.device.type != "cpu":
-        # To ask which are chosen would make the host wait for the device; changing all of them is cheaper.
+        # Selecting rows would make the host wait for the device; changing all of them is cheaper.
         return torch.where(chosen[:, None, None, None], change(images, operations), images)
     rows = chosen.nonzero().squeeze(1)
     return images.index_copy(0, rows, change(images[rows], operations[rows])) if len(rows) else images
@@ -129,7 +129,7 @@ def _mean_grey(images: Tensor) -> Tensor:
 
 
 def _smooth(images: Tensor) -> Tensor:
-    """Weighted means of 3 x 3 pixels, the middle one counting 5 of 13, rounded; borders stay."""
+    """Return weighted means of 3 x 3 pixels, rounded; the middle pixel has weight 5/13, and borders stay."""
     smooth = images.float()
     if min(images.shape[2:]) > 2:
         # Sums of whole numbers: exact, where a convolution on CUDA may compute with 10 bits (TF32).
@@ -165,7 +165,7 @@ def _kind(name: str) -> str:
 
 
 def _magnitudes(name: str, magnitude_bin: int | None, height: int, width: int) -> tuple[float, float]:
-    """Magnitude of an operation when its sign is plus and when it is minus; equal where it has no sign."""
+    """Return an operation's magnitude with a plus and with a minus sign; equal if it has no sign."""
     if magnitude_bin is None:
         return 0.0, 0.0
     if name == "Posterize":
@@ -181,7 +181,7 @@ def _magnitudes(name: str, magnitude_bin: int | None, height: int, width: int) -
 
 
 def _levels(name: str, magnitude: float) -> Tensor:
-    """What an operation that looks at one pixel at a time makes of the levels 0 to 255."""
+    """Return what an operation on single pixels makes of each of the levels 0 to 255, (256,) uint8."""
     levels: Tensor = torch.arange(256, dtype=torch.uint8).view(1, 1, 256)
     if name == "Brightness":
         levels = F.adjust_brightness(levels, 1 + magnitude)
@@ -195,7 +195,7 @@ def _levels(name: str, magnitude: float) -> Tensor:
 
 
 def _sources(name: str, magnitude: float, height: int, width: int) -> Tensor:
-    """Where the pixels of a warped image come from: the warped image of pixel numbers."""
+    """Return where the pixels of a warped image come from, by warping an image of pixel numbers."""
     # float32 counts exactly up to 2**24 pixels.
     numbers = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, height, width)
     shear = math.degrees(math.atan(magnitude))

@@ -23,24 +23,25 @@ from emlc.config import View
 from emlc.runtime.keyed import uniforms
 
 _LARGEST_RATIO = 4 / 3
-"""Of a crop's width to its height, and of its height to its width, before it is brought to a square."""
+"""Largest ratio of a crop's width to its height, and of its height to its width, before it is stretched."""
 
 _JITTERED, _GREY, _BLURRED = 0.8, 0.2, 0.5
-"""Shares of the views."""
+"""Shares of the views whose colours are changed, that turn grey, and that are blurred."""
 
 _DRAWS = 13
+"""Number of uniform draws per view."""
 
 
 class Views:
-    """Crop and resize, mirror, change colours, turn grey, blur: each view with randomness of its own.
+    """Two random views per image: cropped and resized, mirrored, changed in colour, turned grey, blurred.
 
     Args:
-        names: Which of crop, flip, colour, grey, blur; they are applied in this order. Of grey images
-            colour changes brightness and contrast only.
+        names: Some of crop, flip, colour, grey, blur, which are applied in this order. On grey images colour
+            changes brightness and contrast only.
         image_size: (height, width).
-        key: Seed of the run, and whatever else tells these views from other draws.
-        smallest_crop: Share of the image's area that a crop covers at least.
-        colour_strength: Of the changes of colour: 1 as on ImageNet in the paper, 0.5 as on CIFAR-10.
+        key: Seed of the run, and further integers that distinguish these views from other draws.
+        smallest_crop: Smallest share of the image's area that a crop covers, in (0, 1].
+        colour_strength: Strength of the colour changes: 1 as on ImageNet in the paper, 0.5 as on CIFAR-10.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Views:
         self._kernel = max(3, min(image_size) // 20 * 2 + 1)
 
     def __call__(self, images: Tensor, items: Tensor) -> Tensor:
-        """Views of images.
+        """Return two views of every image of a batch.
 
         Args:
             images: (n, 1 or 3, height, width) uint8, or float32 in [0, 1].
@@ -87,7 +88,7 @@ class Views:
         return x
 
     def _windows(self, x: Tensor, crop: Tensor, flip: Tensor) -> Tensor:
-        """Crops of random area, shape and place, stretched to the image's size; half of them mirrored."""
+        """Cut crops of random area, shape and place, stretch them to the image's size, and mirror half."""
         size = torch.ones(2, len(x), device=x.device)  # share of the width, share of the height
         if "crop" in self._names:
             area = self._smallest_crop + (1 - self._smallest_crop) * crop[:, 0]
@@ -102,7 +103,7 @@ class Views:
         return grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def _coloured(self, x: Tensor, draws: Tensor) -> Tensor:
-        """Brightness, contrast, saturation and hue changed by random factors, in this order."""
+        """Change brightness, contrast, saturation and hue by random factors, in this order."""
         changed = draws[:, 0] < _JITTERED
         spread = (2 * draws[:, 1:] - 1) * self._colour_strength * changed[:, None]
         brightness, contrast, saturation = (1 + 0.8 * spread[:, :3]).T
@@ -115,9 +116,9 @@ class Views:
 
 
 def default_views(image_shape: Sequence[int]) -> list[View]:
-    """The views for images (channels, height, width): no blur below 64 pixels, as in the paper."""
+    """Return the views for images (channels, height, width): no blur below 64 pixels, as in the paper."""
     names: list[View] = ["crop", "colour"]
     if image_shape[0] == 3:
-        # A mirrored letter is no letter: see default_augmentations.
+        # Grey images may show letters, which must not be mirrored: see default_augmentations.
         names += ["flip", "grey"]
     return [*names, "blur"] if min(image_shape[1:]) >= 64 else names

@@ -1,1 +1,1 @@
-"""Images: decoded one at a time or many, held in memory, in a cache, or read when asked for."""
+"""Images: decoded singly or in bulk, and kept in memory, in a cache, or on disk until they are needed."""

@@ -23,23 +23,23 @@ from emlc.runtime.files import write_json
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 1  # of the layout below; a file of another one is another file
-_COMMIT_BYTES = 64 * 2**20  # pixels that are decoded again, at most, after a kill
+_VERSION = 1  # of the files' layout; another layout makes files of another name
+_COMMIT_BYTES = 64 * 2**20  # at most so many bytes of pixels are decoded again after a kill
 
 
 class ImageCache:
     """The decoded images of one source, in one format, in three files of a folder.
 
     ``NAME.pixels`` has a place for every image of the source, and takes disk space for those that were
-    needed so far; ``NAME.done`` a byte an image, 1 once its pixels are on the disk, so that filling goes
-    on where it was stopped; ``NAME.json`` says what they were made from. NAME is a hash of that: the
-    paths of the images, their order, and the format. Another list or size is another file. The images
-    themselves are not looked at again: whoever changes them in place deletes the folder.
+    needed so far. ``NAME.done`` has one byte per image, 1 once its pixels are on the disk, so that an
+    interrupted write goes on where it stopped. ``NAME.json`` describes the source: the paths of the images,
+    their order, and the format. NAME is a hash of this description, so that another list or size makes other
+    files. The images themselves are not read again: after changing them in place, delete the folder.
 
     Args:
-        folder: Folder of the files, created when they are.
+        folder: Folder of the files, created together with them.
         images: All images of the source.
-        form: What they are decoded to.
+        form: Format that they are decoded to.
 
     Raises:
         InputError: If the files are not what ``NAME.json`` says.
@@ -48,13 +48,13 @@ class ImageCache:
     def __init__(self, folder: Path, images: EncodedImages, form: ImageFormat) -> None:
         self._images = images
         self._form = form
-        made_from = asdict(form) | {
+        description = asdict(form) | {
             "version": _VERSION,
             "images": len(images),
             "fingerprint": images.fingerprint(),
         }
-        self._made_from: dict[str, Any] = json.loads(json.dumps(made_from))
-        name = blake2b(json.dumps(made_from).encode(), digest_size=12).hexdigest()
+        self._description: dict[str, Any] = json.loads(json.dumps(description))
+        name = blake2b(json.dumps(description).encode(), digest_size=12).hexdigest()
         self._pixels, self._done, self._json, self._lock = (
             folder / f"{name}.{ending}" for ending in ("pixels", "done", "json", "lock")
         )
@@ -62,9 +62,13 @@ class ImageCache:
             self._check()
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The pixels of rows (m,), which must be in the cache: (m, channels, height, width)."""
+        """Read the pixels of rows (m,), which must be in the cache: (m, channels, height, width) uint8.
+
+        Raises:
+            InputError: If the file has become shorter.
+        """
         pixels = np.empty((len(rows), *self._form.shape), dtype=np.uint8)
-        # Not through a mapping, which takes twice the time, and cannot be sent to a loading process.
+        # Not memory-mapped: that takes twice the time, and cannot be sent to a loading process.
         with self._pixels.open("rb") as file:
             for row, image in zip(rows.tolist(), pixels, strict=True):
                 file.seek(row * image.nbytes)
@@ -73,11 +77,11 @@ class ImageCache:
         return pixels
 
     def fill(self, rows: NDArray[np.int64]) -> dict[int, str]:
-        """Write those of rows (m,) that are not in the cache yet; of two processes, one waits.
+        """Write the images of rows (m,) that are not in the cache yet; a second process waits for the first.
 
         Returns:
-            The images that cannot be decoded, which are tried anew each time: their position in
-            ``rows``; name and reason.
+            For each image that cannot be decoded, by position in ``rows``, its name and the reason. Such
+            images are tried again each time.
 
         Raises:
             InputError: If the disk has no room.
@@ -89,13 +93,13 @@ class ImageCache:
             if not self._json.exists():
                 self._create()
             missing = self._missing(rows)
-            self._announce(len(missing))
+            self._check_disk_space(len(missing))
             blocks = decode_all(self._images, rows[missing], self._form, "Writing decoded images")
             failures = self._write(blocks, rows[missing])
-        return {int(missing[position]): why for position, why in failures.items()}
+        return {int(missing[position]): failure for position, failure in failures.items()}
 
     def _missing(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions in ``rows`` of what is not in the cache."""
+        """Return the positions in ``rows`` of the images that are not in the cache."""
         if not self._json.exists():
             return np.arange(len(rows))
         return np.flatnonzero(np.fromfile(self._done, np.uint8)[rows] == 0)
@@ -103,9 +107,9 @@ class ImageCache:
     def _create(self) -> None:
         with self._pixels.open("wb") as file:
             file.truncate(len(self._images) * prod(self._form.shape))
-        # Written, not truncated to: a mapping into a hole would kill the process when the disk is full.
+        # Zeros are written: a memory map of a sparse file would kill the process when the disk is full.
         self._done.write_bytes(bytes(len(self._images)))
-        write_json(self._json, self._made_from | {"source": self._images.where})
+        write_json(self._json, self._description | {"source": self._images.where})
 
     def _check(self) -> None:
         expected = {
@@ -114,7 +118,7 @@ class ImageCache:
         }
         try:
             saved = json.loads(self._json.read_text(encoding="utf-8"))
-            intact = all(saved.get(name) == value for name, value in self._made_from.items()) and all(
+            intact = all(saved.get(name) == value for name, value in self._description.items()) and all(
                 file.stat().st_size == size for file, size in expected.items()
             )
         except (OSError, ValueError, AttributeError):
@@ -123,7 +127,8 @@ class ImageCache:
             files = self._pixels.with_suffix(".*")
             raise InputError(f"image_cache: {files} do not belong together any more; delete these files")
 
-    def _announce(self, n: int) -> None:
+    def _check_disk_space(self, n: int) -> None:
+        """Raise an :class:`InputError` if n more images do not fit the disk, else log their size."""
         size = n * prod(self._form.shape)
         free = shutil.disk_usage(self._pixels.parent).free
         if size > free:
@@ -137,9 +142,9 @@ class ImageCache:
 
     def _write(self, blocks: Iterable[DecodedBlock], rows: NDArray[np.int64]) -> dict[int, str]:
         failures: dict[int, str] = {}
-        written: list[int] = []
+        uncommitted: list[int] = []
         size = prod(self._form.shape)
-        # Not through a mapping: writes to a full disk must be errors, not the end of the process.
+        # Not memory-mapped: a write to a full disk must raise an error, not kill the process.
         with self._pixels.open("r+b") as file:
             try:
                 for positions, pixels, block_failures in blocks:
@@ -148,19 +153,19 @@ class ImageCache:
                         if position not in block_failures:
                             file.seek(int(rows[position]) * size)
                             file.write(image.data)
-                            written.append(int(rows[position]))
-                    if len(written) * size >= _COMMIT_BYTES:
-                        self._commit(file, written)
-                        written = []
+                            uncommitted.append(int(rows[position]))
+                    if len(uncommitted) * size >= _COMMIT_BYTES:
+                        self._commit(file, uncommitted)
+                        uncommitted = []
             finally:
-                self._commit(file, written)
+                self._commit(file, uncommitted)
         return failures
 
-    def _commit(self, file: IO[bytes], written: list[int]) -> None:
+    def _commit(self, file: IO[bytes], rows: list[int]) -> None:
         """Mark rows as done once their pixels are certainly on the disk."""
         file.flush()
         os.fsync(file.fileno())
-        if written:
+        if rows:
             done = np.memmap(self._done, np.uint8, "r+")
-            done[written] = 1
+            done[rows] = 1
             done.flush()

@@ -17,12 +17,12 @@ _GREY_MODES = {"1", "L", "LA", "La", "I", "F"}  # and "I;16" with its variants
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What images are decoded to.
+    """The format that images are decoded to.
 
     Attributes:
         shape: (channels, height, width); one channel is grey, three are RGB.
-        any_size: Whether an image of another size is brought to this one, or refused.
-        resize: Bring the shorter side to this many pixels, then cut (height, width) out of the centre.
+        any_size: Whether an image of another size is resized; if not, it is refused.
+        resize: Resize the shorter side to this many pixels, then crop (height, width) from the centre.
             None: stretch the image to (height, width).
     """
 
@@ -33,7 +33,7 @@ class ImageFormat:
 
 @dataclass(frozen=True)
 class Header:
-    """What can be told of an image without decoding it."""
+    """What is known about an image without decoding it: its size in pixels, and whether it is grey."""
 
     height: int
     width: int
@@ -41,7 +41,7 @@ class Header:
 
 
 def read_header(image: EncodedImage) -> Header | str:
-    """The header of an image, or why there is none to read."""
+    """Read the header of an image, or return the reason why it cannot be read."""
     try:
         with _open(image) as opened:
             # A photograph's EXIF orientation may swap its sides when it is decoded. (Without an "exif"
@@ -58,17 +58,17 @@ def decode(image: EncodedImage, form: ImageFormat, out: NDArray[np.uint8]) -> st
 
     Args:
         image: A file or an embedded image.
-        form: What to decode it to.
-        out: (channels, height, width), is written to.
+        form: Format to decode it to.
+        out: (channels, height, width) uint8, which the pixels are written to.
 
     Returns:
-        Why it cannot be decoded, or None.
+        The reason why it cannot be decoded, or None.
     """
     channels, height, width = form.shape
     try:
         with _open(image) as opened:
             picture = _convert(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
-        out[:] = np.asarray(_fitted(picture, form)).reshape(height, width, channels).transpose(2, 0, 1)
+        out[:] = np.asarray(_resized(picture, form)).reshape(height, width, channels).transpose(2, 0, 1)
     except Exception as error:  # PIL's plugins raise anything on broken files
         return _reason(error)
     return None
@@ -83,17 +83,17 @@ def _open(image: EncodedImage) -> Image.Image:
 def _convert(picture: Image.Image, mode: str) -> Image.Image:
     if picture.mode.startswith("I;16"):  # PIL would clip 16 bits at 255
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode == "P":  # directly to RGB, PIL warns of transparent palettes
+    if picture.mode == "P":  # converted directly to RGB, PIL warns of transparent palettes
         picture = picture.convert("RGBA")
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def _fitted(picture: Image.Image, form: ImageFormat) -> Image.Image:
+def _resized(picture: Image.Image, form: ImageFormat) -> Image.Image:
     _, height, width = form.shape
     if form.resize is not None:
         resized = functional.resize(picture, [form.resize])
-        cut: Image.Image = functional.center_crop(resized, [height, width])
-        return cut
+        cropped: Image.Image = functional.center_crop(resized, [height, width])
+        return cropped
     if picture.size == (width, height):
         return picture
     if not form.any_size:

@@ -17,8 +17,8 @@ from emlc.data.images.decode import Header, ImageFormat, decode, read_header
 from emlc.data.images.encoded import EncodedBlock, EncodedImages
 from emlc.errors import InputError
 
-_PROGRESS_FROM = 2000  # images; fewer are read before a bar is worth it
-_BLOCK = 32  # images a thread takes at a time; handing small ones over singly costs more than decoding
+_PROGRESS_FROM = 2000  # images; fewer are read before a progress bar is worth it
+_BLOCK = 32  # images that a thread takes at a time; handing over small ones singly costs more than decoding
 
 _CORES = os.cpu_count() or 1
 
@@ -27,12 +27,12 @@ _Out = TypeVar("_Out")
 
 
 class DecodedBlock(NamedTuple):
-    """Some of many images.
+    """A block of decoded images.
 
     Attributes:
-        positions: (b,) int64, which of them.
+        positions: (b,) int64, positions of these images among all that are decoded.
         pixels: (b, channels, height, width) uint8, undefined where decoding failed.
-        failures: Position of what cannot be decoded: its name and why.
+        failures: For each image that cannot be decoded, by position, its name and the reason.
     """
 
     positions: NDArray[np.int64]
@@ -55,7 +55,7 @@ def decode_all(
     description: str | None = None,
     threads: int | None = None,
 ) -> Iterator[DecodedBlock]:
-    """Decode the images of rows (m,), block by block in their order; with a progress bar if described.
+    """Decode the images of rows (m,) block by block, with a progress bar if there is a ``description``.
 
     By default there are as many threads as cores; PIL decodes without holding the interpreter's lock.
     """
@@ -64,24 +64,25 @@ def decode_all(
         positions, encoded = block
         pixels = np.empty((len(encoded), *form.shape), dtype=np.uint8)
         failures = {
-            int(position): f"{images.name(int(rows[position]), image)}: {why}"
+            int(position): f"{images.name(int(rows[position]), image)}: {reason}"
             for position, image, out in zip(positions, encoded, pixels, strict=True)
-            if (why := decode(image, form, out)) is not None
+            if (reason := decode(image, form, out)) is not None
         }
         return DecodedBlock(positions, pixels, failures)
 
     threads = threads or _CORES
     block = min(_BLOCK, -(-len(rows) // threads))
     decoded = _in_threads(decode_block, images.fetch(rows, max(1, block)), threads)
-    return decoded if description is None else _shown(decoded, description, len(rows))
+    return decoded if description is None else _with_progress(decoded, description, len(rows))
 
 
 def common_format(
     images: EncodedImages, rows: NDArray[np.int64], image_size: int | None, resize: int | None
 ) -> ImageFormat:
-    """The format of images of which none is known yet: grey if all are, else RGB; of one size.
+    """Choose the format of the first images that are read: grey if all of them are grey, else RGB.
 
-    With an ``image_size``, headers are read only until one is not grey.
+    Without an ``image_size`` they have to be of one size. With it, headers are read only until one is not
+    grey.
 
     Raises:
         InputError: If the images differ in size and there is no ``image_size``.
@@ -97,54 +98,57 @@ def common_format(
 
 
 def check_size(images: EncodedImages, rows: NDArray[np.int64], size: tuple[int, int]) -> None:
-    """Raise an :class:`InputError` unless all images are (height, width) large."""
+    """Raise an :class:`InputError` unless all images have this size, (height, width)."""
     sizes = Counter((header.height, header.width) for header in _headers(images, rows))
     sizes[size] += 0
     _check_one_size(sizes, images.where, f"; the data have {size[0]} x {size[1]}")
 
 
 def first_header(images: EncodedImages, rows: NDArray[np.int64]) -> Header | None:
-    """The header of the first image that has one."""
+    """Return the header of the first image whose header can be read, or None."""
     return next(_headers(images, rows), None)
 
 
 def _headers(images: EncodedImages, rows: NDArray[np.int64]) -> Iterator[Header]:
-    """The headers that can be read, as they are asked for."""
+    """Yield the headers that can be read, a few at a time."""
 
     def read(block: EncodedBlock) -> _HeaderBlock:
         return _HeaderBlock(block[0], [read_header(image) for image in block[1]])
 
     blocks = _in_threads(read, images.fetch(rows, _BLOCK), _CORES)
-    for block in _shown(blocks, "Reading image headers", len(rows)):
+    for block in _with_progress(blocks, "Reading image headers", len(rows)):
         yield from (header for header in block.headers if isinstance(header, Header))
 
 
-def _check_one_size(sizes: Counter[tuple[int, int]], where: str, of_data: str = "") -> None:
+def _check_one_size(sizes: Counter[tuple[int, int]], where: str, expected: str = "") -> None:
     if len(sizes) > 1:
         counts = [f"{height} x {width} ({count} images)" for (height, width), count in sizes.most_common()]
         raise InputError(
-            f"{where}: images differ in size (height x width): {shorten(counts, 5)}{of_data}; "
+            f"{where}: images differ in size (height x width): {shorten(counts, 5)}{expected}; "
             "pass --image_size N to resize them to N pixels a side"
         )
 
 
 def _in_threads(task: Callable[[_In], _Out], items: Iterable[_In], threads: int) -> Iterator[_Out]:
-    """``map`` in threads, not far ahead of who asks: the results may be large."""
+    """Apply a task to items in threads, in order, and only a little ahead of the consumer.
+
+    The results may be large.
+    """
     if threads == 1:
         yield from map(task, items)
         return
     with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[_Out]] = deque()
+        pending: deque[Future[_Out]] = deque()
         for item in items:
-            ahead.append(pool.submit(task, item))
-            if len(ahead) > 2 * threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            pending.append(pool.submit(task, item))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-def _shown(blocks: Iterable[_Block], description: str, total: int) -> Iterator[_Block]:
-    """The blocks, with a progress bar on a terminal."""
+def _with_progress(blocks: Iterable[_Block], description: str, total: int) -> Iterator[_Block]:
+    """Yield the blocks, and show a progress bar on a terminal."""
     hidden = total <= _PROGRESS_FROM or not sys.stderr.isatty()
     with Progress(console=Console(stderr=True), disable=hidden) as progress:
         task = progress.add_task(description, total=total)

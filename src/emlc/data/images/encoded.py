@@ -1,4 +1,4 @@
-"""Where the images of a source lie: files, or rows of parquet files; read, still encoded, when asked for."""
+"""The encoded images of a source, in files or in rows of parquet files, which are read on demand."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from emlc.data.images.decode import EncodedImage
 from emlc.errors import InputError
 
 _BUFFER = 2**20  # bytes read at a time within a row group, which may be larger than memory
-_BATCH = 32  # rows; of fewer at a time, the way to a row in the middle of a group takes too many steps
+_BATCH = 32  # rows read at a time; with fewer, reaching a row in the middle of a group takes too many steps
 
 _UNUSUAL_PATH = r"(^|/)\.{1,2}(/|$)|//|/$|^$|[\\:]"  # normpath may change it; on Windows, it may be absolute
 
@@ -24,7 +24,7 @@ EncodedBlock = tuple[NDArray[np.int64], list[EncodedImage]]
 
 
 class EncodedImages(ABC):
-    """All images of a source, numbered from 0. Light enough to be sent to other processes.
+    """All images of a source, still encoded, and numbered from 0. Light enough to send to other processes.
 
     Attributes:
         where: File or folder, for messages.
@@ -35,38 +35,38 @@ class EncodedImages(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
 
     @abstractmethod
     def fetch(self, rows: NDArray[np.int64], block: int) -> Iterator[EncodedBlock]:
-        """The images of rows (m,), in whichever order is fastest.
+        """Yield the images of rows (m,), in whichever order is fastest.
 
         Yields:
-            About ``block`` positions in ``rows``, (b,) int64, and the images there.
+            Positions in ``rows``, (b,) int64 with b about ``block``, and the images there.
         """
 
     @abstractmethod
     def name(self, row: int, image: EncodedImage) -> str:
-        """What messages call an image."""
+        """Return the name of an image for messages."""
 
     @abstractmethod
     def identities(self, rows: NDArray[np.int64]) -> pa.Array:
-        """(m,) texts, which tell the images of rows (m,) from all others of this machine."""
+        """Return (m,) texts that identify the images of rows (m,) among all images on this machine."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash of which images these are, in which order: of their names, not of their content."""
+        """Return a hash of the names of the images, in order; their content does not enter it."""
 
 
 class ImageFiles(EncodedImages):
-    """Image files.
+    """Images that are files of their own.
 
     Args:
         where: File or folder, for messages.
         folder: What the paths are relative to.
         paths: (n,) paths, null or empty where there is no image. Arrow's strings take a third of the
             memory of Python's, and are not copied by the processes that only read them.
-        in_table: Whether they stand in the rows of a table, whose numbers messages then give.
+        in_table: Whether the paths come from a table, so that messages give the number of the row.
     """
 
     def __init__(self, where: str, folder: Path, paths: pa.Array, *, in_table: bool = False) -> None:
@@ -112,12 +112,12 @@ class ImageFiles(EncodedImages):
 class ParquetImages(EncodedImages):
     """Images embedded in a column of parquet files, as bytes or as Hugging Face's structs.
 
-    Parquet is read by row groups: in order that is fast, but a single row costs its whole group, in
-    time, not in memory.
+    Parquet is read by row groups. That is fast in order, but reading a single row takes as long as reading
+    its whole group, though not as much memory.
 
     Args:
         where: File or folder, for messages.
-        files: The files, whose rows are numbered throughout.
+        files: The files; their rows are numbered consecutively.
         column: Name of the column.
     """
 
@@ -150,7 +150,7 @@ class ParquetImages(EncodedImages):
                 raise InputError(f"{self.where}: cannot be read: {error}") from error
 
     def _fetch_from(self, group: int, rows: NDArray[np.int64], block: int) -> Iterator[list[EncodedImage]]:
-        """The images of sorted rows of a row group."""
+        """Yield the images of sorted rows of a row group."""
         file, group_of_file = self._groups[group]
         folder = self._files[file].parent
         start = done = 0
@@ -162,13 +162,13 @@ class ParquetImages(EncodedImages):
                 use_threads=False,  # Arrow's threads do not survive the fork that starts a loading process
             )
             for batch in batches:
-                upto = int(np.searchsorted(rows, start + len(batch)))
-                if upto > done:
-                    cells = batch.column(0).take(pa.array(rows[done:upto] - start)).to_pylist()
+                stop = int(np.searchsorted(rows, start + len(batch)))
+                if stop > done:
+                    cells = batch.column(0).take(pa.array(rows[done:stop] - start)).to_pylist()
                     yield [_image_in(cell, folder) for cell in cells]
-                if upto == len(rows):
+                if stop == len(rows):
                     return
-                start, done = start + len(batch), upto
+                start, done = start + len(batch), stop
 
     def name(self, row: int, image: EncodedImage) -> str:
         return _row_name(row, image)
@@ -186,7 +186,7 @@ class ParquetImages(EncodedImages):
 
 
 def _image_in(cell: object, folder: Path) -> EncodedImage:
-    """A cell is a file's content, a path (relative to ``folder``), or a Hugging Face struct of both."""
+    """Return the image in a cell: a file's content, a path relative to ``folder``, or a struct of both."""
     if isinstance(cell, dict):
         cell = cell.get("bytes") or cell.get("path")
     return folder / cell if isinstance(cell, str) and cell else cell if isinstance(cell, bytes) else None

@@ -1,4 +1,4 @@
-"""Image sets: held in memory where they fit its budget, else read and decoded when asked for."""
+"""Image sets: kept in memory if they fit the memory budget, else read and decoded on demand."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,14 @@ Rows = NDArray[np.int64]
 class StoredImages:
     """Images on disk that stand in for a tensor (n, channels, height, width) uint8.
 
-    Indexing reads and decodes, from the image files or from the cache. It gives the same pixels as
-    images held in memory have.
+    Indexing reads and decodes them, from the image files or from the cache, to the same pixels that images
+    in memory have.
 
     Args:
         images: All images of the source.
-        rows: (n,) int64, which of them.
-        form: What they are decoded to.
-        cache: Where they are decoded already.
+        rows: (n,) int64, the rows of these images in the source.
+        form: Format that they are decoded to.
+        cache: Cache of their decoded pixels, if any.
     """
 
     ndim = 4
@@ -54,27 +54,27 @@ class StoredImages:
 
     @property
     def nbytes(self) -> int:
-        """Bytes they would take in memory."""
+        """Number of bytes that the pixels would take in memory."""
         return prod(self.shape)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """:meth:`read` with as many threads as there are cores."""
+        """Read the images at indices (m,) with as many threads as there are cores; see :meth:`read`."""
         return self.read(rows)
 
     def read(self, rows: Tensor, threads: int | None = None) -> Tensor:
-        """The images at indices (m,) int64: (m, channels, height, width) uint8.
+        """Read the images at indices (m,) int64: (m, channels, height, width) uint8.
 
         Raises:
             InputError: If an image cannot be decoded; names it.
         """
-        wanted = self.rows[rows.numpy()]
+        source_rows = self.rows[rows.numpy()]
         if self.cache is not None:
-            return torch.from_numpy(self.cache.read(wanted))
-        pixels = torch.empty((len(wanted), *self.form.shape), dtype=torch.uint8)
-        for block in decode_all(self.images, wanted, self.form, threads=threads):
+            return torch.from_numpy(self.cache.read(source_rows))
+        pixels = torch.empty((len(source_rows), *self.form.shape), dtype=torch.uint8)
+        for block in decode_all(self.images, source_rows, self.form, threads=threads):
             for failure in block.failures.values():
                 raise InputError(
                     f"{self.images.where}: {failure}; this image cannot be read. Mend it and go on with "
@@ -84,11 +84,11 @@ class StoredImages:
         return pixels
 
     def take(self, rows: Rows) -> "StoredImages":
-        """The images at indices (m,) int64, still stored."""
+        """Return the images at indices (m,) int64, still on disk."""
         return StoredImages(self.images, self.rows[rows], self.form, self.cache)
 
     def identities(self) -> pa.Array:
-        """(n,) what each image is: its path, or the file and row that it is embedded in."""
+        """Return (n,) texts that identify the images: the path, or the file and row of an embedded image."""
         return self.images.identities(self.rows)
 
 
@@ -104,22 +104,24 @@ def load_images(
 
     If all sets together fit ``memory_gib`` they are decoded into memory, else all stay on disk, and a
     line on standard error says so. With an ``image_cache`` the pixels are written there first, and read
-    from there. Unreadable images are found while decoding. Sets that stay on disk without a cache are
-    decoded when training reads them, and an unreadable image then ends it; to leave such images out
+    from there. Unreadable images are noticed while decoding. Sets that stay on disk without a cache are
+    decoded during training, where an unreadable image is an error; leaving such images out
     (``skip_unreadable``) takes a pass over all images beforehand.
 
     Args:
-        sets: By role, the images of a source and the rows (m,) wanted of them. The first set decides on
-            the format, if that is open.
-        settings: ``image_size``, ``resize``, ``memory_gib``, ``image_cache``, ``skip_unreadable``.
-        input_shape: (channels, height, width) of the data, where known.
+        sets: By role, the images of a source and the rows (m,) to read. Without an ``input_shape``, the
+            first set decides on the format.
+        settings: Settings with ``image_size``, ``resize``, ``memory_gib``, ``image_cache`` and
+            ``skip_unreadable``.
+        input_shape: (channels, height, width) of the data, if known.
 
     Returns:
-        By role, the images (k, channels, height, width) uint8, and which of the m rows these are, (m,).
+        By role, the images (k, channels, height, width) uint8, and a mask (m,) of the k rows that could be
+        read.
 
     Raises:
-        InputError: If images cannot be read, all of which are listed; if they differ in size or from the
-            data; or if they stay on disk and there is no ``image_size``.
+        InputError: If images cannot be read (it lists them all), differ in size or from the data, or stay
+            on disk without an ``image_size``.
     """
     if not sets:
         return {}
@@ -159,7 +161,7 @@ def _format(
 
 
 def _check_first_fits(sets: Mapping[str, tuple[EncodedImages, Rows]], memory_gib: float) -> None:
-    """Refuse images that will stay on disk without a size to bring them to."""
+    """Refuse images that will stay on disk while no size is set that they are resized to."""
     images, rows = next(iter(sets.values()))
     header = first_header(images, rows)
     if header is None:
@@ -176,7 +178,7 @@ def _check_first_fits(sets: Mapping[str, tuple[EncodedImages, Rows]], memory_gib
 
 
 def _open(stored: StoredImages, settings: DataSettings, *, in_memory: bool) -> tuple[Inputs, dict[int, str]]:
-    """The images, and those that are found to be unreadable: their position; name and reason."""
+    """Return the images and, for each unreadable one by position, its name and the reason."""
     if stored.cache is not None:
         failures = stored.cache.fill(stored.rows)
         return (torch.from_numpy(stored.cache.read(stored.rows)) if in_memory else stored), failures
@@ -201,10 +203,10 @@ def _find_unreadable(stored: StoredImages) -> dict[int, str]:
     return failures
 
 
-def _report_unreadable(found: Sequence[tuple[str, dict[int, str]]], settings: DataSettings) -> None:
-    """Tell of the unreadable images of all sets together: as an error, or as left out."""
+def _report_unreadable(sets: Sequence[tuple[str, dict[int, str]]], settings: DataSettings) -> None:
+    """Raise one error for the unreadable images of all sets, or log that they are left out."""
     unreadable: dict[str, list[str]] = {}
-    for where, failures in found:
+    for where, failures in sets:
         unreadable.setdefault(where, []).extend(failures[position] for position in sorted(failures))
     lines = []
     for where, names in unreadable.items():
@@ -225,7 +227,7 @@ def _without(inputs: Inputs, failures: dict[int, str]) -> tuple[Inputs, NDArray[
         return inputs, readable
     if isinstance(inputs, StoredImages):
         return inputs.take(kept), readable
-    for new, old in enumerate(kept.tolist()):  # in place: a copy would take the budget twice
+    for new, old in enumerate(kept.tolist()):  # in place: a copy would take twice the memory
         if new != old:
             inputs[new] = inputs[old]
     return inputs[: len(kept)], readable

@@ -1,4 +1,4 @@
-"""Embeddings on disk, so that no text is embedded twice: one SQLite file a model."""
+"""Keep embeddings on disk, so that no text is embedded twice: one SQLite file per model."""
 
 import logging
 import sqlite3
@@ -18,10 +18,10 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Block = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Positions (m,) among the texts asked for, and their embeddings (m, d)."""
+"""Positions (m,) among the requested texts, and their embeddings (m, d)."""
 
 _LIMIT = 8 * 2**30
-"""Bytes of embeddings a file holds; of more, the oldest go."""
+"""Largest number of bytes of embeddings in a file; beyond it the oldest are deleted."""
 _TABLE = """CREATE TABLE IF NOT EXISTS embeddings
     (id INTEGER PRIMARY KEY, key BLOB UNIQUE NOT NULL, vector BLOB NOT NULL, digest BLOB NOT NULL)"""
 _READ = 500  # rows read at once
@@ -29,14 +29,14 @@ _WAIT = 60.0  # seconds that another process may take to write a block
 
 
 class EmbeddingCache:
-    """The embeddings that one model made, found by text.
+    """The embeddings of one model, looked up by text.
 
-    A row holds a hash of the text, the embedding, and a hash of both: a row that a disk has spoilt is
-    passed over, a file that is none of ours is begun anew. Several processes may share a folder.
+    A row holds a hash of the text, the embedding, and a hash of both, so that a damaged row is skipped. A
+    file that is not such a database is replaced. Several processes may share a folder.
 
     Args:
-        folder: Where the file is; None: nothing is kept.
-        model: Identity of the model, the file's name.
+        folder: Folder of the file; None: nothing is kept.
+        model: Hash of the model's files, which names the file.
     """
 
     def __init__(self, folder: Path | None, model: str) -> None:
@@ -44,7 +44,7 @@ class EmbeddingCache:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Held by the process that embeds; others wait for it, and then find what it wrote."""
+        """Hold the lock while embedding; other processes wait for it, and then read what was written."""
         if self._path is None:
             yield
             return
@@ -60,7 +60,7 @@ class EmbeddingCache:
             lock.release()
 
     def read(self, texts: Sequence[str]) -> Iterator[Block]:
-        """The embeddings that are there, in blocks."""
+        """Yield the embeddings of those texts that are in the file, in blocks."""
         if self._path is None or not self._path.exists():
             return
         for start in range(0, len(texts), _READ):
@@ -76,42 +76,45 @@ class EmbeddingCache:
         def select(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, bytes]]:
             return connection.execute(query, keys).fetchall()
 
-        none: list[tuple[bytes, bytes, bytes]] = []
-        found = self._with(select, none.copy)
-        return {key: vector for key, vector, digest in found if digest == _digest(key, vector)}
+        empty: list[tuple[bytes, bytes, bytes]] = []
+        rows = self._with(select, empty.copy)
+        return {key: vector for key, vector, digest in rows if digest == _digest(key, vector)}
 
     def write(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Keep the embeddings (m, d) of m texts."""
+        """Write the embeddings (m, d) of m texts."""
         if self._path is None:
             return
         rows = []
         for text, vector in zip(texts, vectors.astype("<f4"), strict=True):
             key, values = text_key(text), vector.tobytes()
             rows.append((key, values, _digest(key, values)))
-        most = _LIMIT // vectors[0].nbytes
+        max_rows = _LIMIT // vectors[0].nbytes
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.executemany(
                 "INSERT OR REPLACE INTO embeddings (key, vector, digest) VALUES (?, ?, ?)", rows
             )
             connection.execute(
-                "DELETE FROM embeddings WHERE id <= (SELECT max(id) FROM embeddings) - ?", (most,)
+                "DELETE FROM embeddings WHERE id <= (SELECT max(id) FROM embeddings) - ?", (max_rows,)
             )
 
         self._with(insert, lambda: self._with(insert, lambda: None))
 
     def _with(self, work: Callable[[sqlite3.Connection], T], otherwise: Callable[[], T]) -> T:
-        """Do some work on the file; if it is broken, begin it anew and do something else."""
+        """Return ``work`` of the database; if that is broken, delete it and return ``otherwise()``."""
         assert self._path is not None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_WAIT)) as connection, connection:
                 connection.execute(_TABLE)
                 return work(connection)
-        except (OSError, sqlite3.OperationalError) as error:  # no right to write, no room, locked for long
+        except (
+            OSError,
+            sqlite3.OperationalError,
+        ) as error:  # no permission, no space, or locked for too long
             raise self._unusable(error) from error
         except sqlite3.DatabaseError as error:
-            _log.warning(f"embedding_cache: {self._path} is broken ({error}) and begun anew")
+            _log.warning(f"embedding_cache: {self._path} is broken ({error}), and is written anew")
             self._path.unlink(missing_ok=True)
             self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
             return otherwise()
@@ -123,7 +126,7 @@ class EmbeddingCache:
 
 
 def text_key(text: str) -> bytes:
-    """A hash by which a text is found, 16 bytes."""
+    """Return the hash by which a text is looked up, 16 bytes."""
     return blake2b(text.encode(), digest_size=16).digest()
 
 

@@ -1,4 +1,4 @@
-"""Texts as embeddings: a sentence-transformer makes one of each, once."""
+"""Embed texts with a sentence-transformer, each distinct text once."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -30,30 +30,30 @@ def embed(
     device: str = "auto",
     where: str = "texts",
 ) -> torch.Tensor:
-    """Embeddings of texts.
+    """Embed texts.
 
     Args:
         texts: (n,) strings.
-        model: As the setting ``text_model``.
-        cache: Folder in which embeddings are kept, and found; None: nowhere.
+        model: minilm, a folder, or a name on the Hugging Face hub, as the setting ``text_model``.
+        cache: Folder in which embeddings are kept and looked up; None: they are not kept.
         device: auto | cpu | cuda | cuda:N.
-        where: Their name, for the progress bar.
+        where: Name of the texts, for messages.
 
     Returns:
         (n, d) float32; equal texts have equal embeddings, bit for bit.
 
     Raises:
-        InputError: If the model cannot be had, or the cache cannot be used.
+        InputError: If the model is not available, or the cache cannot be used.
     """
     texts = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.large_string())
-    distinct = texts.dictionary_encode()  # padded differently, a text would differ in its last bits
+    distinct = texts.dictionary_encode()  # equal texts, padded differently, would differ in their last bits
     values: list[str] = distinct.dictionary.to_pylist()
     if not values:
         return torch.zeros(0, 0)
     folder = find_model(model)
-    kept = EmbeddingCache(None if cache is None else Path(cache).expanduser(), model_identity(folder))
+    store = EmbeddingCache(None if cache is None else Path(cache).expanduser(), model_identity(folder))
     vectors: NDArray[np.float32] | None = None
-    for positions, block in _blocks(values, folder, kept, device, where):
+    for positions, block in _blocks(values, folder, store, device, where):
         if vectors is None:
             vectors = np.empty((len(values), block.shape[1]), dtype=np.float32)
         vectors[positions] = block
@@ -66,7 +66,7 @@ def embed(
 def _blocks(
     texts: list[str], folder: Path, cache: EmbeddingCache, device: str, where: str
 ) -> Iterator[Block]:
-    """Every text's embedding, in blocks: those that are kept, then those that are made."""
+    """Yield the embedding of every text, in blocks: first those in the cache, then new ones."""
     missing = np.ones(len(texts), dtype=np.bool_)
     for positions, vectors in cache.read(texts):
         missing[positions] = False
@@ -74,22 +74,22 @@ def _blocks(
     if not missing.any():
         return
     with cache.lock():
-        waited = np.flatnonzero(missing)
-        for positions, vectors in cache.read([texts[k] for k in waited]):  # made by another meanwhile
-            missing[waited[positions]] = False
-            yield waited[positions], vectors
-        yield from _embedded(texts, np.flatnonzero(missing), folder, cache, device, where)
+        rows = np.flatnonzero(missing)
+        for positions, vectors in cache.read([texts[k] for k in rows]):  # another process may have made them
+            missing[rows[positions]] = False
+            yield rows[positions], vectors
+        yield from _new_blocks(texts, np.flatnonzero(missing), folder, cache, device, where)
 
 
-def _embedded(
+def _new_blocks(
     texts: list[str], rows: NDArray[np.int64], folder: Path, cache: EmbeddingCache, device: str, where: str
 ) -> Iterator[Block]:
     if len(rows) == 0:
         return
-    on = pick_device(device)
-    _log.info(f"{where}: embedding {len(rows):,} texts on {on}")
-    model = load_model(folder, str(on))
-    # Long texts first: those of one length take no padding, and what is too large is noticed at once.
+    torch_device = pick_device(device)
+    _log.info(f"{where}: embedding {len(rows):,} texts on {torch_device}")
+    model = load_model(folder, str(torch_device))
+    # Long texts first: texts of equal length need no padding, and a lack of memory is noticed at once.
     order = rows[np.argsort([-len(texts[k]) for k in rows], kind="stable")]
     with _bar() as bar:
         task = bar.add_task("embedding", total=len(rows))

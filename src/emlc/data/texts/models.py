@@ -1,4 +1,4 @@
-"""Sentence-transformers: found by name, checked, and loaded without running what they may bring along."""
+"""Find a sentence-transformer by name, check it, and load it without running code that it brings along."""
 
 import json
 import re
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _FILES = (".safetensors", ".json", ".txt", ".model")
-"""Endings of the files a model consists of; others, such as pickled weights and code, are not read."""
+"""Endings of the files that make up a model; others, such as pickled weights and code, are not read."""
 _PICKLES = (".bin", ".pt", ".pth")
 
 
 @lru_cache
 def find_model(name: str) -> Path:
-    """The folder of the model that the setting ``text_model`` names.
+    """Find the folder of the model that the setting ``text_model`` names; download it if need be.
 
     Raises:
-        InputError: If there is none, it cannot be had, or it needs code or pickles of its own.
+        InputError: If there is no such model, it cannot be downloaded, or it needs code or pickles.
     """
     if name == BUNDLED_TEXT_MODEL:
         folder = _bundled()
@@ -44,7 +44,7 @@ def find_model(name: str) -> Path:
 
 @lru_cache
 def model_identity(folder: Path) -> str:
-    """A hash of the model's files, in hexadecimal, by which two models are told apart."""
+    """Return a hash of the model's files, in hexadecimal, which identifies the model."""
     digest = blake2b(digest_size=16)
     for path in sorted(path for path in folder.rglob("*") if path.suffix in _FILES):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
@@ -56,7 +56,7 @@ def model_identity(folder: Path) -> str:
 
 @lru_cache(maxsize=1)
 def load_model(folder: Path, device: str) -> "SentenceTransformer":
-    """The model, on a device of torch's.
+    """Load the model onto a device of torch.
 
     Raises:
         InputError: If sentence-transformers is not installed, or cannot read the folder.
@@ -74,7 +74,7 @@ def load_model(folder: Path, device: str) -> "SentenceTransformer":
                 local_files_only=True,
                 model_kwargs={"use_safetensors": True},
             )
-    except Exception as error:  # whatever a broken file leads to
+    except Exception as error:  # a broken file may lead to any
         raise InputError(f"text_model: {folder} cannot be loaded: {error}") from error
 
 
@@ -93,28 +93,28 @@ def _from_hub(name: str) -> Path:
         raise _not_installed("huggingface_hub") from error
     try:
         return Path(snapshot_download(name, allow_patterns=[f"*{ending}" for ending in _FILES]))
-    except Exception as error:  # no network, no such model, no right to it: the hub's own errors
+    except Exception as error:  # the hub's own errors: no network, no such model, no permission
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"text_model: {name!r} is no folder here, and the Hugging Face hub does not give it: {reason[0]}"
+            f"text_model: {name!r} is not a folder, and cannot be had from the Hugging Face hub: {reason[0]}"
         ) from error
 
 
 def _not_installed(package: str) -> InputError:
     return InputError(
-        f"text_column: {package} is not installed, by which texts are embedded: pip install 'emlc[text]'"
+        f"text_column: {package}, which embeds texts, is not installed: pip install 'emlc[text]'"
     )
 
 
 def _check(folder: Path) -> None:
-    """Refuse a folder that is no model, or from which something would be run."""
+    """Refuse a folder that is not a model, or that would have code run."""
     try:
         modules = [module["type"] for module in json.loads((folder / "modules.json").read_text("utf-8"))]
         for router in folder.rglob("router_config.json"):
             modules += json.loads(router.read_text("utf-8"))["types"].values()
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"text_model: {folder} is no sentence-transformers model: no modules.json can be read: {error}"
+            f"text_model: {folder} is not a sentence-transformers model: modules.json cannot be read: {error}"
         ) from error
     foreign = [module for module in modules if not str(module).startswith("sentence_transformers.")]
     if foreign:

@@ -1,4 +1,4 @@
-"""Samples as columns of tables."""
+"""Turn samples into columns of tables, and write these."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ _LINE_BREAK = "[\r\n]"
 
 @dataclass(frozen=True)
 class InputColumns:
-    """How the inputs of samples stand in a table: as numbers, as paths of image files, or as texts.
+    """The columns of a table that hold the inputs: numbers, paths of image files, or texts.
 
     Attributes:
-        kind: The attribute of the samples that they are.
-        names: Of features all, else the one.
+        kind: The attribute of the samples that the columns hold.
+        names: Names of the columns: one per feature, or a single one.
     """
 
     kind: Literal["inputs", "files", "texts"]
@@ -34,7 +34,7 @@ class InputColumns:
 
     @classmethod
     def find(cls, parts: Sequence[Samples], settings: DataSettings, schema: Schema) -> "InputColumns | None":
-        """The columns that serve for all parts, called as in the source; None if there are no such."""
+        """Return the columns that can hold the inputs of all parts, named as in the source, or None."""
         if all(part.texts is not None for part in parts):
             return cls("texts", (getattr(settings, "text_column", None) or "text",))
         if all(part.files is not None for part in parts):
@@ -42,7 +42,7 @@ class InputColumns:
         return cls("inputs", schema.feature_columns) if schema.feature_columns else None
 
     def values(self, parts: Sequence[Samples]) -> dict[str, Any]:
-        """The columns of all parts, one after another, (n,) each."""
+        """Return the values of each column, (n,), for all parts one after another."""
         if self.kind != "inputs":
             texts = pa.chunked_array([getattr(part, self.kind) for part in parts], pa.large_string())
             return {self.names[0]: texts}
@@ -51,24 +51,24 @@ class InputColumns:
 
 
 def annotation_columns(parts: Sequence[Samples]) -> dict[str, pa.Array]:
-    """id and label of all parts, one after another; trusted and true_label if any part has them.
+    """Return id and label of all parts, one after another; trusted and true_label if any part has them.
 
     A true label that is not known is null.
     """
     classes = pa.array(parts[0].classes, pa.string())
     columns = {
         "id": pa.array(np.concatenate([part.ids for part in parts]), pa.string()),
-        "label": classes.take(pa.array(_joined(parts, "labels", UNKNOWN))),
+        "label": classes.take(pa.array(_concatenated(parts, "labels", UNKNOWN))),
     }
     if any(part.trusted is not None for part in parts):
-        columns["trusted"] = pa.array(_joined(parts, "trusted", False))
-    truth = _joined(parts, "true_labels", UNKNOWN)
+        columns["trusted"] = pa.array(_concatenated(parts, "trusted", False))
+    truth = _concatenated(parts, "true_labels", UNKNOWN)
     if (truth != UNKNOWN).any():
         columns["true_label"] = classes.take(pa.array(truth, mask=truth == UNKNOWN))
     return columns
 
 
-def _joined(parts: Sequence[Samples], name: str, otherwise: object) -> Any:
+def _concatenated(parts: Sequence[Samples], name: str, otherwise: object) -> Any:
     values = [getattr(part, name) for part in parts]
     return np.concatenate(
         [np.full(len(p), otherwise) if v is None else v for p, v in zip(parts, values, strict=True)]
@@ -76,7 +76,7 @@ def _joined(parts: Sequence[Samples], name: str, otherwise: object) -> Any:
 
 
 def free_names(wanted: Sequence[str], taken: Collection[str]) -> dict[str, str]:
-    """Names that are not taken: as wanted, with underscores after them where need be."""
+    """Return names that are not taken: the wanted ones, followed by underscores where necessary."""
     names = {}
     for name in wanted:
         names[name] = name
@@ -86,7 +86,7 @@ def free_names(wanted: Sequence[str], taken: Collection[str]) -> dict[str, str]:
 
 
 def fits_csv(table: pa.Table) -> bool:
-    """Whether no name and no text has a line break, at which a CSV file would be cut when it is read."""
+    """Return whether no name and no text has a line break, at which a reader of CSV may cut the row."""
     texts = [pa.array(table.column_names, pa.string())]
     texts += [column for column in table.columns if pa.types.is_string(column.type)]
     texts += [column for column in table.columns if pa.types.is_large_string(column.type)]

@@ -1,4 +1,4 @@
-"""Images as the bytes of files: as they were, or their pixels as PNG."""
+"""Turn images into the contents of files: the original ones, or their pixels as PNG."""
 
 import io
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from emlc.data.images.stored import StoredImages
 from emlc.data.samples import Samples
 from emlc.errors import InputError
 
-_BLOCK = 256  # images that are held at a time
+_BLOCK = 256  # images that are in memory at a time
 _SHOWN_BY_BROWSERS = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 
 def png(pixels: Tensor) -> bytes:
-    """An image (channels, height, width), uint8 or floats in [0, 1], as a PNG file; of uint8 without loss."""
+    """Encode an image (channels, height, width), uint8 (without loss) or floats in [0, 1], as a PNG file."""
     if pixels.is_floating_point():
         pixels = (pixels * 255).round().to(torch.uint8)
     array = pixels.permute(1, 2, 0).numpy()
@@ -29,22 +29,22 @@ def png(pixels: Tensor) -> bytes:
 
 
 def pixel_images(samples: Samples) -> Iterator[bytes]:
-    """The pixels of n images, as they are learned from, each as a PNG file."""
+    """Yield the pixels of n images, as the networks see them, each as a PNG file."""
     for rows in torch.arange(len(samples)).split(_BLOCK):
         for pixels in samples.inputs[rows]:
             yield png(pixels)
 
 
 def can_be_copied(samples: Samples) -> bool:
-    """Whether the images are there as they were, and not only as pixels."""
+    """Return whether the original images are available, and not only their pixels."""
     return samples.files is not None or isinstance(samples.inputs, StoredImages)
 
 
 def original_images(samples: Samples) -> Iterator[bytes]:
-    """n images as they were, for samples that :func:`can_be_copied`.
+    """Yield n original images, for samples that :func:`can_be_copied`.
 
     Raises:
-        InputError: If an image is not there any more.
+        InputError: If an image is no longer there.
     """
     for start in range(0, len(samples), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -77,7 +77,7 @@ def _content(image: Path | bytes | None, sample_id: str) -> bytes:
 
 
 def browser_image(content: bytes) -> tuple[str, bytes]:
-    """An image file as one that browsers show, and its MIME type: as it is, or as PNG."""
+    """Return the MIME type and content of an image that browsers show: the image as it is, or as PNG."""
     with Image.open(io.BytesIO(content)) as opened:
         kind = Image.MIME.get(opened.format or "", "")
         if kind in _SHOWN_BY_BROWSERS:

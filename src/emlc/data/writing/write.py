@@ -6,7 +6,7 @@ inputs                      are written as
 features of a table         columns of a .csv or .parquet file, by their own names
 image files                 a column with their paths
 embeddings of texts         a column with the texts
-images without files        a .parquet file with the images in it: as they were, or their pixels as PNG
+images without files        a .parquet file with the original images in it, or their pixels as PNG
 other features, or floats   an .npz file
 ==========================  ========================================================================
 """
@@ -31,43 +31,44 @@ from emlc.data.writing.images import can_be_copied, original_images, pixel_image
 from emlc.runtime.progress import tracked
 
 Sets = Mapping[str, Sequence[Samples]]
-"""By name, the parts of a set, one after another."""
+"""The parts of each set, one after another, by the name of the set."""
 
 ANNOTATIONS = ("id", "label", "trusted", "true_label")
+"""Names of the columns beside the inputs."""
 _ARRAYS = {"id": "ids", "label": "y", "true_label": "true_labels", "trusted": "trusted"}
 _EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face has images
-_ROW_GROUP = 512  # embedded images, which are in memory together
+_ROW_GROUP = 512  # embedded images that are in memory at a time
 
 
 def write_sets(sets: Sets, folder: Path, settings: DataSettings, schema: Schema) -> dict[str, Any]:
-    """Write each set into a file of its name, and say how these are read.
+    """Write each set into a file of its name, and return the settings that read these files.
 
     Args:
         sets: "data" and others, of labelled samples. ``trusted`` and ``true_labels`` are written where a
             part has them. All inputs have the same shape and type.
         folder: An existing folder.
-        settings: With which they were read.
-        schema: How they were read.
+        settings: The settings with which the samples were read.
+        schema: How the samples were read.
 
     Returns:
-        The settings with which they are read again, by name. "data" and the others are names of files.
+        The settings that read the sets again, by name; "data" and the other sets are names of files.
 
     Raises:
-        InputError: If an image cannot be read any more.
+        InputError: If an image can no longer be read.
     """
     sets = with_distinct_ids(sets)
     parts = [part for each in sets.values() for part in each]
     inputs = InputColumns.find(parts, settings, schema)
     if inputs is not None:
-        written = _write_tables(sets, folder, settings, inputs)
+        reading = _write_tables(sets, folder, settings, inputs)
     elif parts[0].inputs.dtype == torch.uint8:
-        written = _write_embedded(sets, folder, schema.image_column or "image")
+        reading = _write_embedded(sets, folder, schema.image_column or "image")
     else:
-        written = _write_arrays(sets, folder)
-    if inputs is None or inputs.kind != "texts":  # what were texts may be arrays now
+        reading = _write_arrays(sets, folder)
+    if inputs is None or inputs.kind != "texts":  # texts may have become arrays
         texts = ("text_column", "text_model")
-        written |= {field.name: field.default for field in fields(settings) if field.name in texts}
-    return written | {"classes": list(parts[0].classes)}
+        reading |= {field.name: field.default for field in fields(settings) if field.name in texts}
+    return reading | {"classes": list(parts[0].classes)}
 
 
 def _write_tables(sets: Sets, folder: Path, settings: DataSettings, inputs: InputColumns) -> dict[str, Any]:
@@ -102,22 +103,23 @@ def _write_embedded(sets: Sets, folder: Path, column: str) -> dict[str, Any]:
         table = pa.table(_renamed(annotation_columns(parts), names))
         write_with_images(folder / f"{role}.parquet", table, column, parts, as_they_were=as_they_were)
         if role == "data":
-            written = _column_settings(table.column_names, names, inputs)
-    # Pixels have the size that images are brought to; to bring them there again would change them.
-    written |= {} if as_they_were else {"resize": None}
-    return written | {role: f"{role}.parquet" for role in sets}
+            reading = _column_settings(table.column_names, names, inputs)
+    # The pixels are resized already; resizing them again would change them.
+    reading |= {} if as_they_were else {"resize": None}
+    return reading | {role: f"{role}.parquet" for role in sets}
 
 
 def write_with_images(
     path: Path, table: pa.Table, column: str, parts: Sequence[Samples], *, as_they_were: bool = False
 ) -> None:
-    """Write a .parquet file of a table and, in one more column, the images of all parts, (n,) each.
+    """Write a .parquet file of a table and, in one more column, the images of all parts one after another.
 
-    ``as_they_were`` takes the files of images that can be copied, not their pixels.
+    With ``as_they_were`` these are the original images, for parts that :func:`can_be_copied`, else PNG files
+    of their pixels.
     """
-    read = original_images if as_they_were else pixel_images
-    found = (image for part in parts for image in read(part))
-    images = tracked(found, f"Writing {path.name}", len(table))
+    contents_of = original_images if as_they_were else pixel_images
+    contents = (content for part in parts for content in contents_of(part))
+    images = tracked(contents, f"Writing {path.name}", len(table))
     schema = table.schema.append(pa.field(column, _EMBEDDED))
     with pq.ParquetWriter(path, schema) as writer:
         for rows in table.to_batches(_ROW_GROUP):
@@ -143,17 +145,17 @@ def _renamed(columns: Mapping[str, pa.Array], names: Mapping[str, str]) -> dict[
 
 
 def _plain(column: pa.Array) -> NDArray[Any]:
-    """A column as an array that needs no pickle; the empty string where it is null."""
+    """Convert a column to an array that needs no pickle, with the empty string in place of null."""
     if pa.types.is_boolean(column.type):
         return np.asarray(column.to_numpy(zero_copy_only=False))
     return np.array(column.fill_null("").to_pylist())
 
 
 def with_distinct_ids(sets: Sets) -> dict[str, list[Samples]]:
-    """The sets with all ids written, and so given: equal ids must then mean the same sample.
+    """Return the sets with ids that are equal only for the same sample, as ids in a file have to be.
 
-    Row numbers and relative paths may be those of another sample: they get the name of the set before
-    them.
+    Where two ids agree and one is but a row number or relative path, the later one is prefixed by the name of
+    its set.
     """
     seen: dict[str, bool] = {}
     distinct: dict[str, list[Samples]] = {}
