@@ -140,7 +140,7 @@ def test_one_sample_decided_on_twice(split, refused):
     assert found.startswith("FILE, 2 problems:")
     assert "row 0 " in found
     assert "row 2 (id 's" in found
-    assert "occurs 2 times, expected one decision a sample" in found
+    assert "occurs 2 times, expected one decision per sample" in found
 
 
 def test_the_first_of_many_problems_are_listed(split, refused):

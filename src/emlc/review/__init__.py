@@ -1,4 +1,4 @@
-"""A reviewer's decisions: ``decisions`` reads them, ``apply`` makes the next data set of them."""
+"""A reviewer's decisions: ``decisions`` reads them, ``apply`` makes the next data set from them."""
 
 from emlc.review.apply import apply_decisions
 

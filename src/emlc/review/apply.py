@@ -1,4 +1,4 @@
-"""A reviewer's decisions applied: the next data set, which `emlc train` takes as it is.
+"""Apply a reviewer's decisions: write the next data set, which `emlc train` reads as it is.
 
 Reviewed samples join the trusted ones with the label that the reviewer settled on; the others stay noisy.
 """
@@ -29,21 +29,21 @@ Unreviewed = Literal["keep", "correct", "drop"]
 def apply_decisions(
     run: Run, decisions: Path, output: Path | None = None, *, unreviewed: Unreviewed = "keep"
 ) -> dict[str, Any]:
-    """Write the data set that decisions on a run's noisy samples make of its data.
+    """Apply decisions on a run's noisy samples to its data, and write the resulting data set.
 
-    It is a folder with the data, the validation and the test set; with ``train.yaml``, the run's settings
-    for these; and with ``review.json``, which holds what is returned. Image files are not copied.
+    The folder has the data, the validation and the test set; ``train.yaml``, with the run's settings for
+    these; and ``review.json``, with the summary that is returned. Image files are not copied.
 
     Args:
         run: The run that was reviewed.
-        decisions: File; see :mod:`emlc.review.decisions`.
-        output: A folder that is not there yet (default: ``reviewed`` in the run directory).
-        unreviewed: What becomes of noisy samples that were skipped, or not looked at. keep: they have
-            their given label. correct: the one that the run corrects it to. drop: those that count as
-            issues are left out.
+        decisions: The decisions file; see :mod:`emlc.review.decisions`.
+        output: A new or empty folder (default: ``reviewed`` in the run directory).
+        unreviewed: What happens to noisy samples that were skipped or not reviewed. keep: they keep their
+            given label. correct: they get the label that the run corrects it to. drop: those that count as
+            label issues are left out.
 
     Returns:
-        How many decisions of each kind there were, and what became of the samples.
+        Numbers of decisions of each kind, of changed and of right labels, and of samples before and after.
 
     Raises:
         InputError: If the decisions do not belong to the run, the folder is not free, or drop leaves
@@ -52,20 +52,20 @@ def apply_decisions(
     folder = output or run.folder / "reviewed"
     check_free(folder)
     split = run.split()
-    verdicts = read_decisions(decisions, split)
-    reviewed = _reviewed(split.noisy, verdicts)
-    rest = _rest(run, split, verdicts, unreviewed)
-    left = _without_copies(rest, reviewed, run.settings)
+    reviewer = read_decisions(decisions, split)
+    reviewed = _reviewed(split.noisy, reviewer)
+    rest = _rest(run, split, reviewer, unreviewed)
+    noisy = _without_copies(rest, reviewed, run.settings)
     trusted = replace(split.trusted, true_labels=None, trusted=np.ones(len(split.trusted), dtype=np.bool_))
-    sets = {"data": [replace(left, trusted=None), trusted, reviewed]}
+    sets = {"data": [replace(noisy, trusted=None), trusted, reviewed]}
     sets |= {
         role: [replace(samples, true_labels=None, trusted=None)]
         for role in ("validation", "test")
         if (samples := getattr(split, role)) is not None
     }
-    summary = _summary(split, verdicts, unreviewed) | {
-        "copies_left_out": len(rest) - len(left),
-        "noisy_after": len(left),
+    summary = _summary(split, reviewer, unreviewed) | {
+        "copies_left_out": len(rest) - len(noisy),
+        "noisy_after": len(noisy),
         "trusted_after": len(trusted) + len(reviewed),
     }
     with atomic_folder(folder) as temporary:
@@ -77,7 +77,7 @@ def apply_decisions(
 
 
 def _reviewed(noisy: Samples, decisions: Decisions) -> Samples:
-    """Trusted: whatever the truth may be, the label is what the reviewer says."""
+    """Return the reviewed samples as trusted ones with the reviewer's labels, whatever the true labels."""
     rows, labels = decisions.settled
     trusted = np.ones(len(rows), dtype=np.bool_)
     return replace(noisy.take(rows), labels=labels, true_labels=None, trusted=trusted)
@@ -108,7 +108,7 @@ def _without_issues(rest: Samples, table: pd.DataFrame) -> Samples:
 
 
 def _without_copies(rest: Samples, reviewed: Samples, settings: Settings) -> Samples:
-    """Without those that a run would refuse beside their reviewed copy: the same image once more."""
+    """Leave out samples that a run would refuse beside a reviewed sample, such as a copy of its image."""
     if len(rest) == 0 or not (rest.inputs.ndim == 4 or settings.overlap == "drop"):
         return rest
     return without_overlap(rest, reviewed, "noisy", "trusted", "drop")
@@ -132,15 +132,15 @@ def _summary(split: Split, decisions: Decisions, unreviewed: Unreviewed) -> dict
 
 
 def next_settings(settings: Settings, reading: Mapping[str, Any], files: Mapping[str, Path]) -> Settings:
-    """A run's settings for data that were written: nothing is drawn, no noise is injected."""
+    """Return a run's settings for the data that were written: nothing is drawn, no noise is injected."""
     sources = {role: os.path.abspath(file) for role, file in files.items()}
-    drawn = dict.fromkeys(names_of(Settings, lambda facts: facts.draws))
-    changes: dict[str, Any] = drawn | asdict(NoiseSettings()) | dict(reading) | sources
+    no_draws = dict.fromkeys(names_of(Settings, lambda facts: facts.draws))
+    changes: dict[str, Any] = no_draws | asdict(NoiseSettings()) | dict(reading) | sources
     return replace(settings, **changes, output=None)
 
 
 def yaml_text(settings: Settings) -> str:
-    """Settings as YAML in which every text is quoted: 1e5 and no may be names of classes."""
+    """Return settings as YAML with every text quoted, since 1e5 and no may be names of classes."""
     return yaml.dump(settings.as_dict(), Dumper=_Quoting, sort_keys=False, allow_unicode=True)
 
 

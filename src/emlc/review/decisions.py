@@ -6,8 +6,8 @@ column              content
 id                  of a noisy sample
 decision            accept (the suggested label), keep (the given one), other (another one), skip
 label               the class that the reviewer settled on; empty for skip
-given_label         as it was shown to the reviewer
-suggested_label     the same
+given_label         the given label that the reviewer saw
+suggested_label     the suggested label that the reviewer saw
 ==================  ===========================================================================
 """
 
@@ -26,8 +26,12 @@ from emlc.data.classes import UNKNOWN, shorten
 from emlc.errors import InputError, raise_together
 
 COLUMNS = ("id", "decision", "label", "given_label", "suggested_label")
+"""Names of the columns that the file must have."""
+
 WORDS = ("accept", "keep", "other", "skip")
-_SHOWN = 10  # problems of a file
+"""Kinds of decisions."""
+
+_SHOWN = 10  # problems listed of a file
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -36,9 +40,9 @@ class Decisions:
     """Decisions on m of the noisy samples.
 
     Attributes:
-        rows: (m,) int64, which of them; distinct.
-        labels: (m,) int64, the class settled on; ``UNKNOWN`` where skipped.
-        counts: How many of each word of ``WORDS``.
+        rows: (m,) int64, distinct positions among the noisy samples.
+        labels: (m,) int64, the class that the reviewer settled on; ``UNKNOWN`` where skipped.
+        counts: Number of decisions for each word of ``WORDS``.
     """
 
     rows: NDArray[np.int64]
@@ -47,17 +51,17 @@ class Decisions:
 
     @property
     def settled(self) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-        """Rows and labels of those that are not skipped."""
-        known = self.labels != UNKNOWN
-        return self.rows[known], self.labels[known]
+        """Rows and labels of the samples that were not skipped."""
+        is_settled = self.labels != UNKNOWN
+        return self.rows[is_settled], self.labels[is_settled]
 
 
 def read_decisions(path: Path, split: Split) -> Decisions:
     """Read decisions on the noisy samples of a split.
 
     Raises:
-        InputError: If the file cannot be read, or a row of it cannot be applied to these samples; lists
-            the first of such rows (from 0).
+        InputError: If the file cannot be read, or a row does not fit these samples; lists the first such
+            rows (from 0).
     """
     table = _read(path)
     index = {sample_id: row for row, sample_id in enumerate(split.noisy.ids)}
@@ -91,7 +95,7 @@ def _problems(
 ) -> Iterator[str]:
     sample_id, word, label = row["id"], row["decision"], row["label"]
     if repeated[sample_id] > 1:
-        yield f"the id occurs {repeated[sample_id]} times, expected one decision a sample"
+        yield f"the id occurs {repeated[sample_id]} times, expected one decision per sample"
     if word not in WORDS:
         yield f"decision: expected {', '.join(WORDS)}, found {word!r}"
     elif word == "skip" and label:
@@ -105,10 +109,10 @@ def _problems(
             + (f"one of its {role} samples" if role else "one that it does not have")
         )
         return
-    given = noisy.classes[noisy.given[index[sample_id]]]
-    if row["given_label"] != given:
+    given_label = noisy.classes[noisy.given[index[sample_id]]]
+    if row["given_label"] != given_label:
         yield (
-            f"given_label: the run has {given!r}, found {row['given_label']!r}; "
+            f"given_label: the run has {given_label!r}, found {row['given_label']!r}; "
             "the decisions belong to another run, or its data have changed"
         )
     shown = {"accept": "suggested_label", "keep": "given_label"}.get(word)
