@@ -751,7 +751,7 @@ def test_export_refuses(run, capsys, tmp_path):
     found = refused(["export", "nowhere", "--to", "csv", "--link"], capsys)
     assert found == "link: goes with --to imagefolder, not with csv"
     found = refused(["export", str(run), "--to", "fiftyone"], capsys)
-    assert found == "fiftyone: shows images, and the samples are none"
+    assert found == "fiftyone: shows images, and the samples are not images"
     (tmp_path / "f").mkdir()
     (tmp_path / "f/x").write_text("")
     found = refused(["export", str(run), "--to", "labelstudio", "--output", str(tmp_path / "f")], capsys)

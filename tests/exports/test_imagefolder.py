@@ -125,9 +125,9 @@ def test_what_cannot_be_written_is_not_called_unreadable(link, file_run, tmp_pat
 
 
 def test_refused(pixel_run, table_run, file_run, tmp_path):
-    with pytest.raises(InputError, match="link: the images are no files of their own"):
+    with pytest.raises(InputError, match="link: the images are not files of their own"):
         export(pixel_run, "imagefolder", tmp_path / "out", link=True)
-    with pytest.raises(InputError, match="the samples are no images"):
+    with pytest.raises(InputError, match="the samples are not images"):
         export(table_run, "imagefolder", tmp_path / "out")
     with pytest.raises(InputError, match="link: goes with --to imagefolder, not with csv"):
         export(file_run, "csv", tmp_path / "t.csv", link=True)

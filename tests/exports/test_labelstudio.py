@@ -117,8 +117,8 @@ def test_refused(pixel_run, file_run, table_run, tmp_path):
             export(run, "labelstudio", tmp_path / "out", **options)
         assert not (tmp_path / "out").exists()
 
-    refused(pixel_run, "images: they are no files of their own", images="files")
-    refused(table_run, "images: the samples are no images", images="data")
+    refused(pixel_run, "images: they are not files of their own", images="files")
+    refused(table_run, "images: the samples are not images", images="data")
     refused(file_run, "document_root: .* is not below /nowhere", document_root="/nowhere")
     refused(table_run, "from_name and to_name: expected two names, both are 'x'", from_name="x", to_name="x")
     refused(table_run, "from_name: expected letters, digits, _ and -, got '<x>'", from_name="<x>")

@@ -149,7 +149,9 @@ def test_files_say_how_they_are_used(images, tmp_path):
 
 def test_another_network_is_not_handed_out(features, tmp_path, monkeypatch):
     monkeypatch.setattr("emlc.exports.model.Deployed.forward", lambda self, inputs: self.student(inputs))
-    with pytest.raises(InputError, match="the exported network is another: its probabilities differ by"):
+    with pytest.raises(
+        InputError, match="the exported network is not the run's: its probabilities differ by"
+    ):
         export_onnx(features, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -157,7 +159,9 @@ def test_another_network_is_not_handed_out(features, tmp_path, monkeypatch):
 @pytest.mark.parametrize("image", [False, True])
 def test_probabilities_that_are_no_numbers_are_noticed(image, features, images):
     run = images if image else features
-    with pytest.raises(InputError, match="the exported network is another: its probabilities differ by nan"):
+    with pytest.raises(
+        InputError, match="the exported network is not the run's: its probabilities differ by nan"
+    ):
         _difference(run, lambda x: torch.full((len(x), 3), torch.nan))
 
 
@@ -175,7 +179,7 @@ def test_the_run_s_own_samples_are_compared(source, tmp_path):
 
     seen: list[bool] = []
     assert "differ by" in _difference(run, student)
-    with pytest.raises(InputError, match="the exported network is another"):
+    with pytest.raises(InputError, match="the exported network is not the run's"):
         _difference(run, wrong_on_real)
     assert seen == [False, False, True]
 

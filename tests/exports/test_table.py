@@ -48,7 +48,7 @@ def test_image_files_are_named(file_run, tmp_path):
 def test_pixels_need_parquet(pixel_run, tmp_path):
     _, said = export(pixel_run, "csv", tmp_path / "t.csv")
     assert said is not None
-    assert "the table is without them" in said
+    assert "a .csv file lacks them" in said
     assert "image" not in pd.read_csv(tmp_path / "t.csv").columns
     _, said = export(pixel_run, "csv", tmp_path / "t.parquet")
     again = read(str(tmp_path / "t.parquet"), DataSettings(trusted_column="trusted"), role="data")

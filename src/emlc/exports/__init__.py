@@ -1,11 +1,11 @@
-"""What a run can be handed on as: its corrected labels for other tools, and its networks.
+"""Export a run: its corrected labels for other tools, or its networks.
 
-A target is a module of this package, imported when it is asked for, and its function there::
+Each target names a module of this package, imported only when needed, and a function in it::
 
     export(run, output, **options) -> str | None
 
-which writes ``output``, a file or a folder, and returns what to say beside where it is. The options are
-those of ``emlc export`` that the target names.
+which writes ``output``, a file or a folder, and returns a remark to print after its path, if any. The target
+also names those options of ``emlc export`` that the function takes.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """Something to export to.
+    """A format that a run can be exported to.
 
     Attributes:
         function: ``module:function`` in this package.
         output: The default output, relative to the run directory.
-        options: Names of the options that it has.
+        options: Names of the options that the function takes.
     """
 
     function: str
@@ -49,34 +49,35 @@ TARGETS: dict[str, Target] = {
     "torch-export": Target("model:export_torch", "model.pt2"),
     "safetensors": Target("model:export_safetensors", "safetensors"),
 }
+"""All targets, by the name that ``emlc export --to`` takes."""
 
 
 def given_options(to: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, which are neither None nor False.
+    """Return the options that the user set, which are those that are neither None nor False.
 
     Raises:
-        InputError: the target has no such option.
+        InputError: If the target does not take one of them.
     """
-    given = {name: value for name, value in options.items() if value not in (None, False)}
-    for name in given.keys() - set(TARGETS[to].options):
-        those = [target for target, each in TARGETS.items() if name in each.options]
-        raise InputError(f"{name}: goes with --to {' or '.join(those)}, not with {to}")
-    return given
+    arguments = {name: value for name, value in options.items() if value not in (None, False)}
+    for name in arguments.keys() - set(TARGETS[to].options):
+        takers = [other for other, target in TARGETS.items() if name in target.options]
+        raise InputError(f"{name}: goes with --to {' or '.join(takers)}, not with {to}")
+    return arguments
 
 
 def export(run: "Run", to: str, output: Path | None = None, **options: Any) -> tuple[Path, str | None]:
     """Write a run to a target; see :data:`TARGETS`.
 
     Returns:
-        Where it was written to, and what else there is to say.
+        The path that was written, and a remark on it, if any.
 
     Raises:
-        InputError: the target has no such option, cannot take what this run has, or would replace its data.
+        InputError: If the target does not take an option, cannot hold this run, or would replace its data.
     """
     target = TARGETS[to]
-    written = output or run.folder / target.output
-    given = given_options(to, options)
-    check_keeps_sources(run, written)
+    destination = output or run.folder / target.output
+    arguments = given_options(to, options)
+    check_keeps_sources(run, destination)
     module, function = target.function.split(":")
     write = getattr(import_module(f"{__name__}.{module}"), function)
-    return written, write(run, written, **given)
+    return destination, write(run, destination, **arguments)

@@ -1,4 +1,4 @@
-"""What the label exports share: a run's samples beside its label table."""
+"""What the exports of labels share: a run's samples together with their label table."""
 
 import os
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Corrected:
 
     Attributes:
         run: The run.
-        noisy: n samples.
-        trusted: m samples; all ids differ.
-        labels: Of the noisy samples, as :func:`emlc.labels.table.label_table` has them.
+        noisy: The n noisy samples.
+        trusted: The m trusted samples; no id occurs twice among the n + m.
+        labels: Label table of the noisy samples; see :func:`emlc.labels.table.label_table`.
     """
 
     run: Run
@@ -33,7 +33,7 @@ class Corrected:
         """Read the samples, and correct the labels.
 
         Raises:
-            InputError: If the run corrects no labels, or its data are gone or have changed.
+            InputError: If the run cannot correct labels, or its data are gone or have changed.
         """
         run.require_teacher()
         split = run.split()
@@ -43,7 +43,7 @@ class Corrected:
 
     @cached_property
     def trusted_labels(self) -> list[str]:
-        """Class names of the trusted samples."""
+        """Labels of the trusted samples, (m,) class names."""
         return [self.trusted.classes[k] for k in self.trusted.given]
 
     @property
@@ -53,7 +53,7 @@ class Corrected:
 
 
 def relative_files(samples: Samples, folder: Path) -> list[str]:
-    """The paths of n image files from a folder: those of this machine are of no use on another."""
+    """Return the paths of n image files relative to a folder; absolute ones are useless elsewhere."""
     assert samples.files is not None
     resolved = lru_cache(maxsize=None)(os.path.realpath)  # a system call for each part of a path
     paths = (os.path.split(file) for file in samples.files.to_pylist())

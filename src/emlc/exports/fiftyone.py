@@ -1,7 +1,7 @@
-"""A data set for FiftyOne, in the readable one of its formats: ``fo.types.FiftyOneDataset``.
+"""Export to FiftyOne, in its human-readable format ``fo.types.FiftyOneDataset``.
 
 https://docs.voxel51.com/user_guide/import_datasets.html describes it: ``metadata.json`` without a version of
-its database, and ``samples.json`` with a document a sample.
+its database, and ``samples.json`` with one document per sample.
 """
 
 from collections.abc import Iterator
@@ -22,23 +22,24 @@ from emlc.runtime.progress import tracked
 def export_fiftyone(run: Run, output: Path) -> str:
     """Write a folder that ``fiftyone.Dataset.from_dir`` loads.
 
-    A sample has its given label as ``ground_truth``, and ``corrected`` with its probability as confidence;
-    ``mistakenness`` (as FiftyOne calls it: **high** is bad), 1 - label_quality; ``retain_weight``; and the
-    tag ``label_issue`` where the two labels differ. Trusted samples have a ``ground_truth`` and the tag
-    ``trusted``. Image files are named by their path from the folder, into which other images are written.
+    The fields of a noisy sample are ``ground_truth``, its given label; ``corrected``, with its probability as
+    confidence; ``predicted``; ``mistakenness`` (FiftyOne's name; **high** is bad), which is 1 -
+    label_quality; and ``retain_weight``. Label issues have the tag ``label_issue``. Trusted samples have a
+    ``ground_truth`` and the tag ``trusted``. Image files are named by their path relative to the folder;
+    other images are written into it.
 
     Raises:
-        InputError: If the samples are no images.
+        InputError: If the samples are not images.
     """
     check_free(output)
     if len(run.schema.input_shape) != 3:
-        raise InputError("fiftyone: shows images, and the samples are none")
+        raise InputError("fiftyone: shows images, and the samples are not images")
     corrected = Corrected.of(run)
     parts = {"noisy": corrected.noisy, "trusted": corrected.trusted}
     with atomic_folder(output) as temporary:
         (temporary / "data").mkdir()
         paths = {
-            role: _written(samples, temporary, role)
+            role: _write_images(samples, temporary, role)
             if samples.files is None
             else relative_files(samples, output)
             for role, samples in parts.items()
@@ -59,8 +60,8 @@ def export_fiftyone(run: Run, output: Path) -> str:
     return f"{sum(map(len, parts.values())):,} samples, {issues:,} of them tagged label_issue"
 
 
-def _written(samples: Samples, folder: Path, role: str) -> list[str]:
-    """The images as files in the folder, from which their paths are."""
+def _write_images(samples: Samples, folder: Path, role: str) -> list[str]:
+    """Write the images as files into the folder, and return their paths relative to it."""
     paths = [
         f"data/{name}"
         for name in safe_names([f"{role}-{i}".removesuffix(".png") for i in samples.ids], ".png")

@@ -1,4 +1,4 @@
-"""The corrected data set as a folder of images, one sub-folder a class: torchvision's ImageFolder."""
+"""Export the corrected data set as torchvision's ImageFolder: images in one sub-folder per class."""
 
 import io
 import os
@@ -26,27 +26,28 @@ _TABLES = ("classes.csv", "files.csv")
 
 
 def export_image_folder(run: Run, output: Path, *, link: bool = False) -> str:
-    """Write each image into the folder of its corrected label, trusted images into that of their own.
+    """Write each noisy image into the folder of its corrected label, trusted images into that of their label.
 
-    Image files are copied; what has no file of its own is written as PNG, of the pixels that were learned
-    from. Folders and files are called like classes and files as far as that is safe: ``classes.csv`` and
+    Image files are copied; of images without files, the pixels that the run learned from are written as PNG.
+    Folders and files are named like classes and image files as far as that is safe; ``classes.csv`` and
     ``files.csv`` say which is which.
 
     Args:
         run: The run.
-        output: A folder that is not there yet.
-        link: Make symbolic links to the image files in place of copies.
+        output: A new or empty folder.
+        link: Make symbolic links to the image files instead of copies.
 
     Raises:
-        InputError: If the samples are no images, an image is gone, or links are wanted to what is no file.
+        InputError: If the samples are not images, an image is gone, or ``link`` is set for images without
+            files.
     """
     check_free(output)
     if len(run.schema.input_shape) != 3:
-        raise InputError("imagefolder: the samples are no images")
+        raise InputError("imagefolder: the samples are not images")
     corrected = Corrected.of(run)
     parts = [corrected.noisy, corrected.trusted]
     if link and any(part.files is None for part in parts):
-        raise InputError("link: the images are no files of their own, to which there could be links")
+        raise InputError("link: the images are not files of their own, and cannot be linked to")
     folders = _class_folders(run.schema.classes)
     files = _files(corrected, folders)
     with atomic_folder(output) as temporary:
@@ -70,7 +71,7 @@ def _class_folders(classes: tuple[str, ...]) -> dict[str, str]:
 
 
 def _files(corrected: Corrected, folders: dict[str, str]) -> pd.DataFrame:
-    """path, id, label, given_label and trusted of every image, in the order of the samples."""
+    """Return path, id, label, given_label and trusted of every image, in the order of the samples."""
     noisy, trusted, labels = corrected.noisy, corrected.trusted, corrected.labels
     n, m = len(noisy), len(trusted)
     table = pd.DataFrame(
@@ -94,13 +95,13 @@ def _files(corrected: Corrected, folders: dict[str, str]) -> pd.DataFrame:
 
 
 def _names(samples: Samples) -> Iterator[tuple[str, str]]:
-    """The stem and the ending of each image's name."""
+    """Yield the stem and the ending of each image's name."""
     if samples.files is None:
         yield from ((sample_id.removesuffix(".png"), ".png") for sample_id in samples.ids)
         return
     for file in samples.files.to_pylist():
         stem, ending = os.path.splitext(os.path.basename(file))
-        # What torchvision would not find by its name is written anew.
+        # Files whose ending torchvision does not recognise are written as PNG.
         yield stem, ending if ending.lower() in IMG_EXTENSIONS else ".png"
 
 
@@ -113,13 +114,13 @@ def _write(path: Path, image: Path | bytes, link: bool) -> None:
     if isinstance(image, bytes):
         path.write_bytes(image)
         return
-    as_it_is = image.suffix.lower() == path.suffix.lower()
+    same_format = image.suffix.lower() == path.suffix.lower()
     try:
         with image.open("rb") as file:
-            content = None if as_it_is else _as_png(file)
+            content = None if same_format else _as_png(file)
     except OSError as error:
         raise InputError(f"{image}: cannot be read: {error}") from error
-    # From here on an OSError is the output's.
+    # From here on an OSError is about the output.
     if content is not None:
         path.write_bytes(content)
     elif link:

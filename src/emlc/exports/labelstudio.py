@@ -1,7 +1,7 @@
-"""Tasks for Label Studio: each noisy sample with the corrected label as prediction, the worst label first.
+"""Export tasks for Label Studio: each noisy sample with its corrected label as prediction, worst label first.
 
-https://labelstud.io/guide/predictions says what a prediction is, and how tasks and the labelling interface
-are imported.
+https://labelstud.io/guide/predictions describes predictions, and how tasks and the labelling interface are
+imported.
 """
 
 import base64
@@ -41,21 +41,22 @@ def export_label_studio(
 
     Args:
         run: The run.
-        output: A folder that is not there yet.
-        from_name: Name of the choices in the interface, to which predictions refer.
-        to_name: Name of what is labelled there (default: image, text or values).
-        images: files: by the address at which Label Studio serves local files. data: the images
-            themselves, which takes no storage. By default files where the images are files.
+        output: A new or empty folder.
+        from_name: Name of the interface's choices, to which predictions refer.
+        to_name: Name of the interface's labelled object (default: image, text or values).
+        images: How tasks show images. files: by the address at which Label Studio serves local files. data:
+            by their content, which needs no file storage. The default is files if the images are files.
         document_root: The folder whose files Label Studio serves.
 
     Raises:
-        InputError: If a name cannot stand in the interface, or the images are not where they are to be.
+        InputError: If the interface cannot hold a name, the samples are not images, or an image is not a
+            file below ``document_root``.
     """
     check_free(output)
     corrected = Corrected.of(run)
     key = "image" if corrected.are_images else "values" if corrected.noisy.texts is None else "text"
     if images is not None and key != "image":
-        raise InputError("images: the samples are no images")
+        raise InputError("images: the samples are not images")
     to_name = to_name or key
     config = labelling_interface(run.schema.classes, key, from_name, to_name)
     order = np.argsort(corrected.labels["label_quality"].to_numpy(), kind="stable")
@@ -74,16 +75,16 @@ def export_label_studio(
 
 
 def labelling_interface(classes: tuple[str, ...], key: str, from_name: str, to_name: str) -> str:
-    """The XML of a labelling interface: a sample, and a choice of one class.
+    """Return the XML of a labelling interface: a sample, and a choice of one class.
 
     Args:
         classes: Class names.
-        key: Where a task has the sample: image, text or values.
+        key: Key of the sample in a task's data: image, text or values.
         from_name: Name of the choices.
         to_name: Name of the sample.
 
     Raises:
-        InputError: If a class has a character that XML cannot hold, or a name is no name.
+        InputError: If a class has a character that XML cannot hold, or a name is not valid.
     """
     for option, name in {"from_name": from_name, "to_name": to_name}.items():
         if not _NAME.fullmatch(name):
@@ -91,9 +92,9 @@ def labelling_interface(classes: tuple[str, ...], key: str, from_name: str, to_n
     if from_name == to_name:
         raise InputError(f"from_name and to_name: expected two names, both are {from_name!r}")
     for name in classes:
-        if found := _NOT_XML.search(name):
+        if match := _NOT_XML.search(name):
             raise InputError(
-                f"class {name!r}: the labelling interface cannot hold the character {found[0]!r}"
+                f"class {name!r}: the labelling interface cannot hold the character {match[0]!r}"
             )
     view = ET.Element("View")
     ET.SubElement(view, _TAGS[key], name=to_name, value=f"${key}")
@@ -107,7 +108,7 @@ def labelling_interface(classes: tuple[str, ...], key: str, from_name: str, to_n
 
 
 def _task(row: Any, shown: dict[str, Any], from_name: str, to_name: str, version: str) -> dict[str, Any]:
-    """A task, of a row of the label table."""
+    """Return the task for a row of the label table."""
     evidence = {
         "emlc_id": str(row.id),
         "given_label": str(row.given_label),
@@ -128,7 +129,7 @@ def _task(row: Any, shown: dict[str, Any], from_name: str, to_name: str, version
 def _shown(
     samples: Samples, key: str, names: tuple[str, ...], images: str | None, document_root: str
 ) -> Iterator[Any]:
-    """What is to be seen of each sample."""
+    """Return what a task shows of each sample."""
     if key == "text":
         assert samples.texts is not None
         return iter(samples.texts.to_pylist())
@@ -137,7 +138,9 @@ def _shown(
     if images == "data" or (images is None and samples.files is None):
         return _data_uris(samples)
     if samples.files is None:
-        raise InputError("images: they are no files of their own; --images data writes the images themselves")
+        raise InputError(
+            "images: they are not files of their own; --images data writes the images themselves"
+        )
     return iter([_address(file, document_root) for file in samples.files.to_pylist()])
 
 
@@ -154,7 +157,7 @@ def _data_uris(samples: Samples) -> Iterator[str]:
 
 
 def _address(file: str, root: str) -> str:
-    """Where Label Studio serves a file of its local storage."""
+    """Return the address at which Label Studio serves a file of its local storage."""
     relative = os.path.relpath(file, os.path.abspath(root))
     if relative.split(os.sep)[0] == os.pardir:
         raise InputError(f"document_root: {file} is not below {root}")

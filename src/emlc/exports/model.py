@@ -1,7 +1,7 @@
-"""The student as a file that other programs run: ONNX, torch.export's format, or plain weights.
+"""Export the student as a file that other programs run: ONNX, torch.export's format, or plain weights.
 
-The exported network takes what the student takes, as float32: features as they are, images scaled to
-[0, 1]; standardisation is its first layer. It gives class probabilities.
+The exported network takes the student's inputs as float32: features as they are, or images scaled to [0, 1].
+Standardisation is its first layer. Its output are class probabilities.
 """
 
 import io
@@ -36,18 +36,18 @@ from emlc.runtime.files import (
 from emlc.runtime.streams import RandomStream, torch_generator
 
 _TOLERANCE = 1e-3
-"""By which probabilities of an exported network may differ from the run's: other kernels round otherwise."""
+"""Largest difference in probability between an exported network and the run's: kernels round differently."""
 
 
 class Deployed(nn.Module):
-    """A student with a softmax: float32 inputs (n, ...) to probabilities (n, C), on the CPU."""
+    """A student followed by a softmax: float32 inputs (n, ...) become probabilities (n, C), on the CPU."""
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
         self.student = deepcopy(student).cpu()
         for module in self.student.modules():
             if isinstance(module, Standardize):
-                module.memory_format = torch.contiguous_format  # the other is a matter of training's speed
+                module.memory_format = torch.contiguous_format  # channels_last only speeds up training
         self.eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Deployed(nn.Module):
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """What a program has to know to use an exported network, for JSON."""
+    """Describe, for JSON, what a program has to know to use an exported network."""
     schema, settings = run.schema, run.settings
     is_image = len(schema.input_shape) == 3
     meaning = "channels, height, width; 0 to 1" if is_image else "features as they are in the data"
@@ -71,7 +71,7 @@ def describe(run: Run) -> dict[str, Any]:
             "meaning": meaning,
             "feature_columns": list(schema.feature_columns) or None,
             "text_column": schema.text_column,
-            "text_model": _elsewhere(schema).text_model,
+            "text_model": _portable(schema).text_model,
             "image_size": settings.image_size if is_image else None,
             "resize": settings.resize if is_image else None,
         },
@@ -88,7 +88,7 @@ def export_onnx(run: Run, output: Path) -> str:
     """Write an ONNX file; ``emlc`` in its metadata is :func:`describe` as JSON.
 
     Raises:
-        InputError: onnx is not installed, or the network cannot be exported.
+        InputError: If onnx is not installed, or the network cannot be exported.
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
@@ -122,13 +122,13 @@ def export_onnx(run: Run, output: Path) -> str:
 
 
 def export_torch(run: Run, output: Path) -> str:
-    """Write what ``torch.export.load`` reads; its extra file ``emlc.json`` is :func:`describe`.
+    """Write a file for ``torch.export.load``; its extra file ``emlc.json`` is :func:`describe`.
 
     Raises:
-        InputError: the network cannot be exported, or the file is not called so that it can be loaded.
+        InputError: If the network cannot be exported, or the file's name does not end in .pt2.
     """
     if output.suffix != ".pt2":
-        raise InputError(f"output: torch.export.load reads files ending in .pt2, and {output} is none")
+        raise InputError(f"output: torch.export.load needs a name that ends in .pt2, got {output}")
     check_file(output)
     network, example = Deployed(run.student), _example(run, 2)
     program = _exported(
@@ -138,10 +138,10 @@ def export_torch(run: Run, output: Path) -> str:
         for node in graph.graph.nodes:
             node.meta.pop("stack_trace", None)  # paths of the code on this machine
     with atomic_write(output) as temporary:
-        # Not to the file itself: of a full disk torch's own writer dies, and the process with it.
-        written = io.BytesIO()
-        torch.export.save(program, written, extra_files={"emlc.json": json.dumps(describe(run))})
-        temporary.write_bytes(written.getbuffer())
+        # Not saved to the file directly: on a full disk torch's own writer would kill the process.
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files={"emlc.json": json.dumps(describe(run))})
+        temporary.write_bytes(buffer.getbuffer())
         difference = _difference(run, torch.export.load(temporary).module())
     return f"run by torch {torch.__version__}: {difference}"
 
@@ -150,26 +150,26 @@ def export_safetensors(run: Run, output: Path) -> str | None:
     """Write a folder that :meth:`Run.load` reads: networks and what is needed to build them, no data.
 
     Returns:
-        Why it cannot correct labels, if so: of the last epoch's weights it has to be found out on the run's
-        own samples when a label counts as wrong.
+        If the folder cannot correct labels, the reason. With the last epoch's weights, the threshold below
+        which a label counts as wrong has to be computed from the run's own samples, which may be gone.
 
     Raises:
-        InputError: the folder is there already, and is not empty.
+        InputError: If the folder exists and is not empty.
     """
     check_free(output)
-    said = None
+    remark = None
     networks = {"student": run.student} | ({} if run.teacher is None else {"teacher": run.teacher})
     with atomic_folder(output) as temporary:
         save_networks(temporary / "chosen", networks)
-        write_json(temporary / "model.json", asdict(_elsewhere(run.schema)))
+        write_json(temporary / "model.json", asdict(_portable(run.schema)))
         write_text(temporary / "settings.yaml", yaml.safe_dump(_without_paths(run.settings), sort_keys=False))
         write_text(temporary / "README.md", _README.format(description=json.dumps(describe(run), indent=2)))
         try:
             if run.teacher is not None:
                 run.decision.save(temporary / "decision.json")
         except InputError as error:
-            said = f"predicts, but cannot correct labels: {error}"
-    return said
+            remark = f"predicts, but cannot correct labels: {error}"
+    return remark
 
 
 _BATCH = {"inputs": {0: torch.export.Dim("batch")}}
@@ -183,7 +183,7 @@ run = Run.load("FOLDER")            # this folder; nothing in it is code, and no
 run.predict_proba(inputs)           # a tensor (n, ...) of float32, or images of uint8
 ```
 
-`emlc predict FOLDER DATA` and `emlc correct FOLDER DATA` take it as well.
+`emlc predict FOLDER DATA` and `emlc correct FOLDER DATA` read this folder, too.
 
 ```json
 {description}
@@ -192,9 +192,9 @@ run.predict_proba(inputs)           # a tensor (n, ...) of float32, or images of
 
 
 def _without_paths(settings: Settings) -> dict[str, Any]:
-    """The settings that networks are built, and further data read, by; not where the run's data were.
+    """Return the settings that build the networks and read further data, without the run's own sources.
 
-    Of other files and of a model of texts the name is left.
+    Other files, and a text model, are reduced to their names.
     """
     named = {name: Path(path).name for name, path in paths_of(settings, "file").items()}
     named |= {name: _in_working_directory(path) for name, path in paths_of(settings, "model").items()}
@@ -205,20 +205,20 @@ def _without_paths(settings: Settings) -> dict[str, Any]:
     return replace(settings, **(named | defaults)).as_dict()
 
 
-def _elsewhere(schema: Schema) -> Schema:
-    """With a model of texts that is looked for in the working directory, if it is a folder."""
+def _portable(schema: Schema) -> Schema:
+    """Return a schema whose text model, if it is a folder, is looked for in the working directory."""
     if schema.text_model is None or not os.path.isabs(schema.text_model):
         return schema
     return replace(schema, text_model=_in_working_directory(schema.text_model))
 
 
 def _in_working_directory(model: str) -> str:
-    """Not the name alone: it could be that of a model on the hub."""
+    """Return a path in the working directory; the name alone could be that of a model on the hub."""
     return f".{os.sep}{Path(model).name}"
 
 
 def _example(run: Run, n: int) -> Tensor:
-    """Inputs (n, ...) such as the run's were: images of noise, or features spread like the training data."""
+    """Draw inputs (n, ...): images of uniform noise, or features distributed like the training data."""
     shape, generator = run.schema.input_shape, torch_generator(0, RandomStream.EXAMPLE_INPUTS)
     if len(shape) == 3:
         return torch.rand(n, *shape, generator=generator)
@@ -228,18 +228,18 @@ def _example(run: Run, n: int) -> Tensor:
 
 
 def _real_inputs(run: Run, n: int) -> Iterator[Tensor]:
-    """One batch of up to n of the run's noisy samples, as stored, where they can be read again."""
+    """Yield one batch of up to n of the run's noisy samples, if they can be read again."""
     try:
         inputs = run.split().noisy.inputs
         yield inputs[torch.linspace(0, len(inputs) - 1, min(n, len(inputs))).long()]
-    except InputError:  # the data are gone, or were given from Python: examples must do
+    except InputError:  # the data are gone, or were arrays from Python: examples have to suffice
         return
 
 
 def _exported(export: Callable[[], Any], to: str) -> Any:
     try:
         return export()
-    except Exception as error:  # whatever the exporter raises for a network of the user's
+    except Exception as error:  # the exporter may raise anything for a user's network
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -248,17 +248,17 @@ def _exported(export: Callable[[], Any], to: str) -> Any:
 
 
 def _difference(run: Run, exported: Callable[[Tensor], Tensor]) -> str:
-    """How far the probabilities are from the run's own, for batches of two sizes, and for samples of the run.
+    """Compare the probabilities with the run's own, on examples in batches of two sizes and on its samples.
 
     Raises:
-        InputError: too far, or not a number.
+        InputError: If the difference is too large, or not a number.
     """
     differences = []
     for inputs in (_example(run, 1), _example(run, 5), *_real_inputs(run, 5)):
         scaled = inputs / 255 if inputs.dtype == torch.uint8 else inputs.float()
         with torch.no_grad():
             differences.append((exported(scaled) - run.predict_proba(inputs)).abs().max())
-    largest = torch.stack(differences).max().item()  # not a number, if one of them is none
+    largest = torch.stack(differences).max().item()  # NaN if one of them is
     if not largest <= _TOLERANCE:
-        raise InputError(f"the exported network is another: its probabilities differ by {largest:.2g}")
+        raise InputError(f"the exported network is not the run's: its probabilities differ by {largest:.2g}")
     return f"probabilities differ by {largest:.1e} at most from those of the run"

@@ -1,11 +1,11 @@
-"""Names of files and folders made of any text: classes, ids and paths are data, and may hold anything."""
+"""Make names of files and folders from any text: classes, ids and paths are data, and may hold anything."""
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
 _UNSAFE = re.compile(r'[<>:"/\\|?*]')
-_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # show a name as another
+_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # they make a name look like another
 _DEVICES = {
     *("CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"),
     *(f"{port}{k}" for port in ("COM", "LPT") for k in "0123456789¹²³"),
@@ -16,10 +16,10 @@ _LONGEST = 100  # bytes; file systems take 255
 def safe_names(
     texts: Sequence[str], ending: str | Sequence[str] = "", *, reserved: Iterable[str] = ()
 ) -> list[str]:
-    """A name for each of n texts, which stay readable, with an ending for all or for each.
+    """Return a readable name for each of n texts, with one ending for all or one for each.
 
     No name leads out of its folder, is hidden, or is refused by Windows; none is equal to another, or to a
-    reserved one, even where case makes no difference.
+    reserved one, even on file systems that ignore case.
     """
     endings = [ending] * len(texts) if isinstance(ending, str) else ending
     taken = {name.casefold() for name in reserved}

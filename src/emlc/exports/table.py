@@ -1,4 +1,4 @@
-"""The corrected data set as one table: every sample with its inputs, its label, and the evidence."""
+"""Export the corrected data set as one table: every sample with its inputs, its label, and the evidence."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,17 @@ from emlc.runtime.files import atomic_write, check_file
 
 
 def export_table(run: Run, output: Path) -> str | None:
-    """Write a .csv or .parquet file; of images that are no files of their own, .parquet holds the pixels.
+    """Write the samples as a .csv or .parquet file.
 
-    The label is the corrected one, and of the trusted samples, which stand last, their own. Beside it are
-    the columns of the label table, which trusted samples have not. Image files are named by their path from
-    the table's folder.
+    Noisy samples come first, with their corrected label and the columns of the label table, then trusted
+    samples with their own label. Image files are named by their path relative to the table's folder; the
+    pixels of images without files are written into .parquet only.
+
+    Returns:
+        A remark on images that a .csv file lacks, or on line breaks in it; None otherwise.
 
     Raises:
-        InputError: If the file is to be of another kind.
+        InputError: If the file has another ending.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise InputError(f"output: expected a .csv or a .parquet file, got {output}")
@@ -47,14 +50,14 @@ def export_table(run: Run, output: Path) -> str | None:
         else:
             write_table(temporary, table)
     if inputs is None and not embeds:
-        return "the images are no files of their own: the table is without them; a .parquet file holds them"
+        return "the images are not files of their own, and a .csv file lacks them; a .parquet file holds them"
     if output.suffix == ".csv" and not fits_csv(table):
-        return "texts have line breaks in them, which not every reader of CSV takes; .parquet is safe"
+        return "texts have line breaks in them, which some readers of CSV do not accept; .parquet is safe"
     return None
 
 
 def _label_columns(corrected: Corrected) -> dict[str, Any]:
-    """id, label, trusted, and the label table's columns, which are null in trusted samples."""
+    """Return id, label, trusted, and the label table's columns, which are null for trusted samples."""
     labels = corrected.labels
     evidence = [name for name in labels.columns if name not in ("id", "corrected_label")]
     ids = annotation_columns([corrected.noisy, corrected.trusted])["id"]
