@@ -16,7 +16,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from emlc.cli.reproduce import shard_of
+from emlc.cli.reproduce import parse_shard
 from emlc.errors import InputError
 from emlc.reproduce.engine import Shard, reproduce
 from emlc.reproduce.experiments import restricted
@@ -49,7 +49,7 @@ def grid(
     """
     study = restricted(grid_from(Path(file)), seeds, methods)
     study = study if data is None else replace(study, common={**study.common, "data": data})
-    home, part = Path(folder), shard_of(shard)
+    home, part = Path(folder), parse_shard(shard)
     done = reproduce(
         study,
         home / "runs",

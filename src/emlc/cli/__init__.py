@@ -1,4 +1,4 @@
-"""The command line: one module a command, each a thin layer over the Python API."""
+"""The command line: one module per command, each a thin layer over the Python API."""
 
 from emlc.cli.main import main
 

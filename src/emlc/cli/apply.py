@@ -1,7 +1,7 @@
-"""Apply a reviewer's decisions: write the next data set, which `emlc train` takes as it is.
+"""Apply a reviewer's decisions: write the next data set, ready for `emlc train`.
 
-DECISIONS is the decisions.csv that the report of RUN writes. Samples that were reviewed join the trusted
-ones, with the label that the reviewer settled on; those skipped or not looked at stay noisy.
+DECISIONS is the decisions.csv downloaded from the report of RUN. Reviewed samples join the trusted set with
+the label that the reviewer chose; samples that were skipped or not reviewed stay in the noisy set.
 """
 
 import shlex
@@ -21,14 +21,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--unreviewed",
         type=Literal["keep", "correct", "drop"],
         default="keep",
-        help="noisy labels that nobody decided on: as given | as the run corrects them | without those that "
-        "the run would correct",
+        help="noisy samples without a decision: keep the given label | take the run's corrected label | drop "
+        "those whose label the run would correct",
     )
     parser.add_argument(
         "--weights",
         type=Literal["chosen", "last"],
         default="chosen",
-        help="which correct (with --unreviewed)",
+        help="weights that correct unreviewed labels: of the chosen or the last epoch",
     )
     parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
 
@@ -40,18 +40,19 @@ def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
     output = Path(arguments.output) if arguments.output else trained.folder / "reviewed"
     summary = apply_decisions(trained, Path(arguments.decisions), output, unreviewed=arguments.unreviewed)
-    for line in _told(summary):
+    for line in _summary_lines(summary):
         print(line)
     print(f"written: {output}")
     if summary["noisy_after"] > 1:
         print(f"train again: emlc train --config {shlex.quote(str(output / 'train.yaml'))} --output ...")
 
 
-def _told(summary: dict[str, Any]) -> list[str]:
-    made = summary["decisions"]
+def _summary_lines(summary: dict[str, Any]) -> list[str]:
+    decisions = summary["decisions"]
     lines = [
-        f"decisions: {made['accept']:,} accepted, {made['keep']:,} kept, {made['other']:,} other, "
-        f"{made['skip']:,} skipped; {summary['labels_changed']:,} labels changed",
+        f"decisions: {decisions['accept']:,} accepted, {decisions['keep']:,} kept, "
+        f"{decisions['other']:,} other, {decisions['skip']:,} skipped; "
+        f"{summary['labels_changed']:,} labels changed",
         f"trusted samples: {summary['trusted_before']:,} before, {summary['trusted_after']:,} now",
         f"noisy samples: {summary['noisy_before']:,} before, {summary['noisy_after']:,} now; labels of those "
         f"not reviewed: {summary['unreviewed']}",

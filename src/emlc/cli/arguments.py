@@ -1,4 +1,4 @@
-"""Turns the command line and YAML files into settings."""
+"""Turn the command line and YAML files into settings."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -17,23 +17,23 @@ S = TypeVar("S", Settings, PretrainSettings)
 
 def add_settings(parser: ArgumentParser, kind: type[AnySettings]) -> None:
     """Add DATA, every setting as an option, ``--config``, ``--preset`` and ``--print_config``."""
-    parser.add_argument("data", nargs="?", type=str | None, help="what to learn from")
+    parser.add_argument("data", nargs="?", type=str | None, help="the samples to learn from")
     parser.add_argument(
         "--config",
         "--preset",
         action="config",
         metavar="FILE|NAME",
-        help="YAML file, or one of `emlc presets`; options given after it win",
+        help="YAML file, or one of `emlc presets`; options after it override its values",
     )
     for group in groups(kind):
         parser.add_class_arguments(group, skip={"data"})
 
 
 def normalized(argv: Sequence[str]) -> list[str]:
-    """The command line in one way of writing it.
+    """Rewrite the command line in its normal form.
 
     ``--noise-rate`` becomes ``--noise_rate``, a switch without a value gets the value true, and
-    ``--preset NAME`` becomes ``--config`` with its file. An unknown preset stays, for
+    ``--preset NAME`` becomes ``--config`` with its file. An unknown preset is left to
     :func:`emlc.cli.problems.explain`.
     """
     switches = {f"--{f.name}" for f in fields(Settings) if f.type is bool}
@@ -58,14 +58,18 @@ def _preset_as_file(token: str, command: str) -> str:
 
 
 def settings_from(arguments: Namespace, kind: type[S]) -> S:
-    """Settings from parsed arguments; DATA may also stand in the configuration file."""
+    """Build settings from parsed arguments; DATA may also come from the configuration file.
+
+    Raises:
+        InputError: DATA or a setting that a preset leaves open is missing, or a value is out of range.
+    """
     values = {f.name: arguments[f.name] for f in fields(kind)}
     files = [Path(path.absolute) for path in arguments.config or []]
     for file in files:
         if arguments.data is None:
             values["data"] = read_yaml(file).get("data", values["data"])
     if arguments.argv[1:] and not arguments.argv[1].startswith("--"):
-        values["data"] = arguments.argv[1]  # which the parser lets a configuration after it replace
+        values["data"] = arguments.argv[1]  # the parser would let a later configuration file override it
     if values["data"] is None:
         raise InputError(
             f"DATA is missing: {', '.join(NAMED_SOURCES)}, a .csv, .parquet or .npz file, or a folder"

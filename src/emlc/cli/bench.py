@@ -1,7 +1,7 @@
-"""Measure what a step costs: every method and engine beside plain training, in turns.
+"""Measure what a training step costs: every method and engine, in turns with plain training (ERM).
 
-`emlc bench step` prints a table a network and batch, sorted by the ratio to plain training (ERM), and writes
-every measurement to bench.json. Images are random; nothing is read or learned.
+`emlc bench step` prints one table per network and batch size, sorted by the ratio to plain training, and
+writes every measurement to bench.json. Images are random; no data are read and no run is written.
 """
 
 import shlex
@@ -14,11 +14,11 @@ from emlc.timing.options import StepOptions
 
 USAGE = "WHAT [options]"
 _WIDTH = 160
-"""Columns of text in a file, in which the table fits without wrapping."""
+"""Width of the table in characters when the output is not a terminal: wide enough not to wrap."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("what", choices=["step"], help="what to measure: step, training steps")
+    parser.add_argument("what", choices=["step"], help="what to measure; step: training steps")
     parser.add_class_arguments(StepOptions)
 
 

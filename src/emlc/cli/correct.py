@@ -1,7 +1,7 @@
 """Write the corrected labels of the training set, or of other labelled data.
 
-The result is a CSV and a parquet file, one row a sample: see docs/labels.md. Where the truth is known, how
-good they are is printed, beside cleanlab on the same samples, and written to a JSON file.
+Writes a CSV and a parquet file with one row per sample: see docs/labels.md. Where true labels are known, the
+quality of the corrected labels is printed beside cleanlab's on the same samples, and written to a JSON file.
 """
 
 from collections.abc import Iterator
@@ -28,15 +28,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         parser, "labelled samples (default: the noisy samples the run was trained on)"
     )
     parser.add_argument(
-        "--true_label_column", type=str | None, help="column of DATA with the true labels, to measure by"
+        "--true_label_column", type=str | None, help="column of DATA with true labels, to measure the quality"
     )
     parser.add_argument(
         "--output",
         type=str | None,
-        help="CSV file, beside which a parquet file goes (default: RUN/labels.csv, RUN/labels-DATA.csv; "
-        "of the last weights RUN/labels-last.csv)",
+        help="CSV file; the parquet file is written beside it (default: RUN/labels.csv, RUN/labels-DATA.csv; "
+        "for the last weights RUN/labels-last.csv)",
     )
-    parser.add_argument("--all_probabilities", action="store_true", help="also write a column a class")
+    parser.add_argument("--all_probabilities", action="store_true", help="also write one column per class")
 
 
 def run(arguments: Namespace) -> None:
@@ -66,11 +66,11 @@ def run(arguments: Namespace) -> None:
             f"{decision.calibrated_on} samples from right ones beyond chance: train longer, or trust more"
         )
     else:
-        _tell_decision(decision)
-    _tell_quality(meter, csv)
+        _print_decision(decision)
+    _print_quality(meter, csv)
 
 
-def _tell_decision(decision: "Decision") -> None:
+def _print_decision(decision: "Decision") -> None:
     print(
         f"an issue is a label with a label_quality below {decision.threshold:.3f}, by "
         f"{decision.trusted_samples:,} {decision.calibrated_on} samples; in training an estimated "
@@ -105,7 +105,7 @@ def _write(trained: "Run", samples: "Samples", path: Path, *, all_probabilities:
     return meter
 
 
-def _tell_quality(meter: "QualityMeter", csv: Path) -> None:
+def _print_quality(meter: "QualityMeter", csv: Path) -> None:
     figures = meter.figures()
     if figures is None:
         return

@@ -1,8 +1,8 @@
-"""A minute's demonstration: digits with 80 % wrong labels and 10 trusted ones a class.
+"""Demonstrate emlc in a minute: digits with 80 % of the labels redrawn and 10 trusted labels per class.
 
 Trains on the trusted labels only, on the noisy labels only, and with EMLC on both; prints a table and
 writes summary.json and pictures. The images are scikit-learn's digits; a quarter of them are held
-out for testing and take part in no choice.
+out for testing and never used to choose an epoch.
 """
 
 import shutil
@@ -20,7 +20,7 @@ USAGE = "[options]"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--output", type=str, default="runs/demo", help="directory, with one run a method")
+    parser.add_argument("--output", type=str, default="runs/demo", help="directory for one run per method")
     parser.add_argument("--seed", type=int, default=0, help="seed of split, noise and training")
     parser.add_argument("--epochs", type=int, default=30, help="passes over the noisy images")
 
@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
-    """Make way for a run, but only where an earlier demo left one: anybody else's is an error."""
+    """Remove the run of an earlier demo; any other run in its place is an error."""
     from emlc.runs.directory import read_settings
 
     if not folder.exists():
@@ -60,7 +60,7 @@ def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
 
 
 def demo_settings(method: str, folder: Path, seed: int, epochs: int) -> Settings:
-    """The demo's settings for a method; everything not named is at its default."""
+    """Return the demo's settings for a method; all others keep their defaults."""
     return Settings(
         data="digits",
         trusted_per_class=10,

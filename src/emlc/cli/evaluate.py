@@ -1,7 +1,7 @@
-"""Measure a run's student: accuracy in all and per class, confusion, calibration.
+"""Measure a run's student: accuracy overall and per class, confusion, calibration.
 
-Prints a table, and writes evaluation.json, per_class.csv, confusion.csv and calibration.csv, and
-pictures of the confusion and the calibration.
+Prints a table; writes evaluation.json, per_class.csv, confusion.csv, calibration.csv, and pictures of the
+confusion matrix and the calibration.
 """
 
 import math
@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> None:
     for heading in evaluation.per_class.columns:
         table.add_column(str(heading), justify="left" if heading == "class" else "right")
     for row in evaluation.per_class.itertuples(index=False):
-        table.add_row(*(Text(_cell(value)) for value in row))  # not markup: classes are data
+        table.add_row(*(Text(_cell(value)) for value in row))  # class names must not be read as markup
     console = Console()
     console.print(table)
     for name, value in evaluation.figures.items():

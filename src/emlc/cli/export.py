@@ -1,6 +1,6 @@
-"""Write a run for other tools: its corrected labels for Label Studio, FiftyOne or as files, or its student.
+"""Export a run for other tools: its corrected labels, or its student.
 
-csv: the corrected data set as one table. imagefolder: its images, one folder a class. labelstudio: tasks
+csv: the corrected data set as one table. imagefolder: its images, one folder per class. labelstudio: tasks
 with predictions, worst label first, and the labelling interface. fiftyone: a data set that FiftyOne loads.
 See docs/export.md. onnx, torch-export: the student with a softmax, for programs without emlc. safetensors:
 the networks without the data, for emlc. See docs/deploy.md.
@@ -24,24 +24,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--to", choices=list(TARGETS), required=True, help="what to write")
     parser.add_argument("--output", type=str | None, help="file or folder (default: in RUN, named as TARGET)")
     parser.add_argument("--link", action="store_true", help="imagefolder: symbolic links, not copies")
-    parser.add_argument("--from_name", type=str | None, help="labelstudio: name of the choices")
-    parser.add_argument("--to_name", type=str | None, help="labelstudio: name of what is labelled")
+    parser.add_argument("--from_name", type=str | None, help="labelstudio: name of the choices control")
+    parser.add_argument("--to_name", type=str | None, help="labelstudio: name of the labelled object")
     parser.add_argument(
         "--images",
         type=Literal["files", "data"] | None,
-        help="labelstudio: image files by their path, or the images themselves (default: files if they are)",
+        help="labelstudio: refer to image files, or embed the images (default: files if there are any)",
     )
     parser.add_argument(
         "--document_root",
         type=str | None,
-        help="labelstudio: the folder from which it serves local files (default: /)",
+        help="labelstudio: folder from which Label Studio serves local files (default: /)",
     )
 
 
 def run(arguments: Namespace) -> None:
     options = given_options(arguments.to, {name: arguments[name] for name in _OPTIONS})
     output = None if arguments.output is None else Path(arguments.output)
-    written, said = export(run_arguments.load_run(arguments), arguments.to, output, **options)
-    if said is not None:
-        print(said)
+    written, message = export(run_arguments.load_run(arguments), arguments.to, output, **options)
+    if message is not None:
+        print(message)
     print(f"written: {written}")

@@ -1,4 +1,4 @@
-"""Entry point: finds the command, and turns bad input into one message and exit status 2."""
+"""Entry point: find the command, and turn bad input into one message and exit status 2."""
 
 import os
 import sys
@@ -52,7 +52,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def build_parsers(command: str | None = None) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """The parser of ``emlc`` and those of its commands, or with a command, of the others but their names."""
+    """Build the parser of ``emlc`` and, by name, those of its commands.
+
+    With ``command``, only that one gets its arguments: building all takes as long as a short command.
+    """
     parser = ArgumentParser(
         prog="emlc",
         description="Learn from many doubtful labels and a few trusted ones; correct the doubtful ones.",
@@ -75,7 +78,7 @@ def build_parsers(command: str | None = None) -> tuple[ArgumentParser, dict[str,
                 "--log_level",
                 type=LogLevel,
                 default="info",
-                help="least important messages that are shown, on standard error",
+                help="lowest level of the messages shown on standard error",
             )
         subcommands.add_subcommand(name, parsers[name], help=summary)
     return parser, parsers
@@ -85,10 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 if it did its work, 2 for bad input, 130 if interrupted, 1 if another process of it died.
+        0 on success, 2 for bad input, 130 if interrupted, 1 if a run failed or a process of it died.
     """
     argv = normalized(sys.argv[1:] if argv is None else argv)
-    # All of them take as long as the shortest commands do.
     parser, parsers = build_parsers(next((word for word in argv if word in COMMANDS), None))
     try:
         try:
@@ -100,15 +102,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             kind = getattr(COMMANDS[argv[0]], "SETTINGS", None)
             raise explain(parsers[argv[0]], argv[1:], error, kind) from None
         chosen = arguments[arguments.command]
-        chosen.argv = argv  # to start the same command in several processes
+        chosen.argv = argv  # several processes are started with the same command line
         with _messages(chosen.log_level):
             return COMMANDS[arguments.command].run(chosen) or 0
     except (InputError, FloatingPointError) as error:
-        _tell(error)
+        _print_error(error)
         return 2
     except OSError as error:  # a folder that cannot be written, a full disk
         if isinstance(error, BrokenPipeError):
-            # The reader of our output went away, as `| head` does; say nothing when Python closes it.
+            # The reader of our output is gone, as with `| head`; Python must not complain when it closes it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         print(f"emlc: error: {error}", file=sys.stderr)
@@ -119,16 +121,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"emlc: interrupted{hint}", file=sys.stderr)
         return 130
     except RuntimeError as error:
-        if type(error).__name__ != "RankLost":  # whose module imports torch, which takes seconds
+        if type(error).__name__ != "RankLost":  # importing the class would import torch, which takes seconds
             raise
-        _tell(error)
+        _print_error(error)
         return 1
 
 
 @contextmanager
 def _messages(level: LogLevel) -> Iterator[None]:
-    """Show what the library logs from a level on, and what it warns of unless errors alone are wanted."""
-    from emlc.runtime.messages import show_messages  # takes longer to import than a wrong option to refuse
+    """Show log messages from this level on, and warnings unless the level is error."""
+    from emlc.runtime.messages import (
+        show_messages,
+    )  # imported late: wrong options are refused faster without it
 
     with warnings.catch_warnings(), show_messages(level=level):
         if level == "error":
@@ -136,11 +140,11 @@ def _messages(level: LogLevel) -> Iterator[None]:
         yield
 
 
-def _tell(error: Exception) -> None:
+def _print_error(error: Exception) -> None:
     rank = int(os.environ.get("RANK", 0))
     if rank > 0:
-        # Most often every process finds the same: the first tells, and its end ends the others, within some
-        # seconds on a busy machine. What only this one found is told all the same.
+        # Usually all ranks meet the same error: rank 0 prints it, and its exit ends the others within
+        # seconds. An error that only this rank met is printed after the wait.
         time.sleep(10)
         print(f"emlc: error on rank {rank}: {error}", file=sys.stderr)
     else:

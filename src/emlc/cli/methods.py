@@ -1,6 +1,6 @@
-"""List the methods that `emlc train --method NAME` knows, with what they are from.
+"""List the methods of `emlc train --method NAME`, with the paper that each comes from.
 
-docs/methods.md says of each what it does, where it departs from its paper, and how it fares.
+docs/methods.md says what each does, where it departs from its paper, and how it fares.
 """
 
 from jsonargparse import ArgumentParser, Namespace
@@ -11,7 +11,7 @@ USAGE = ""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """There are none."""
+    """Add no arguments: the command has none."""
 
 
 def run(arguments: Namespace) -> None:

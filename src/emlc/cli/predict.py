@@ -1,7 +1,7 @@
-"""Write the student's class and its probability for every sample of DATA.
+"""Write the student's predicted class and its probability for every sample of DATA.
 
 DATA needs no labels. The result is a CSV file with the columns id, predicted_label and
-predicted_probability, and with --all_probabilities one column probability_CLASS a class.
+predicted_probability, and with --all_probabilities one column probability_CLASS per class.
 """
 
 from jsonargparse import ArgumentParser, Namespace
@@ -13,10 +13,10 @@ USAGE = "RUN DATA [options]"
 
 def add_arguments(parser: ArgumentParser) -> None:
     run_arguments.add_run_arguments(
-        parser, "samples to classify, of any kind that can be trained on", data_required=True
+        parser, "samples to classify, of any kind that `emlc train` reads", data_required=True
     )
     parser.add_argument("--output", type=str | None, help="CSV file (default: RUN/predictions-DATA.csv)")
-    parser.add_argument("--all_probabilities", action="store_true", help="also write a column a class")
+    parser.add_argument("--all_probabilities", action="store_true", help="also write one column per class")
 
 
 def run(arguments: Namespace) -> None:

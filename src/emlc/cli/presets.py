@@ -1,8 +1,8 @@
-"""List the presets: settings of published experiments, and of kinds of data, for `emlc train --preset NAME`.
+"""List the presets: settings of published experiments, or for a kind of data, for `emlc train --preset NAME`.
 
-Noise and k are options beside them: `emlc train --preset cifar10 --noise symmetric --noise_rate 0.8
---look_ahead 5`. Those for kinds of data name none: `emlc train DATA --preset text --trusted T`. Those of
-`emlc pretrain` make the weights that the paper's experiments start from.
+Noise and k are given as options: `emlc train --preset cifar10 --noise symmetric --noise_rate 0.8
+--look_ahead 5`. A preset for a kind of data needs DATA as well: `emlc train DATA --preset text --trusted T`.
+The presets of `emlc pretrain` make the weights that the paper's experiments start from.
 """
 
 from jsonargparse import ArgumentParser, Namespace
@@ -13,7 +13,7 @@ USAGE = ""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """There are none."""
+    """Add no arguments: the command has none."""
 
 
 def run(arguments: Namespace) -> None:

@@ -1,13 +1,13 @@
 """Pretrain a backbone without labels (SimCLR), for `emlc train` to start from.
 
 DATA is one of: cifar10 | cifar100 | clothing1m | digits | a .csv, .parquet or .npz file | a folder or a
-quoted glob of parquet files | a folder of images. Samples named as trusted, as for `emlc train`, are what
-the features are probed on.
+quoted glob of parquet files | a folder of images. Trusted samples, named as for `emlc train`, are used to
+probe the features: labels play no other part.
 """
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.cli.training import Told, add_training_arguments, run_training
+from emlc.cli.training import RunSummary, add_training_arguments, run_training
 from emlc.config import PretrainSettings
 
 SETTINGS = PretrainSettings
@@ -22,7 +22,7 @@ def run(arguments: Namespace) -> int:
     return run_training(arguments, PretrainSettings, _work)
 
 
-def _work(settings: PretrainSettings, resume: bool) -> Told:
+def _work(settings: PretrainSettings, resume: bool) -> RunSummary:
     from emlc.pretraining import pretrain
 
     finished = pretrain(settings, resume=resume)

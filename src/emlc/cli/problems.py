@@ -1,4 +1,4 @@
-"""Every problem of a command line, where the parser names only the first, by the types of its options."""
+"""Find every problem of a command line: jsonargparse stops at the first."""
 
 import json
 import re
@@ -17,13 +17,13 @@ from emlc.errors import InputError, InputErrors
 from emlc.runtime.files import read_yaml
 
 
-class Given(NamedTuple):
-    """A value as it was given.
+class OptionText(NamedTuple):
+    """The text given for an option or argument, before it is read as a value.
 
     Attributes:
-        name: Of the option or argument; ``NAME+`` appends to a list, ``NAME.KEY`` is in a mapping.
-        text: The value, or None without one.
-        file: The configuration file that it is from, or None for the command line.
+        name: Option or argument; ``NAME+`` appends to a list, ``NAME.KEY`` sets a key of a mapping.
+        text: The text, or None for an option without a value.
+        file: The configuration file it comes from, or None for the command line.
     """
 
     name: str
@@ -37,21 +37,21 @@ def explain(
     """Name all problems of the arguments that a command's parser refuses.
 
     Args:
-        parser: The command's.
-        argv: The arguments.
-        error: What the parser says, for what is not understood here.
-        kind: The settings that the arguments are, if they are any.
+        parser: The command's parser.
+        argv: The arguments after the command's name.
+        error: The parser's error, whose message is used if no problem is found here.
+        kind: The settings class of the command, or None if it has none.
     """
     try:
-        given = list(_given(parser, argv, kind))
+        options = list(_options(parser, argv, kind))
     except InputError as unreadable:
         return unreadable
-    values, problems = _values(parser, given, kind)
-    names = {_base(each.name) for each in given}
+    values, problems = _values(parser, options, kind)
+    names = {_base(option.name) for option in options}
     if kind is None:
         problems += _missing(parser, names)
     else:
-        problems += _left_open(given, names)
+        problems += _left_open(options, names)
         failed = names.intersection(f.name for f in fields(kind)) - values.keys()
         problems += _clashes(kind, values, failed)
     if not problems:
@@ -59,15 +59,17 @@ def explain(
     return InputErrors(problems, "the options" if kind is None else "the settings")
 
 
-def _given(parser: ArgumentParser, argv: Sequence[str], kind: type[AnySettings] | None) -> Iterator[Given]:
-    """The options and arguments of ``argv``, with the content of its configuration files in their place."""
+def _options(
+    parser: ArgumentParser, argv: Sequence[str], kind: type[AnySettings] | None
+) -> Iterator[OptionText]:
+    """Yield the options and arguments of ``argv``; a configuration file yields its own in its place."""
     switches = {name for name, action in _actions(parser).items() if action.nargs == 0}
     positionals = iter([action.dest for action in parser._actions if not action.option_strings])
     rest = list(argv)
     while rest:
         token = rest.pop(0)
         if not token.startswith("--"):
-            yield Given(next(positionals, token), token)
+            yield OptionText(next(positionals, token), token)
             continue
         name, separator, value = token[2:].partition("=")
         text = value if separator else None
@@ -75,18 +77,19 @@ def _given(parser: ArgumentParser, argv: Sequence[str], kind: type[AnySettings] 
             text = rest.pop(0)
         if kind is not None and text is not None and name in ("config", "preset"):
             command = "train" if kind is Settings else "pretrain"
-            yield from _of_file(str(preset_path(text, command)) if name == "preset" else text)
+            yield from _options_of_file(str(preset_path(text, command)) if name == "preset" else text)
         else:
-            yield Given(name, text)
+            yield OptionText(name, text)
 
 
-def _of_file(file: str) -> Iterator[Given]:
+def _options_of_file(file: str) -> Iterator[OptionText]:
     for name, value in read_yaml(file).items():
-        yield Given(str(name), value if isinstance(value, str) else json.dumps(value, default=str), file)
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        yield OptionText(str(name), text, file)
 
 
 def _actions(parser: ArgumentParser) -> dict[str, Action]:
-    """The options and arguments that a command has, by name."""
+    """Return the options and arguments that a command takes, by name."""
     actions = {action.dest: action for action in parser._actions if not action.option_strings}
     return actions | {
         name.removeprefix("--"): action for action in parser._actions for name in action.option_strings
@@ -98,74 +101,75 @@ def _base(name: str) -> str:
 
 
 def _values(
-    parser: ArgumentParser, given: Sequence[Given], kind: type[AnySettings] | None
+    parser: ArgumentParser, options: Sequence[OptionText], kind: type[AnySettings] | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values that are of their types, by name, and the problems of the others."""
+    """Return the values that have the right type, by name, and the problems of all others."""
     actions = _actions(parser)
     known = actions.keys() if kind is None else {f.name for f in fields(kind)}
     in_files = known | ({action.dest for action in parser._actions} - {"config", "help", "print_config"})
     unknown = "no such option or argument" if kind is None else "no such setting"
     values: dict[str, Any] = {}
     problems = []
-    for each in given:
+    for option in options:
         try:
-            if _base(each.name) not in (actions if each.file is None else in_files):
+            if _base(option.name) not in (actions if option.file is None else in_files):
                 raise InputError(unknown)
-            _enter(values, each, actions[_base(each.name)])
+            _add_value(values, option, actions[_base(option.name)])
         except InputError as error:
-            where = "" if each.file is None else f"{each.file}: "
-            problems.append(f"{where}{each.name.removesuffix('+')}: {error}")
-            values.pop(_base(each.name), None)
+            where = "" if option.file is None else f"{option.file}: "
+            problems.append(f"{where}{option.name.removesuffix('+')}: {error}")
+            values.pop(_base(option.name), None)
     return {name: value for name, value in values.items() if name in known}, problems
 
 
-def _enter(values: dict[str, Any], given: Given, action: Action) -> None:
-    """Add a value to the others.
+def _add_value(values: dict[str, Any], option: OptionText, action: Action) -> None:
+    """Read the option's text as its type, and add the value to the others.
 
     Raises:
-        InputError: it is not of the option's type.
+        InputError: The text is not of the option's type.
     """
-    base, _, key = given.name.removesuffix("+").partition(".")
+    base, _, key = option.name.removesuffix("+").partition(".")
     kind = _kind(action)
-    if key or given.name.endswith("+"):
+    if key or option.name.endswith("+"):
         kind = item(kind)
     if action.nargs == 0:
-        if given.text is not None and (given.file is None or given.text not in ("true", "false")):
-            raise InputError(f"takes no value, got {given.text!r}")
+        switch_in_file = option.file is not None and option.text in ("true", "false")
+        if option.text is not None and not switch_in_file:
+            raise InputError(f"takes no value, got {option.text!r}")
         return
-    if given.text is None:
+    if option.text is None:
         raise InputError(f"expected {describe(kind)}, got nothing")
-    value = parse(given.text, kind)
+    value = parse(option.text, kind)
     if key:
         values[base] = {**(values.get(base) or {}), key: value}
-    elif given.name.endswith("+"):
+    elif option.name.endswith("+"):
         values[base] = [*(values.get(base) or []), value]
     else:
         values[base] = value
 
 
 def _kind(action: Action) -> Any:
-    """The type of an option's values."""
+    """Return the type of an option's values."""
     choices = action.choices and tuple(action.choices)
     return Literal.__getitem__(choices) if choices else getattr(action, "_typehint", str)
 
 
 def _missing(parser: ArgumentParser, names: set[str]) -> list[str]:
-    """Arguments that have to be given, and are not."""
+    """Name the required arguments that are missing."""
     missing = [action.dest for action in parser._actions if action.required and action.dest not in names]
     return [f"missing: {', '.join(missing)}; expected {parser.usage}"] if missing else []
 
 
-def _left_open(given: Sequence[Given], names: set[str]) -> list[str]:
-    files = sorted({each.file for each in given if each.file is not None})
+def _left_open(options: Sequence[OptionText], names: set[str]) -> list[str]:
+    files = sorted({option.file for option in options if option.file is not None})
     return [problem for file in files for problem in left_open(Path(file), names)]
 
 
 def _clashes(kind: type[AnySettings], values: dict[str, Any], failed: set[str]) -> list[str]:
-    """What the settings say of the values together."""
+    """Return the problems that the settings class finds in the values together."""
     try:
         kind(**({"data": "-"} | values))
     except InputErrors as error:
-        # What a setting clashes with, or lacks, cannot be told while its own value is wrong.
+        # Clashes that involve a setting mean nothing while its own value is wrong.
         return [p for p in error.problems if not any(re.search(rf"\b{name}\b", p) for name in failed)]
     return []

@@ -1,4 +1,4 @@
-"""Write one HTML file with all about a run, and a gallery in which to review labels.
+"""Write a run's report: one HTML file with its figures and a gallery for reviewing labels.
 
 The file opens offline in any browser: see docs/report.md.
 """
@@ -20,8 +20,8 @@ USAGE = "RUN [options]"
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="run directory of `emlc train`")
     parser.add_argument("--output", type=str | None, help="HTML file (default: RUN/report.html)")
-    parser.add_argument("--samples", type=int, default=500, help="samples to review; 0 for no gallery")
-    parser.add_argument("--map_samples", type=int, default=2000, help="samples of the t-SNE; 0 for none")
+    parser.add_argument("--samples", type=int, default=500, help="samples in the gallery; 0 for no gallery")
+    parser.add_argument("--map_samples", type=int, default=2000, help="samples on the t-SNE map; 0 for none")
     parser.add_argument(
         "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
     )
@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> None:
             weights=arguments.weights,
             samples=arguments.samples,
             map_samples=arguments.map_samples,
-            tell=lambda message: status.update(f"report: {message}"),
+            show_progress=lambda message: status.update(f"report: {message}"),
         )
         status.update("report: writing the page")
         write_text(path, render(facts))

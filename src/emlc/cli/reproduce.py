@@ -1,9 +1,9 @@
-"""Reproduce a table or a figure of the paper: train what is missing, tabulate it, and draw it.
+"""Reproduce a table or a figure of the paper: make the missing runs, tabulate and plot them.
 
-EXPERIMENT is one of: table1 | table2 | table3 | table4 | fig1 | fig4 | fig5 | fig6 | fig7 | fig8. Written are
-table.md, table.csv, picture.png and results.json in FOLDER/EXPERIMENT-SCALE, with the paper's figures beside
-ours. Finished runs are kept in FOLDER/runs and shared by all experiments; an interrupted command goes on when
-it is given again.
+EXPERIMENT is one of: table1 | table2 | table3 | table4 | fig1 | fig4 | fig5 | fig6 | fig7 | fig8. Writes
+table.md, table.csv, picture.png and results.json to FOLDER/EXPERIMENT-SCALE, with the paper's figures beside
+ours. Finished runs are kept in FOLDER/runs and shared by all experiments; repeat an interrupted command to
+continue it.
 """
 
 import re
@@ -29,28 +29,30 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="small: digits and a small network, for a laptop | paper: the full protocol, for a GPU",
     )
     parser.add_argument(
-        "--seeds", type=list[int] | None, help="a run each (default: 0 to 2; of paper 0 to 4)"
+        "--seeds", type=list[int] | None, help="one run per seed (default: 0 to 2; at scale paper 0 to 4)"
     )
-    parser.add_argument("--methods", type=list[str] | None, help="these alone (default: all)")
+    parser.add_argument("--methods", type=list[str] | None, help="only these methods (default: all)")
     parser.add_argument(
         "--shard",
         type=str | None,
-        help="I/N, from 0/N to N-1/N: make this share of the runs, and let other machines make the others",
+        help="I/N, from 0/N to N-1/N: make only this share of the runs, and others on other machines",
     )
-    parser.add_argument("--processes", type=int, default=1, help="how many runs are made side by side here")
-    parser.add_argument("--folder", type=str, default="runs/reproduce", help="where runs and results go")
+    parser.add_argument("--processes", type=int, default=1, help="runs made at the same time on this machine")
+    parser.add_argument("--folder", type=str, default="runs/reproduce", help="folder for runs and results")
     parser.add_argument(
         "--data",
         type=str | None,
-        help="digits | cifar10, in small in place of digits | of paper the only data set wanted",
+        help="scale small: digits | cifar10 instead of digits; scale paper: run this data set only",
     )
-    parser.add_argument("--data_root", type=str | None, help="folder of cifar10, cifar100 and clothing1m")
+    parser.add_argument(
+        "--data_root", type=str | None, help="folder that holds cifar10, cifar100 and clothing1m"
+    )
 
 
 def run(arguments: Namespace) -> int:
-    """Returns 1 if a run failed."""
+    """Reproduce the experiment; return the exit status, 1 if a run failed."""
     seeds, processes = arguments.seeds, arguments.processes
-    shard = shard_of(arguments.shard)
+    shard = parse_shard(arguments.shard)
     if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
         raise InputError(f"seeds: expected at least one, and each once, got {seeds}")
     if processes < 1:
@@ -59,15 +61,15 @@ def run(arguments: Namespace) -> int:
         Choice(arguments.scale, arguments.data, arguments.data_root)
     )
     if isinstance(experiment, Timing):
-        given = {name: arguments[name] for name in ("seeds", "methods", "shard", "data", "data_root")}
-        given["processes"] = None if processes == 1 else processes
-        if named := [name for name, value in given.items() if value is not None]:
+        options = {name: arguments[name] for name in ("seeds", "methods", "shard", "data", "data_root")}
+        options["processes"] = None if processes == 1 else processes
+        if refused := [name for name, value in options.items() if value is not None]:
             raise InputError(
-                f"{', '.join(named)}: {experiment.name} measures times, by one process and all at once"
+                f"{', '.join(refused)}: {experiment.name} measures times, by one process and all at once"
             )
     else:
         experiment = restricted(experiment, seeds, arguments.methods)
-    # torch takes seconds to import: not before what is asked for is known to be right.
+    # torch takes seconds to import: check the options first.
     from rich.console import Console
 
     from emlc.reproduce.engine import Shard, reproduce, time_steps
@@ -89,11 +91,15 @@ def run(arguments: Namespace) -> int:
     return int(bool(failed))
 
 
-def shard_of(text: str | None) -> tuple[int, int] | None:
-    """What --shard I/N says: I and N."""
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """Parse the value of --shard, I/N, into I and N.
+
+    Raises:
+        InputError: it is not of this form, or I is not below N.
+    """
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if found is None or not int(found[1]) < int(found[2]):
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not int(match[1]) < int(match[2]):
         raise InputError(f"shard: expected I/N with I from 0 to N - 1, such as 0/4, got {text!r}")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])

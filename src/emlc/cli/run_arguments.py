@@ -1,4 +1,4 @@
-"""What the commands that use a finished run have in common."""
+"""Arguments that the commands on a finished run share: RUN, its weights, and DATA read as in training."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Reading(DataSettings):
-    """How DATA are read, and where texts of them are embedded."""
+class _ReadSettings(DataSettings):
+    """Settings for reading DATA, and the device on which its texts are embedded."""
 
     device: str = "auto"
 
 
 def add_run_arguments(parser: ArgumentParser, data_help: str, *, data_required: bool = False) -> None:
-    """RUN, DATA, and which of the run's networks to use."""
+    """Add RUN, DATA, --label_column, and which weights to use on which device."""
     add_weights_arguments(parser)
     parser.add_argument("data", type=str | None, nargs=None if data_required else "?", help=data_help)
     parser.add_argument("--label_column", type=str | None, help="label column of DATA, if not as in training")
 
 
 def add_weights_arguments(parser: ArgumentParser) -> None:
-    """RUN, which of its networks to use, and on what."""
+    """Add RUN, and which weights to use on which device."""
     parser.add_argument("run", type=str, help="run directory of `emlc train`")
     parser.add_argument(
         "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
@@ -37,30 +37,33 @@ def add_weights_arguments(parser: ArgumentParser) -> None:
 
 
 def load_run(arguments: Namespace) -> "Run":
+    """Load RUN with the weights that were asked for."""
     from emlc.runs.run import Run
 
     return Run.load(arguments.run, which=arguments.weights, device=arguments.device)
 
 
 def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test", "predict"]) -> "Samples":
-    """The samples of DATA, read as the run's own data were."""
+    """Read the samples of DATA in the same way as the run's training data."""
     from emlc.data import read
 
     values = {field.name: getattr(run.settings, field.name) for field in fields(DataSettings)}
-    if role == "data":  # labels to correct need nothing beside them
+    if role == "data":  # labels are corrected without true labels or trusted samples
         values |= {"true_label_column": None, "trusted_column": None}
     if arguments.label_column is not None:
         values |= {"label_column": arguments.label_column, "true_label_column": None}
     if getattr(arguments, "true_label_column", None) is not None:
         values |= {"true_label_column": arguments.true_label_column}
-    return read(arguments.data, _Reading(**values, device=arguments.device), role=role, schema=run.schema)
+    return read(
+        arguments.data, _ReadSettings(**values, device=arguments.device), role=role, schema=run.schema
+    )
 
 
 def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:
-    """The file to write: as asked for, or in the run directory, named after DATA and other weights.
+    """Return the file to write: --output, or in the run directory, named after DATA and the weights.
 
     Raises:
-        InputError: it is a directory, or would replace data.
+        InputError: The file is a directory, or would replace data.
     """
     from emlc.runs.outputs import check_keeps_sources
     from emlc.runtime.files import check_file

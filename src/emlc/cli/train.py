@@ -1,12 +1,12 @@
-"""Train a student, and a teacher that corrects its labels, into a run directory.
+"""Train a student and a teacher that corrects its labels; write a run directory.
 
 DATA is one of: cifar10 | cifar100 | clothing1m | digits | a .csv, .parquet or .npz file | a folder or a
-quoted glob of parquet files | a folder with one sub-folder of images a class.
+quoted glob of parquet files | a folder with one sub-folder of images per class.
 """
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.cli.training import Told, add_training_arguments, run_training
+from emlc.cli.training import RunSummary, add_training_arguments, run_training
 from emlc.config import Settings
 
 SETTINGS = Settings
@@ -21,7 +21,7 @@ def run(arguments: Namespace) -> int:
     return run_training(arguments, Settings, _work)
 
 
-def _work(settings: Settings, resume: bool) -> Told:
+def _work(settings: Settings, resume: bool) -> RunSummary:
     from emlc.runs.train import train
 
     finished = train(settings, resume=resume)

@@ -1,4 +1,4 @@
-"""What `emlc train` and `emlc pretrain` have in common: settings, processes, and the figures at the end."""
+"""What `emlc train` and `emlc pretrain` share: settings, processes, and the figures printed at the end."""
 
 import os
 from collections.abc import Callable
@@ -9,29 +9,30 @@ from jsonargparse import ArgumentParser, Namespace
 from emlc.cli.arguments import S, add_settings, settings_from
 from emlc.config import names_of
 
-Told = tuple[str, dict[str, Any]]
-"""What to say of a finished run: where its result is, and its figures."""
+RunSummary = tuple[str, dict[str, Any]]
+"""A finished run as it is printed: a line that says where the result is, and the figures by name."""
 
 
 def add_training_arguments(parser: ArgumentParser, kind: type[S]) -> None:
+    """Add every setting, those for experts marked as such, and --resume."""
     add_settings(parser, kind)
     experts = names_of(kind, lambda facts: facts.expert)
     for option in parser._actions:
         if option.dest in experts:
             option.help = f"[expert] {option.help}"
     parser.add_argument(
-        "--resume", action="store_true", help="go on where the run in the output directory was interrupted"
+        "--resume", action="store_true", help="continue the interrupted run in the output directory"
     )
 
 
-def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], Told]) -> int:
-    """Do the work, given the settings and whether to resume, in as many processes as they ask for.
+def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], RunSummary]) -> int:
+    """Run ``work(settings, resume)`` in as many processes as the settings ask for, and print its summary.
 
     Returns:
         The exit status.
     """
     settings = settings_from(arguments, kind)
-    # torch takes seconds to import: not before the settings are known to be right.
+    # torch takes seconds to import: check the settings first.
     from rich.console import Console
 
     from emlc.runtime.distributed import launch, under_torchrun

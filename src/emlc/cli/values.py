@@ -1,4 +1,4 @@
-"""What the text of an option may be, by the option's type."""
+"""Read the text of an option as a value of the option's type."""
 
 import types
 from typing import Any, Literal, Union, get_args, get_origin
@@ -14,7 +14,7 @@ def parse(text: str, kind: Any) -> Any:
     """Read a text as a value of a type.
 
     Raises:
-        InputError: it is none; names what was expected and what was found.
+        InputError: The text is no such value; the message names what was expected and what was found.
     """
     for member in _members(kind):
         try:
@@ -25,18 +25,18 @@ def parse(text: str, kind: Any) -> Any:
 
 
 def describe(kind: Any) -> str:
-    """Say what a value of a type is; of an optional one, what it is beside none."""
+    """Describe a type in words; None is left out of an optional type."""
     return " or ".join(_describe(member) for member in _members(kind) if member is not types.NoneType)
 
 
 def item(kind: Any) -> Any:
-    """The type of what is in a list or mapping, which may be optional; else the type itself."""
+    """Return the item type of a list or mapping, optional or not; any other type is returned as it is."""
     inner = [get_args(member)[-1] for member in _members(kind) if get_origin(member) in (list, dict)]
     return inner[0] if inner else kind
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
-    """The alternatives of a type, none first."""
+    """Return the alternatives of a union, None first; of another type, the type alone."""
     if get_origin(kind) not in (Union, types.UnionType):
         return (kind,)
     return tuple(sorted(get_args(kind), key=lambda member: member is not types.NoneType))
@@ -60,7 +60,7 @@ def _read(text: str, kind: Any) -> Any:
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type, with all items of a list."""
+    """Whether a value, and every item of a list, is of the type."""
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if origin is Literal:
         return value in arguments

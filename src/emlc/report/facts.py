@@ -89,7 +89,7 @@ def collect(
     weights: str = "chosen",
     samples: int = 500,
     map_samples: int = 2000,
-    tell: Callable[[str], None] = lambda message: None,
+    show_progress: Callable[[str], None] = lambda message: None,
 ) -> Facts:
     """Gather the facts of a run; this takes as long as its networks take to look at all samples.
 
@@ -98,19 +98,19 @@ def collect(
         weights: chosen | last.
         samples: Size of the gallery; 0 for none.
         map_samples: Samples of the map; 0 for none.
-        tell: Is told what is being done.
+        show_progress: Called with a message before each part of the work.
 
     Raises:
         InputError: A file of the run cannot be read.
     """
     folder, missing = run.folder, dict[str, str]()
-    tell("reading the run's data")
+    show_progress("reading the run's data")
     split = _split(run, missing)
     known: dict[str, Any] = {}
     if split is not None:
-        tell("measuring the student")
+        show_progress("measuring the student")
         known |= _evaluation(run, split)
-    tell("correcting the labels")
+    show_progress("correcting the labels")
     if split is not None and run.teacher is not None:
         run = run.with_decision(split)
     table = _label_table(run, split, missing)
@@ -118,12 +118,12 @@ def collect(
         known["labels"] = label_facts(table, run.schema.classes)
         known["decision"] = _decision(run, split)
         if samples > 0:
-            tell("choosing samples to review")
+            show_progress("choosing samples to review")
             known["gallery"] = _gallery(run, split, table, samples)
         else:
             missing["gallery"] = "It was left out on request."
     if split is not None and map_samples > 0:
-        tell("drawing the map of the samples (t-SNE)")
+        show_progress("drawing the map of the samples (t-SNE)")
         known["points"] = _points(run, split, table, map_samples)
     if known.get("points") is None:
         missing.setdefault("map", missing.get("data") or "It was left out.")
