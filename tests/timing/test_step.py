@@ -1,4 +1,4 @@
-"""The benchmark of a step: which cases there are, what the model predicts of them, and what is recorded.
+"""The benchmark of a step: its cases, the predictions of the cost model, and the records.
 
 No test here says how long anything takes.
 """
@@ -22,7 +22,7 @@ from emlc.timing import step as step_module
 from emlc.timing.cases import Case, make_cases
 from emlc.timing.cost import forward_passes
 from emlc.timing.hardware import describe_hardware
-from emlc.timing.memory import held_bytes, peak_of_cpu
+from emlc.timing.memory import peak_of_cpu, state_bytes
 from emlc.timing.options import StepOptions
 from emlc.timing.report import save_plot, tables
 from emlc.timing.step import build_method, make_groups, measure_steps
@@ -88,12 +88,12 @@ def test_model_by_hand(case, passes):
 
 
 def test_impossible_combinations_are_left_out():
-    found = cases(precisions=["float32", "bf16-mixed"], methods=["emlc"])
-    differences = [case for case in found if case.engine == "finite-difference"]
+    kinds = cases(precisions=["float32", "bf16-mixed"], methods=["emlc"])
+    differences = [case for case in kinds if case.engine == "finite-difference"]
     assert [(case.precision, case.meta_gradient) for case in differences] == [("float32", "approximate")]
-    assert len([case for case in found if case.method == "emlc"]) == 1 + 2 * 2 * 2
-    assert {case.method for case in found} == {"emlc", "cross-entropy"}
-    assert len(found) == len(set(found))
+    assert len([case for case in kinds if case.method == "emlc"]) == 1 + 2 * 2 * 2
+    assert {case.method for case in kinds} == {"emlc", "cross-entropy"}
+    assert len(kinds) == len(set(kinds))
 
 
 def test_tf32_leaves_finite_differences_out():
@@ -151,7 +151,7 @@ def test_figures_follow_from_the_seconds_of_every_round(records):
     for record in records:
         assert record.problem is None
         assert len(record.seconds) == 2
-        ratios = [own / its for own, its in zip(record.seconds, erm.seconds, strict=True)]
+        ratios = [seconds / unit for seconds, unit in zip(record.seconds, erm.seconds, strict=True)]
         assert record.seconds_per_image == pytest.approx(median(record.seconds))
         assert record.ratio_to_erm == pytest.approx(median(ratios))
         assert min(ratios) <= record.ratio_spread[0] <= record.ratio_spread[1] <= max(ratios)
@@ -164,8 +164,8 @@ def test_figures_follow_from_the_seconds_of_every_round(records):
 
 def test_seconds_are_those_of_a_noisy_image(monkeypatch):
     monkeypatch.setattr(step_module, "_seconds", lambda step, repeats, device: 12.0)
-    found = measure_steps(options(methods=["emlc"], engines=["forward"]), Console(quiet=True))
-    assert [(r.k, r.seconds_per_image) for r in found] == [(1, 2.0), (2, 1.0), (2, 1.0)]
+    records = measure_steps(options(methods=["emlc"], engines=["forward"]), Console(quiet=True))
+    assert [(r.k, r.seconds_per_image) for r in records] == [(1, 2.0), (2, 1.0), (2, 1.0)]
 
 
 def test_every_round_runs_every_case_once_in_an_order_of_its_own(monkeypatch):
@@ -177,17 +177,17 @@ def test_every_round_runs_every_case_once_in_an_order_of_its_own(monkeypatch):
     assert len(set(rounds)) > 1
 
 
-def test_a_case_that_fails_is_told_and_the_others_go_on(monkeypatch):
+def test_a_case_that_fails_is_reported_and_the_others_go_on(monkeypatch):
     def refuse(self, noisy, trusted):
         raise NotImplementedError("no such operator\nfurther lines")
 
     monkeypatch.setattr(MLC, "step", refuse)
-    found = measure_steps(options(methods=["mlc", "emlc"], engines=["forward"]), Console(quiet=True))
-    failed = found[1]
+    records = measure_steps(options(methods=["mlc", "emlc"], engines=["forward"]), Console(quiet=True))
+    failed = records[1]
     assert failed.problem == "NotImplementedError: no such operator"
     assert failed.seconds_per_image is failed.ratio_to_erm is failed.over_model is None
-    assert [r.problem for r in found if r is not failed] == [None] * 3
-    text = printed(found)
+    assert [r.problem for r in records if r is not failed] == [None] * 3
+    text = printed(records)
     assert "failed" in text
     assert "mlc float32 channels_last: NotImplementedError: no such operator" in text
 
@@ -202,9 +202,9 @@ def test_steps_of_networks_that_diverged_are_no_figures(monkeypatch):
         return losses
 
     monkeypatch.setattr(MLC, "step", diverge)
-    found = measure_steps(options(methods=["mlc"]), Console(quiet=True))
-    assert [r.problem for r in found] == [None, "FloatingPointError: the networks diverged"]
-    assert found[1].seconds_per_image is None
+    records = measure_steps(options(methods=["mlc"]), Console(quiet=True))
+    assert [r.problem for r in records] == [None, "FloatingPointError: the networks diverged"]
+    assert records[1].seconds_per_image is None
 
 
 def test_without_the_plain_step_there_is_no_ratio(monkeypatch):
@@ -212,11 +212,11 @@ def test_without_the_plain_step_there_is_no_ratio(monkeypatch):
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(CrossEntropy, "step", refuse)
-    found = measure_steps(options(methods=["mlc"]), Console(quiet=True))
-    assert found[0].problem == "OutOfMemoryError: no memory"
-    assert found[1].seconds_per_image > 0
-    assert found[1].ratio_to_erm is found[1].ratio_spread is None
-    assert "mlc" in printed(found)
+    records = measure_steps(options(methods=["mlc"]), Console(quiet=True))
+    assert records[0].problem == "OutOfMemoryError: no memory"
+    assert records[1].seconds_per_image > 0
+    assert records[1].ratio_to_erm is records[1].ratio_spread is None
+    assert "mlc" in printed(records)
 
 
 def test_unknown_network_is_bad_input():
@@ -253,20 +253,20 @@ def test_peak_of_known_allocations():
     assert peak_of_cpu(allocate) == 4 * 1500
 
 
-def test_held_bytes_of_a_method_after_its_first_step(records):
+def test_state_bytes_of_a_method_after_its_first_step(records):
     o = options()
     batches = step_module._Batches(make_groups(o)[0], o, torch.device("cpu"))
     method = build_method(plain(), make_groups(o)[0], o, tiny.ALONE, batches.noisy[0])
     weights = sum(p.nbytes for p in method.student.parameters())
     buffers = sum(b.nbytes for b in method.student.buffers())
-    assert held_bytes(method) == weights + buffers
+    assert state_bytes(method) == weights + buffers
     method.step(batches.noisy[:1], None)
-    assert held_bytes(method) == 2 * weights + buffers  # and the momentum
+    assert state_bytes(method) == 2 * weights + buffers  # and the momentum
     # In a step there are gradients besides, and activations.
     assert records[0].peak_memory_bytes > 3 * weights + buffers
 
 
-# --- telling -----------------------------------------------------------------------------------
+# --- tables and plots --------------------------------------------------------------------------
 
 
 def printed(records):
@@ -290,10 +290,10 @@ def test_picture(records, tmp_path):
 
 
 def test_hardware_of_the_cpu():
-    found = describe_hardware(torch.device("cpu"))
-    assert found["threads"] == torch.get_num_threads()
-    assert found["capability"] == torch.backends.cpu.get_cpu_capability()
-    assert found["device"]
+    hardware = describe_hardware(torch.device("cpu"))
+    assert hardware["threads"] == torch.get_num_threads()
+    assert hardware["capability"] == torch.backends.cpu.get_cpu_capability()
+    assert hardware["device"]
 
 
 # --- the command -------------------------------------------------------------------------------

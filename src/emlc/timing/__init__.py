@@ -1,1 +1,1 @@
-"""What `emlc bench` measures: methods beside each other, within one process."""
+"""Measurements of `emlc bench`: what a training step costs, methods in turns within one process."""

@@ -1,4 +1,4 @@
-"""What is measured beside what."""
+"""The steps that a benchmark measures, and the plain steps they are compared with."""
 
 import itertools
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from emlc.timing.options import (
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that take turns: the same network and batches."""
+    """What cases that take turns have in common: the network and the sizes of its batches."""
 
     network: str
     noisy_batch: int
@@ -27,16 +27,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of step.
+    """A kind of training step to measure.
 
     Attributes:
-        method: As on the command line.
+        method: Name of the method, as on the command line.
         precision: float32 or bf16-mixed.
-        memory_format: Of images and weights.
-        captured: Whether it is replayed as a CUDA graph.
-        k: Student steps per step.
-        engine: Of Jacobian-vector products; None for methods without.
-        meta_gradient: Of emlc, else None.
+        memory_format: Memory format of images and weights.
+        captured: Whether the step is captured and replayed as a CUDA graph.
+        k: Student steps per teacher step.
+        engine: Engine for Jacobian-vector products; None for methods that take none.
+        meta_gradient: approximate or exact for emlc, else None.
     """
 
     method: MethodName
@@ -49,17 +49,17 @@ class Case:
 
     @property
     def erm(self) -> "Case":
-        """The plain step that this one is compared with."""
+        """The step of plain training that this one is compared with."""
         return Case("cross-entropy", self.precision, self.memory_format, self.captured)
 
     @property
     def plain(self) -> "Case":
-        """EMLC's step of this look-ahead as one would write it first."""
+        """The straightforward EMLC step of the same k: float32, torch's forward-mode AD, not captured."""
         return Case("emlc-plain", "float32", "contiguous", False, self.k, "forward", "approximate")
 
     @property
     def name(self) -> str:
-        """All that tells it from the others of its group, for people."""
+        """A name to display, unique within the group."""
         emlc = self.method in ("emlc", "emlc-plain")
         parts = [self.method, f"k={self.k}" if emlc else None]
         parts += [self.meta_gradient, self.engine if emlc else None]
@@ -68,21 +68,21 @@ class Case:
 
 
 def make_groups(options: StepOptions) -> list[Group]:
-    """Every combination of network, batch sizes and classes."""
+    """Return every combination of network, batch sizes and number of classes."""
     o = options
     return [Group(*each) for each in itertools.product(o.networks, o.noisy_batch, o.trusted_batch, o.classes)]
 
 
 def make_cases(options: StepOptions, *, cuda: bool, tf32: bool) -> list[Case]:
-    """Every combination of the other options that can be, with the plain steps they are compared with.
+    """Return every valid combination of the other options, with the plain steps they are compared with.
 
     Args:
-        options: What is asked for.
+        options: The options of the benchmark.
         cuda: Whether the device can replay CUDA graphs.
-        tf32: Whether float32 products are rounded to TF32 there, in which finite differences drown.
+        tf32: Whether the device rounds float32 products to TF32, too coarse for finite differences.
 
     Raises:
-        InputError: none can be.
+        InputError: No combination is valid.
     """
     captured = {"true": [True], "false": [False], "both": [False, True]}[options.captured]
     cases = [
@@ -112,8 +112,8 @@ def _methods(
                 yield Case(method, precision, memory_format, captured, k, engine, kind)
         elif method == "emlc-plain":
             plain = (Case("emlc", precision, memory_format, captured, k).plain for k in options.look_ahead)
-            here = ("float32", "contiguous", False)
-            yield from plain if (precision, memory_format, captured) == here else ()
+            if (precision, memory_format, captured) == ("float32", "contiguous", False):
+                yield from plain
         elif method in ("mlc", "mlc-pruned"):
             yield Case(method, precision, memory_format, captured, engine="double-backward")
         elif method == "cross-entropy" or not captured:

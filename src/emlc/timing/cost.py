@@ -1,4 +1,4 @@
-"""The model of a step's cost: forward passes of one network on the noisy batch, counted by hand."""
+"""The cost model of a step: forward passes of one network on the noisy batch, counted by hand."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -8,34 +8,38 @@ from emlc.timing.cases import Case
 Part = Literal["student", "teacher", "trusted gradient", "Jacobian products"]
 
 ERM_PASSES = 3.0
-"""A forward pass, and a backward pass at twice its cost."""
+"""Forward passes that a step of plain training (ERM) costs: the forward pass, and 2 for the backward pass."""
 
 JVP_PASSES: Mapping[str, float] = {"finite-difference": 1, "forward": 2, "double-backward": 5}
-"""Of a Jacobian-vector product: a forward pass with the weights moved; two tangent products for each
-product of the step, which was kept; or a forward and a backward pass whose graph is kept, and the second
-backward pass pruned to the cotangent."""
+"""Forward passes that a Jacobian-vector product costs, by engine. Finite differences: one forward pass with
+shifted weights. Forward-mode AD: two tangent products for each product of the step, whose inputs were kept.
+Double backward: a forward and a backward pass whose graph is kept, and a second backward pass, pruned to the
+cotangent."""
 
 EXACT_PASSES = 9.0
-"""Of a Jacobian- and a Hessian-vector product together, by either engine: the forward and the backward pass
-(3), and twice as much again for the derivative of every product in them, which has two factors."""
+"""Forward passes that a Jacobian- and a Hessian-vector product cost together, by either engine: a forward
+and a backward pass (3), and twice as much again to differentiate the two factors of every product in them."""
 
 
 def forward_passes(case: Case, noisy_batch: int, trusted_batch: int) -> dict[Part, float]:
-    """Forward passes of one network on the n noisy images, per student step, part by part.
+    """Count the forward passes of one network on the n noisy images, per student step and part.
 
-    A backward pass counts 2, an image of the m trusted ones 1/n. Cross-entropy is 3. EMLC is
+    A backward pass counts as 2, each of the m trusted images as 1/n. Cross-entropy costs 3. EMLC costs
 
         3 (n + m/k)/n  teacher + 3  student + 3 m/(k n)  trusted gradient + 1, 2, 5 or 9  products.
 
-    MLC, whose halves of the trusted batch judge and train, is ``3 + 3 m/(2 n)`` for the student,
-    ``3 m/(2 n)`` for each of the two trusted gradients (mlc-pruned: for the one), and 2 for the second
-    backward pass through the noisy batch, pruned to the cotangent. Its meta-net, and EMLC's gate, count
-    nothing.
+    MLC, which uses one half of the trusted batch for the meta loss and the other to train on, costs
+    ``3 + 3 m/(2 n)`` for the student, ``3 m/(2 n)`` for each of the two trusted gradients (mlc-pruned: for
+    its single one), and 2 for the second backward pass through the noisy batch, pruned to the cotangent. Its
+    meta-net and EMLC's gate are too small to count.
 
     Args:
-        case: Of any method but data.
-        noisy_batch: n.
-        trusted_batch: m.
+        case: A case of any method but data.
+        noisy_batch: Noisy images per student step, n.
+        trusted_batch: Trusted images per teacher step, m.
+
+    Returns:
+        Forward passes by part; their sum is the cost of a student step.
     """
     ratio = trusted_batch / noisy_batch
     if case.method == "cross-entropy":
@@ -50,7 +54,7 @@ def forward_passes(case: Case, noisy_batch: int, trusted_batch: int) -> dict[Par
     assert case.engine is not None
     products = EXACT_PASSES if case.meta_gradient == "exact" else JVP_PASSES[case.engine]
     if case.method == "emlc-plain":
-        products = 3.0  # the primal is computed again
+        products = 3.0  # torch computes the primal again
     return {
         "teacher": 3 * (1 + ratio / case.k),
         "student": 3.0,

@@ -1,4 +1,4 @@
-"""Where a benchmark was run."""
+"""Hardware and versions that a benchmark was run on."""
 
 import platform
 from importlib.metadata import version
@@ -11,7 +11,7 @@ from emlc.runtime.precision import uses_tf32
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
-    """The device by name, and what else decides how fast it is; of a GPU also the CPU that feeds it."""
+    """Name the device and all that decides its speed; for a GPU also the CPU that launches its kernels."""
     cpu = {"capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
     if device.type == "cuda":
         return {
@@ -24,14 +24,14 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
 
 
 def _cpu_name() -> str:
-    table = Path("/proc/cpuinfo")  # on Linux, where platform.processor() says nothing
+    table = Path("/proc/cpuinfo")  # on Linux platform.processor() is empty
     lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
 
 
 def describe_versions() -> dict[str, str | None]:
-    """Versions of everything that decides how fast a step is."""
+    """Return the versions of everything that decides how fast a step is."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in ("emlc", "torch", "torchvision", "numpy")},

@@ -1,4 +1,4 @@
-"""How much memory a step takes."""
+"""Memory that a training step takes."""
 
 import os
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from emlc.methods.base import Method
 
 
 def peak_of_cpu(function: Callable[[], object]) -> int:
-    """Most bytes of tensors on the CPU that were alive at once of those that a call allocated.
+    """Measure the peak memory of CPU tensors during a call, in bytes above what was allocated before.
 
-    Memory that the call frees and did not allocate lowers the count: see to it that there is none.
+    The call must not free memory that it did not allocate: that would lower the count.
     """
-    # Else it complains on standard error of every machine without a GPU driver.
+    # Without this, kineto complains on standard error on every machine without a GPU driver.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
         function()
@@ -32,8 +32,8 @@ def peak_of_cpu(function: Callable[[], object]) -> int:
     return peak
 
 
-def held_bytes(method: Method) -> int:
-    """Bytes of a method's networks and of its optimisers' states, without gradients."""
+def state_bytes(method: Method) -> int:
+    """Return the bytes of a method's networks and of its optimisers' states, without gradients."""
     networks = [t for network in method.networks().values() for t in network.state_dict().values()]
     states = [
         value

@@ -1,4 +1,4 @@
-"""MLC without what it computes and does not use, as a stricter opponent for the time of EMLC's step."""
+"""MLC without the gradient that it computes and does not use: a stricter comparison for EMLC's step."""
 
 from typing import ClassVar
 
@@ -6,9 +6,9 @@ from emlc.methods.mlc import MLC
 
 
 class PrunedMLC(MLC):
-    """MLC without ``g`` in iterations that have no history to discount: the same results, for k = 1 faster.
+    """MLC that skips ``g`` in iterations without a history to discount: the same results, faster for k = 1.
 
-    The published code computes it always.
+    The published code always computes it.
     """
 
     name: ClassVar[str] = "mlc-pruned"

@@ -1,4 +1,4 @@
-"""What `emlc bench step` may be asked for, without torch, so that `--help` does not wait for it."""
+"""Options of `emlc bench step`, without torch, so that `--help` does not wait for it."""
 
 import re
 from collections.abc import Iterator
@@ -17,31 +17,31 @@ MemoryFormat = Literal["channels_last", "contiguous"]
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """What is measured, and how often. Lists are multiplied; what cannot go together is left out.
+    """Which steps are measured, and how often: all valid combinations of the values in the lists.
 
     Attributes:
         networks: Backbones, as for ``emlc train``.
-        methods: Any of cross-entropy (plain training, the unit; it is always measured), mlc, mlc-pruned (the
-            same without a gradient that one look-ahead step has no use for), emlc, emlc-plain (as one would
-            write it first: float32, channels first, torch's forward-mode AD, kernel by kernel), and data
-            (loading and augmenting alone).
+        methods: Any of cross-entropy (plain training, the unit of all ratios; always measured), mlc,
+            mlc-pruned (mlc without a gradient that it does not use for k = 1), emlc, emlc-plain (the
+            straightforward implementation: float32, channels first, torch's forward-mode AD, no CUDA graph),
+            and data (loading and augmenting alone).
         look_ahead: Student steps per teacher step of emlc, k.
-        engines: How emlc computes Jacobian-vector products: any of finite-difference (in float32, on GPUs
+        engines: Engines for emlc's Jacobian-vector products: any of finite-difference (in float32, on GPUs
             only without TF32), forward, double-backward.
         meta_gradients: Any of approximate and exact (not by finite differences).
         precisions: Any of float32 and bf16-mixed.
         memory_formats: Any of channels_last, which emlc trains with, and contiguous (channels first).
-        captured: Whether steps on a GPU are replayed as CUDA graphs: true, false or both. A captured step is
-            compared with plain training captured likewise.
-        noisy_batch: Noisy images a student step.
-        trusted_batch: Trusted images a teacher step.
+        captured: Whether steps on a GPU are captured as CUDA graphs: true, false or both. A captured step is
+            compared with a captured step of plain training.
+        noisy_batch: Noisy images per student step.
+        trusted_batch: Trusted images per teacher step.
         classes: Numbers of classes.
-        image_size: Pixels a side, of colour images.
+        image_size: Height and width of the colour images, in pixels.
         device: auto | cpu | cuda | cuda:N.
-        repetitions: Rounds, each of which runs every case once.
-        seed: Of the images, the weights and the order within the rounds.
+        repetitions: Number of rounds; each runs every case once.
+        seed: Seed of the images, the weights and the order within the rounds.
         output: File for the measurements (.json).
-        plot: File for a picture of them (.png).
+        plot: File for a plot of them (.png).
     """
 
     networks: list[str] = field(default_factory=lambda: ["resnet18"])
@@ -66,7 +66,7 @@ class StepOptions:
         """Check the values.
 
         Raises:
-            InputError: lists every option that is out of range.
+            InputError: Values are out of range; lists every such option.
         """
         raise_together(list(_problems(self)), "the options")
 
@@ -100,7 +100,7 @@ _LISTS = (
 _LEAST = {
     "look_ahead": 1,
     "noisy_batch": 2,
-    "trusted_batch": 4,  # mlc trains on one half and judges by the other, which batch norm needs two of
+    "trusted_batch": 4,  # mlc splits it in halves, and batch norm needs two samples in each
     "classes": 2,
     "image_size": 1,
     "repetitions": 1,

@@ -1,4 +1,4 @@
-"""EMLC's step as one would write it first: what the fast paths are measured against."""
+"""The straightforward EMLC step, which the fast paths are measured against."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ from emlc.methods.emlc import EMLC
 
 
 class PlainEMLC(EMLC):
-    """EMLC with torch's own forward-mode AD, nothing kept for it, and an optimiser that is not fused."""
+    """EMLC with torch's own forward-mode AD, no products kept for it, and an optimiser that is not fused."""
 
     name: ClassVar[str] = "emlc-plain"
 

@@ -1,4 +1,4 @@
-"""The measurements of a benchmark for people: tables and a picture."""
+"""Tables and a plot of a benchmark's measurements."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,13 +27,13 @@ _COLOURS: dict[Part, str] = {
 
 
 def tables(records: Sequence[Record], hardware: str) -> Iterator[Table]:
-    """A table for each network and batch, its cases sorted by their ratio to plain training.
+    """Yield one table per network and batch size, its cases sorted by their ratio to plain training.
 
-    What all cases have in common stands in the title. The last column is the time to load and augment the
-    images of a step, over that of the step.
+    Traits that all cases share stand in the title. The last column is the time to load and augment the
+    images of a step, in per cent of the step's.
 
     Args:
-        records: As :func:`~emlc.timing.step.measure_steps` gives them.
+        records: Records of :func:`~emlc.timing.step.measure_steps`.
         hardware: Name of the device.
     """
     for group, members in _grouped(records):
@@ -52,8 +52,8 @@ _TRAITS: dict[str, Callable[[Record], str]] = {
 
 def _table(group: Group, records: Sequence[Record], hardware: str) -> Table:
     common = {name for name, trait in _TRAITS.items() if name != "step" and len({*map(trait, records)}) == 1}
-    said = [_TRAITS[name](records[0]) for name in ("precision", "memory") if name in common]
-    table = Table(title="; ".join([_title(group), *said, hardware]), box=SIMPLE_HEAD, pad_edge=False)
+    shared = [_TRAITS[name](records[0]) for name in ("precision", "memory") if name in common]
+    table = Table(title="; ".join([_title(group), *shared, hardware]), box=SIMPLE_HEAD, pad_edge=False)
     for name in _TRAITS:
         if name not in common:
             table.add_column(name)
@@ -77,19 +77,19 @@ def _figures(record: Record, loading: Mapping[Case, float | None]) -> Iterator[s
     yield _number(record.ratio_to_plain)
     peak = record.peak_memory_bytes
     yield "" if peak is None else f"{peak / 2**20:,.0f}"
-    # Loading does not depend on how the step is replayed.
+    # Loading does not depend on whether the step is captured.
     load = loading.get(replace(record.case.erm, captured=False))
-    alone = load is None or record.method == "data"
-    yield "" if alone else f"{100 * (load or 0) / record.seconds_per_image:.1f}"
+    no_share = load is None or record.method == "data"
+    yield "" if no_share else f"{100 * (load or 0) / record.seconds_per_image:.1f}"
 
 
 def save_plot(records: Sequence[Record], path: Path) -> None:
-    """Write a picture of the cost per image, in ERM's forward passes: measured beside the model's parts.
+    """Plot the cost per image in forward passes, as measured and by the parts of the cost model.
 
     Args:
-        records: As :func:`~emlc.timing.step.measure_steps` gives them; those without figures, and data,
-            are left out.
-        path: Of the PNG.
+        records: Records of :func:`~emlc.timing.step.measure_steps`; those without figures and those of
+            data are left out.
+        path: The PNG file to write.
     """
     measured = [r for r in records if r.ratio_to_erm is not None and r.method != "data"]
     groups = [(group, sorted(members, key=_ratio, reverse=True)) for group, members in _grouped(measured)]

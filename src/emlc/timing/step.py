@@ -1,4 +1,4 @@
-"""What a step costs: every method and engine beside plain training, in turns, within one process."""
+"""Measure what a step costs: every method and engine in turns with plain training, within one process."""
 
 import gc
 import logging
@@ -34,7 +34,7 @@ from emlc.runtime.precision import uses_tf32
 from emlc.runtime.streams import RandomStream, generator, seed_torch, torch_generator
 from emlc.timing.cases import Case, Group, make_cases, make_groups
 from emlc.timing.cost import ERM_PASSES, forward_passes
-from emlc.timing.memory import held_bytes, peak_of_cpu
+from emlc.timing.memory import peak_of_cpu, state_bytes
 from emlc.timing.mlc import PrunedMLC
 from emlc.timing.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
 from emlc.timing.plain import PlainEMLC
@@ -55,51 +55,53 @@ _SETTING: dict[MethodName, str] = {
     "mlc-pruned": "mlc",
     "emlc-plain": "emlc",
 }
-"""The method whose settings and hyper-parameters each has."""
+"""The method whose settings and hyper-parameters each measured method takes."""
 
 _WARM_UP_STEPS = 5
-"""Enough for a step to be captured, and replayed once."""
+"""Steps before the first measurement: enough to capture the step and replay it once."""
 
 _LEAST_SECONDS_ON_CUDA = 0.2
-"""Of a timed region, beside which the time to launch and to wait for it is nothing."""
+"""Least duration of a timed region: launching and waiting are negligible beside it."""
 
 _BATCHES_TO_LOAD_FROM = 8
+"""Batches in the random data set that loading is timed on."""
 
 Step = Callable[[Sequence[Batch], Batch | None], Losses]
 """A step of a method, captured or not."""
 
 _FAILURES = (RuntimeError, FloatingPointError, ReplayError)
-"""What ends one case, and not the benchmark: no memory, no such operator, too coarse a precision."""
+"""Errors that end one case, not the benchmark: out of memory, a missing operator, too low a precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A measured case.
+    """The measurements of one case.
 
     Attributes:
         method: cross-entropy, mlc, mlc-pruned, emlc, emlc-plain, or data: loading and augmenting alone, n
-            noisy and m trusted images a step.
-        k: Student steps per step.
-        engine: Of Jacobian-vector products, if any.
-        meta_gradient: approximate or exact, of emlc.
+            noisy and m trusted images per step.
+        k: Student steps per teacher step.
+        engine: Engine for Jacobian-vector products, if the method takes any.
+        meta_gradient: approximate or exact for emlc, else None.
         precision: float32 or bf16-mixed.
         memory_format: channels_last or contiguous.
-        device: Where it ran, such as cpu or cuda:0.
+        device: Device it ran on, such as cpu or cuda:0.
         network: Backbone of the student, and of emlc's teacher.
-        noisy_batch: Noisy images a student step, n.
-        trusted_batch: Trusted images a teacher step, m.
-        seconds_per_image: Median over the rounds of the seconds per noisy image, of which a step sees k n.
+        noisy_batch: Noisy images per student step, n.
+        trusted_batch: Trusted images per teacher step, m.
+        seconds_per_image: Median over the rounds of the seconds per noisy image; a step sees k n of them.
         ratio_to_erm: Median over the rounds of the ratio to plain training (``method="cross-entropy"``) of
-            the same precision and memory format, captured if this is, in the same round.
-        over_model: ``ratio_to_erm`` over what :func:`~emlc.timing.cost.forward_passes` predicts; None
-            of data.
-        peak_memory_bytes: Most bytes alive during a step with the networks of this method alone; None of
-            data. Neither the batches nor what libraries allocate by themselves counts.
-        classes: C.
-        captured: Whether the step was replayed as a CUDA graph.
+            the same precision and memory format, captured if this step is, in the same round.
+        over_model: ``ratio_to_erm`` over what :func:`~emlc.timing.cost.forward_passes` predicts; None for
+            data.
+        peak_memory_bytes: Peak memory during a step with the networks of this method alone, in bytes; None
+            for data. The batches and memory that libraries allocate for themselves are not counted.
+        classes: Number of classes, C.
+        captured: Whether the step was captured and replayed as a CUDA graph.
         seconds: Seconds per noisy image in every round.
-        ratio_to_plain: Likewise to ``method="emlc-plain"`` of the same k, if that is measured; of emlc only.
-        ratio_spread: Lower and upper quartile of the ratio over the rounds.
+        ratio_to_plain: Median ratio to ``method="emlc-plain"`` of the same k, for emlc with the approximate
+            meta-gradient where both were measured.
+        ratio_spread: Lower and upper quartile of the ratio to plain training over the rounds.
         problem: Why there are no figures, else None.
     """
 
@@ -126,19 +128,19 @@ class Record:
 
     @property
     def case(self) -> Case:
-        """What was measured, without where."""
+        """The step that was measured."""
         kind = (self.method, self.precision, self.memory_format, self.captured)
         return Case(*kind, self.k, self.engine, self.meta_gradient)
 
     @property
     def group(self) -> Group:
-        """What it took turns with: those of the same group."""
+        """The network and batches; cases of the same group took turns."""
         return Group(self.network, self.noisy_batch, self.trusted_batch, self.classes)
 
 
 @dataclass
 class _Running:
-    """A case that is ready to run, and what was measured of it; without a step, why it is not."""
+    """A case ready to run with its measurements so far; without a step, the problem that stopped it."""
 
     case: Case
     step: Callable[[], object] | None = None
@@ -154,7 +156,7 @@ class _Running:
         self.step, self.method, self.seconds = None, None, []
 
     def check_finite(self) -> None:
-        """Fail if the networks have diverged: steps on numbers that are not finite measure nothing."""
+        """Fail if the networks diverged: timings of steps on non-finite numbers mean nothing."""
         networks = self.method.networks().values() if self.method is not None else ()
         if not all(p.isfinite().all() for network in networks for p in network.parameters()):
             self.fail(FloatingPointError("the networks diverged"))
@@ -163,16 +165,19 @@ class _Running:
 def measure_steps(options: StepOptions, console: Console | None = None) -> list[Record]:
     """Measure every case that the options ask for, group by group.
 
-    Within a group all cases stay alive and take turns: every round runs each once, in an order of its
-    own. Images are random and lie on the device already. Steps are those of the training loop, without
+    Within a group all cases stay in memory and take turns: every round runs each once, in a new random
+    order. Images are random and lie on the device already. Steps are those of the training loop, without
     its loading, logging and evaluation.
 
     Args:
-        options: What to measure.
-        console: Where to show messages and progress; standard error by default.
+        options: Which steps to measure, and how often.
+        console: Console for messages and progress; standard error by default.
+
+    Returns:
+        One record per case, group by group.
 
     Raises:
-        InputError: no such device or network; nothing to measure.
+        InputError: There is no such device or network, or nothing to measure.
     """
     with show_messages(console) as shown:
         return _measure_steps(options, shown)
@@ -188,8 +193,8 @@ def _measure_steps(options: StepOptions, console: Console) -> list[Record]:
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=len(groups) * len(cases) * (1 + options.repetitions))
 
-        def tell(what: str) -> None:
-            progress.update(task, advance=1, description=what)
+        def advance(description: str) -> None:
+            progress.update(task, advance=1, description=description)
 
         for group in groups:
             _log.info(
@@ -197,12 +202,12 @@ def _measure_steps(options: StepOptions, console: Console) -> list[Record]:
                 f"{group.classes} classes: {len(cases)} cases, {options.repetitions} rounds"
             )
             with show_messages(Console(quiet=True)):  # the engine of a case is in its name already
-                records += _measure_group(group, cases, options, tell)
+                records += _measure_group(group, cases, options, advance)
     return records
 
 
 def _measure_group(
-    group: Group, cases: list[Case], options: StepOptions, tell: Callable[[str], None]
+    group: Group, cases: list[Case], options: StepOptions, advance: Callable[[str], None]
 ) -> list[Record]:
     device = pick_device(options.device)
     ranks = {precision: start_ranks(str(device), precision) for precision in options.precisions}
@@ -211,20 +216,21 @@ def _measure_group(
         _take_workspaces(device)
     running = []
     for case in cases:
-        tell(f"building {case.name}")
-        running.append(_built(case, group, options, ranks[case.precision], batches))
+        advance(f"building {case.name}")
+        running.append(_build(case, group, options, ranks[case.precision], batches))
     order = generator(options.seed, RandomStream.TIMING_ORDER)
     for _ in range(options.repetitions):
         for index in order.permutation(len(running)):
             each = running[index]
-            tell(each.case.name)
+            advance(each.case.name)
             if each.step is not None:
                 _time(each, group, device)
     for each in running:
         each.check_finite()
-    found = {each.case: each for each in running}
+    by_case = {each.case: each for each in running}
     return [
-        _record(each, found.get(each.case.erm), found.get(each.case.plain), group, device) for each in running
+        _record(each, by_case.get(each.case.erm), by_case.get(each.case.plain), group, device)
+        for each in running
     ]
 
 
@@ -244,12 +250,12 @@ class _Batches:
         self.trusted = draw(group.trusted_batch)
 
 
-def _built(case: Case, group: Group, options: StepOptions, ranks: Ranks, batches: _Batches) -> _Running:
+def _build(case: Case, group: Group, options: StepOptions, ranks: Ranks, batches: _Batches) -> _Running:
     running = _Running(case)
     try:
         if case.method == "data":
-            running.step = _loading(group, options, ranks)
-            running.step()  # the first batches wait for more than the others
+            running.step = _loading_step(group, options, ranks)
+            running.step()  # the first batches take longer: the loader starts up
         elif ranks.device.type == "cuda":
             _build_on_cuda(running, group, options, ranks, batches)
         else:
@@ -257,7 +263,7 @@ def _built(case: Case, group: Group, options: StepOptions, ranks: Ranks, batches
     except _FAILURES as error:
         running.fail(error)
     if running.problem is not None:
-        gc.collect()  # the traceback's frames held on to the networks
+        gc.collect()  # frees the networks, to which the traceback's frames refer
         torch.cuda.empty_cache()
     return running
 
@@ -266,11 +272,11 @@ def _build_on_cuda(
     running: _Running, group: Group, options: StepOptions, ranks: Ranks, batches: _Batches
 ) -> None:
     gc.collect()
-    before = torch.cuda.memory_allocated(ranks.device)  # what others hold, which does not change meanwhile
+    before = torch.cuda.memory_allocated(ranks.device)  # by the other cases: it does not change meanwhile
     torch.cuda.reset_peak_memory_stats(ranks.device)
     method = build_method(running.case, group, options, ranks, batches.noisy[0])
     captured = CapturedStep(method, ranks.device) if running.case.captured else None
-    step = _stepping(method, captured or method.step, running.case, batches)
+    step = _step_on(method, captured or method.step, running.case, batches)
     for _ in range(_WARM_UP_STEPS):
         step()
     if captured is not None and captured.refusal is not None:
@@ -282,7 +288,7 @@ def _build_on_cuda(
 
 
 def _take_workspaces(device: torch.device) -> None:
-    """Let cuBLAS have its workspaces, which come with the first product of each thread, before any case."""
+    """Make cuBLAS allocate its workspaces, which come with each thread's first product, before any case."""
     x = torch.ones(8, 8, device=device, requires_grad=True)
     (x @ x).sum().backward()
 
@@ -291,23 +297,23 @@ def _build_on_cpu(
     running: _Running, group: Group, options: StepOptions, ranks: Ranks, batches: _Batches
 ) -> None:
     method = build_method(running.case, group, options, ranks, batches.noisy[0])
-    step = _stepping(method, method.step, running.case, batches)
-    step()  # now the optimisers have their states
+    step = _step_on(method, method.step, running.case, batches)
+    step()  # creates the states of the optimisers
     for optimizer in method.optimizers().values():
-        optimizer.zero_grad(set_to_none=True)  # or the step would free what it did not allocate
-    running.peak_memory_bytes = held_bytes(method) + peak_of_cpu(step)
+        optimizer.zero_grad(set_to_none=True)  # else the step would free memory that it did not allocate
+    running.peak_memory_bytes = state_bytes(method) + peak_of_cpu(step)
     running.step, running.method = step, method
 
 
 def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, batch: Batch) -> Method:
-    """The method of a case, prepared for its first step.
+    """Build the method of a case, ready for its first step.
 
     Args:
-        case: Of any method but data.
-        group: The network and the batches.
-        options: Device and seed.
-        ranks: One process, of the case's precision.
-        batch: Images like those that it will see.
+        case: A case of any method but data.
+        group: The network and the sizes of its batches.
+        options: Options of the benchmark, of which device and seed are used.
+        ranks: A single process with the case's precision.
+        batch: Images of the shape and type that the method will be trained on.
     """
     settings = Settings(
         backbone=group.network,
@@ -327,7 +333,7 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
     if case.memory_format == "contiguous":
         _use_contiguous(method)
     if ranks.device.type == "cuda" and case.method != "emlc-plain":
-        # As the training loop has it: a captured step reads its learning rate from there.
+        # As in the training loop: a captured step reads its learning rate from a tensor on the device.
         for parameters in method.student_sgd.param_groups:
             parameters["lr"] = torch.tensor(parameters["lr"], device=ranks.device)
     method.train_mode()
@@ -342,7 +348,8 @@ def _use_contiguous(method: Method) -> None:
                 module.memory_format = torch.contiguous_format
 
 
-def _stepping(method: Method, step: Step, case: Case, batches: _Batches) -> Callable[[], object]:
+def _step_on(method: Method, step: Step, case: Case, batches: _Batches) -> Callable[[], object]:
+    """Return a step on fixed batches."""
     noisy, trusted = batches.noisy[: case.k], batches.trusted if method.uses_trusted else None
 
     def run() -> object:
@@ -352,8 +359,8 @@ def _stepping(method: Method, step: Step, case: Case, batches: _Batches) -> Call
     return run
 
 
-def _loading(group: Group, options: StepOptions, ranks: Ranks) -> Callable[[], object]:
-    """Load and augment a step's images, as the training loop does from memory."""
+def _loading_step(group: Group, options: StepOptions, ranks: Ranks) -> Callable[[], object]:
+    """Return a function that loads and augments a step's images, as the training loop does from memory."""
     streams: list[Iterator[Batch]] = []
     for number, n in enumerate((group.noisy_batch, group.trusted_batch)):
         many, size = n * _BATCHES_TO_LOAD_FROM, options.image_size
@@ -381,7 +388,7 @@ def _time(running: _Running, group: Group, device: torch.device) -> None:
 
 
 def _seconds(step: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Seconds a step, of so many in a row."""
+    """Return the mean seconds per step over ``repeats`` steps in a row."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -397,8 +404,8 @@ def _record(
 ) -> Record:
     case = running.case
     ratios = _ratios(running, erm)
-    alike = case.method == "emlc" and case.meta_gradient == "approximate"
-    to_plain = _ratios(running, plain if alike else None)
+    comparable = case.method == "emlc" and case.meta_gradient == "approximate"
+    to_plain = _ratios(running, plain if comparable else None)
     over_model = None
     if ratios is not None and case.method != "data":
         passes = sum(forward_passes(case, group.noisy_batch, group.trusted_batch).values())
@@ -428,7 +435,7 @@ def _record(
 
 
 def _ratios(running: _Running, other: _Running | None) -> NDArray[np.float64] | None:
-    """Round by round, if both were measured."""
+    """Return the ratio of seconds round by round, if both cases were measured."""
     if other is None or not running.seconds or not other.seconds:
         return None
     return np.divide(running.seconds, other.seconds)
