@@ -1,1 +1,1 @@
-"""The paper's tables and figures by one command: experiments as data, and an engine that carries them out."""
+"""The paper's tables and figures by one command: experiments as data, and an engine that runs them."""

@@ -1,4 +1,4 @@
-"""Finished and unfinished runs by what decides their result, shared by all experiments of a folder."""
+"""A cache of finished and unfinished runs, keyed by what decides their result, shared by all experiments."""
 
 import math
 from dataclasses import replace
@@ -20,41 +20,41 @@ from emlc.runtime.files import read_json
 
 
 class Cache:
-    """Runs in the folders HOME/KEY, each with the lock HOME/KEY.lock of the process that makes it.
+    """Runs in folders HOME/KEY; the process that makes one holds the lock HOME/KEY.lock.
 
     The operating system frees the locks of a process that dies, so that none is left behind.
 
     Args:
-        home: The folder of them all; it need not be there.
+        home: Folder of all runs; it need not exist yet.
     """
 
     def __init__(self, home: Path) -> None:
         self._home = home
 
     def folder(self, job: Job) -> Path:
-        """Where it is stored, or would be."""
+        """Return the folder in which a run is stored, or would be."""
         return self._home / job.key
 
     def finished(self, job: Job) -> bool:
-        """Whether it is there, and complete."""
+        """Whether a run is complete."""
         last = "backbone.safetensors" if isinstance(job.settings, PretrainSettings) else "summary.json"
         return (self.folder(job) / last).exists()
 
     def make(self, job: Job, *, wait: bool) -> bool:
-        """Make a run, or go on with an interrupted one, after the pretraining that it starts from.
+        """Make a run, or resume an interrupted one, after the pretraining that it starts from.
 
-        Nothing is done with a finished one.
+        A finished run is left as it is.
 
         Args:
             job: The run.
-            wait: Whether to wait where another process is making it.
+            wait: Whether to wait while another process makes it; else it is left to that process.
 
         Returns:
-            Whether it was made here, and not by another process, or before.
+            True if this call finished the run, False if it was finished before or by another process.
 
         Raises:
-            InputError: its settings do not fit its data.
-            FloatingPointError: it has diverged.
+            InputError: The settings do not fit the data.
+            FloatingPointError: The run diverged.
         """
         if self.finished(job):
             return False
@@ -78,22 +78,22 @@ class Cache:
             self.make(job.start, wait=True)
             settings = replace(settings, init=str(self.folder(job.start) / "backbone.safetensors"))
         if (self.folder(job) / "checkpoint.pt").exists():
-            # The key says that it is the same run: it may have begun elsewhere, from a copy of the weights.
+            # The same key is the same run, though it may have begun elsewhere, from a copy of the weights.
             begun = read_settings(self.folder(job), Settings)
             settings = replace(begun, output=output, data_root=settings.data_root)
         train(settings, resume=True, console=quiet)
 
     def read(self, job: Job) -> "Outcome":
-        """A finished run."""
+        """Read a finished run."""
         return Outcome(self.folder(job))
 
 
 class Outcome:
-    """What a finished run has come to.
+    """The results of a finished run.
 
     Attributes:
-        folder: Its directory.
-        summary: What is in its ``summary.json``.
+        folder: The run directory.
+        summary: Contents of its ``summary.json``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,7 +101,7 @@ class Outcome:
         self.summary: dict[str, Any] = read_json(folder / "summary.json")
 
     def figure(self, name: str) -> float | None:
-        """A measure of :mod:`emlc.reproduce.plan`, or None where the run has no such thing."""
+        """Return a measure of :mod:`emlc.reproduce.plan` by name, or None if the run does not have it."""
         if name == META_OBJECTIVE.name:
             steps = self.steps
             if name not in steps:
@@ -115,12 +115,12 @@ class Outcome:
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
-        """One row an epoch."""
+        """``metrics.csv``: one row per epoch."""
         return pd.read_csv(self.folder / "metrics.csv")
 
     @cached_property
     def steps(self) -> pd.DataFrame:
-        """One row a step; "iteration" counts the batches that the student has learned from by then."""
+        """``steps.csv``: one row per step; "iteration" counts the noisy batches seen so far."""
         table = pd.read_csv(self.folder / "steps.csv")
         batch = read_settings(self.folder, Settings).noisy_batch
         per_epoch = math.ceil(self.summary["noisy_samples"] / batch)

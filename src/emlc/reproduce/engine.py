@@ -1,4 +1,4 @@
-"""Carries out an experiment: makes the runs that are missing, tabulates and draws those that are there."""
+"""Run an experiment: make the missing runs, then tabulate and plot all that are finished."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -28,7 +28,7 @@ from emlc.reproduce.plan import (
 )
 from emlc.reproduce.results import Results
 from emlc.reproduce.tables import Value, Values, hardware, markdown, tidy
-from emlc.reproduce.work import carry_out
+from emlc.reproduce.work import make_runs
 from emlc.runtime.distributed import pick_device
 from emlc.runtime.files import write_csv, write_json, write_text
 from emlc.runtime.messages import show_messages
@@ -37,18 +37,18 @@ from emlc.timing.step import Record, measure_steps
 
 
 class Shard(NamedTuple):
-    """A share of the runs: those whose place in their list is ``part`` modulo ``parts``."""
+    """A share of the runs: those whose index in the list of runs is ``part`` modulo ``parts``."""
 
     part: int
     parts: int
 
 
 class Reproduced(NamedTuple):
-    """What came of a grid.
+    """The outcome of a grid.
 
     Attributes:
-        notes: What a reader has to know beside the table: what is missing, above all.
-        failed: Why runs failed, by their names.
+        notes: Notes that belong below the table, above all on missing and failed runs.
+        failed: Name of each failed run -> the error message.
     """
 
     notes: list[str]
@@ -65,53 +65,53 @@ def reproduce(
     command: str = "",
     console: Console | None = None,
 ) -> Reproduced:
-    """Make the runs of a grid that are not there yet, and write its tables and picture.
+    """Make the missing runs of a grid, and write its tables and picture.
 
     Args:
         grid: The experiment.
-        home: Where runs are kept, for all experiments.
-        folder: For ``table.csv``, ``table.md``, ``picture.png`` and ``results.json``.
-        shard: The share of the runs to make; all by default. What others have made is shown, too.
-        processes: How many make them.
-        command: What was typed, for the record.
-        console: Where to tell how it goes; standard error by default.
+        home: Folder of the runs of all experiments.
+        folder: Folder for ``table.csv``, ``table.md``, ``picture.png`` and ``results.json``.
+        shard: The share of the runs to make; all by default. Runs that other machines made are shown, too.
+        processes: Number of runs made at the same time.
+        command: The command line, which is written beside the results.
+        console: Console for messages and progress; standard error by default.
 
     Raises:
-        InputError: the settings of a cell are wrong, no run could be made, or a process was killed.
+        InputError: The settings of a cell are wrong, no run could be made, or a process was killed.
     """
     cache = Cache(home)
-    wanted = cells(grid)
-    jobs = distinct(wanted)
-    mine = jobs if shard is None else jobs[shard.part :: shard.parts]
-    names = {each.job.key: f"{each.row.label}, {each.column.label}, seed {each.seed}" for each in wanted}
+    grid_cells = cells(grid)
+    jobs = distinct(grid_cells)
+    shard_jobs = jobs if shard is None else jobs[shard.part :: shard.parts]
+    names = {each.job.key: f"{each.row.label}, {each.column.label}, seed {each.seed}" for each in grid_cells}
     with show_messages(console) as shown:
-        problems = carry_out(mine, names, cache, shown, processes)
+        problems = make_runs(shard_jobs, names, cache, shown, processes)
     if problems and not any(map(cache.finished, jobs)):
         raise InputError(next(iter(problems.values())))
     rows, unknown = known_rows(grid)
     outcomes: dict[tuple[str, str], list[Outcome]] = {
         (r.label, c.label): [] for r in rows for c in grid.columns
     }
-    for each in wanted:
+    for each in grid_cells:
         if cache.finished(each.job):
             outcomes[each.row.label, each.column.label].append(cache.read(each.job))
     results = Results(grid, rows, outcomes)
-    missing = [names[each.job.key] for each in wanted if not cache.finished(each.job)]
+    missing = [names[each.job.key] for each in grid_cells if not cache.finished(each.job)]
     failed = {names[key]: problem for key, problem in problems.items()}
-    notes = [f"{len(missing)} of {len(wanted)} runs are missing"] if missing else []
+    notes = [f"{len(missing)} of {len(grid_cells)} runs are missing"] if missing else []
     notes += [f"left out, as there is no such method: {', '.join(unknown)}"] if unknown else []
     notes += [f"{name} failed: {problem}" for name, problem in failed.items()]
-    _write(results, wanted, cache, folder, missing, notes, command)
+    _write(results, grid_cells, cache, folder, missing, notes, command)
     return Reproduced(notes, failed)
 
 
 def _write(
     results: Results,
-    wanted: Sequence[Cell],
+    grid_cells: Sequence[Cell],
     cache: Cache,
     folder: Path,
     missing: Sequence[str],
-    more: Sequence[str],
+    run_notes: Sequence[str],
     command: str,
 ) -> None:
     grid = results.grid
@@ -120,10 +120,10 @@ def _write(
     write_csv(folder / "table.csv", pd.concat([tidy(m, *parts, values) for m, values in tables.items()]))
     known = {m: v for m, v in tables.items() if any(value.ours for value in v.values())}
     notes = [
-        *_notes(results, wanted),
-        *_own(results.rows),
+        *_notes(results),
+        *_row_settings(results.rows),
         *grid.notes,
-        *more,
+        *run_notes,
         *([f"`{command}`"] if command else []),
     ]
     sections = [f"# {grid.title}", *(markdown(m, *parts, values) for m, values in known.items())]
@@ -139,7 +139,7 @@ def _write(
             "runs": [
                 {"row": each.row.label, "column": each.column.label, "seed": each.seed, "run": each.job.key}
                 | {"summary": cache.read(each.job).summary}
-                for each in wanted
+                for each in grid_cells
                 if cache.finished(each.job)
             ],
         },
@@ -148,29 +148,29 @@ def _write(
         figures.save(folder / "picture.png", results)
 
 
-def _notes(results: Results, wanted: Sequence[Cell]) -> list[str]:
-    """What was measured, on what, and where."""
+def _notes(results: Results) -> list[str]:
+    """Say what was measured, on which samples and hardware."""
     seeds = ", ".join(map(str, results.grid.seeds))
     notes = [f"Mean ± standard deviation over seeds {seeds}; the best of a column is bold."]
     for column in results.grid.columns:
-        here = [o.summary for row in results.rows for o in results.outcomes[row.label, column.label]]
-        if here:
-            notes.append(f"{column.label}: {_samples(here)}.")
-    made_on = {hardware(o.summary) for each in results.outcomes.values() for o in each}
-    return [*notes, *(f"Made on {where}." for where in sorted(made_on))]
+        summaries = [o.summary for row in results.rows for o in results.outcomes[row.label, column.label]]
+        if summaries:
+            notes.append(f"{column.label}: {_samples(summaries)}.")
+    machines = {hardware(o.summary) for each in results.outcomes.values() for o in each}
+    return [*notes, *(f"Made on {machine}." for machine in sorted(machines))]
 
 
-def _own(rows: Sequence[Part]) -> list[str]:
-    """What single rows have beside what all share, so that a reader can judge whether terms are equal."""
-    told = "; ".join(f"{row.label}: {own}" for row in rows if (own := _in_words(row.settings)))
-    return [f"Settings of single rows: {told}."] if told else []
+def _row_settings(rows: Sequence[Part]) -> list[str]:
+    """Name the settings that not all rows share, so that readers can judge whether terms are equal."""
+    texts = [f"{row.label}: {text}" for row in rows if (text := _in_words(row.settings))]
+    return [f"Settings of single rows: {'; '.join(texts)}."] if texts else []
 
 
 def _in_words(settings: Mapping[str, Any]) -> str:
     return ", ".join(
         _in_words(value) if name == "hyper" else f"{name} {value}"
         for name, value in settings.items()
-        if name not in ("method", "look_ahead", PRETRAIN)  # which the label says
+        if name not in ("method", "look_ahead", PRETRAIN)  # the label names these
     )
 
 
@@ -187,14 +187,14 @@ def _range(summaries: Iterable[Mapping[str, Any]], name: str) -> str:
 
 
 def time_steps(timing: Timing, folder: Path, *, command: str = "", console: Console | None = None) -> None:
-    """Measure what steps cost, and write the same files as :func:`reproduce`."""
+    """Measure what training steps cost, and write the same files as :func:`reproduce`."""
     measured = measure_steps(timing.options, console)
     records = [r for r in measured if r.problem is None]
-    failed = [f"{_timed(r, True)}: not measured: {r.problem}" for r in measured if r.problem is not None]
+    failed = [f"{_step_label(r, True)}: not measured: {r.problem}" for r in measured if r.problem is not None]
     several = len({r.engine for r in records if r.method == "emlc"}) > 1
     rows = [
-        # Plain training is there to compare with: it is bound to be the fastest.
-        Part(_timed(r, several), paper=_method(r), ceiling=r.method == "cross-entropy")
+        # Plain training is the reference: it is bound to be the fastest, and takes no part in the ranking.
+        Part(_step_label(r, several), paper=_method_label(r), ceiling=r.method == "cross-entropy")
         for r in records
     ]
     hours = [[s * timing.images / 3600 for s in r.seconds] for r in records]
@@ -224,13 +224,13 @@ def time_steps(timing: Timing, folder: Path, *, command: str = "", console: Cons
     figures.save_bars(folder / "picture.png", timing.title, RATIO, [r.label for r in rows], tables[RATIO])
 
 
-def _method(record: Record) -> str:
-    """A method, called as in the other tables."""
+def _method_label(record: Record) -> str:
+    """Return the label of a record's method, as in the other tables."""
     return f"emlc, k = {record.k}" if record.method == "emlc" else record.method
 
 
-def _timed(record: Record, several_engines: bool) -> str:
-    """A kind of step: the method, and what else tells it from the others."""
+def _step_label(record: Record, several_engines: bool) -> str:
+    """Return the label of a kind of step: the method, and the engine where several were measured."""
     engine = record.engine if several_engines and record.method == "emlc" else None
-    parts = [_method(record), engine, "CUDA graph" if record.captured else None]
+    parts = [_method_label(record), engine, "CUDA graph" if record.captured else None]
     return ", ".join(part for part in parts if part is not None)

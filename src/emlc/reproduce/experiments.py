@@ -18,75 +18,80 @@ from emlc.reproduce.plan import (
     Part,
     Timing,
 )
-from emlc.reproduce.protocol import SHOWN, DataName, Protocol, Scale, protocol
+from emlc.reproduce.protocol import DISPLAY_NAMES, DataName, Protocol, Scale, make_protocol
 from emlc.timing.options import StepOptions
 
 _QUOTED = (
     "The paper quotes other methods from their authors, whose networks, epochs and trusted samples were "
     "their own. Here all share data, split, noise, network and number of epochs."
 )
-_SMALL = "The paper's figures are of other data and larger networks: they tell the order of the methods."
+_SMALL = "The paper's figures are of other data and larger networks: only the order of the methods compares."
 _STANDS_IN = (
-    "There is no small Clothing1M. 40 % asymmetric noise stands in for it, by which classes are taken for "
-    "similar ones, as in its labels. Nothing here is measured on Clothing1M."
+    "There is no small Clothing1M. 40 % asymmetric noise stands in for it: it confuses similar classes, as "
+    "the labels of Clothing1M do. Nothing here is measured on Clothing1M."
 )
 
 
 class Choice:
-    """What the command asks for.
+    """The options of the command that decide what an experiment consists of.
 
     Args:
         scale: small or paper.
-        data: In place of an experiment's own data (small), or the only one wanted of them (paper).
-        data_root: Where named data lie.
+        data: At small scale, the data set to use instead of digits; at scale paper, the only one to run.
+        data_root: Folder that holds data sets given by name.
     """
 
     def __init__(self, scale: Scale, data: str | None = None, data_root: str | None = None) -> None:
         self.scale, self._data, self._data_root = scale, data, data_root
 
     def protocols(self, *names: DataName) -> list[Protocol]:
-        """Those of an experiment that the paper made on these data sets; at small scale there is one."""
+        """Return the protocols of an experiment that the paper ran on these data sets; one at small scale.
+
+        Raises:
+            InputError: The chosen data set is none of the experiment's.
+        """
         chosen: Iterable[Any] = [self._data or "digits"] if self.scale == "small" else names
         if self.scale == "paper" and self._data is not None:
             chosen = [name for name in names if name == self._data]
             if not chosen:
                 raise InputError(f"data: expected one of {', '.join(names)} here, got {self._data!r}")
-        return [protocol(self.scale, name, self._data_root) for name in chosen]
+        return [make_protocol(self.scale, name, self._data_root) for name in chosen]
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Default seeds: three at small scale, else five as in the paper."""
         return tuple(range(3 if self.scale == "small" else 5))
 
 
-def _noise(of: Protocol, kind: str, per_cent: int, paper: str | None = None) -> Part:
-    """A column: labels of a data set corrupted in one way.
+def _noise(protocol: Protocol, kind: str, per_cent: int, paper: str | None = None) -> Part:
+    """Return the column for one kind and rate of noise.
 
-    ``paper`` is the column of the paper's table that it is, or stands in for.
+    ``paper`` names the column of the paper's table that it is, or stands in for.
     """
     label = f"{kind} {per_cent} %"
-    settings: dict[str, Any] = {**of.settings, "noise": kind, "noise_rate": per_cent / 100}
-    if of.pretrain is not None:
-        settings[PRETRAIN] = of.pretrain
-    shown = label if of.scale == "small" else f"{SHOWN[of.data]} {label}"
-    default = f"{SHOWN['cifar10' if of.data == 'digits' else of.data]} {label}"
+    settings: dict[str, Any] = {**protocol.settings, "noise": kind, "noise_rate": per_cent / 100}
+    if protocol.pretrain is not None:
+        settings[PRETRAIN] = protocol.pretrain
+    shown = label if protocol.scale == "small" else f"{DISPLAY_NAMES[protocol.data]} {label}"
+    default = f"{DISPLAY_NAMES['cifar10' if protocol.data == 'digits' else protocol.data]} {label}"
     return Part(shown, settings, paper=paper or default)
 
 
-def _clothing(of: Protocol) -> Part:
-    """The column of Clothing1M, or what stands in for it."""
-    if of.data != "clothing1m":
-        return _noise(of, "asymmetric", 40, paper="Clothing1M")
-    return Part("Clothing1M", of.settings, paper="Clothing1M")
+def _clothing(protocol: Protocol) -> Part:
+    """Return the column of Clothing1M, or the one that stands in for it."""
+    if protocol.data != "clothing1m":
+        return _noise(protocol, "asymmetric", 40, paper="Clothing1M")
+    return Part("Clothing1M", protocol.settings, paper="Clothing1M")
 
 
-def _rows(of: Protocol, labels: Sequence[str]) -> tuple[Part, ...]:
-    return tuple(CONTENDERS[label].row(of) for label in labels)
+def _rows(protocol: Protocol, labels: Sequence[str]) -> tuple[Part, ...]:
+    return tuple(CONTENDERS[label].row(protocol) for label in labels)
 
 
-def _grid(choice: Choice, name: str, title: str, of: Protocol, **more: Any) -> Grid:
+def _grid(choice: Choice, name: str, title: str, protocol: Protocol, **more: Any) -> Grid:
     small = (_SMALL,) if choice.scale == "small" else ()
     notes = (*more.pop("notes", ()), *small)
-    shown = f"{title} ({SHOWN[of.data]})" if choice.scale == "small" else title
+    shown = f"{title} ({DISPLAY_NAMES[protocol.data]})" if choice.scale == "small" else title
     return Grid(name, shown, common={}, seeds=choice.seeds, notes=notes, **more)
 
 
@@ -99,9 +104,9 @@ _TABLE_1 = (
 def _table1(choice: Choice) -> Grid:
     protocols = choice.protocols("cifar10", "cifar100")
     columns = []
-    for of in protocols:
-        columns += [_noise(of, "symmetric", rate) for rate in (20, 50, 80, 90)]
-        columns += [] if of.data == "cifar100" else [_noise(of, "asymmetric", 40)]
+    for protocol in protocols:
+        columns += [_noise(protocol, "symmetric", rate) for rate in (20, 50, 80, 90)]
+        columns += [] if protocol.data == "cifar100" else [_noise(protocol, "asymmetric", 40)]
     return _grid(
         choice,
         "table1",
@@ -115,15 +120,15 @@ def _table1(choice: Choice) -> Grid:
 
 
 def _table2(choice: Choice) -> Grid:
-    (of,) = choice.protocols("clothing1m")
+    (protocol,) = choice.protocols("clothing1m")
     labels = [each for each in CONTENDERS if choice.scale == "small" or each != "true-labels"]
     return _grid(
         choice,
         "table2",
         "Table 2: methods on labels wrong as people make them",
-        of,
-        rows=_rows(of, labels),
-        columns=(_clothing(of),),
+        protocol,
+        rows=_rows(protocol, labels),
+        columns=(_clothing(protocol),),
         paper="table2",
         notes=(_QUOTED, *((_STANDS_IN,) if choice.scale == "small" else ())),
     )
@@ -139,16 +144,16 @@ def _table3(choice: Choice) -> Timing:
         "classes": [14],
     }
     if choice.scale == "small":
-        own: dict[str, Any] = {"networks": ["resnet18"], "noisy_batch": [16], "trusted_batch": [16]}
-        own |= {"image_size": 32, "repetitions": 3, "captured": "false"}
-        own |= {"engines": ["finite-difference", "forward"]}  # on CPUs the first is the default
+        scaled: dict[str, Any] = {"networks": ["resnet18"], "noisy_batch": [16], "trusted_batch": [16]}
+        scaled |= {"image_size": 32, "repetitions": 3, "captured": "false"}
+        scaled |= {"engines": ["finite-difference", "forward"]}  # the default on CPUs, and on GPUs
     else:
-        own = {"networks": ["resnet50"], "noisy_batch": [128], "trusted_batch": [128], "image_size": 224}
-        own |= {"precisions": ["bf16-mixed"], "repetitions": 11, "captured": "both"}
+        scaled = {"networks": ["resnet50"], "noisy_batch": [128], "trusted_batch": [128], "image_size": 224}
+        scaled |= {"precisions": ["bf16-mixed"], "repetitions": 11, "captured": "both"}
     return Timing(
         "table3",
         "Time of an epoch (Table 3, Section 4.3)",
-        StepOptions(**(common | own)),
+        StepOptions(**(common | scaled)),
         images=1_000_000,
         paper="times",
         notes=(
@@ -160,12 +165,12 @@ def _table3(choice: Choice) -> Timing:
 
 
 _WEAK = {"digits": ["crop"], "cifar10": ["flip", "crop"], "clothing1m": ["flip"]}
-"""What trusted images are augmented by where AutoAugment is not."""
+"""Augmentation of trusted images without AutoAugment, by data set."""
 
 
 def _table4(choice: Choice) -> Grid:
-    (of,) = choice.protocols("clothing1m")
-    weak = _WEAK[of.data]
+    (protocol,) = choice.protocols("clothing1m")
+    weak = _WEAK[protocol.data]
     plain: dict[str, Any] = {"method": "emlc", "look_ahead": 1, "trusted_augmentation": weak}
     rows = (
         Part("no meta loss, no corruption", {**plain, "meta_weight": 0.0, "bce_weight": 0.0}, paper="none"),
@@ -178,16 +183,16 @@ def _table4(choice: Choice) -> Grid:
             paper="autoaugment",
         ),
     )
-    columns: tuple[Part, ...] = (_clothing(of),)
+    columns: tuple[Part, ...] = (_clothing(protocol),)
     notes = ["Without corruption there is no binary cross-entropy: the meta loss alone trains the gate."]
     if choice.scale == "small":
-        columns = (*(replace(_noise(of, "symmetric", rate), paper=None) for rate in (50, 80)), *columns)
+        columns = (*(replace(_noise(protocol, "symmetric", rate), paper=None) for rate in (50, 80)), *columns)
         notes.append(_STANDS_IN)
     return _grid(
         choice,
         "table4",
         "Table 4: what each part of EMLC adds, k = 1",
-        of,
+        protocol,
         rows=rows,
         columns=columns,
         paper="table4",
@@ -196,9 +201,9 @@ def _table4(choice: Choice) -> Grid:
 
 
 def _recovery(choice: Choice, name: str, title: str, rates: Sequence[int]) -> Grid:
-    (of,) = choice.protocols("cifar10")
-    simclr, random = {PRETRAIN: of.pretrain}, {PRETRAIN: None}
-    emlc, mlc = CONTENDERS["emlc, k = 1"].row(of).settings, CONTENDERS["mlc"].row(of).settings
+    (protocol,) = choice.protocols("cifar10")
+    simclr, random = {PRETRAIN: protocol.pretrain}, {PRETRAIN: None}
+    emlc, mlc = CONTENDERS["emlc, k = 1"].row(protocol).settings, CONTENDERS["mlc"].row(protocol).settings
     rows = (
         Part("emlc, SimCLR", {**emlc, **simclr}),
         Part("emlc", {**emlc, **random}),
@@ -209,9 +214,9 @@ def _recovery(choice: Choice, name: str, title: str, rates: Sequence[int]) -> Gr
         choice,
         name,
         title,
-        of,
+        protocol,
         rows=rows,
-        columns=tuple(_noise(of, "symmetric", rate) for rate in rates),
+        columns=tuple(_noise(protocol, "symmetric", rate) for rate in rates),
         measures=(LAST_RECOVERY, LAST_WRONG_RECOVERY, CHOSEN, LAST),
         picture="epochs",
         notes=("SimCLR: from self-supervised weights of the same images; else from random weights.",),
@@ -227,14 +232,14 @@ def _fig8(choice: Choice) -> Grid:
 
 
 def _fig4(choice: Choice) -> Grid:
-    (of,) = choice.protocols("clothing1m")
+    (protocol,) = choice.protocols("clothing1m")
     return _grid(
         choice,
         "fig4",
         "Figure 4: t-SNE of the student's features",
-        of,
-        rows=_rows(of, ["emlc, k = 1", "mlc"]),
-        columns=(_clothing(of),),
+        protocol,
+        rows=_rows(protocol, ["emlc, k = 1", "mlc"]),
+        columns=(_clothing(protocol),),
         measures=(SEPARATION, CHOSEN, LAST),
         picture="features",
         notes=(
@@ -245,14 +250,14 @@ def _fig4(choice: Choice) -> Grid:
 
 
 def _fig5(choice: Choice) -> Grid:
-    (of,) = choice.protocols("clothing1m")
+    (protocol,) = choice.protocols("clothing1m")
     return _grid(
         choice,
         "fig5",
         "Figure 5: the meta objective during training",
-        of,
-        rows=_rows(of, ["emlc, k = 1", "emlc, k = 5", "mlc"]),
-        columns=(_clothing(of),),
+        protocol,
+        rows=_rows(protocol, ["emlc, k = 1", "emlc, k = 5", "mlc"]),
+        columns=(_clothing(protocol),),
         measures=(META_OBJECTIVE, CHOSEN, LAST),
         picture="steps",
         notes=(_STANDS_IN,) if choice.scale == "small" else (),
@@ -262,37 +267,37 @@ def _fig5(choice: Choice) -> Grid:
 _LOOK_AHEAD = (1, 2, 3, 5, 10)
 
 
-def _look_ahead(choice: Choice, name: str, title: str, of: Protocol, column: Part, *notes: str) -> Grid:
+def _look_ahead(choice: Choice, name: str, title: str, protocol: Protocol, column: Part, *notes: str) -> Grid:
     rows = tuple(
         Part(f"emlc, k = {k}", {"method": "emlc", "look_ahead": k}, paper=f"emlc, k = {k}", at=k)
         for k in _LOOK_AHEAD
     )
-    said = "The paper's figure is a picture: what stands here of it are the values that its tables give."
-    fewer = "The teacher takes one step every k batches: in runs this short a large k is short of them."
+    source = "The paper prints this figure as a plot: its values here are those of its tables."
+    fewer = "The teacher takes one step every k batches: in runs this short, a large k leaves too few."
     notes = (*notes, *((fewer,) if choice.scale == "small" else ()))
     return _grid(
         choice,
         name,
         title,
-        of,
+        protocol,
         rows=rows,
         columns=(column,),
         picture="against",
         paper=name,
-        notes=(said, *notes),
+        notes=(source, *notes),
     )
 
 
 def _fig6(choice: Choice) -> Grid:
-    (of,) = choice.protocols("cifar100")
-    column = _noise(of, "symmetric", 50, paper="CIFAR-100 symmetric 50 %")
-    return _look_ahead(choice, "fig6", "Figure 6: look-ahead steps", of, column)
+    (protocol,) = choice.protocols("cifar100")
+    column = _noise(protocol, "symmetric", 50, paper="CIFAR-100 symmetric 50 %")
+    return _look_ahead(choice, "fig6", "Figure 6: look-ahead steps", protocol, column)
 
 
 def _fig7(choice: Choice) -> Grid:
-    (of,) = choice.protocols("clothing1m")
+    (protocol,) = choice.protocols("clothing1m")
     notes = (_STANDS_IN,) if choice.scale == "small" else ()
-    return _look_ahead(choice, "fig7", "Figure 7: look-ahead steps", of, _clothing(of), *notes)
+    return _look_ahead(choice, "fig7", "Figure 7: look-ahead steps", protocol, _clothing(protocol), *notes)
 
 
 EXPERIMENTS: dict[str, Callable[[Choice], Grid | Timing]] = {
@@ -307,14 +312,14 @@ EXPERIMENTS: dict[str, Callable[[Choice], Grid | Timing]] = {
     "fig7": _fig7,
     "fig8": _fig8,
 }
-"""By the names that `emlc reproduce` takes."""
+"""Experiments by the names that `emlc reproduce` takes."""
 
 
 def restricted(grid: Grid, seeds: Sequence[int] | None, methods: Sequence[str] | None) -> Grid:
-    """A grid with these seeds and methods only.
+    """Return a grid with these seeds and methods only; None leaves all.
 
     Raises:
-        InputError: it has no such method.
+        InputError: The grid has no such method.
     """
     if seeds is not None:
         grid = replace(grid, seeds=tuple(seeds))

@@ -1,4 +1,4 @@
-"""The student's features of samples that it has not learned from, and how far they keep the classes apart."""
+"""The student's features of held-out samples: their t-SNE map, and how well they separate the classes."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,16 +16,16 @@ from emlc.runs.run import Run
 from emlc.runtime.streams import RandomStream, generator
 
 MOST = 2000
-"""So many samples are looked at, drawn at random, where there are more."""
+"""Largest number of samples used; of more, this many are drawn at random."""
 
 
 class FeatureMap(NamedTuple):
-    """A map of features.
+    """A t-SNE map of features.
 
     Attributes:
-        points: (n, 2), by t-SNE.
-        labels: (n,) true classes.
-        classes: Their names.
+        points: (n, 2) float32 coordinates.
+        labels: (n,) int64 true classes.
+        classes: Names of the classes.
     """
 
     points: NDArray[np.float32]
@@ -34,7 +34,7 @@ class FeatureMap(NamedTuple):
 
 
 def feature_map(folder: Path) -> FeatureMap:
-    """t-SNE of the chosen student's features (paper, Fig. 4), of validation or else of test samples."""
+    """Map the chosen student's features (paper, Fig. 4) of the validation or else the test samples."""
     backbone, samples, classes = _held_out(folder)
     projection = project(backbone, samples, MOST, seed=0)
     assert projection is not None
@@ -42,7 +42,7 @@ def feature_map(folder: Path) -> FeatureMap:
 
 
 def separation(folder: Path) -> float:
-    """Mean silhouette of the true classes in the chosen student's features, from -1 to 1."""
+    """Return the mean silhouette of the true classes in the chosen student's features, in [-1, 1]."""
     backbone, samples, _ = _held_out(folder)
     rng = generator(0, RandomStream.SEPARATION_SAMPLES)
     rows = np.sort(rng.permutation(len(samples))[:MOST])
@@ -56,6 +56,6 @@ def _held_out(folder: Path) -> tuple[nn.Module, Samples, tuple[str, ...]]:
     samples = split.validation if split.validation is not None else split.test
     if samples is None:
         raise InputError(f"{folder}: no validation and no test samples to show features of")
-    backbone = run.student.backbone  # of a Classifier, or of a Pair of them
+    backbone = run.student.backbone  # the student is a Classifier, or a Pair of them
     assert isinstance(backbone, nn.Module)
     return backbone, samples, split.classes

@@ -1,4 +1,4 @@
-"""The picture of an experiment, as a PNG file: ours filled, the paper's hollow."""
+"""The plot of an experiment as a PNG file: our figures filled, the paper's hollow."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -30,16 +30,16 @@ _PANELS_ACROSS = 5
 
 
 def save(path: Path, results: Results) -> None:
-    """Draw an experiment as it says."""
+    """Plot an experiment in the kind of picture that its grid names."""
     with _style():
-        figure = _DRAWN[results.grid.picture](results)
+        figure = _PICTURES[results.grid.picture](results)
         figure.suptitle("\n".join(_title(results)))
         with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=120)
 
 
 def save_bars(path: Path, title: str, measure: Measure, labels: Sequence[str], values: Values) -> None:
-    """Draw one measure of one column as bars, the paper's as hollow markers."""
+    """Plot one measure of one column as bars, the paper's figures as hollow markers."""
     shown = [(label, v) for label, v in zip(labels, values.values(), strict=True) if v.ours]
     with _style():
         figure = Figure(figsize=(7, 1.4 + 0.45 * len(shown)), layout="constrained")
@@ -64,7 +64,7 @@ def _title(results: Results) -> Iterator[str]:
 
 
 def _accuracies(results: Results) -> Figure:
-    """A panel a column: each row's mean and standard deviation, last epoch and paper beside it."""
+    """Plot one panel per column: each row's mean and standard deviation, with last epoch and paper."""
     main = results.grid.measures[0]
     chosen, last = results.values(main), results.values(LAST)
     columns = [c for c in results.grid.columns if any(chosen[r.label, c.label].ours for r in results.rows)]
@@ -98,7 +98,7 @@ def _accuracies(results: Results) -> Figure:
 
 
 def _against(results: Results) -> Figure:
-    """Accuracy against what the rows differ in, such as k."""
+    """Plot accuracy against the quantity in which the rows differ, such as k."""
     main = results.grid.measures[0]
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.add_subplot()
@@ -124,7 +124,7 @@ def _against(results: Results) -> Figure:
 
 
 def _epochs(results: Results) -> Figure:
-    """Label recovery per epoch, a panel a column: all labels solid, wrong ones dashed."""
+    """Plot label recovery per epoch, one panel per column: all labels solid, wrong labels dashed."""
     figure, panels = _panels(results.grid.columns)
     for axes, column in zip(panels, results.grid.columns, strict=True):
         for row, colour in zip(results.rows, _COLOURS, strict=False):
@@ -144,7 +144,7 @@ def _epochs(results: Results) -> Figure:
 
 
 def _steps(results: Results) -> Figure:
-    """The meta objective per student step, smoothed."""
+    """Plot the smoothed meta objective per student step."""
     figure, panels = _panels(results.grid.columns)
     for axes, column in zip(panels, results.grid.columns, strict=True):
         for row, colour in zip(results.rows, _COLOURS, strict=False):
@@ -158,7 +158,7 @@ def _steps(results: Results) -> Figure:
 
 
 def _features(results: Results) -> Figure:
-    """A t-SNE map a row, of the first seed; classes differ in colour and marker."""
+    """Plot one t-SNE map per row, of the first seed; classes differ in colour and marker."""
     drawn = [
         (row, column, outcomes[0])
         for row in results.rows
@@ -183,7 +183,7 @@ def _features(results: Results) -> Figure:
     return figure
 
 
-_DRAWN: dict[Picture, Callable[[Results], Figure]] = {
+_PICTURES: dict[Picture, Callable[[Results], Figure]] = {
     "accuracies": _accuracies,
     "against": _against,
     "epochs": _epochs,
@@ -224,14 +224,14 @@ def _series(table: pd.DataFrame, x: str, y: str) -> pd.Series:
 
 
 def _smooth(outcome: Outcome) -> pd.Series:
-    """The meta objective, averaged over a fiftieth of the steps, at as many as a picture has room for."""
+    """Average the meta objective over windows of a fiftieth of the steps, and thin it for the plot."""
     values = _series(outcome.steps, "iteration", "meta_objective").dropna()
     smooth = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
     return smooth.iloc[:: max(1, len(smooth) // _POINTS_OF_A_LINE)]
 
 
 def _line(axes: Axes, series: Sequence[pd.Series], colour: str, style: str) -> None:
-    """Mean over the seeds, and a band of a standard deviation to either side."""
+    """Plot the mean over the seeds, with a band of one standard deviation to either side."""
     if not any(len(each) for each in series):
         return
     table = pd.concat(series, axis=1)

@@ -1,4 +1,4 @@
-"""The figures that the paper prints, to stand beside ours."""
+"""The figures that the paper prints, for comparison with ours."""
 
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ class Published(NamedTuple):
 
 
 def published(table: str | None, row: str | None, column: str | None) -> Published | None:
-    """What the paper prints in a cell of one of its tables, or None."""
+    """Return the figure that the paper prints in a cell of one of its tables, or None."""
     if table is None or row is None or column is None:
         return None
     contents = _tables()[table]

@@ -1,4 +1,4 @@
-"""What an experiment is: rows by columns of settings, seeds, and what is tabulated and drawn of the runs."""
+"""Experiments as data: rows by columns of settings, seeds, and the measures and picture of their runs."""
 
 import hashlib
 import json
@@ -13,22 +13,22 @@ from emlc.errors import InputError, InputErrors, raise_together
 from emlc.timing.options import StepOptions
 
 Picture = Literal["accuracies", "against", "epochs", "steps", "features"]
-"""How an experiment is drawn: see :mod:`emlc.reproduce.figures`."""
+"""Kind of plot of an experiment: see :mod:`emlc.reproduce.figures`."""
 
 PRETRAIN = "pretrain"
-"""Beside settings of a run: those of the pretraining whose backbone it starts from, or None."""
+"""Key beside the settings of a run: the settings of the pretraining that it starts from, or None."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A row or a column.
+    """A row or a column of a grid.
 
     Attributes:
-        label: As it is shown.
-        settings: What its runs have of their own; also :data:`PRETRAIN`.
-        paper: Its name in the paper's table, if it is there.
-        at: Where it stands on the horizontal axis of an "against" picture.
-        ceiling: Whether it knows what the others do not, so that it takes no part in the competition.
+        label: Label in tables and plots.
+        settings: Settings of its runs beside those that all share; may hold :data:`PRETRAIN`.
+        paper: Name of the row or column in the paper's table, if it is there.
+        at: Position on the horizontal axis of an "against" picture.
+        ceiling: Whether it uses knowledge that the others lack, and is left out of the ranking.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Part:
 
 
 class Measure(NamedTuple):
-    """A figure of a run that is tabulated: its name, and what it is called."""
+    """A figure of a run that is tabulated: its name in the files, and the title of its table."""
 
     name: str
     title: str
@@ -56,7 +56,7 @@ SEPARATION = Measure("separation", "Silhouette of the true classes in the studen
 SECONDS = Measure("seconds", "Seconds of training")
 
 MEASURES = (CHOSEN, LAST, RECOVERY, WRONG_RECOVERY, SECONDS)
-"""Of a table of accuracies."""
+"""Default measures of a grid."""
 
 HOURS = Measure("hours", "Hours an epoch")
 RATIO = Measure("ratio", "Times MLC's")
@@ -66,19 +66,19 @@ LESS_IS_BETTER = {SECONDS.name, META_OBJECTIVE.name, HOURS.name, RATIO.name}
 
 @dataclass(frozen=True)
 class Grid:
-    """An experiment whose cells are runs, one a seed.
+    """An experiment each of whose cells has one run per seed.
 
     Attributes:
-        name: Of its folder.
-        title: What it shows.
-        rows: Mostly methods.
-        columns: Mostly kinds of noise.
-        common: Settings of all runs; a column's, and then a row's, go before them.
-        seeds: The runs of a cell.
-        measures: What is tabulated, the main one first. The paper's figures are of that one.
-        picture: How it is drawn.
-        paper: The paper's table whose figures stand beside ours, see :mod:`emlc.reproduce.paper`.
-        notes: What a reader has to know.
+        name: Name of the experiment and of its folder.
+        title: Title of its table and plot.
+        rows: The rows, mostly methods.
+        columns: The columns, mostly kinds of noise.
+        common: Settings of all runs; a column's settings override them, and a row's override both.
+        seeds: Seeds of the runs of a cell.
+        measures: Measures to tabulate, the main one first: the paper's figures are compared with that one.
+        picture: Kind of plot.
+        paper: Table of the paper to compare with, see :mod:`emlc.reproduce.paper`.
+        notes: Notes to print below the table.
     """
 
     name: str
@@ -98,7 +98,12 @@ class Timing:
     """An experiment that measures what a step costs, by ``emlc bench step``.
 
     Attributes:
-        images: Noisy images of an epoch.
+        name: Name of the experiment and of its folder.
+        title: Title of its table and plot.
+        options: Which steps to measure, and how often.
+        images: Noisy images per epoch, to which the times are scaled.
+        paper: Table of the paper to compare with, see :mod:`emlc.reproduce.paper`.
+        notes: Notes to print below the table.
     """
 
     name: str
@@ -111,10 +116,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Job:
-    """A run, or a pretraining, that is wanted, wherever it is stored.
+    """A run, or a pretraining, to make.
 
     Attributes:
-        settings: Everything but where it is stored and, with ``start``, what it starts from.
+        settings: All its settings; ``output`` and, with ``start``, ``init`` are set when it is made.
         start: The pretraining that it starts from.
     """
 
@@ -123,7 +128,7 @@ class Job:
 
     @cached_property
     def key(self) -> str:
-        """Twenty characters that say what decides the result, and not where and by whom it is made."""
+        """Hash of all that decides the result, but not of storage or device; 20 hexadecimal characters."""
         free = names_of(type(self.settings), lambda facts: facts.free_on_resume or facts.path == "folder")
         values = {name: value for name, value in self.settings.as_dict().items() if name not in free}
         if isinstance(self.settings, Settings):
@@ -137,7 +142,7 @@ class Job:
 
 
 class Cell(NamedTuple):
-    """One seed's run of a row and a column."""
+    """The run of one seed in a row and a column."""
 
     row: Part
     column: Part
@@ -146,21 +151,21 @@ class Cell(NamedTuple):
 
 
 def known_rows(grid: Grid) -> tuple[list[Part], list[str]]:
-    """The rows whose methods there are, and the methods that there are not."""
+    """Return the rows whose methods emlc has, and the names of the methods that it does not have."""
     methods = {row.label: row.settings.get("method", grid.common.get("method", "emlc")) for row in grid.rows}
     known = [row for row in grid.rows if methods[row.label] in METHODS]
     return known, sorted({str(m) for m in methods.values() if m not in METHODS})
 
 
 def cells(grid: Grid) -> list[Cell]:
-    """Every run of a grid, column by column, of the rows whose methods there are.
+    """Return every run of a grid, column by column, without rows whose method emlc does not have.
 
     Raises:
-        InputError: names every row and column whose settings are wrong.
+        InputError: Settings are wrong; names every such row and column.
     """
     rows, _ = known_rows(grid)
     problems: list[str] = []
-    found = []
+    grid_cells = []
     for column in grid.columns:
         for row in rows:
             try:
@@ -171,40 +176,41 @@ def cells(grid: Grid) -> list[Cell]:
                 each = error.problems if isinstance(error, InputErrors) else [str(error)]
                 problems += [f"{row.label}, {column.label}: {problem}" for problem in each]
                 continue
-            found += [Cell(row, column, seed, each) for seed, each in zip(grid.seeds, jobs, strict=True)]
+            grid_cells += [Cell(row, column, seed, each) for seed, each in zip(grid.seeds, jobs, strict=True)]
     raise_together(problems, grid.name, shown=20)
-    return found
+    return grid_cells
 
 
 def job(values: Mapping[str, Any]) -> Job:
-    """The job of a run's settings, given by name.
+    """Return the job of a run whose settings are given by name.
 
     Raises:
-        InputError: there is no such setting, or its value is wrong.
+        InputError: There is no such setting, or its value is wrong.
     """
     start = values.get(PRETRAIN)
-    own = {name: value for name, value in values.items() if name != PRETRAIN}
-    unknown = own.keys() - {f.name for f in fields(Settings)}
+    settings = {name: value for name, value in values.items() if name != PRETRAIN}
+    unknown = settings.keys() - {f.name for f in fields(Settings)}
     if start is not None:
         unknown |= {
             f"{PRETRAIN}.{name}" for name in start.keys() - {f.name for f in fields(PretrainSettings)}
         }
     raise_together([f"{name}: no such setting" for name in sorted(unknown)], "the settings")
     if start is None:
-        return Job(Settings(**own))
-    data = {name: own[name] for name in {f.name for f in fields(DataSettings)} & own.keys()}
+        return Job(Settings(**settings))
+    data_settings = {f.name for f in fields(DataSettings)} & settings.keys()
+    data = {name: settings[name] for name in data_settings}
     if unlike := sorted(name for name in data.keys() & start.keys() if start[name] != data[name]):
         raise InputError(
             f"{PRETRAIN}: expected {', '.join(unlike)} as the run has it: the images are its own"
         )
     start = {**data, **start}
     if start["data"] == "digits" or start.keys() & {"test_fraction", "noisy_limit"}:
-        # The seed draws which images these are, and which are for testing: another would see the latter.
-        start["seed"] = own["seed"]
-    # The file is named when the pretraining is there.
-    return Job(Settings(**{**own, "init": f"{PRETRAIN}ed"}), Job(PretrainSettings(**start)))
+        # The seed draws the split: with another one, pretraining would see test images of the run.
+        start["seed"] = settings["seed"]
+    # The cache replaces this name by the file when the pretraining is finished.
+    return Job(Settings(**{**settings, "init": f"{PRETRAIN}ed"}), Job(PretrainSettings(**start)))
 
 
-def distinct(wanted: Sequence[Cell]) -> list[Job]:
-    """The runs of cells, each once, in an order that machines agree on."""
-    return [each for _, each in sorted({cell.job.key: cell.job for cell in wanted}.items())]
+def distinct(grid_cells: Sequence[Cell]) -> list[Job]:
+    """Return the runs of cells, each once, in the same order on every machine."""
+    return [each for _, each in sorted({cell.job.key: cell.job for cell in grid_cells}.items())]

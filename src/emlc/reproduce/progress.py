@@ -1,4 +1,4 @@
-"""How far the runs of an experiment are: a live line on a terminal, else one a finished run."""
+"""Progress of an experiment: a live line on a terminal, else one line per finished run."""
 
 import logging
 import time
@@ -11,13 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 _log = logging.getLogger(__name__)
 
 
-class Teller:
-    """Tells which run is made, how many there are of how many, and how long the rest will take.
+class RunProgress:
+    """Shows which run is being made, how many are finished, and how long the rest will take.
 
     Args:
-        total: Runs in all.
-        finished: Counts those that are there, whoever made them.
-        console: Where to show the line.
+        total: Number of runs.
+        finished: Counts the finished runs, including those that other processes made.
+        console: Console for the line.
     """
 
     def __init__(self, total: int, finished: Callable[[], int], console: Console) -> None:
@@ -35,11 +35,11 @@ class Teller:
         self._task = self.bar.add_task("", total=total, completed=self._before, left="")
 
     def begin(self, name: str) -> None:
-        """A run is being made."""
+        """Show that a run has begun."""
         self.bar.update(self._task, description=name)
 
     def end(self, name: str) -> None:
-        """It is finished."""
+        """Show that a run is finished."""
         done = self._finished()
         seconds = (time.monotonic() - self._start) / max(1, done - self._before) * (self._total - done)
         left = f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
@@ -49,8 +49,8 @@ class Teller:
 
 
 @contextmanager
-def telling(total: int, finished: Callable[[], int], console: Console) -> Iterator[Teller]:
-    """A :class:`Teller` during a block."""
-    teller = Teller(total, finished, console)
-    with teller.bar:
-        yield teller
+def show_progress(total: int, finished: Callable[[], int], console: Console) -> Iterator[RunProgress]:
+    """Show a :class:`RunProgress` during a block."""
+    progress = RunProgress(total, finished, console)
+    with progress.bar:
+        yield progress

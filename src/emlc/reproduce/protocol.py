@@ -1,4 +1,4 @@
-"""What all methods of an experiment share: data, networks, initial weights and budget, at either scale."""
+"""The protocol that all methods of an experiment share: data, networks, initial weights, number of epochs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,19 +12,24 @@ from emlc.runtime.files import read_yaml
 Scale = Literal["small", "paper"]
 DataName = Literal["digits", "cifar10", "cifar100", "clothing1m"]
 
-SHOWN = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "clothing1m": "Clothing1M"}
-"""Data sets by the names that people know them by."""
+DISPLAY_NAMES = {
+    "digits": "digits",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "clothing1m": "Clothing1M",
+}
+"""Data set -> its name in tables."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the runs on one data set share.
+    """The settings that all runs on one data set share.
 
     Attributes:
-        scale: small: what a laptop can do; paper: what the paper did.
+        scale: small: runs for a laptop; paper: the paper's protocol.
         data: Name of the data set.
-        settings: Of every run.
-        pretrain: Of the self-supervised pretraining on the same images that every run starts from, if any.
+        settings: Settings of every run.
+        pretrain: Settings of the pretraining on the same images that every run starts from, if any.
     """
 
     scale: Scale
@@ -34,7 +39,7 @@ class Protocol:
 
 
 _SMALL: dict[str, dict[str, Any]] = {
-    # Three of 135 digits a class are trusted: 2 %, as in the paper's 1,000 of 50,000 images.
+    # Three of 135 digits per class are trusted: 2 %, as in the paper's 1,000 of 50,000 images.
     "digits": {"trusted_per_class": 3, "epochs": 30, "schedule": "cosine"},
     # As in docs/tutorial-cifar10.md: a fifth of the images, at half their size.
     "cifar10": {
@@ -67,29 +72,29 @@ _PRESETS: dict[str, tuple[str, str | None]] = {
     "cifar100": ("cifar100", "simclr-cifar100-resnet50"),
     "clothing1m": ("clothing1m", None),
 }
-"""Whose values are the paper's (Table 5)."""
+"""Presets of training and of pretraining with the paper's values (Table 5), by data set."""
 
 
-def protocol(scale: Scale, data: DataName, data_root: str | None = None) -> Protocol:
-    """The protocol of a data set.
+def make_protocol(scale: Scale, data: DataName, data_root: str | None = None) -> Protocol:
+    """Return the protocol of a data set.
 
     Raises:
-        InputError: there is none at this scale.
+        InputError: The data set has no protocol at this scale.
     """
     known = _SMALL if scale == "small" else _PRESETS
     if data not in known:
         raise InputError(f"data: --scale {scale} has {', '.join(known)}, got {data!r}")
-    where: dict[str, Any] = {"data": data} | ({} if data_root is None else {"data_root": data_root})
+    source: dict[str, Any] = {"data": data} | ({} if data_root is None else {"data_root": data_root})
     if scale == "small":
-        pretrain = _SMALL_PRETRAIN[data] | where
-        return Protocol(scale, data, _SMALL[data] | where, pretrain)
+        pretrain = _SMALL_PRETRAIN[data] | source
+        return Protocol(scale, data, _SMALL[data] | source, pretrain)
     training, pretraining = _PRESETS[data]
     values = read_yaml(preset_path(training, "train"))
     of_one_run = names_of(NoiseSettings) | names_of(Settings, lambda facts: facts.path == "output")
-    values = {name: value for name, value in values.items() if name not in of_one_run} | where
+    values = {name: value for name, value in values.items() if name not in of_one_run} | source
     if pretraining is None:
         return Protocol(scale, data, values, None)
-    del values["init"]  # what that pretraining will have written
-    simclr = read_yaml(preset_path(pretraining, "pretrain")) | where
+    del values["init"]  # set when the pretraining is finished
+    simclr = read_yaml(preset_path(pretraining, "pretrain")) | source
     del simclr["output"]
     return Protocol(scale, data, values, simclr)

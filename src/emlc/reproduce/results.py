@@ -1,4 +1,4 @@
-"""The runs of an experiment that are there, and their measures."""
+"""The finished runs of an experiment, and their measures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from emlc.reproduce.tables import Value, Values
 
 @dataclass(frozen=True)
 class Results:
-    """The runs of a grid that are there.
+    """The finished runs of a grid.
 
     Attributes:
         grid: The experiment.
-        rows: Those of its rows whose methods there are.
-        outcomes: Row label and column label -> the seeds' runs.
+        rows: Its rows, without those whose method emlc does not have.
+        outcomes: Row label and column label -> the finished runs, one per seed.
     """
 
     grid: Grid
@@ -24,12 +24,12 @@ class Results:
     outcomes: Mapping[tuple[str, str], Sequence[Outcome]]
 
     def values(self, measure: Measure) -> Values:
-        """A measure of every cell, with the paper's figure if it is the main one."""
+        """Return a measure of every cell, with the paper's figure if it is the main measure."""
         main = measure == self.grid.measures[0]
-        found: dict[tuple[str, str], Value] = {}
+        values: dict[tuple[str, str], Value] = {}
         for row in self.rows:
             for column in self.grid.columns:
                 figures = (each.figure(measure.name) for each in self.outcomes[row.label, column.label])
                 paper = published(self.grid.paper, row.paper, column.paper) if main else None
-                found[row.label, column.label] = Value([f for f in figures if f is not None], paper)
-        return found
+                values[row.label, column.label] = Value([f for f in figures if f is not None], paper)
+        return values

@@ -1,4 +1,4 @@
-"""The figures of an experiment for people (Markdown) and for programs (CSV)."""
+"""The figures of an experiment as Markdown, for people, and as a data frame, for CSV files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
@@ -14,8 +14,8 @@ class Value(NamedTuple):
     """A cell of a table.
 
     Attributes:
-        ours: The seeds' values, as far as they are there.
-        paper: The paper's figure, if it has one.
+        ours: Values of the finished runs, one per seed.
+        paper: The paper's figure, if it prints one.
     """
 
     ours: Sequence[float]
@@ -27,7 +27,7 @@ Values = Mapping[tuple[str, str], Value]
 
 
 def cell(values: Iterable[float | None], digits: int = 1) -> str:
-    """Mean ± standard deviation of what is known, or a dash."""
+    """Format mean ± standard deviation of the values that are not None, or a dash if there are none."""
     known = [v for v in values if v is not None]
     if not known:
         return "-"
@@ -36,8 +36,8 @@ def cell(values: Iterable[float | None], digits: int = 1) -> str:
 
 
 def hardware(summary: Mapping[str, Any]) -> str:
-    """What a run was made on: device, precision, processes, threads, versions."""
-    # Runs of earlier versions do not say on what machine they were made.
+    """Describe what a run was made on: device, precision, processes, threads, versions."""
+    # Runs of earlier versions did not record the machine.
     machine = f"{summary['cores']} cores, {summary['machine']}; " if "cores" in summary else ""
     return (
         f"{summary['device']}, {summary['precision']}, {summary['processes']} process(es) of "
@@ -47,7 +47,7 @@ def hardware(summary: Mapping[str, Any]) -> str:
 
 
 def tidy(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], values: Values) -> pd.DataFrame:
-    """One line a cell: how many seeds, their mean and standard deviation, the paper's figures."""
+    """Return one row per cell: number of seeds, their mean and standard deviation, the paper's figures."""
     lines = []
     for row in rows:
         for column in columns:
@@ -68,9 +68,9 @@ def tidy(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], values
 
 
 def markdown(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], values: Values) -> str:
-    """A table with the best of each column in bold, and the paper's figure behind ours where there is one.
+    """Format a table with the best row of each column in bold, and the paper's figure after ours.
 
-    Rows of which nothing is known, neither by us nor by the paper, are left out.
+    Rows without any figure, ours or the paper's, are left out.
     """
     rows = [r for r in rows if any(any(values[r.label, c.label]) for c in columns)]
     digits = _digits([v for r in rows for c in columns for v in values[r.label, c.label].ours])
@@ -90,7 +90,10 @@ def markdown(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], va
 
 
 def _best(measure: Measure, column: Part, rows: Sequence[Part], values: Values, digits: int) -> set[str]:
-    """The labels of the best rows with all seeds, as they are printed; none of fewer than two rows."""
+    """Return the labels of the rows with the best mean, as rounded for print, among those with all seeds.
+
+    Of fewer than two rows none is best.
+    """
     sign = -1 if measure.name in LESS_IS_BETTER else 1
     most = max((len(values[row.label, column.label].ours) for row in rows), default=0)
     means = {
@@ -104,5 +107,5 @@ def _best(measure: Measure, column: Part, rows: Sequence[Part], values: Values, 
 
 
 def _digits(values: Sequence[float]) -> int:
-    """Behind the point: one of per cents and seconds, three of what is around one."""
+    """Return the number of decimals: one for values of 10 or more, such as per cents, else three."""
     return 1 if max(map(abs, values), default=0) >= 10 else 3
