@@ -1,7 +1,8 @@
-"""The report of a run: one HTML file that opens offline, with a gallery to review labels in.
+"""The report of a run: one HTML file that opens offline, with a gallery for reviewing labels.
 
-``facts`` gathers what is known; ``tiles``, ``figures``, ``tables`` and, above them, ``sections`` say how
-it is shown; ``rendering`` writes it.
+``facts`` collects the data of the report, ``sections`` arranges them (with ``tiles``, ``figures`` and
+``tables``), ``rendering`` writes the HTML. ``page/`` holds its templates, styles and scripts: keyboard
+shortcuts are in ``page/review.js``.
 """
 
 from emlc.report.facts import Facts, collect

@@ -1,4 +1,4 @@
-"""Everything that a report shows of a run, gathered from its directory, its data and its networks."""
+"""The data of a report, collected from the run directory, the run's samples and its networks."""
 
 import os
 from collections.abc import Callable
@@ -33,23 +33,25 @@ _TABLE_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a run. What is None cannot be known, and ``missing`` says why.
+    """The data of a report. A part that is not available is None; ``missing`` says why.
 
     Attributes:
         run: The run.
-        weights: chosen | last: whose weights the figures are of.
-        identity: A hash that only this run has; review decisions are kept under it.
-        counts: Samples by role, of the roles there are.
-        summary: ``summary.json``; empty for an interrupted run.
-        metrics: One row an epoch.
-        steps: One row a teacher step.
-        evaluated: The role of the samples that ``evaluation`` is on.
-        evaluation: Of the student: on the test set, or else the validation or the trusted set.
-        labels: The label table summed up.
-        decision: When a label counts as an issue, and how that came about; None where it is not recorded.
-        points: A row of the label table, or of ids and given labels, a point, with columns x and y.
+        weights: chosen | last: the epoch whose weights are reported on.
+        identity: Hash that identifies the run; the browser stores review decisions under it.
+        counts: Number of samples by role (noisy, trusted, validation, test), for the roles that exist.
+        summary: Contents of ``summary.json``; empty for an interrupted run.
+        metrics: ``metrics.csv``: one row per epoch.
+        steps: ``steps.csv``: one row per teacher step.
+        evaluated: Role of the samples that ``evaluation`` was measured on.
+        evaluation: Evaluation of the student on the test set, or else the validation or the trusted set.
+        labels: Summary of the label table.
+        decision: The threshold below which a label counts as an issue, with its calibration; None for runs
+            that did not record it.
+        points: The map: one row per point, with columns x, y and those of the label table, or without a
+            teacher id and given_label.
         gallery: Samples to review.
-        missing: By part of the report (data, labels, map, gallery, ...), why it is not there.
+        missing: Part of the report (data, labels, map, gallery) -> why it is missing.
     """
 
     run: Run
@@ -74,7 +76,7 @@ class Facts:
 
     @property
     def chosen_and_last(self) -> tuple[dict[str, float], dict[str, float]] | None:
-        """What is known of the chosen and of the last epoch; None where no epoch was chosen."""
+        """Metrics of the chosen and of the last epoch; None if no epoch was chosen."""
         if self.metrics is None or self.metrics.empty or "choice_accuracy" not in self.metrics:
             return None
         rows = self.metrics.to_dict("records")
@@ -91,17 +93,17 @@ def collect(
     map_samples: int = 2000,
     show_progress: Callable[[str], None] = lambda message: None,
 ) -> Facts:
-    """Gather the facts of a run; this takes as long as its networks take to look at all samples.
+    """Collect the data of a report; most of the time goes into inference on all samples.
 
     Args:
-        run: A run, loaded with these weights.
-        weights: chosen | last.
-        samples: Size of the gallery; 0 for none.
-        map_samples: Samples of the map; 0 for none.
+        run: The run, loaded with ``weights``.
+        weights: chosen | last: the epoch whose weights are reported on.
+        samples: Number of samples in the gallery; 0 for no gallery.
+        map_samples: Number of samples on the map; 0 for no map.
         show_progress: Called with a message before each part of the work.
 
     Raises:
-        InputError: A file of the run cannot be read.
+        InputError: A file of the run cannot be read, or ``labels.csv`` is no label table of this run.
     """
     folder, missing = run.folder, dict[str, str]()
     show_progress("reading the run's data")
@@ -144,12 +146,12 @@ def _split(run: Run, missing: dict[str, str]) -> Split | None:
     try:
         return run.split()
     except InputError as error:
-        missing["data"] = f"The run's samples are not to be had again: {_without_folders(str(error), run)}"
+        missing["data"] = f"The run's samples cannot be read again: {_without_folders(str(error), run)}"
         return None
 
 
 def _without_folders(text: str, run: Run) -> str:
-    """A message without the folders in which the run's files lie, which are another's business."""
+    """Remove the folders of the run's files from a message: reports are shared with others."""
     paths = [Path(path).expanduser() for path in paths_of(run.settings).values()]
     folders = {str(path.parent) for path in [*paths, run.folder]} - {"/", "."}
     for folder in sorted(folders, key=len, reverse=True):
@@ -168,10 +170,10 @@ def _evaluation(run: Run, split: Split) -> dict[str, Any]:
 
 
 def _label_table(run: Run, split: Split | None, missing: dict[str, str]) -> pd.DataFrame | None:
-    """The label table of the noisy samples: made anew with these weights, or else as the run wrote it."""
+    """Return the label table of the noisy samples: computed with these weights, or else read from the run."""
     if run.teacher is None:
         missing["labels"] = (
-            f"The method {run.settings.method} has no teacher, whose corrections the gallery shows; "
+            f"The method {run.settings.method} has no teacher, so there are no corrections to show; "
             "emlc train --method emlc has one."
         )
         return None
@@ -179,12 +181,12 @@ def _label_table(run: Run, split: Split | None, missing: dict[str, str]) -> pd.D
         return run.correct_labels(split.noisy)
     if run.which == "last":
         missing["labels"] = (
-            "The samples are not to be had again, and labels.csv is of the chosen weights, not of the last."
+            "The samples cannot be read again, and labels.csv is of the chosen weights, not of the last."
         )
         return None
     path = run.folder / "labels.csv"
     if not path.is_file():
-        missing["labels"] = "The samples are not to be had again, and the run has written no labels.csv."
+        missing["labels"] = "The samples cannot be read again, and the run has no labels.csv."
         return None
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if absent := [name for name in _TABLE_COLUMNS if name not in table]:
@@ -217,12 +219,12 @@ def _gallery(run: Run, split: Split | None, table: pd.DataFrame, size: int) -> G
     if split is None:
         return make_gallery(table.iloc[rows], uncertain, schema.classes)
     samples = split.noisy.take(rows)
-    judged = run.correct_labels(samples, all_probabilities=True)
-    return make_gallery(judged, uncertain, schema.classes, samples, schema.feature_columns)
+    gallery_table = run.correct_labels(samples, all_probabilities=True)
+    return make_gallery(gallery_table, uncertain, schema.classes, samples, schema.feature_columns)
 
 
 def _decision(run: Run, split: Split | None) -> Decision | None:
-    """As the label table was made with, if that can be known."""
+    """Return the decision that the label table was made with, if it is known."""
     path = run.folder / "decision.json"
     if split is not None:
         return run.decision

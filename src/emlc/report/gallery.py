@@ -1,4 +1,4 @@
-"""The samples most worth a look, and all that a reviewer needs to see of them."""
+"""The samples most worth reviewing, with everything that a reviewer sees of them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,26 +13,33 @@ from emlc.data.classes import UNKNOWN
 from emlc.report.thumbnails import thumbnails
 
 _UNCERTAIN = 0.1
-"""Share of the gallery that goes to samples whose class is unsure, whatever their label."""
+"""Share of the gallery reserved for samples whose class is uncertain, whatever their label."""
 
-_TOP = 5  # classes shown with their probability, and the given one; but none so improbable:
+_TOP = 5
+"""Number of most probable classes shown; the given class is always shown too."""
+
 _LEAST_SHOWN = 0.001
+"""Least probability of a class among those shown."""
+
 _SHOWN_VALUES = 12
+"""Number of features shown of a sample that has many."""
+
 _SHOWN_CHARACTERS = 2000
+"""Number of characters shown of a text."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Samples to review, each as plain values for the page.
+    """Samples to review, as plain values for the page.
 
     Attributes:
-        content: image | text | values | none: what there is to see of a sample.
-        columns: Names of the values shown.
-        hidden_values: How many values more each sample has.
-        records: One a sample, in the order of review: ``id``; ``given``, ``suggested``, ``true`` as indices
-            into the classes (None where there is none); ``issue``, ``quality``, ``retain``,
-            ``confidence`` (the corrected label's probability), ``uncertain`` (chosen as such), ``top`` (pairs
-            of class and probability), ``content``.
+        content: image | text | values | none: how samples are shown.
+        columns: Names of the features shown.
+        hidden_values: Number of features of each sample that are not shown.
+        records: One record per sample, in the order of review: ``id``; ``given``, ``suggested`` and ``true``
+            as class indices (None if there is none); ``issue``, ``quality``, ``retain``, ``confidence`` (the
+            corrected label's probability), ``uncertain`` (chosen because its class is uncertain), ``top``
+            (pairs of class index and probability), ``content``.
     """
 
     content: str
@@ -42,13 +49,17 @@ class Gallery:
 
 
 def choose(table: pd.DataFrame, size: int) -> tuple[NDArray[np.int64], int]:
-    """Rows of a label table to review, most suspect first.
+    """Choose rows of a label table to review, most suspect first.
 
-    Nine tenths have the lowest ``label_quality``; the rest, of what is left, the lowest
-    ``corrected_probability``: there it is unsure which class it is.
+    Nine tenths are the rows of lowest ``label_quality``; the last tenth, of those that remain, the rows of
+    lowest ``corrected_probability``, whose class is uncertain.
+
+    Args:
+        table: A label table.
+        size: Number of rows to choose; all if there are fewer.
 
     Returns:
-        The rows (m,), m <= size, and how many of them, at the end, were chosen as uncertain.
+        The rows (m,), int64, m <= size, and how many of them, at the end, were chosen as uncertain.
     """
     suspect = np.argsort(table["label_quality"].to_numpy(), kind="stable")
     if len(table) <= size:
@@ -69,11 +80,11 @@ def make_gallery(
     """Describe samples for review.
 
     Args:
-        table: Their label table, with a column ``probability_CLASS`` a class where these are known.
-        uncertain: How many, at the end, were chosen as uncertain.
+        table: Their label table; probabilities of classes are shown if it has columns ``probability_CLASS``.
+        uncertain: How many rows, at the end, were chosen as uncertain.
         classes: Names of the classes.
-        samples: The same samples; without, there is nothing to see.
-        columns: Names of the features, where they have any.
+        samples: The same samples; without them only labels are shown.
+        columns: Names of the features, if they have names.
     """
     given, corrected, true = (
         pd.Index(classes, dtype=object).get_indexer(pd.Index(table[name], dtype=object)).tolist()
@@ -114,7 +125,7 @@ def _top(probabilities: NDArray[np.float64], given: int) -> list[tuple[int, floa
 def _content(
     samples: Samples | None, n: int, columns: tuple[str, ...]
 ) -> tuple[str, list[str], int, list[Any]]:
-    """What there is to see: its kind, the names of values, how many are hidden, and n contents."""
+    """Return the kind of content, the names of the features shown, how many are hidden, and n contents."""
     if samples is None:
         return "none", [], 0, [None] * n
     if samples.texts is not None:

@@ -1,4 +1,4 @@
-"""What a label table says of the data as a whole: issues, how labels change, and the noise behind it."""
+"""Summary of a label table: issues, how labels change, and the estimated label noise."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from emlc.data.classes import UNKNOWN
 from emlc.labels.quality import IssueCounts
 
 RETAIN_BINS = 40
+"""Number of bins of the histogram of retain weights."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,13 @@ class Truth:
     """How good given and corrected labels are, over the samples whose true label is known.
 
     Attributes:
-        samples: How many these are.
+        samples: Number of these samples.
         given_right: Share of given labels that are right, in [0, 1].
         corrected_right: Share of corrected labels that are right, in [0, 1].
         issue_precision: Share of the label issues whose given label is wrong; NaN without issues.
         issue_recall: Share of the wrong given labels that are label issues; NaN without wrong labels.
-        transition: (C, C) P(given | true class), rows = true class; NaN in rows of absent classes.
+        transition: (C, C) float64 transition matrix P(given | true class), rows = true class; NaN in rows of
+            absent classes.
     """
 
     samples: int
@@ -35,17 +37,18 @@ class Truth:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """A label table of n samples in C classes, summed up.
+    """Summary of a label table of n samples in C classes.
 
     Attributes:
-        samples: n.
-        issues: How many of them are label issues.
-        corrected: (C, C) int64, samples by given (rows) and corrected class.
-        transition: (C, C) float64, estimate of P(given | class): the corrected label stands for the class.
-            Rows sum to 1; NaN in rows of classes that no sample is corrected to.
-        retain: Retain weights in ``RETAIN_BINS`` equal bins of [0, 1]: a column ``samples``, or the columns
-            ``right`` and ``wrong`` where truth is known.
-        truth: None where no true label is known.
+        samples: Number of samples, n.
+        issues: Number of label issues.
+        corrected: (C, C) int64, number of samples by given class (rows) and corrected class (columns).
+        transition: (C, C) float64, estimated transition matrix P(given | true class), in which the corrected
+            label stands for the true class. Rows sum to 1; NaN in rows of classes that no sample is corrected
+            to.
+        retain: Histogram of the retain weights in ``RETAIN_BINS`` equal bins of [0, 1]: columns from, to, and
+            samples, or right and wrong where true labels are known.
+        truth: Comparison with the true labels; None if none is known.
     """
 
     samples: int
@@ -57,7 +60,7 @@ class LabelFacts:
 
 
 def label_facts(table: pd.DataFrame, classes: tuple[str, ...]) -> LabelFacts:
-    """Sum up a label table; see :class:`LabelFacts`."""
+    """Summarise a label table; see :class:`LabelFacts`."""
     given, corrected = (_codes(table[name], classes) for name in ("given_label", "corrected_label"))
     true = _codes(table["true_label"], classes) if "true_label" in table else np.full(len(table), UNKNOWN)
     counts = _counts(given, corrected, len(classes))
@@ -93,7 +96,7 @@ def _truth(
 
 
 def _codes(names: pd.Series, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Names as indices into the classes; -1 for what is missing."""
+    """Map class names to indices; -1 for a missing name."""
     return np.asarray(pd.Index(classes, dtype=object).get_indexer(pd.Index(names, dtype=object)), np.int64)
 
 

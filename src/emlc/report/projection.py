@@ -1,4 +1,4 @@
-"""A map of the student's features: t-SNE of a random part of the noisy samples."""
+"""A map of the student's features: t-SNE of a random subset of the samples."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,23 @@ from emlc.networks import inference
 from emlc.runtime.streams import RandomStream, derived_seed, generator
 
 _LEAST = 5
+"""Least number of samples for a map."""
+
 _PERPLEXITY = 30.0
-_DIMENSIONS = 50  # of more, t-SNE sees the first principal components: as good, and much faster
+"""Perplexity of t-SNE for all but the smallest maps."""
+
+_DIMENSIONS = 50
+"""Principal components given to t-SNE of features with more dimensions: as good, and much faster."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Points in the plane.
+    """A map: points in the plane.
 
     Attributes:
-        rows: (m,) which samples these are, ascending.
-        points: (m, 2) float32.
-        samples: How many there were to choose from.
+        rows: (m,) int64 indices of the samples, ascending.
+        points: (m, 2) float32 coordinates.
+        samples: Number of samples that the m were drawn from.
     """
 
     rows: NDArray[np.int64]
@@ -34,9 +39,10 @@ class Projection:
 
 
 def project(backbone: nn.Module, samples: Samples, size: int, seed: int) -> Projection | None:
-    """t-SNE of the features that a backbone gives of at most ``size`` samples, drawn at random.
+    """Map the backbone's features of at most ``size`` samples, drawn at random, by t-SNE.
 
-    None for fewer than five samples, of which there is no map to make.
+    Returns:
+        The map, or None for fewer than five samples.
     """
     rng = generator(seed, RandomStream.MAP_SAMPLES)
     rows = np.sort(rng.permutation(len(samples))[:size])
@@ -46,7 +52,7 @@ def project(backbone: nn.Module, samples: Samples, size: int, seed: int) -> Proj
     if features.shape[1] > _DIMENSIONS and len(rows) > _DIMENSIONS:
         state = derived_seed(seed, RandomStream.MAP_COMPONENTS)
         features = PCA(_DIMENSIONS, random_state=state).fit_transform(features)
-    # Features that are all alike leave PCA, where t-SNE starts by default, nothing to scale by.
+    # t-SNE starts from PCA by default, which divides by zero if all features are equal.
     start = "pca" if features.shape[1] > 1 and np.ptp(features, axis=0).max() > 0 else "random"
     perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
     state = derived_seed(seed, RandomStream.MAP_LAYOUT)
@@ -56,6 +62,6 @@ def project(backbone: nn.Module, samples: Samples, size: int, seed: int) -> Proj
 
 
 def projected(projection: Projection, table: pd.DataFrame) -> pd.DataFrame:
-    """The label table's rows of the points, with columns x and y."""
+    """Return the label table's rows of the points, with columns x and y."""
     frame = table.iloc[projection.rows].reset_index(drop=True)
     return frame.assign(x=projection.points[:, 0], y=projection.points[:, 1])

@@ -1,8 +1,8 @@
-"""The page itself: facts and figures put into one HTML file that needs nothing beside it.
+"""Render a report as one HTML file that needs no other file.
 
-Names, ids and texts come from the user's data and are taken for nothing else: Jinja escapes them in the
+Names, ids and texts come from the user's data and must never act as markup or code: Jinja escapes them in the
 HTML, :func:`script_json` in the data, :func:`emlc.report.figures.base.plot_text` in the figures. A
-Content-Security-Policy lets nothing be fetched, and no script run but the page's own.
+Content-Security-Policy forbids the page to fetch anything and to run scripts other than its own.
 """
 
 import base64
@@ -23,13 +23,13 @@ from emlc.report.facts import Facts
 from emlc.report.sections import describe
 
 _SCRIPTS = ("page", "csv", "figures", "decisions", "filters", "cards", "review")
-"""The page's own scripts, in the order in which they build on one another."""
+"""Scripts of the page, each after those that it uses."""
 
 
 def render(facts: Facts) -> str:
-    """The report as HTML."""
+    """Render the report as HTML."""
     view = describe(facts)
-    scripts = {"plotly": _normal(get_plotlyjs()), "own": _own_script()}
+    scripts = {"plotly": _normal(get_plotlyjs()), "page": _page_script()}
     data = {
         "identity": facts.identity,
         "classes": list(facts.classes),
@@ -57,7 +57,7 @@ def render(facts: Facts) -> str:
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand in an HTML ``<script>``: nothing in it ends the script, or begins a comment."""
+    """Encode a value as JSON for an HTML ``<script>``: nothing in it ends the script or begins a comment."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -65,7 +65,7 @@ def script_json(value: Any) -> str:
 
 
 def _policy(scripts: list[str]) -> str:
-    """A Content-Security-Policy: no network, and no scripts but these."""
+    """Return a Content-Security-Policy that allows no network access, and no scripts but these."""
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return (
@@ -75,7 +75,7 @@ def _policy(scripts: list[str]) -> str:
 
 
 @cache
-def _own_script() -> str:
+def _page_script() -> str:
     parts = "\n".join(_page_file(f"{name}.js") for name in _SCRIPTS)
     return _normal(f'(() => {{\n"use strict";\n{parts}}})();\n')
 
@@ -85,7 +85,7 @@ def _page_file(name: str) -> str:
 
 
 def _normal(script: str) -> str:
-    """Line ends as the browser sees them, whose hash the policy compares."""
+    """Normalise line ends as browsers do before they compare a script's hash with the policy."""
     return script.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -93,14 +93,14 @@ def _normal(script: str) -> str:
 
 
 def _number(value: object, digits: int = 1) -> str:
-    """A number for people: thousands apart, floats with so many digits, a dash for what is not known."""
+    """Format a number with thousands separators, a float with ``digits`` decimals; unknown ones as a dash."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "-"
     return f"{value:,.{digits}f}" if isinstance(value, float | np.floating) else f"{value:,}"
 
 
 def _cells(table: pd.DataFrame) -> list[list[str]]:
-    """The cells of a table as texts."""
+    """Format the cells of a table as texts, row by row."""
     columns = [[_cell(value) for value in table.iloc[:, k].tolist()] for k in range(table.shape[1])]
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -114,7 +114,7 @@ def _cell(value: object) -> str:
 
 
 def _numeric(table: pd.DataFrame) -> list[bool]:
-    """Which columns hold numbers."""
+    """Return for each column whether it holds numbers only."""
     return [
         all(isinstance(value, int | float) and not isinstance(value, bool) for value in table.iloc[:, k])
         for k in range(table.shape[1])

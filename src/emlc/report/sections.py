@@ -1,4 +1,4 @@
-"""What the report says, section by section: headline figures, tables and figures, in words for people."""
+"""The sections of the report: the headline figures, tables and figures that each shows, with captions."""
 
 import shlex
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from emlc.report.tables import decision_table, environment_table, settings_table
 from emlc.report.tiles import Tile, tiles
 
 _COMMON_PAIRS = 12
+"""Number of most frequent corrections listed."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A correction that occurs often: indices of the given and the corrected class, and how often."""
+    """A frequent correction: indices of the given and the corrected class, and the number of samples."""
 
     given: int
     corrected: int
@@ -26,23 +27,23 @@ class Pair:
 
 @dataclass(frozen=True)
 class View:
-    """All that the template shows beside the facts themselves.
+    """What the template shows beside the facts themselves.
 
     Attributes:
         title: Name of the run.
-        data: Name of its data, or of their file.
+        data: Name of its data set, or of the data file.
         tiles: Headline figures.
-        student: Figures on the student, on the samples held out.
+        student: Figures on the student, measured on held-out samples.
         training: Learning curves.
         noise: Matrices of label noise.
         retain: Histogram of retain weights.
         map: The map of the samples.
         pairs: The most frequent corrections.
-        per_class: The student's figures a class.
-        settings: Settings that are not at their default, and those that say what was run.
-        other_settings: All others.
-        environment: Versions, hardware, seeds, minutes.
-        decision: How the threshold of the issues came about.
+        per_class: The student's figures, one row per class.
+        settings: Settings that differ from their default, and those that most users choose.
+        other_settings: All other settings.
+        environment: Samples, classes, noise, hardware and versions.
+        decision: The threshold of label issues and its calibration.
         apply: The command that applies the review's decisions.
     """
 
@@ -64,12 +65,12 @@ class View:
 
     @property
     def figures(self) -> list[Figure]:
-        """All figures."""
+        """All figures, in the order of the page."""
         return [*self.student, *self.training, *self.noise, *self.retain, *self.map]
 
 
 def describe(facts: Facts) -> View:
-    """Facts as the page shows them."""
+    """Arrange the facts as the page shows them."""
     settings, others = settings_tables(facts.run.settings)
     data = facts.run.settings.data
     labels = facts.labels
@@ -94,7 +95,7 @@ def describe(facts: Facts) -> View:
 
 
 def _folder(run: Path) -> str:
-    """As it was given; the name alone of what others have in another place."""
+    """Cut an absolute path to its name, as reports are shared with others; leave a relative one as it is."""
     return run.name if run.is_absolute() else str(run)
 
 
@@ -106,8 +107,8 @@ def _student_figures(facts: Facts) -> list[Figure]:
         figures.matrix(
             "confusion",
             "Confusion",
-            f"The {facts.evaluated} samples by their label and the student's class. Counts; the colour is "
-            "the share of the row.",
+            f"The {facts.evaluated} samples by label and predicted class. Counts; the colour is the share "
+            "of the row.",
             confusion,
             facts.classes,
             ("label", "predicted"),
@@ -129,12 +130,12 @@ def _noise_figures(facts: Facts) -> list[Figure]:
     labels, classes = facts.labels, facts.classes
     if labels is None:
         return []
-    found = [
+    matrices = [
         figures.matrix(
             "corrected",
             "Given → corrected",
-            "The noisy samples by their given and their corrected class. Counts; the colour is the share of "
-            "the row. A click on a cell shows its samples in the gallery.",
+            "The noisy samples by given and corrected class. Counts; the colour is the share of "
+            "the row. Click a cell to show its samples in the gallery.",
             labels.corrected,
             classes,
             ("given", "corrected"),
@@ -143,24 +144,24 @@ def _noise_figures(facts: Facts) -> list[Figure]:
             "transition",
             "Label noise, estimated",
             "P(given | true class), in per cent: the share of the samples of a class that carry each label. "
-            "The corrected label stands for the true class, so that its errors are in it.",
+            "The corrected label stands for the true class, so the estimate contains its errors.",
             labels.transition,
             classes,
             ("true class (estimated)", "given"),
         ),
     ]
     if labels.truth is not None:
-        found.append(
+        matrices.append(
             figures.matrix(
                 "true-transition",
                 "Label noise, true",
-                f"The same from the true labels, of the {labels.truth.samples:,} samples that have one.",
+                f"The same from the true labels, for the {labels.truth.samples:,} samples that have one.",
                 labels.truth.transition,
                 classes,
                 ("true class", "given"),
             )
         )
-    return found
+    return matrices
 
 
 def _map(facts: Facts) -> list[Figure]:

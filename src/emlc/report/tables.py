@@ -1,4 +1,4 @@
-"""The tables of settings, of the environment, and of how the decision came about."""
+"""The report's tables: settings, environment, and the decision threshold with its calibration."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -12,9 +12,9 @@ from emlc.report.facts import Facts
 
 
 def settings_tables(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The settings that were chosen or that most people choose, those of the data first, and the rest.
+    """Tabulate the settings worth reading, those of the data first, and all others.
 
-    Of a path they have the last part: a report is for others, too.
+    Paths are cut to their last part: reports are shared with others.
     """
     names = {name: Path(path).name for name, path in paths_of(settings).items()}
     values = settings.as_dict()
@@ -27,7 +27,7 @@ def settings_tables(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _worth_reading(settings: Settings) -> set[str]:
-    """Those that are not at their defaults; and what decides the result, unless it is none or for experts."""
+    """Return the settings that differ from their defaults, and the usual ones that are not None."""
     changed = {field.name for field in fields(Settings) if getattr(settings, field.name) != field.default}
     usual = names_of(Settings, lambda facts: not (facts.expert or facts.free_on_resume))
     given = {name for name in usual & estimator_settings() if getattr(settings, name) is not None}
@@ -43,7 +43,7 @@ def _value(value: object) -> str:
 
 
 def environment_table(facts: Facts) -> pd.DataFrame:
-    """Samples, classes, noise, hardware and versions."""
+    """Tabulate samples, classes, noise, hardware and versions."""
     summary = facts.summary
     rows: list[tuple[str, Any]] = [(f"{role} samples", f"{n:,}") for role, n in facts.counts.items()]
     rows.append(("classes", len(facts.classes)))
@@ -60,12 +60,12 @@ def environment_table(facts: Facts) -> pd.DataFrame:
 
 
 def decision_table(decision: Decision | None) -> pd.DataFrame:
-    """How the threshold of the issues came about; empty where it is not recorded."""
+    """Tabulate the threshold of label issues and its calibration; empty for runs that did not record it."""
     rows: list[tuple[str, str]] = []
     if decision is not None:
         rows = [
             ("threshold on the label quality", f"{decision.threshold:.3f}"),
-            ("F1 score of the issues that it promises", f"{decision.expected_f1:.3f}"),
+            ("F1 score of the issues, expected", f"{decision.expected_f1:.3f}"),
             ("share of wrong labels, estimated", f"{100 * decision.noise_rate:.1f} %"),
             *(
                 (f"share of {kind} labels, estimated", f"{100 * share:.1f} %")

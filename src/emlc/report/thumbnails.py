@@ -1,4 +1,4 @@
-"""Small pictures of samples, as data URIs that stand in the page itself."""
+"""Thumbnails of samples, as data URIs that are embedded in the page."""
 
 import base64
 import io
@@ -13,21 +13,22 @@ from torch import Tensor
 from emlc.data import Samples
 
 _SIDE = 160
-"""Pixels of the longer side: what a card shows. Smaller pictures are scaled up by the browser."""
+"""Longer side of a thumbnail in pixels, as a card shows it. The browser scales up smaller images."""
 
-_BLOCK = 256  # images read at a time, of those that stay on disk
+_BLOCK = 256
+"""Images that are read at a time if they are not held in memory."""
 
 
 def thumbnails(samples: Samples) -> list[str]:
-    """A data URI a sample, of images.
+    """Return one data URI per sample.
 
-    Image files are opened again, as networks are often given fewer pixels than people want to see. What
-    cannot be opened any more is shown as the network sees it.
+    Image files are opened again, since networks often see fewer pixels than reviewers want to. An image
+    whose file cannot be opened any more is shown as the network sees it.
     """
     pictures: list[Image.Image | None] = [None] * len(samples)
     if samples.files is not None:
         with ThreadPoolExecutor(cpu_count()) as pool:  # PIL decodes without holding the interpreter's lock
-            pictures = list(pool.map(_opened, samples.files.to_pylist()))
+            pictures = list(pool.map(_open, samples.files.to_pylist()))
     missing = np.array([k for k, picture in enumerate(pictures) if picture is None], dtype=np.int64)
     for block in np.array_split(missing, -(-len(missing) // _BLOCK) or 1):
         for k, pixels in zip(block, samples.inputs[torch.from_numpy(block)], strict=True):
@@ -36,7 +37,7 @@ def thumbnails(samples: Samples) -> list[str]:
 
 
 def data_uri(picture: Image.Image) -> str:
-    """Small pictures without loss, as PNG; others as JPEG, which is smaller."""
+    """Encode a picture: as PNG, without loss, up to 64 pixels; larger ones as JPEG, to save space."""
     file = io.BytesIO()
     small = max(picture.size) <= 64
     kind = "png" if small else "jpeg"
@@ -44,10 +45,10 @@ def data_uri(picture: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def _opened(path: str) -> Image.Image | None:
+def _open(path: str) -> Image.Image | None:
     try:
         with Image.open(path) as opened:
-            opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # lets JPEG skip what would be thrown away
+            opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # decodes JPEG at reduced size, which is faster
             picture = ImageOps.exif_transpose(opened)
             picture = picture.convert("RGBA" if picture.mode == "P" else picture.mode)
             picture.thumbnail((_SIDE, _SIDE))
@@ -57,7 +58,7 @@ def _opened(path: str) -> Image.Image | None:
 
 
 def _picture(pixels: Tensor) -> Image.Image:
-    """An image (channels, height, width), uint8 or float32 in [0, 1]."""
+    """Make a picture of an image (channels, height, width), uint8 or float32 in [0, 1]."""
     if pixels.is_floating_point():
         pixels = (255 * pixels).round().to(torch.uint8)
     array = pixels.numpy()

@@ -1,4 +1,4 @@
-"""The headline figures."""
+"""The headline figures at the top of the report."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from emlc.report.facts import Facts
 
 @dataclass(frozen=True)
 class Tile:
-    """A headline figure: what it is, its value, and a remark."""
+    """A headline figure: its name, its value, and a remark."""
 
     name: str
     value: str
@@ -15,7 +15,7 @@ class Tile:
 
 
 def tiles(facts: Facts) -> list[Tile]:
-    """The headline figures that there are."""
+    """Return the headline figures, of those that are available."""
     return [
         *_accuracy_tile(facts),
         *_label_tiles(facts),
@@ -31,7 +31,7 @@ def _accuracy_tile(facts: Facts) -> list[Tile]:
     for role in ("test", "validation", "trusted"):
         name = f"{role}_accuracy"
         if name in chosen:
-            used = "" if role == "test" else ", which training looked at"
+            used = "" if role == "test" else ", on samples that training used"
             return [
                 Tile(
                     f"Accuracy on {role} samples",
@@ -54,7 +54,7 @@ def _label_tiles(facts: Facts) -> list[Tile]:
         remark += f"; {100 * facts.decision.noise_rate:.1f} % are estimated to be wrong"
     tiles = [Tile("Label issues", f"{labels.issues:,}", remark)]
     if truth is not None:
-        known = "" if truth.samples == labels.samples else f", of {truth.samples:,} whose truth is known"
+        known = "" if truth.samples == labels.samples else f", for {truth.samples:,} with a known true label"
         tiles.append(
             Tile(
                 "Corrected labels that are right",

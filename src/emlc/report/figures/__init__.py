@@ -1,4 +1,4 @@
-"""The figures of a report, as plain Plotly specifications, each with a table that says the same."""
+"""The figures of a report, as plain Plotly specifications, each with a table of the same figures."""
 
 from emlc.report.figures.base import Figure
 from emlc.report.figures.curves import learning_curves

@@ -1,6 +1,6 @@
-"""What all figures have in common: their form, and how they show text.
+"""The type that all figures share, and helpers for text and numbers in them.
 
-Colours of text, grid and background are the page's, which knows whether it is light or dark.
+Colours of text, grid and background are set by the page, which knows whether its theme is light or dark.
 """
 
 import html
@@ -11,21 +11,22 @@ from typing import Any
 import pandas as pd
 
 NAME_LENGTH = 22
-"""Characters of a class name on an axis."""
+"""Longest class name on an axis, in characters."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and its alternative.
+    """A figure, and a table of the same figures for readers who cannot see it.
 
     Attributes:
-        key: Unique in the page.
-        title: Its heading.
-        caption: What it shows, and how to read it.
-        spec: ``data`` and ``layout`` for Plotly; of a matrix, ``names``, ``counts`` and ``axes`` besides.
-        table: The same in figures.
-        table_caption: What the table holds, where that is less than all.
-        wide: Whether it takes the whole width of the page.
+        key: Name of the figure, unique in the page.
+        title: Heading.
+        caption: What the figure shows, and how to read it.
+        spec: ``data`` and ``layout`` for Plotly; for a matrix also ``matrix``, from which the page makes the
+            hover texts and finds the classes of a cell.
+        table: The figures as a table.
+        table_caption: What the table holds, if not all of the figure.
+        wide: Whether the figure takes the whole width of the page.
     """
 
     key: str
@@ -38,9 +39,9 @@ class Figure:
 
 
 def plot_text(text: str, limit: int | None = None) -> str:
-    """Text as Plotly shows it literally, which otherwise takes it for HTML; shortened to ``limit``.
+    """Escape a text, which Plotly would take for HTML, and shorten it to ``limit`` characters.
 
-    Text that runs from right to left is kept from turning its surroundings round.
+    Text that runs from right to left is isolated, so that it does not reorder the text around it.
     """
     text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
     if limit is not None and len(text) > limit:
@@ -55,5 +56,5 @@ _LEFT_TO_RIGHT = {"L", "EN", "ES", "ET", "CS", "ON", "WS", "NSM", "BN", "S", "B"
 
 
 def plain(values: "pd.Series[Any]") -> list[float | None]:
-    """Numbers for JSON, to five significant digits; None where there is none."""
+    """Round numbers to five significant digits for JSON; missing values become None."""
     return [None if pd.isna(v) else float(f"{v:.5g}") for v in values]

@@ -9,16 +9,17 @@ from emlc.report.figures.base import Figure, plain
 from emlc.runtime.colours import BLUE, GREEN, ORANGE, PURPLE, SKY
 
 _STEPS_SHOWN = 600
+"""Largest number of points of the meta objective's curve."""
 
 
 def learning_curves(metrics: pd.DataFrame, steps: pd.DataFrame | None, chosen: int | None) -> list[Figure]:
-    """Accuracy, label recovery and losses per epoch, and the meta objective per step, as far as known."""
+    """Plot accuracy, label recovery and losses per epoch, and the meta objective per step, if known."""
     groups = (
         (
             "accuracy",
             "Accuracy",
             "%",
-            "Share of samples classified rightly, after every epoch. The test set takes part in no choice.",
+            "Share of samples classified correctly, after every epoch. The test set takes part in no choice.",
             {
                 "test_accuracy": ("student, test", GREEN),
                 "validation_accuracy": ("student, validation", PURPLE),

@@ -1,4 +1,4 @@
-"""Histograms: of the student's confidence, with what it is worth, and of the retain weights."""
+"""Histograms: of the student's confidence, with its accuracy, and of the retain weights."""
 
 import pandas as pd
 
@@ -7,7 +7,7 @@ from emlc.runtime.colours import BLUE, ORANGE, SKY
 
 
 def calibration(reliability: pd.DataFrame) -> Figure:
-    """Accuracy against confidence."""
+    """Plot accuracy against confidence, with the share of samples in each bin."""
     shares = reliability["samples"] / reliability["samples"].sum()
     data = [
         {"type": "bar", "x": plain(reliability["confidence"]), "y": plain(shares), "width": 0.03,
@@ -28,7 +28,7 @@ def calibration(reliability: pd.DataFrame) -> Figure:
     return Figure(
         "calibration",
         "Calibration",
-        "Of samples that the student classifies with some confidence, how many it gets right. A calibrated "
+        "The student's accuracy on the samples that it classifies with a given confidence. A calibrated "
         "classifier lies on the diagonal.",
         {"data": data, "layout": layout},
         reliability.rename(columns={"confidence": "mean confidence"}),
@@ -36,7 +36,7 @@ def calibration(reliability: pd.DataFrame) -> Figure:
 
 
 def retain_weights(bins: pd.DataFrame) -> Figure:
-    """Histogram of the retain weight; of right and of wrong labels, where truth is known."""
+    """Plot the histogram of the retain weight, of right and wrong labels apart if true labels are known."""
     colours = {
         "samples": (BLUE, "all labels"),
         "right": (BLUE, "right labels"),
@@ -63,8 +63,8 @@ def retain_weights(bins: pd.DataFrame) -> Figure:
     return Figure(
         "retain",
         "Retain weights",
-        "How far the teacher keeps the given label: near 1 it believes it, near 0 it puts its own class "
-        "in its place.",
+        "How far the teacher keeps the given label: near 1 it trusts the label, near 0 it replaces it by its "
+        "own prediction.",
         {"data": data, "layout": layout},
         table.rename(columns={"right": "right labels", "wrong": "wrong labels"}),
     )

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from emlc.report.figures.base import NAME_LENGTH, Figure, plot_text
 
 MOST_CLASSES = 150
-"""Rows of a matrix that can still be looked at; of more classes, those with most samples off the diagonal."""
+"""Largest number of classes in a matrix; of more, those with most samples off the diagonal are shown."""
 
-_ALL_NAMED = 20  # classes; of more, cells hold no text and the figure scrolls
+_ALL_NAMED = 20
+"""Largest number of classes whose cells hold text; a figure with more scrolls instead."""
+
 _PAIRS = 50
+"""Number of entries in the table of a large matrix."""
 
 
 def matrix(
@@ -23,7 +26,7 @@ def matrix(
     classes: tuple[str, ...],
     axes: tuple[str, str],
 ) -> Figure:
-    """A matrix (C, C) over pairs of classes as a heat map.
+    """Plot a matrix (C, C) over pairs of classes as a heat map.
 
     Args:
         key: See :class:`Figure`.
@@ -31,7 +34,7 @@ def matrix(
         caption: See :class:`Figure`.
         values: int64 counts, which are coloured by their share of the row, or float64 shares in [0, 1].
         classes: C names.
-        axes: What rows and what columns are.
+        axes: Titles of the rows and of the columns.
     """
     counted = values.dtype.kind == "i"
     shown = _most_confused(values)
@@ -95,7 +98,7 @@ def _most_confused(values: NDArray[Any]) -> NDArray[np.int64]:
 def _matrix_table(
     values: NDArray[Any], classes: tuple[str, ...], axes: tuple[str, str]
 ) -> tuple[pd.DataFrame, str]:
-    """The whole matrix where it is small, else its largest entries off the diagonal."""
+    """Return a small matrix as a table, or a large one's largest entries off the diagonal, and a caption."""
     if len(classes) <= _ALL_NAMED:
         cells = values if values.dtype.kind == "i" else [[_cell(v) for v in row] for row in values]
         table = pd.DataFrame(cells, columns=list(classes), dtype=object)
@@ -115,7 +118,7 @@ def _matrix_table(
 
 
 def largest_pairs(values: NDArray[Any], most: int) -> list[tuple[int, int]]:
-    """Row and column of the largest entries off the diagonal that are above 0, largest first."""
+    """Return row and column of the largest entries above 0 off the diagonal, largest first."""
     off = np.nan_to_num(values.astype(np.float64))
     np.fill_diagonal(off, 0)
     order = np.argsort(-off, axis=None, kind="stable")[:most]
@@ -123,7 +126,7 @@ def largest_pairs(values: NDArray[Any], most: int) -> list[tuple[int, int]]:
 
 
 def _cell(share: float) -> str:
-    """A share in [0, 1] in per cent, short enough for a cell."""
+    """Format a share in [0, 1] in per cent, short enough for a cell."""
     if np.isnan(share):
         return ""
     return "0" if share < 0.0005 else f"{100 * share:.1f}" if share < 0.1 else f"{100 * share:.0f}"

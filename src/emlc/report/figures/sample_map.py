@@ -1,4 +1,4 @@
-"""The map of the samples."""
+"""The map of the samples: t-SNE of the student's features."""
 
 import colorsys
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ _CLASS_COLOURS = (
 
 
 def feature_map(points: pd.DataFrame, classes: tuple[str, ...], in_gallery: dict[str, int]) -> Figure:
-    """The map of the student's features, coloured by class; label issues are crosses."""
+    """Plot the map of the student's features, coloured by class, with label issues as crosses."""
     corrected = "corrected_label" in points
-    if corrected:  # the legend shows each class's first symbol
+    if corrected:  # the legend shows the symbol of each class's first point, which is to be a circle
         points = points.sort_values("is_label_issue", kind="stable", ignore_index=True)
     coloured_by = points["corrected_label" if corrected else "given_label"]
     issue = points["is_label_issue"] if corrected else pd.Series(False, index=points.index)
@@ -60,8 +60,8 @@ def feature_map(points: pd.DataFrame, classes: tuple[str, ...], in_gallery: dict
     if corrected:
         table["label issues"] = [int((issue & (coloured_by == name)).sum()) for name in classes]
     caption = (
-        "Each point is a noisy sample, coloured by its corrected class; crosses are label issues. A click on "
-        "a point shows it in the gallery, if it is there."
+        "Each point is a noisy sample, coloured by its corrected class; crosses are label issues. Click a "
+        "point to show it in the gallery, if it is there."
         if corrected
         else "Each point is a noisy sample, coloured by its given class."
     )
@@ -80,7 +80,7 @@ def _hover(row: Mapping[Any, Any]) -> str:
 
 
 def class_colours(num_classes: int) -> list[str]:
-    """Colours that can be told apart while they last, else evenly spaced hues."""
+    """Return one colour per class: up to twelve distinct ones, for more classes evenly spaced hues."""
     if num_classes <= len(_CLASS_COLOURS):
         return list(_CLASS_COLOURS[:num_classes])
     colours = []

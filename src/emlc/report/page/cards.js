@@ -1,4 +1,4 @@
-// A card a sample: what there is to see of it, its labels, what the teacher thinks, and the decision.
+// One card per sample: its content, its labels, their probabilities, and the decision.
 
 const VERDICTS = {
   accept: (label) => `accepted: ${label}`,
@@ -29,7 +29,7 @@ function content(record) {
   return list;
 }
 
-function odds(record) {
+function probabilities(record) {
   const list = element("ul", { className: "odds", "aria-label": "Most probable classes" });
   for (const [index, share] of record.top) {
     const fill = element("span");
@@ -65,7 +65,7 @@ function facts(record) {
   return list;
 }
 
-/** The card of a record; `act` is called with what its buttons say. */
+/** Make the card of a record; `act` is called with accept, keep, other or skip when a button is pressed. */
 function makeCard(record, position, total, act) {
   const key = `card-${position}`;
   const card = element("article", { className: `card ${gallery.content}`, tabIndex: -1 });
@@ -91,12 +91,12 @@ function makeCard(record, position, total, act) {
     return button;
   });
   const verdict = element("p", { id: `${key}-verdict`, className: "verdict" });
-  const evidence = element("div", { className: "evidence" }, facts(record), odds(record) ?? "");
+  const evidence = element("div", { className: "evidence" }, facts(record), probabilities(record) ?? "");
   card.append(heading, element("div", { className: "body" }, content(record) ?? "", evidence), element("div", { className: "decide" }, ...buttons, verdict));
   return card;
 }
 
-/** Show on its card what was decided, or that nothing is. */
+/** Show a decision on its card, or with `entry` undefined that there is none. */
 function showDecision(card, entry) {
   if (entry === undefined) delete card.dataset.decision;
   else card.dataset.decision = entry.decision;

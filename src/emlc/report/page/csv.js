@@ -1,4 +1,4 @@
-// Comma-separated values as RFC 4180 has them.
+// Read and write comma-separated values as in RFC 4180.
 
 const csv = {
   write(rows) {
@@ -6,7 +6,7 @@ const csv = {
     return rows.map((row) => `${row.map(cell).join(",")}\r\n`).join("");
   },
 
-  /** Rows of cells; lines may end in any way. Throws an Error that names the line of a quote without end. */
+  /** Read rows of cells, with any line ends. Throws an Error that names the line of a quote that is not closed. */
   read(text) {
     const rows = [];
     let row = [];

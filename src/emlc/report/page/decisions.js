@@ -1,14 +1,14 @@
-// The reviewer's decisions: kept in the browser, written to and read from decisions.csv.
+// The reviewer's decisions: stored in the browser, written to and read from decisions.csv.
 
 const HEADER = ["id", "decision", "label", "given_label", "suggested_label"];
 const KINDS = ["accept", "keep", "other", "skip"];
 
-/** By id: { decision, label, given, suggested }, with classes by name, as the CSV file has them. */
+/** Decisions by sample id: { decision, label, given, suggested }, with class names as in the CSV file. */
 class Decisions {
   constructor(identity) {
     this.key = `emlc-decisions-${identity}`;
-    this.kept = stored.works;
-    this.saved = true; // whether all of them are in a file, or in the browser
+    this.stored = stored.works;
+    this.saved = true; // whether all of them are stored in the browser or downloaded
     this.reload();
   }
 
@@ -20,7 +20,7 @@ class Decisions {
         if (KINDS.includes(decision)) this.entries.set(id, { decision, label, given, suggested });
       }
     } catch {
-      this.entries.clear(); // not written by this page
+      this.entries.clear(); // what is stored under the key was not written by this page
     }
   }
 
@@ -35,8 +35,8 @@ class Decisions {
   }
 
   store() {
-    this.kept = stored.write(this.key, JSON.stringify(this.rows()));
-    this.saved = this.kept;
+    this.stored = stored.write(this.key, JSON.stringify(this.rows()));
+    this.saved = this.stored;
   }
 
   rows() {
@@ -48,8 +48,8 @@ class Decisions {
   }
 
   /**
-   * Take in a decisions.csv. Rows about another given label than the gallery's are left out: the file is
-   * older than the data. Throws an Error that says what is wrong with a file that is none.
+   * Read a decisions.csv. Rows whose given label differs from the gallery's are left out: the data have
+   * changed since. Throws an Error that names the row and what was expected if the file is no decisions.csv.
    */
   load(text, givenLabel) {
     const [header, ...rows] = csv.read(text);

@@ -1,13 +1,13 @@
-// Draws the figures when they come into sight, in the colours of the page.
+// Draws each figure when it scrolls into view, in the colours of the theme.
 
 const figures = (() => {
   const elements = [...document.querySelectorAll("[data-figure]")];
   const drawn = new Set();
-  const clicked = []; // (key, point) => whether it was for this listener
+  const clickListeners = []; // called with the key of the figure and the point
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-  /** A colour of a trace; on dark grounds a third of the way to white. */
+  /** The colour of a trace; in the dark theme a third of the way to white. */
   function visible(hex) {
     if (!theme.dark || !/^#[0-9a-f]{6}$/.test(hex ?? "")) return hex;
     const parts = [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
@@ -71,7 +71,7 @@ const figures = (() => {
     if (drawn.has(holder)) return;
     drawn.add(holder);
     holder.on("plotly_click", ({ points: [point] }) => {
-      for (const listener of clicked) listener(holder.dataset.figure, point);
+      for (const listener of clickListeners) listener(holder.dataset.figure, point);
     });
   }
 
@@ -86,8 +86,8 @@ const figures = (() => {
     },
     { rootMargin: "400px" },
   );
-  // Plotly comes last in the page and is large: the review does not wait for it.
+  // Plotly is large and comes last in the page, so that the review does not wait for it.
   addEventListener("DOMContentLoaded", () => elements.forEach((holder) => seen.observe(holder)));
   theme.listeners.push(() => drawn.forEach(draw));
-  return { onClick: (listener) => clicked.push(listener) };
+  return { onClick: (listener) => clickListeners.push(listener) };
 })();

@@ -1,4 +1,4 @@
-// Which samples of the gallery are looked at, and in which order.
+// Filters and sorts the samples of the gallery.
 
 const UNNAMED = "-";
 
@@ -15,36 +15,36 @@ const ORDERS = {
   suggested: (a, b) => (a.suggested ?? -1) - (b.suggested ?? -1),
 };
 
-/** The search that finds this id and no other. A search box holds no line breaks. */
+/** The search text that matches this id and no other; a search box cannot hold line breaks. */
 const exactly = (id) => `"${id.replace(/[\r\n]/g, "")}"`;
 
-/** Indices of the records that match the form's values, sorted. */
-function matching(wanted, decisions) {
-  const search = wanted.search.trim().toLowerCase();
-  const one = gallery.records.some(({ id }) => wanted.search === exactly(id));
+/** Indices of the records that match the values of the form, sorted. */
+function matching(criteria, decisions) {
+  const search = criteria.search.trim().toLowerCase();
+  const isExact = gallery.records.some(({ id }) => criteria.search === exactly(id));
   const isText = gallery.content === "text";
   const fits = (record) => {
-    if (wanted.given !== "" && record.given !== Number(wanted.given)) return false;
-    if (wanted.suggested !== "" && record.suggested !== Number(wanted.suggested)) return false;
-    if (wanted.kind === "issue" && !record.issue) return false;
-    if (wanted.kind === "no-issue" && record.issue) return false;
-    if (wanted.kind === "uncertain" && !record.uncertain) return false;
+    if (criteria.given !== "" && record.given !== Number(criteria.given)) return false;
+    if (criteria.suggested !== "" && record.suggested !== Number(criteria.suggested)) return false;
+    if (criteria.kind === "issue" && !record.issue) return false;
+    if (criteria.kind === "no-issue" && record.issue) return false;
+    if (criteria.kind === "uncertain" && !record.uncertain) return false;
     const decision = decisions.get(record.id)?.decision;
-    if (wanted.decision === "undecided" && decision !== undefined) return false;
-    if (wanted.decision === "decided" && decision === undefined) return false;
-    if (KINDS.includes(wanted.decision) && decision !== wanted.decision) return false;
+    if (criteria.decision === "undecided" && decision !== undefined) return false;
+    if (criteria.decision === "decided" && decision === undefined) return false;
+    if (KINDS.includes(criteria.decision) && decision !== criteria.decision) return false;
     if (search === "") return true;
-    if (one) return wanted.search === exactly(record.id);
+    if (isExact) return criteria.search === exactly(record.id);
     return record.id.toLowerCase().includes(search) || (isText && record.content.toLowerCase().includes(search));
   };
-  const found = [];
-  gallery.records.forEach((record, k) => fits(record) && found.push(k));
-  const sign = wanted.order === "down" ? -1 : 1;
-  const order = ORDERS[wanted.sort];
-  return found.sort((a, b) => sign * order(gallery.records[a], gallery.records[b]) || a - b);
+  const matches = [];
+  gallery.records.forEach((record, k) => fits(record) && matches.push(k));
+  const sign = criteria.order === "down" ? -1 : 1;
+  const order = ORDERS[criteria.sort];
+  return matches.sort((a, b) => sign * order(gallery.records[a], gallery.records[b]) || a - b);
 }
 
-/** Fill a select with the classes that occur, and how often. */
+/** Fill a select with the classes that occur and their numbers of samples. */
 function fillClasses(select, field) {
   const counts = new Map();
   for (const record of gallery.records) {

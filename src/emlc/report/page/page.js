@@ -1,21 +1,21 @@
-// What the other scripts share: the data, elements, what the browser stores, and the theme.
+// Shared by the other scripts: the data of the report, making elements, the browser's storage, and the theme.
 
 const report = JSON.parse(document.getElementById("report-data").textContent);
 
 const byId = (id) => document.getElementById(id);
 
-/** An element with properties and children; texts stay texts. */
+/** Make an element with properties and children; strings become text, never markup. */
 function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name in made) made[name] = value;
-    else made.setAttribute(name, value);
+    if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
   }
-  made.append(...children.filter((child) => child !== null));
-  return made;
+  node.append(...children.filter((child) => child !== null));
+  return node;
 }
 
-/** The browser's storage, which it may refuse to pages that are files. */
+/** The browser's storage, which browsers may deny to pages opened from a file. */
 const stored = {
   works: (() => {
     try {
@@ -38,7 +38,7 @@ const stored = {
       localStorage.setItem(key, value);
       return true;
     } catch {
-      return false; // refused, or full
+      return false; // denied, or full
     }
   },
 };

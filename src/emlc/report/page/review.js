@@ -1,4 +1,4 @@
-// The review: pages of cards, moving among them, deciding by key or button, and files in and out.
+// The review: pages of cards, keyboard shortcuts (KEYS below), decisions, and loading and downloading decisions.csv.
 
 const PAGE = 24;
 
@@ -7,16 +7,16 @@ function review() {
   const cards = byId("cards");
   const decisions = new Decisions(report.identity);
   const indexOf = new Map(gallery.records.map((record, k) => [record.id, k]));
-  const undone = []; // [id, entry before]
+  const history = []; // [id, entry before the decision], for undo
   let matches = [];
   let position = 0; // in matches
 
   const record = (at = position) => gallery.records[matches[at]];
   const pageOf = (at) => Math.floor(at / PAGE);
   const card = (at = position) => cards.children[at - pageOf(at) * PAGE];
-  const wanted = () => Object.fromEntries(new FormData(form));
+  const criteria = () => Object.fromEntries(new FormData(form));
 
-  // --- showing
+  // --- rendering
 
   function showPage() {
     const start = pageOf(position) * PAGE;
@@ -24,13 +24,13 @@ function review() {
     cards.replaceChildren(
       ...shown.map((index, k) => {
         const at = start + k;
-        const made = makeCard(gallery.records[index], at, matches.length, (kind) => {
+        const item = makeCard(gallery.records[index], at, matches.length, (kind) => {
           moveTo(at, { focus: false });
           act(kind);
         });
-        made.addEventListener("focusin", () => moveTo(at, { focus: false }));
-        showDecision(made, decisions.get(gallery.records[index].id));
-        return made;
+        item.addEventListener("focusin", () => moveTo(at, { focus: false }));
+        showDecision(item, decisions.get(gallery.records[index].id));
+        return item;
       }),
     );
     byId("nothing").hidden = matches.length > 0;
@@ -61,23 +61,23 @@ function review() {
   }
 
   function markCurrent() {
-    [...cards.children].forEach((made, k) => {
+    [...cards.children].forEach((item, k) => {
       const current = k === position % PAGE;
-      made.tabIndex = current ? 0 : -1;
-      for (const button of made.querySelectorAll("button")) button.tabIndex = current ? 0 : -1;
+      item.tabIndex = current ? 0 : -1;
+      for (const button of item.querySelectorAll("button")) button.tabIndex = current ? 0 : -1;
     });
   }
 
   function showProgress() {
-    const here = gallery.records.filter(({ id }) => decisions.get(id) !== undefined).length;
-    const elsewhere = decisions.entries.size - here;
-    byId("progress").value = here;
+    const decided = gallery.records.filter(({ id }) => decisions.get(id) !== undefined).length;
+    const notShown = decisions.entries.size - decided;
+    byId("progress").value = decided;
     byId("progress-text").textContent =
-      `${here.toLocaleString("en")} of ${gallery.records.length.toLocaleString("en")} decided` +
-      (elsewhere > 0 ? `, and ${elsewhere.toLocaleString("en")} not shown here` : "");
-    byId("undo").disabled = undone.length === 0;
+      `${decided.toLocaleString("en")} of ${gallery.records.length.toLocaleString("en")} decided` +
+      (notShown > 0 ? `, and ${notShown.toLocaleString("en")} not shown here` : "");
+    byId("undo").disabled = history.length === 0;
     byId("download").disabled = decisions.entries.size === 0;
-    byId("storage-note").hidden = decisions.kept;
+    byId("storage-note").hidden = decisions.stored;
   }
 
   function say(message) {
@@ -97,12 +97,12 @@ function review() {
 
   function columns() {
     const top = cards.children[0].offsetTop;
-    return [...cards.children].filter((made) => made.offsetTop === top).length;
+    return [...cards.children].filter((item) => item.offsetTop === top).length;
   }
 
   function filter({ keep = false } = {}) {
     const id = keep && matches.length > 0 ? record().id : null;
-    matches = matching(wanted(), decisions);
+    matches = matching(criteria(), decisions);
     position = id === null ? 0 : Math.max(0, matches.indexOf(indexOf.get(id)));
     showPage();
   }
@@ -157,11 +157,11 @@ function review() {
   }
 
   function remember(id) {
-    undone.push([id, decisions.get(id)]);
+    history.push([id, decisions.get(id)]);
   }
 
   function undo() {
-    const [id, before] = undone.pop() ?? [];
+    const [id, before] = history.pop() ?? [];
     if (id === undefined) return say("There is nothing to undo.");
     decisions.set(id, before);
     showProgress();
@@ -199,7 +199,7 @@ function review() {
       const rank = (index) => (likely.includes(index) ? likely.indexOf(index) : likely.length);
       const ranks = report.classes
         .map((label, index) => [label.toLowerCase().indexOf(typed), index])
-        .filter(([found]) => found >= 0)
+        .filter(([place]) => place >= 0)
         .sort((a, b) => (a[0] > 0) - (b[0] > 0) || rank(a[1]) - rank(b[1]) || a[1] - b[1]);
       list.replaceChildren(
         ...ranks.slice(0, 200).map(([, index], k) => {
@@ -227,7 +227,7 @@ function review() {
       card().focus();
       const index = Number(option.dataset.index);
       const current = record();
-      // The class decides what it is called: to type the suggested class is to accept it.
+      // The class determines the decision: typing the suggested class accepts it.
       const kind = index === current.suggested ? "accept" : index === current.given ? "keep" : "other";
       decide(kind, className(index));
     }
@@ -254,7 +254,7 @@ function review() {
     };
   })();
 
-  // --- keys
+  // --- keyboard shortcuts
 
   const help = () => byId("help").showModal();
   const KEYS = {
@@ -315,14 +315,14 @@ function review() {
     const [file] = target.files;
     if (file === undefined) return;
     const text = await file.text();
-    target.value = ""; // the same file may be loaded again
+    target.value = ""; // so that the same file can be loaded again
     try {
       const { loaded, stale } = decisions.load(text, (id) => {
         const index = indexOf.get(id);
         return index === undefined ? undefined : className(gallery.records[index].given);
       });
-      undone.length = 0;
-      const left = stale > 0 ? ` ${stale} left out: their given label is another one now.` : "";
+      history.length = 0;
+      const left = stale > 0 ? ` ${stale} left out: their given label has changed.` : "";
       say(`${loaded.toLocaleString("en")} decisions loaded from ${file.name}.${left}`);
     } catch (error) {
       say(`${file.name} was not loaded: ${error.message}`);
@@ -331,9 +331,9 @@ function review() {
     filter({ keep: true });
   });
   addEventListener("storage", (event) => {
-    if (event.key !== decisions.key) return; // another window reviews the same run
+    if (event.key !== decisions.key) return; // the storage event means that another window reviews the same run
     decisions.reload();
-    undone.length = 0;
+    history.length = 0;
     showProgress();
     showPage();
   });
