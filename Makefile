@@ -1,18 +1,17 @@
-# Every target does its own set-up: a virtual environment in .venv, made once and again when the
-# dependencies change.
+# Every target first makes the virtual environment .venv if it is missing or the dependencies have changed.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .PHONY: demo bench test lint types tests docs format clean
 
-demo: $(INSTALLED)  ## the main job on data that ships inside scikit-learn
+demo: $(INSTALLED)  ## train on digits of scikit-learn with wrong labels, and correct them
 	$(BIN)/emlc demo
 
-bench: $(INSTALLED)  ## what a step costs on this machine, some minutes
+bench: $(INSTALLED)  ## measure what a training step costs on this machine; some minutes
 	$(BIN)/emlc bench step --look_ahead '[1]' --meta_gradients '["approximate"]'
 
-test: lint types tests  ## everything that CI checks
+test: lint types tests  ## all checks of CI
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -22,10 +21,10 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-tests: $(INSTALLED)  ## also builds the documentation, strictly
+tests: $(INSTALLED)  ## also build the documentation, with warnings as errors
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
-docs: $(INSTALLED)  ## the documentation, into site/; open site/index.html
+docs: $(INSTALLED)  ## build the documentation into site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 format: $(INSTALLED)

@@ -1,1 +1,1 @@
-"""Benchmarks; each prints a table and writes JSON."""
+"""Benchmarks, one per module: run them with python -m benchmarks.NAME."""

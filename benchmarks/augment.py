@@ -1,6 +1,6 @@
-"""Augmented images a second: batches here, beside torchvision image by image with a seed each.
+"""Augmented images per second: emlc's whole batches beside torchvision, image by image with one seed each.
 
-python -m benchmarks.augment "[32,128]"
+    python -m benchmarks.augment "[32,128]"
 
 The two take turns; figures are medians.
 """
@@ -29,18 +29,18 @@ def augment(
     """Print a table.
 
     Args:
-        batches: Images a batch.
-        size: Pixels a side.
-        device: Where the batches are; torchvision's images stay on the CPU.
-        rounds: Turns.
+        batches: Images per batch.
+        size: Height and width in pixels.
+        device: Device of the batches; torchvision's images stay on the CPU.
+        rounds: Number of turns.
     """
     for n in batches:
         images = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8)
         for kind, names in (("noisy", NOISY), ("trusted", TRUSTED)):
-            there = images.to(device)
+            on_device = images.to(device)
             ours = Augment(names, (size, size), (0,))
             theirs = _image_by_image(names, size)
-            functions = [partial(ours, there, torch.arange(n)), partial(theirs, images)]
+            functions = [partial(ours, on_device, torch.arange(n)), partial(theirs, images)]
             seconds = _medians(functions, rounds, device)
             print(
                 f"{kind}, {n} images: {n / seconds[0]:,.0f} a second; image by image {n / seconds[1]:,.0f} "

@@ -2,9 +2,9 @@
 
     python -m benchmarks.cifar10 benchmarks/cifar10_paper.yaml --seeds "[0]"
 
-Rows are methods, columns are kinds of noise; a cell is the test accuracy of the student chosen on trusted
-accuracy. The last row, cross-entropy on the true labels, is the ceiling. Runs that are finished are read
-instead of trained again. Writes FOLDER/results.md and FOLDER/results.json.
+Rows are methods, columns are kinds of noise; a cell is the test accuracy of the student at the epoch of best
+trusted accuracy. The last row, cross-entropy on the true labels, is the ceiling. Finished runs are read, not
+trained again. Writes FOLDER/results.md and FOLDER/results.json.
 """
 
 from dataclasses import fields
@@ -54,9 +54,9 @@ def cifar10(
         settings: YAML file with settings; ``data`` is a folder of parquet files with the columns image,
             label (the truth), worst and aggregate (human labels).
         seeds: Seeds, 0 by default.
-        rows: Which methods, all by default.
-        columns: Which kinds of noise, all by default.
-        folder: Where runs and results go, by default runs/benchmarks/SETTINGS.
+        rows: Methods to run, all by default.
+        columns: Kinds of noise, all by default.
+        folder: Folder for runs and results, by default runs/benchmarks/SETTINGS.
     """
     values = read_yaml(settings)
     home = Path(folder or f"runs/benchmarks/{Path(settings).stem}")
@@ -83,8 +83,8 @@ def _read(values: dict[str, Any], column: str, *, test: bool = False) -> Samples
 
 
 def _run(values: dict[str, Any], data: Samples, test: Samples, folder: Path, seed: int) -> dict[str, Any]:
-    own = {"data": None, "seed": seed, "output": f"{folder}-seed{seed}"}
-    return train(Settings(**(values | own)), data, test=test, resume=True).summary
+    run_values = {"data": None, "seed": seed, "output": f"{folder}-seed{seed}"}
+    return train(Settings(**(values | run_values)), data, test=test, resume=True).summary
 
 
 def _write(
@@ -96,8 +96,8 @@ def _write(
         "Labels recovered, %": "label_recovery",
         "Minutes of training": "minutes",
     }
-    done = [column for column in columns if any(column in cells for cells in results.values())]
-    text = "\n\n".join(f"{title}\n\n{_table(results, key, done)}" for title, key in tables.items())
+    finished = [column for column in columns if any(column in cells for cells in results.values())]
+    text = "\n\n".join(f"{title}\n\n{_table(results, key, finished)}" for title, key in tables.items())
     first = next(summaries[0] for cells in results.values() for summaries in cells.values())
     note = (
         f"Seeds {', '.join(map(str, seeds))}; mean ± standard deviation over several. "

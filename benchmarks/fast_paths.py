@@ -1,10 +1,10 @@
-"""Whether the fast paths cost accuracy: the demo's EMLC run with each of them, over seeds.
+"""Do the fast paths cost accuracy? The demo's EMLC run with each of them, over several seeds.
 
     python -m benchmarks.fast_paths
 
-Every variant has the same splits, networks and steps. Runs that are finished are read instead of trained
-again. Not a grid, whose runs are shared where only ``save_memory`` differs. Writes FOLDER/results.md and
-FOLDER/results.json.
+All variants have the same splits, networks and steps. Finished runs are read, not trained again. This is no
+grid of `benchmarks.grid`, which would make one run of those that differ in ``save_memory`` alone. Writes
+FOLDER/results.md and FOLDER/results.json.
 """
 
 from pathlib import Path
@@ -46,7 +46,7 @@ def fast_paths(
 
     Args:
         seeds: Seeds, 0 to 4 by default.
-        folder: Where runs and results go.
+        folder: Folder for runs and results.
     """
     seeds = seeds or list(range(5))
     results: dict[str, list[dict[str, Any]]] = {}

@@ -1,10 +1,10 @@
-"""A study as a grid of runs: rows by columns of settings over seeds, from a YAML file.
+"""Run a study: a grid of settings, rows by columns, over seeds, from a YAML file.
 
     python -m benchmarks.grid benchmarks/meta_weight.yaml
     python -m benchmarks.grid benchmarks/digits.yaml --methods '["emlc"]' --seeds "[0,1]"
 
-The file has ``title``, ``seeds``, ``settings`` of all runs, and ``rows`` and ``columns``: labels, each with
-settings of its own. Runs are kept beside those of ``emlc reproduce``, shared with it, and not made again.
+The file has ``title``, ``seeds``, the ``settings`` that all runs share, and ``rows`` and ``columns``: labels,
+each with further settings. Runs are shared with ``emlc reproduce``, and finished ones are not made again.
 Writes FOLDER/NAME/table.md, table.csv, picture.png and results.json, with accuracies and recovered labels.
 """
 
@@ -37,20 +37,20 @@ def grid(
 
     Args:
         file: The YAML file.
-        seeds: In place of its own.
-        methods: Rows of these alone.
-        data: In place of the data that the settings name.
-        shard: I/N, from 0/N to N-1/N: make this share of the runs.
-        processes: How many runs are made side by side.
-        folder: Where runs and results are kept.
+        seeds: Seeds to use instead of the file's.
+        methods: Only rows of these methods.
+        data: Data to use instead of the file's.
+        shard: I/N, from 0/N to N-1/N: make only this share of the runs.
+        processes: Number of runs made at the same time.
+        folder: Folder for runs and results.
 
     Raises:
-        InputError: a run failed; the table has the others.
+        InputError: A run failed; the table has the others.
     """
     study = restricted(grid_from(Path(file)), seeds, methods)
     study = study if data is None else replace(study, common={**study.common, "data": data})
     home, part = Path(folder), parse_shard(shard)
-    done = reproduce(
+    outcome = reproduce(
         study,
         home / "runs",
         home / study.name,
@@ -59,15 +59,15 @@ def grid(
         command=shlex.join(["python", "-m", "benchmarks.grid", *sys.argv[1:]]),
     )
     print((home / study.name / "table.md").read_text(encoding="utf-8"))
-    if done.failed:
-        raise InputError(f"{len(done.failed)} runs failed: {'; '.join(done.failed)}")
+    if outcome.failed:
+        raise InputError(f"{len(outcome.failed)} runs failed: {'; '.join(outcome.failed)}")
 
 
 def grid_from(file: Path) -> Grid:
-    """The study that a file describes.
+    """Read a study from a file.
 
     Raises:
-        InputError: a part of it is missing or of the wrong kind.
+        InputError: A part of it is missing or of the wrong type.
     """
     values = read_yaml(file)
     kinds = {"title": str, "seeds": list, "settings": dict, "rows": dict, "columns": dict}

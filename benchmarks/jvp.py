@@ -1,9 +1,9 @@
-"""A Jacobian-vector product: what it costs in forward passes, and how near it comes to float64.
+"""Cost of a Jacobian-vector product in forward passes, and its agreement with float64.
 
     python -m benchmarks.jvp --networks '["resnet18", "resnet34"]'
 
-The engines and a forward pass take turns; figures are medians of the rounds' ratios. The cosine is that of
-the meta-gradient's coefficients, all samples and classes of the batch as one vector.
+Each engine takes turns with a forward pass; figures are medians of the rounds' ratios. The cosine compares
+the meta-gradient's coefficients, of all samples and classes of the batch as one vector.
 """
 
 import time
@@ -40,15 +40,15 @@ def jvp(
     rounds: int = 5,
     seed: int = 0,
 ) -> None:
-    """Print a table a network, in Markdown; on the CPU.
+    """Print one Markdown table per network, measured on the CPU.
 
     Args:
         networks: Backbones of the student, as for ``emlc train``; weights are random.
-        noisy_batch: Images of the student's step, whose products are taken.
-        trusted_batch: Images that give the direction g_w.
-        image_size: Pixels a side.
-        rounds: Turns.
-        seed: Of images, labels and weights.
+        noisy_batch: Images of the student's step, whose Jacobian-vector products are taken.
+        trusted_batch: Images of the trusted gradient, the direction g_w.
+        image_size: Height and width in pixels.
+        rounds: Number of turns.
+        seed: Seed of images, labels and weights.
     """
     for network in networks:
         problem = _Problem(network, noisy_batch, trusted_batch, image_size, seed)
@@ -81,7 +81,7 @@ class _Problem:
         self.student = self.student.to(memory_format=torch.channels_last)
 
     def step(self, dtype: torch.dtype, *, bf16: bool, keep: bool) -> tuple[StudentStep, Weights]:
-        """The record of the first step of a copy of the student, and g_w after it."""
+        """Return the record of a copy's first step, and the trusted gradient g_w after that step."""
         student = deepcopy(self.student).to(dtype)
         sgd = torch.optim.SGD(student.parameters(), _SGD.lr)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

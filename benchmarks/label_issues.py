@@ -1,10 +1,10 @@
-"""How well wrong labels are found and corrected, beside cleanlab fed the same student's probabilities.
+"""How well wrong labels are found and corrected, beside cleanlab on the same student's probabilities.
 
     python -m benchmarks.label_issues benchmarks/label_issues.yaml --seeds "[3,4,5]"
 
-Of each data set a part is held out before training. Its labels are judged by networks that have seen
-neither them nor their samples; the training set's, which cleanlab would have judged by cross-validation, by
-the networks that learnt from them. A seed that is finished already is read instead of trained again. Writes
+Part of each data set is held out before training, and its labels are assessed by networks that saw neither
+them nor their samples. The labels of the training set, for which cleanlab asks for cross-validation, are
+assessed by the networks that were trained on them. Finished seeds are read, not trained again. Writes
 FOLDER/results.json and FOLDER/results.md.
 """
 
@@ -32,23 +32,23 @@ _HELD_OUT = 0.2
 def label_issues(
     cases: str, seeds: list[int] | None = None, folder: str | None = None, data: str | None = None
 ) -> None:
-    """Train on every case with every seed, judge the labels, and tabulate the results.
+    """Train on every case with every seed, assess the labels, and tabulate the results.
 
     Args:
-        cases: YAML file: by name, settings.
+        cases: YAML file of cases: name -> settings.
         seeds: Seeds, 0 to 2 by default.
-        folder: Where runs and results go, by default runs/benchmarks/CASES.
-        data: In place of the data that the settings name.
+        folder: Folder for runs and results, by default runs/benchmarks/CASES.
+        data: Data to use instead of the data that the settings name.
     """
     home = Path(folder or f"runs/benchmarks/{Path(cases).stem}")
     results: dict[str, Any] = {}
     for number, (name, values) in enumerate(yaml.safe_load(Path(cases).read_text(encoding="utf-8")).items()):
         values |= {} if data is None else {"data": data}
-        runs = [_finished(values, seed, home / f"case{number}-seed{seed}") for seed in seeds or range(3)]
+        runs = [_result(values, seed, home / f"case{number}-seed{seed}") for seed in seeds or range(3)]
         results[name] = runs
-    seen = ", ".join(str(seed) for seed in seeds or range(3))
+    seed_list = ", ".join(str(seed) for seed in seeds or range(3))
     note = (
-        f"Per cent, mean ± standard deviation over seeds {seen}. "
+        f"Per cent, mean ± standard deviation over seeds {seed_list}. "
         f"{hardware(next(iter(results.values()))[0]['summary'])}, cleanlab {cleanlab.__version__}."
     )
     table = _table(results)
@@ -57,16 +57,16 @@ def label_issues(
     print(f"{table}\n\n{note}\n\nwritten: {home}/results.md, {home}/results.json")
 
 
-def _finished(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
+def _result(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
     file = output / "label_issues.json"
     if not file.exists():
-        write_json(file, _judge(values, seed, output))
+        write_json(file, _assess(values, seed, output))
     result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return result
 
 
-def _judge(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
-    """Train, and judge the training and the held-out labels."""
+def _assess(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
+    """Train, and assess the labels of the training set and of the held-out part."""
     settings = Settings(**(values | {"data": None, "seed": seed, "output": str(output)}))
     samples = read(values["data"], settings, role="data")
     rows = np.random.default_rng([seed, 1]).permutation(len(samples))
@@ -83,7 +83,7 @@ def _judge(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
 
 
 def _with_noise(samples: Samples, settings: Settings, seed: int) -> Samples:
-    """The samples with noise as the training set has it."""
+    """Inject noise of the training set's kind and rate into held-out samples."""
     if settings.noise == "none":
         return samples
     assert samples.labels is not None
@@ -105,9 +105,9 @@ def _figures(run: Run, samples: Samples) -> dict[str, Any]:
     given, truth, q = samples.labels, samples.true_labels, np.concatenate(soft)
     assert given is not None
     assert truth is not None
-    own = q[np.arange(len(given)), given]
+    given_probability = q[np.arange(len(given)), given]
     return {"emlc": figures["emlc"], "cleanlab": figures["cleanlab"]} | {
-        "argmax of q": issue_figures(given, truth, q.argmax(axis=1), own)
+        "argmax of q": issue_figures(given, truth, q.argmax(axis=1), given_probability)
     }
 
 

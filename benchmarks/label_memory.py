@@ -1,10 +1,10 @@
-"""How much memory `emlc correct` takes for many labels, and how long: 14 classes, as Clothing1M has.
+"""Memory and time that `emlc correct` takes for many labels, of 14 classes as in Clothing1M.
 
-Usage: python -m benchmarks.label_memory [--rows "[100000, 1000000]"]
+    python -m benchmarks.label_memory --rows "[100000, 1000000]"
 
-Trains on some rows, and corrects tables of these many in processes of their own (Linux). Printed is the
-resident memory of each once the samples are there, and the peak at the end: the difference bounds what
-correcting and writing takes.
+Trains on 5,000 rows, then corrects a table of each size in a process of its own (on Linux). Prints the
+resident memory once the samples are loaded, and the peak at the end: the difference bounds the memory for
+correcting and writing.
 """
 
 import resource
@@ -32,12 +32,12 @@ CLASSES, FEATURES = 14, 8
 def label_memory(
     rows: list[int] | None = None, correct: str | None = None, all_probabilities: bool = False
 ) -> None:
-    """Measure, each number of rows in a process of its own.
+    """Measure every table size in a process of its own.
 
     Args:
         rows: Numbers of rows, 100,000 and 1,000,000 by default.
-        correct: For those processes: the run.
-        all_probabilities: For those processes: with the probabilities of all classes.
+        correct: Passed to the child processes: the run to correct with.
+        all_probabilities: Passed to the child processes: whether to write the probabilities of all classes.
     """
     if correct is not None:
         for n in rows or []:
@@ -73,7 +73,7 @@ def _train(folder: Path) -> None:
 def _correct(folder: Path, n: int, *, all_probabilities: bool) -> str:
     run = Run.load(folder, device="cpu")
     samples = _samples(n, 1)
-    run.correct_labels(samples.take(np.arange(20_000)))  # what is loaded on first use
+    run.correct_labels(samples.take(np.arange(20_000)))  # so that what is loaded on first use is not counted
     before, start = _resident_mib(), time.perf_counter()
     tables = (table for _, table, _ in run.iter_label_tables(samples, all_probabilities=all_probabilities))
     schema = label_schema(samples.classes, true_labels=True, all_probabilities=all_probabilities)

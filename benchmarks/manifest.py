@@ -1,11 +1,11 @@
-"""How long a list of a million images takes to load, and how much memory.
+"""Time and memory that it takes to load a list of a million images.
 
-Usage: python benchmarks/manifest.py [--rows N] [--profile]
+    python benchmarks/manifest.py [--rows N] [--profile]
 
-Makes a table (path, label, trusted) with a test table, and the lists of Clothing1M, in a temporary
-folder. Only the first image is there: the others are not read before training needs them. Each is loaded
-in a process of its own. Seconds do not include the import of torch; peak resident memory is given before
-loading (all imports done), after it, and after the split was written to split.csv.
+Makes a table (path, label, trusted) with a test table, and the lists of Clothing1M, in a temporary folder.
+Only the first image exists: the others would be read in training only. Each list is loaded in a process of
+its own. Seconds do not include the import of torch; peak resident memory is printed before loading (after
+all imports), after loading, and after the split is written to split.csv.
 """
 
 import argparse
@@ -26,7 +26,7 @@ CLASSES = 14
 
 
 def main() -> None:
-    """Make the lists, and load each in a new process."""
+    """Make the lists, and load each one in a new process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
@@ -43,13 +43,13 @@ def main() -> None:
 
 
 def names(n: int) -> list[str]:
-    """Paths like those of Clothing1M."""
+    """Return n paths like those of Clothing1M."""
     numbers = np.random.default_rng(0).integers(10**9, 10**10, (n, 2)).tolist()
     return [f"images/{k % 10}/{k % 97:02d}/{a},{b}.jpg" for k, (a, b) in enumerate(numbers)]
 
 
 def make_table(folder: Path, n: int) -> Path:
-    """A table of n images, a hundredth of them trusted, and a test table of 10,000."""
+    """Write a table of n images, one in a hundred trusted, and a test table of 10,000."""
     paths = names(n + 10_000)
     save_image(folder / paths[0])
     for name, start, stop in (("data", 0, n), ("test", n, n + 10_000)):
@@ -62,7 +62,7 @@ def make_table(folder: Path, n: int) -> Path:
 
 
 def make_clothing1m(folder: Path, n: int) -> Path:
-    """The lists of Clothing1M, of n noisy images and as many clean ones as it has."""
+    """Write lists as in Clothing1M, of n noisy images and as many clean ones as it has."""
     root = folder / "clothing1m"
     sizes = {"noisy_train": n, "clean_train": 47_570, "clean_val": 14_313, "clean_test": 10_526}
     paths = names(sum(sizes.values()))
@@ -79,13 +79,13 @@ def make_clothing1m(folder: Path, n: int) -> Path:
 
 
 def save_image(path: Path) -> None:
-    """The one image that is looked at."""
+    """Write the one image that is read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (300, 300)).save(path)
 
 
 def load(source: Path, *, profile: bool) -> None:
-    """Load a source, and print seconds and memory."""
+    """Load a source, and print the seconds and memory it takes."""
     from emlc.config import DataSettings, NoiseSettings
     from emlc.data import make_split
 

@@ -1,4 +1,4 @@
-"""Unsupervised image features, computed once: what a self-supervised start is worth, in minutes on a CPU.
+"""Unsupervised image features: a substitute for self-supervised pretraining, in minutes on a CPU.
 
     python -m benchmarks.patch_features ../shared/data/cifar10 features --true_label_column label \
         --label_column worst
@@ -6,7 +6,7 @@
 Single-layer features after Coates, Lee and Ng, "An Analysis of Single-Layer Networks in Unsupervised
 Feature Learning" (AISTATS 2011): patches of 6 x 6 pixels, contrast-normalised and whitened, are compared
 with k-means centroids; the activation of a centroid is how much nearer than average it is, summed over
-each quadrant of the image. No label is looked at. Writes FOLDER/train.npz and FOLDER/test.npz, which
+each quadrant of the image. Labels are not used. Writes FOLDER/train.npz and FOLDER/test.npz, which
 `emlc train` reads.
 """
 
@@ -39,7 +39,7 @@ def patch_features(
 
     Args:
         data: Folder of parquet files, train-*.parquet and test-*.parquet.
-        folder: Where the .npz files go.
+        folder: Folder for the .npz files.
         label_column: Column with the given labels.
         true_label_column: Column with the true labels.
         centroids: Centroids; an image has four times as many features.
@@ -69,7 +69,7 @@ def _save(path: Path, features: Tensor, samples: Samples) -> None:
 
 
 def _learn(images: Tensor, centroids: int, seed: int):  # type: ignore[no-untyped-def]
-    """A function from images (n, 3, h, w) uint8 to features (n, 4 centroids) float32."""
+    """Learn a function from images (n, 3, h, w) uint8 to features (n, 4 centroids) float32."""
     rng = np.random.default_rng(seed)
     some = images[torch.from_numpy(rng.choice(len(images), min(len(images), 20_000), replace=False))]
     patches = torch.cat([_normalized_patches(b.float())[:, ::7] for b in some.split(_BATCH)])
@@ -93,7 +93,7 @@ def _learn(images: Tensor, centroids: int, seed: int):  # type: ignore[no-untype
 
 
 def _normalized_patches(images: Tensor) -> Tensor:
-    """Every patch of each image, (n, places, 3 * 36), brightness and contrast normalised."""
+    """Return all patches of each image, (n, places, 3 * 36), with brightness and contrast normalised."""
     patches = unfold(images, _PATCH, stride=1).transpose(1, 2)
     centred = patches - patches.mean(dim=2, keepdim=True)
     return centred / (centred.var(dim=2, keepdim=True) + 10).sqrt()

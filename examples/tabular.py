@@ -1,8 +1,8 @@
 """Diagnoses with wrong labels: 569 biopsies, 30 measurements each, a few of which were checked.
 
-Of the malignant ones 40 % are labelled benign, of the benign ones 20 % malignant; 20 a class are checked and
-right. Compares classifiers on tests with right labels: those of scikit-learn that take every label, noisy or
-checked, those that take the checked ones only, and EMLCClassifier, which tells them apart.
+40 % of the malignant biopsies are labelled benign, 20 % of the benign ones malignant; 20 per class were
+checked and are right. Compares, on test samples with right labels: classifiers of scikit-learn trained on all
+labels, the same trained on the checked labels only, and EMLCClassifier, which is told which were checked.
 """
 
 import argparse
@@ -26,7 +26,7 @@ BASELINES = {
 
 
 def compare(seed: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Test accuracy of every classifier, and how many labels that were not checked are right, in per cent."""
+    """Return test accuracies by classifier, and the share of unchecked labels that are right, in per cent."""
     cancer = load_breast_cancer(as_frame=True)
     truth = pd.Series(cancer.target_names[cancer.target])
     X, X_test, truth, truth_test = train_test_split(

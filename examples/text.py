@@ -1,4 +1,4 @@
-"""Sentiment of 23,619 sentences: labels from a word list, corrected with the help of a few by people.
+"""Sentiment of 23,619 sentences: labels from a word list, corrected with the help of a few human labels.
 
     pip install 'emlc[text]' vaderSentiment==3.3.2
     pip download --no-deps --no-binary vaderSentiment vaderSentiment==3.3.2
@@ -6,12 +6,12 @@
 
 The source distribution of vaderSentiment (MIT licence; Hutto & Gilbert, ICWSM 2014) has sentences of
 reviews of products and films, newspaper editorials and tweets, each rated by 15 people or more from -4 to 4.
-Their mean is the true label: negative up to -0.5, positive from 0.5, else neutral. The given label is what
-vaderSentiment's word list and rules make of the sentence, which costs nothing, and is wrong for 4 in 10.
-Of each class 100 sentences have the people's label instead, and are trusted.
+Their mean is the true label: negative up to -0.5, positive from 0.5, else neutral. The given label comes from
+vaderSentiment's word list and rules; it costs nothing, and is wrong for 4 sentences in 10. 100 sentences per
+class have the human label instead, and are trusted.
 
 Writes sentences.csv and test.csv to FOLDER, trains three ways on them with the preset "text", and prints
-the accuracies. With --symmetric 0.4 the given labels are the people's, of which 40 % are redrawn at random.
+the accuracies. With --symmetric 0.4 the given labels are the human ones, 40 % of them redrawn at random.
 """
 
 import io
@@ -42,7 +42,7 @@ FIGURES = {
 
 
 def read_sentences(archive: Path) -> pd.DataFrame:
-    """id, text and true_label of the sentences in vaderSentiment's source distribution."""
+    """Read id, text and true_label of the sentences in vaderSentiment's source distribution."""
     with tarfile.open(archive) as package:
         name = next(name for name in package.getnames() if name.endswith("hutto_ICWSM_2014.tar.gz"))
         inner = package.extractfile(name)
@@ -65,14 +65,14 @@ def _lines(files: tarfile.TarFile, name: str) -> list[list[str]]:
 
 
 def sentiment(score: float, neutral_below: float) -> str:
-    """The class of a score."""
+    """Return the class of a score in [-4, 4] or [-1, 1]."""
     if abs(score) < neutral_below:
         return "neutral"
     return "positive" if score > 0 else "negative"
 
 
 def word_list_labels(texts: Sequence[str]) -> list[str]:
-    """vaderSentiment's labels, with the threshold that its authors recommend."""
+    """Return vaderSentiment's labels, with the threshold that its authors recommend."""
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     analyzer = SentimentIntensityAnalyzer()
@@ -80,7 +80,7 @@ def word_list_labels(texts: Sequence[str]) -> list[str]:
 
 
 def write_data(sentences: pd.DataFrame, folder: Path) -> None:
-    """sentences.csv to learn from, and test.csv: a fifth of the sentences, the same for every seed."""
+    """Write sentences.csv to train on, and test.csv: a fifth of the sentences, the same for every seed."""
     sentences = sentences.assign(label=word_list_labels(sentences["text"].tolist()))
     is_test = sentences["id"].map(lambda sample: blake2b(sample.encode()).digest()[0] % 5 == 0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def write_data(sentences: pd.DataFrame, folder: Path) -> None:
 
 
 def train(folder: Path, method: str, seed: int, **changes: Any) -> dict[str, Any]:
-    """The figures of a run; one that is finished already is read."""
+    """Train, or read a finished run; return its summary."""
     values = yaml.safe_load(preset_path("text", "train").read_text(encoding="utf-8"))
     values |= {
         "data": str(folder / "sentences.csv"),
@@ -103,7 +103,7 @@ def train(folder: Path, method: str, seed: int, **changes: Any) -> dict[str, Any
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Mean and standard deviation over the seeds."""
+    """Tabulate mean and standard deviation over the seeds."""
     lines = [f"| method | {' | '.join(FIGURES)} |", "|---" * (len(FIGURES) + 1) + "|"]
     for method, summaries in results.items():
         cells = [_cell([s[key] for s in summaries]) for key in FIGURES.values()]
@@ -119,12 +119,12 @@ def _cell(values: list[float | None]) -> str:
 
 
 def main() -> None:
-    """Make the data, train, and tell."""
+    """Make the data, train, and print the results."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("archive", type=Path, help="vaderSentiment-3.3.2.tar.gz")
-    parser.add_argument("--folder", type=Path, default=Path("runs/text"), help="where everything goes")
+    parser.add_argument("--folder", type=Path, default=Path("runs/text"), help="folder for data and runs")
     parser.add_argument(
-        "--symmetric", type=float, metavar="RATE", help="redraw this share of the people's labels instead"
+        "--symmetric", type=float, metavar="RATE", help="redraw this share of the human labels instead"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Formulas as pictures in the page: LaTeX to SVG by matplotlib, so that nothing is loaded from elsewhere."""
+"""Render formulas from LaTeX to inline SVG with matplotlib, so that pages load nothing from elsewhere."""
 
 import html
 import re
@@ -11,29 +11,29 @@ from matplotlib.textpath import text_to_path
 
 _FONTS = "stix"
 _EM = 100
-"""Units of the drawing to the width of an em."""
+"""Units of the drawing per em."""
 
 _COMMANDS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
 _ARITHMATEX = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
 def on_page_content(html: str, **_: object) -> str:
-    """Draw what arithmatex has marked; a block of several lines is drawn a line at a time."""
-    return _ARITHMATEX.sub(lambda found: _drawn(found[1], found[2]), html)
+    """Draw the formulas that arithmatex marked; a block of several lines is drawn line by line."""
+    return _ARITHMATEX.sub(lambda match: _draw(match[1], match[2]), html)
 
 
-def _drawn(tag: str, marked: str) -> str:
-    lines = [line.strip() for line in html.unescape(marked).split("\\\\")]
+def _draw(tag: str, latex: str) -> str:
+    lines = [line.strip() for line in html.unescape(latex).split("\\\\")]
     if tag == "span":
         return svg(lines[0])
     return f'<div class="formulas">{"".join(f"<div>{svg(line)}</div>" for line in lines if line)}</div>'
 
 
 def svg(latex: str) -> str:
-    """An inline SVG of a formula, in the text's colour and on its baseline; the LaTeX is its text.
+    """Draw a formula as an inline SVG, in the text's colour and on its baseline, labelled with the LaTeX.
 
     Raises:
-        ValueError: what matplotlib does not understand, which ends the build.
+        ValueError: matplotlib does not understand the formula; this ends the build.
     """
     font = FontProperties(size=_EM, math_fontfamily=_FONTS)
     with matplotlib.rc_context({"mathtext.fontset": _FONTS}):
@@ -54,5 +54,5 @@ def svg(latex: str) -> str:
 
 
 def flipped(points: "list[float]") -> "list[float]":
-    """x0, y0, x1, y1, ... with y downwards, as SVG has it."""
+    """Flip y in x0, y0, x1, y1, ...: SVG counts it downwards."""
     return [-value if k % 2 else value for k, value in enumerate(points)]

@@ -1,4 +1,4 @@
-"""Pages that are made when the site is built: the reference from the code, CHANGELOG and CONTRIBUTING."""
+"""Pages generated when the site is built: the reference from the code, CHANGELOG and CONTRIBUTING."""
 
 import re
 from argparse import SUPPRESS, Action
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
-    made = {
+    pages = {
         "reference/command-line.md": command_line(),
         "reference/settings.md": settings(),
         "reference/python.md": python(),
@@ -29,23 +29,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "changelog.md": beside_the_docs("CHANGELOG.md"),
         "contributing.md": beside_the_docs("CONTRIBUTING.md"),
     }
-    for path, text in made.items():
+    for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
 
 
 def on_page_content(html: str, **_: object) -> str:
-    """Docstrings name other things by Sphinx's roles; on a page the name alone is enough."""
+    """Remove Sphinx's roles, by which docstrings refer to names; the page shows the name alone."""
     return re.sub(r":(?:func|class|meth|mod):(?=<code>)", "", html)
 
 
 def beside_the_docs(name: str) -> str:
-    """A page of the repository's root, with its links as they are from the docs."""
+    """Read a page of the repository's root, with its links made relative to the docs."""
     return (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 def command_line() -> str:
-    """Every command with its usage, its description and its options."""
+    """Write the page of commands: usage, description and options of each."""
     _, parsers = build_parsers()
     page = ["# Command line\n"]
     page.append("`emlc COMMAND --help` prints the same. Dashes may stand for underscores in options.\n")
@@ -64,27 +64,27 @@ def command_line() -> str:
 
 
 def shown(action: Action, settings: set[str]) -> bool:
-    """Whether an option belongs in the table: not a setting, which has a table of its own, nor a help."""
+    """Whether an option belongs in the table: settings have a table of their own, and --help needs none."""
     hidden = action.help == SUPPRESS or action.dest in {*settings, "help", "print_config", SUPPRESS}
     return not hidden and not action.dest.startswith("__")
 
 
 def option_row(action: Action) -> str:
-    """A row of a command's table."""
+    """Write the row of an option."""
     names = ", ".join(f"`{name}`" for name in action.option_strings if "--no_" not in name)
-    given = action.default not in (None, SUPPRESS) and action.default is not False
-    default = f"`{action.default}`" if given else ""
+    has_default = action.default not in (None, SUPPRESS) and action.default is not False
+    default = f"`{action.default}`" if has_default else ""
     choices = f" One of {', '.join(map(str, action.choices))}." if action.choices else ""
     return f"| {names or f'`{action.dest.upper()}`'} | {default} | {cell((action.help or '') + choices)} |"
 
 
 def settings() -> str:
-    """A table a group of settings, from the docstrings."""
+    """Write the page of settings: one table per group, from the docstrings."""
     page = [
         "# Settings\n",
         "An option `--NAME` of `emlc train` and `emlc pretrain`, a key of a file for `--config`, and an argument of",
         "`emlc.Settings`. `--print_config` prints them all with their values. Problems with them are reported",
-        "together, before anything is read. What is marked *Expert* has a default that rarely needs a change.\n",
+        "together, before anything is read. Settings marked *Expert* have a default that rarely needs a change.\n",
     ]
     for title, kind in {"Training": Settings, "Pretraining": PretrainSettings}.items():
         page.append(f"## {title}\n")
@@ -94,18 +94,18 @@ def settings() -> str:
 
 
 def table(what: str, rows: Iterable[str]) -> list[str]:
-    """The lines of a table that narrow screens show row by row."""
+    """Write the lines of a table, which narrow screens show row by row."""
     top = (f"| {what} | default | meaning |", "|---|---|---|")
     return ['<div class="settings" markdown>\n', *top, *rows, "\n</div>\n"]
 
 
 def heading(group: type[Any]) -> str:
-    """What the group is about: the first line of its docstring."""
+    """Return the heading of a group: the first line of its docstring."""
     return (group.__doc__ or group.__name__).splitlines()[0].rstrip(".")
 
 
 def group_table(group: type[Any]) -> Iterator[str]:
-    """A row a setting: its name, default and meaning; those for experts last."""
+    """Yield one row per setting: name, default and meaning; those for experts last."""
     meanings = {p.arg_name: p.description or "" for p in parse(group.__doc__ or "").params}
     experts = names_of(group, lambda facts: facts.expert)
     for field in sorted(fields(group), key=lambda field: field.name in experts):
@@ -115,23 +115,23 @@ def group_table(group: type[Any]) -> Iterator[str]:
 
 
 def cell(text: str) -> str:
-    """A text in a cell of a table: on one line, without bars or what Markdown would read as a tag."""
+    """Fit a text into a cell of a table: on one line, without bars or anything Markdown reads as a tag."""
     return re.sub(r"``(.*?)``", r"`\1`", " ".join(text.split())).replace("|", "\\|").replace("<", "&lt;")
 
 
 def python() -> str:
-    """The public names, described by their docstrings."""
+    """Write the page of public names, described by their docstrings."""
     page = ["# Python\n", "What `import emlc` offers.\n"]
     page += [f"::: emlc.{name}\n" for name in sorted(emlc.__all__, key=str.lower)]
     return "\n".join(page)
 
 
 def preset_list() -> str:
-    """The presets of each command, with what their files say of them: what to expect, above all."""
+    """Write the page of presets, each with the comment of its file, such as the accuracy to expect."""
     page = [
         "# Presets\n",
-        "Settings of published experiments. `emlc train --preset NAME` takes one; options given after it win,",
-        "and `--print_config` shows what is in it. Noise and k are yours to name, as options:",
+        "Settings of published experiments. `emlc train --preset NAME` uses one; options after it override its values,",
+        "and `--print_config` shows them. Noise and k are given as options:",
         "`emlc train --preset cifar10 --noise symmetric --noise_rate 0.8 --look_ahead 5`.\n",
     ]
     for command in presets.COMMANDS:

@@ -1,4 +1,4 @@
-"""The pictures of the tutorial, from a folder in which its blocks were run: python docs/_build/pictures.py FOLDER."""
+"""Make the pictures of the tutorial from a folder in which it was run: python docs/_build/pictures.py FOLDER."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def corrected(folder: Path) -> None:
-    """The sixteen least credible labels, with what emlc suggests."""
+    """Draw the sixteen labels of lowest quality, with the labels that emlc suggests."""
     labels = pd.read_csv(folder / "runs/first/labels.csv").sort_values("label_quality").head(16)
     images = pd.read_csv(folder / "train.csv").set_index("id")["image"]
     figure, axes = plt.subplots(2, 8, figsize=(9, 3.1), dpi=110)
