@@ -63,7 +63,7 @@ def fast_paths(
     for variant, summaries in results.items():
         cells = [cell([summary[key] for summary in summaries]) for key in _FIGURES.values()]
         lines.append(f"| {' | '.join([variant, *cells])} |")
-    made_on = hardware(summaries[0] | {"precision": "precision as said"})
+    made_on = hardware(summaries[0] | {"precision": "precision as in the table"})
     note = f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}. {made_on}."
     text = "\n".join([*lines, "", note, ""])
     write_json(Path(folder) / "results.json", results)
