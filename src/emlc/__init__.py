@@ -1,7 +1,7 @@
 """emlc: learn from many doubtful labels and a few trusted ones, and correct the doubtful ones.
 
-An implementation of Enhanced Meta Label Correction. :func:`train` makes a :class:`Run` from
-:class:`Settings`; the parts below it serve other bi-level problems as well.
+An implementation of Enhanced Meta Label Correction. :func:`train` takes :class:`Settings` and returns a
+:class:`Run`; :func:`meta_gradient` and what goes with it serve other bi-level problems as well.
 """
 
 import logging
@@ -35,7 +35,7 @@ __all__ = [
     "trusted_gradient",
 ]
 
-_HOME = {
+_MODULES = {
     "Settings": "config",
     "Samples": "data",
     "EMLCWarning": "errors",
@@ -57,6 +57,6 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: torch takes seconds to load, and `emlc --help` should not wait for it.
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'emlc' has no attribute {name!r}")
-    return getattr(import_module(f"emlc.{_HOME[name]}"), name)
+    return getattr(import_module(f"emlc.{_MODULES[name]}"), name)

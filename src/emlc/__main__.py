@@ -1,4 +1,4 @@
-"""``python -m emlc`` is ``emlc``: what ``torchrun`` starts."""
+"""Run ``emlc`` as ``python -m emlc``, which is what ``torchrun`` starts."""
 
 import sys
 

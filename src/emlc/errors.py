@@ -1,4 +1,4 @@
-"""The one exception that means "what you gave us is wrong", as opposed to "we are wrong"; and warnings."""
+"""The exception for bad input, as opposed to errors of the program, and the warnings."""
 
 from collections.abc import Sequence
 
@@ -13,24 +13,30 @@ class InputError(ValueError):
 
 
 class EMLCWarning(UserWarning):
-    """What emlc warns of: a result is not what was asked for in every respect, or comes more slowly."""
+    """A warning that a result differs in some respect from what was asked for, or takes longer."""
 
 
 class SteepNetworkWarning(EMLCWarning):
-    """Finite differences are too coarse for a network: another engine has been taken."""
+    """A warning that finite differences are too coarse for a network, and another engine is used."""
 
 
 def raise_together(problems: Sequence[str], heading: str, *, shown: int | None = None) -> None:
     """Raise one :class:`InputError` that lists the problems, or return if there are none.
 
-    ``shown`` is how many of them it lists, by default all.
+    Args:
+        problems: One message each.
+        heading: What the problems are in, such as ``the settings``.
+        shown: How many of them are listed, by default all; the others are counted.
+
+    Raises:
+        InputErrors: There is at least one problem.
     """
     if problems:
         raise InputErrors(problems, heading, shown=shown)
 
 
 class InputErrors(InputError):
-    """Several problems found at once.
+    """An :class:`InputError` for several problems that were found at once.
 
     Attributes:
         problems: One message each.

@@ -71,8 +71,8 @@ CLASHES = [
     ({"noise_rate": 0.2}, "noise_rate: has no meaning with --noise none"),
     ({"noise": "matrix", "noise_matrix": "m.csv", "noise_rate": 0.2}, "no meaning with --noise matrix"),
     ({"meta_gradient": "exact", "jvp": "finite-difference"}, "meta_gradient and jvp"),
-    ({"resize": 256}, "resize: goes with an image_size of at most 256, got none"),
-    ({"resize": 200, "image_size": 224}, "resize: goes with an image_size of at most 200, got 224"),
+    ({"resize": 256}, "resize: needs an image_size of at most 256, got none"),
+    ({"resize": 200, "image_size": 224}, "resize: needs an image_size of at most 200, got 224"),
     ({"human_labels_key": "worst"}, "human_labels_key: "),
     ({"human_labels": "h.pt", "true_label_column": "t"}, "human_labels and true_label_column: "),
     ({"human_labels": "h.pt", "noise": "symmetric", "noise_rate": 0.5}, "human_labels and noise: "),
@@ -124,8 +124,7 @@ def test_names_are_no_paths_and_paths_are(tmp_path):
     assert paths_of(settings).keys() == {"data_root", "embedding_cache"}
     (tmp_path / "model").mkdir()
     paths = {"data": "digits.csv", "init": "a/imagenet", "text_model": str(tmp_path / "model"), "test": "~/t"}
-    found = paths_of(Settings(**(VALID | names | paths)))
-    assert found.items() >= paths.items()
+    assert paths_of(Settings(**(VALID | names | paths))).items() >= paths.items()
     assert paths_of(Settings(**(VALID | names | paths)), "model", "file").keys() == {"init", "text_model"}
 
 

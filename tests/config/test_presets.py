@@ -353,11 +353,11 @@ def test_every_row_trains(name, k, material, monkeypatch, tmp_path, capsys):
     else:
         options += ["--trusted_per_class", "1"]
     assert main(["train", "--preset", name, *options]) == 0
-    told = capsys.readouterr().err
+    messages = capsys.readouterr().err
     init = content(name)["init"]
     source = "torchvision's ResNet50_Weights" if init == "imagenet" else init
     for network in ("student", "teacher"):
-        assert re.search(rf"^{network}: \d+ tensors from {re.escape(source)}", told, re.M)
+        assert re.search(rf"^{network}: \d+ tensors from {re.escape(source)}", messages, re.M)
     steps = pd.read_csv(tmp_path / "run/steps.csv")
     assert len(steps) == 2
     assert np.isfinite(steps).all(axis=None)

@@ -1,8 +1,8 @@
 """Every setting, typed once, for the command line, YAML files and Python alike.
 
-The groups below become the sections of ``emlc train --help``. Types are checked by jsonargparse,
-ranges and clashes here, when the settings are built: all problems are reported together, each
-naming its field.
+The groups of settings become the sections of ``emlc train --help``. jsonargparse checks types on the command
+line; types, ranges and clashes are checked when settings are built. All problems are reported together, each
+with the name of its field.
 """
 
 from emlc.config.data import BUNDLED_TEXT_MODEL, NAMED_SOURCES, DataSettings, NoiseSettings

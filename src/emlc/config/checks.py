@@ -1,4 +1,4 @@
-"""What is checked of every kind of settings, field by field; clashes between fields stand with their kind."""
+"""Checks that settings of training and of pretraining share; each yields one message per problem."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from emlc.config.setting import facts_of
 
 
 def wrong_types(s: Any) -> Iterator[str]:
-    """Values of another type than their field's; what the command line's parser checks already."""
+    """Yield a message for each value whose type is not its field's; the command line's parser checks too."""
     for name, kind in get_type_hints(type(s)).items():
         if get_origin(kind) is Literal:
             continue
@@ -24,25 +24,25 @@ def wrong_types(s: Any) -> Iterator[str]:
 
 
 def data_problems(s: Any) -> Iterator[str]:
-    """Clashes between settings of the data."""
+    """Yield a message for each clash between settings of the data."""
     for name in ("validation", "test"):
         if getattr(s, name) is not None and getattr(s, f"{name}_fraction") is not None:
             yield f"{name} and {name}_fraction: give one of the two"
     if s.resize is not None and 0 < s.resize < (s.image_size or math.inf):
-        yield f"resize: goes with an image_size of at most {s.resize}, got {s.image_size or 'none'}"
+        yield f"resize: needs an image_size of at most {s.resize}, got {s.image_size or 'none'}"
     for name in ("feature_columns", "image_column"):
         if s.text_column is not None and getattr(s, name) is not None:
             yield f"text_column and {name}: give one of the two"
     if s.text_model != BUNDLED_TEXT_MODEL and s.text_column is None:
         yield "text_model: embeds the texts of text_column, which is not given"
     if s.human_labels_key is not None and s.human_labels is None:
-        yield "human_labels_key: says which labels of the file human_labels, which is not given"
+        yield "human_labels_key: names labels in the file human_labels, which is not given"
     if s.human_labels is not None and s.true_label_column is not None:
         yield "human_labels and true_label_column: with human labels, the data's own labels are the true ones"
 
 
 def out_of_range(s: Any) -> Iterator[str]:
-    """What is wrong with a field by itself, in settings of either kind."""
+    """Yield a message for each field whose value is out of its range, or not one of its choices."""
     for name, facts in facts_of(type(s)).items():
         value = getattr(s, name)
         if facts.bounds and value is not None and (expected := facts.expected(value)):
@@ -55,9 +55,9 @@ def out_of_range(s: Any) -> Iterator[str]:
 
 
 def backbone_problems(s: Any) -> Iterator[str]:
-    """Names that cannot be those of a network."""
+    """Yield a message for each backbone whose name cannot be that of a network."""
     for name in ("backbone", "teacher_backbone"):
         value = getattr(s, name, None)
-        # Whether torchvision has it is found out when it is built: asking takes seconds here.
+        # Whether torchvision has such a network shows when it is built: importing torchvision takes seconds.
         if value is not None and not re.fullmatch(r"\w+|[\w.]+:[\w.]+", value):
             yield f"{name}: expected the name of a network or module:factory, got {value!r}"

@@ -1,4 +1,4 @@
-"""How settings are composed of groups."""
+"""The groups that settings are composed of, and types that several groups share."""
 
 from typing import Any, Literal
 
@@ -7,5 +7,5 @@ PrecisionSetting = Literal["auto", "float32", "bf16-mixed"]
 
 
 def groups(kind: type[Any]) -> tuple[Any, ...]:
-    """The groups, dataclasses too, that settings are composed of."""
+    """Return the groups of settings, dataclasses that ``kind`` inherits from, in the order of the help."""
     return kind.__bases__[::-1]

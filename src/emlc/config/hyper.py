@@ -1,7 +1,7 @@
-"""What a method's own hyper-parameters are made of; their defaults are the published values.
+"""Hyper-parameters that belong to a single method; their defaults are the published values.
 
-What methods share, such as the learning rate, is a setting; what belongs to one alone stands in its file.
-Published values of both, for the data they were published for, are presets:
+Hyper-parameters that methods share, such as the learning rate, are settings; those of a single method are
+defined in its file. Presets hold the published values of both, with the data they were published for:
 ``emlc train --preset mw-net-cifar10``.
 """
 
@@ -11,21 +11,27 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 HyperValue = bool | int | float
-"""Of a hyper-parameter."""
+"""Type of a hyper-parameter's value."""
 
 
 def within(default: Any, low: float = 0.0, high: float = math.inf) -> Any:
-    """A hyper-parameter's default, and the finite range that its values are from."""
+    """Define a hyper-parameter by its default and the inclusive range of its values, which are finite."""
     return field(default=default, metadata={"limits": (low, high)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyper:
-    """Hyper-parameters of a method that has none of its own."""
+    """The base class of every method's hyper-parameters; methods that have none use it as it is."""
 
 
 def hyper_problems(method: str, kind: type[Hyper], values: Mapping[str, HyperValue]) -> Iterator[str]:
-    """Say what is wrong with values for a method's hyper-parameters, which are of this kind."""
+    """Yield a message for each value that does not fit the hyper-parameters of a method.
+
+    Args:
+        method: Name of the method.
+        kind: The class of its hyper-parameters.
+        values: Values that the user gave, by name.
+    """
     known = {f.name: f for f in fields(kind)}
     for name, value in values.items():
         if name not in known:

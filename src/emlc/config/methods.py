@@ -1,4 +1,4 @@
-"""The methods by name. What else there is to know of one stands in its class, and its class in its file."""
+"""The methods by name; everything else about a method is defined by its class, in its own file."""
 
 import ast
 from collections.abc import Iterator
@@ -30,21 +30,21 @@ METHODS: dict[str, str] = {
     "mslg": "emlc.methods.mslg:MSLG",
     "smp": "emlc.methods.smp:SMP",
 }
-"""Module and class of each method, in the order of `emlc methods`.
+"""``module:class`` of each method by its name, in the order of `emlc methods`.
 
-By their path, as settings are below the methods, and as to import one imports torch, which takes seconds.
+These are texts because settings do not import methods, and importing one loads torch, which takes seconds.
 """
 
 
 def method_class(name: str) -> type[Any]:
-    """Import a method: a class derived from :class:`emlc.methods.base.Method`."""
+    """Import the class of a method, which is derived from :class:`emlc.methods.base.Method`."""
     module, _, kind = METHODS[name].partition(":")
     loaded: type[Any] = getattr(import_module(module), kind)
     return loaded
 
 
 def name_problems(name: str) -> Iterator[str]:
-    """Say that there is no such method, which there are, and which of them have a similar name."""
+    """Yield a message if there is no such method; it lists all methods and those with a similar name."""
     if name not in METHODS:
         near = get_close_matches(name, METHODS)
         meant = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -52,7 +52,7 @@ def name_problems(name: str) -> Iterator[str]:
 
 
 def method_reference(name: str) -> str:
-    """Read a method's ``reference`` from its source, which is not executed."""
+    """Read a method's ``reference`` from its source code, without importing it."""
     module, _, kind = METHODS[name].partition(":")
     spec = find_spec(module)
     assert spec is not None

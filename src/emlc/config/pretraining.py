@@ -18,30 +18,32 @@ class ContrastiveSettings:
     """Self-supervised pretraining with SimCLR.
 
     Attributes:
-        backbone: As for ``emlc train``, whose backbone this is to become.
+        backbone: Network to pretrain, named as for ``emlc train``.
         stem: First layers of torchvision's residual networks, as for ``emlc train``.
         width: Units of the mlp's hidden layers; channels of the cnn's first stage.
         epochs: Passes over the images.
-        batch: Images a step, over all devices. Each is told from all others of its batch.
+        batch: Images per step, over all devices. Each image is contrasted with all others of its batch.
         optimizer: sgd | lars, for batches of thousands.
-        learning_rate: At its highest (default: 0.12 of sgd, 0.3 of lars, times batch / 256).
-        momentum: Of both optimisers.
-        weight_decay: Of weights, not of biases and norms (default: 5e-4 of sgd, 1e-6 of lars).
-        warm_up_epochs: First epochs, in which the learning rate rises (default: a tenth of all, 10 at
-            most); it falls to zero along a cosine afterwards.
-        temperature: By which similarities are divided.
-        projection_dim: Width of the projections that are compared; the head is as wide as the backbone.
-        views: Any of crop, flip, colour, grey, blur: how two views of an image differ (default: all; no
-            flip and grey for grey images, no blur for images below 64 pixels).
-        smallest_crop: Share of the image that a crop covers at least.
-        colour_strength: How much colours change (default: 0.5 for images below 64 pixels, else 1).
+        learning_rate: Highest learning rate (default: batch / 256 times 0.12 for sgd, 0.3 for lars).
+        momentum: Momentum of the optimiser.
+        weight_decay: Weight decay of all parameters but biases and norms (default: 5e-4 for sgd, 1e-6 for
+            lars).
+        warm_up_epochs: First epochs, in which the learning rate rises (default: a tenth of all, at most
+            10); afterwards it falls to zero along a cosine.
+        temperature: Temperature of the loss, by which similarities are divided.
+        projection_dim: Width of the projections that are compared; the hidden layer of the projection head is
+            as wide as the backbone's features.
+        views: Augmentations by which the two views of an image differ, any of crop, flip, colour, grey, blur
+            (default: all, but no flip and grey for grey images, and no blur for images below 64 pixels).
+        smallest_crop: Smallest share of the image's area that a crop covers.
+        colour_strength: Strength of the colour changes (default: 0.5 for images below 64 pixels, else 1).
         seed: Seed of the split, the initial weights, the order and the views.
         device: auto | cpu | cuda | cuda:N. With several processes each takes a GPU of its own.
-        devices: GPUs, or CPU processes, of this machine to train on. For several machines start
-            ``emlc pretrain`` by ``torchrun``, and leave this alone.
-        precision: float32 | bf16-mixed: forward passes in bfloat16, weights and losses in float32. auto is
-            the latter for images, on GPUs and CPUs that compute with bfloat16 natively.
-        workers: Threads that decode images which are not held in memory (default: one a core).
+        devices: Number of GPUs, or of CPU processes, of this machine to train on. On several machines start
+            ``emlc pretrain`` by ``torchrun`` instead.
+        precision: float32 | bf16-mixed: forward passes in bfloat16, weights and losses in float32. auto:
+            bf16-mixed for images, on GPUs and CPUs that compute with bfloat16 natively, else float32.
+        workers: Threads that decode images which are not held in memory (default: one per core).
     """
 
     backbone: str = "auto"
@@ -71,8 +73,8 @@ class PretrainRunSettings:
     """Where the pretrained network is kept.
 
     Attributes:
-        output: Directory (default: runs/pretrain-DATA-BACKBONE).
-        checkpoint_every: Steps between checkpoints (default: one checkpoint an epoch).
+        output: Run directory (default: runs/pretrain-DATA-BACKBONE).
+        checkpoint_every: Steps between checkpoints (default: one checkpoint per epoch).
     """
 
     output: str | None = setting(None, path="output", free_on_resume=True)
@@ -91,7 +93,7 @@ class PretrainSettings(PretrainRunSettings, ContrastiveSettings, DataSettings):
         raise_together(list(_pretrain_problems(self)), "the settings")
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as plain values, in the order of the groups."""
+        """Return the settings as plain values by name, in the order of the groups."""
         values = asdict(self)
         return {f.name: values[f.name] for group in groups(type(self)) for f in fields(group)}
 

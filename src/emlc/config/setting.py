@@ -1,4 +1,4 @@
-"""What a setting says of itself, in its field's metadata, so that no code has to keep a list of names."""
+"""Facts about a setting, in the metadata of its field, so that no other code keeps a list of names."""
 
 import math
 import os.path
@@ -7,23 +7,23 @@ from dataclasses import field, fields
 from typing import Any, Literal, NamedTuple
 
 PathKind = Literal["source", "file", "model", "folder", "output"]
-"""source: of samples; file: another one that is read; model: of texts, where it is a folder, and no name on
-the hub; folder: a cache, or the data sets of this machine; output: the run itself."""
+"""What a path leads to. source: samples. file: another file that is read. model: a folder with a text model,
+not its name on the hub. folder: a cache, or the data sets of this machine. output: the run directory."""
 
 
 class SettingFacts(NamedTuple):
-    """What is known of a setting beside its type, its default and its meaning.
+    """Facts about a setting beside its type, its default and its meaning.
 
     Attributes:
-        path: What it is the path of, if of anything.
-        names: Values that are names, and no paths.
-        draws: Whether it says which samples there are, or which role they have.
-        free_on_resume: Whether it may change when a run goes on, as the result does not depend on it.
-        expert: Whether few will ever change it.
-        at_least: Lower bound, itself allowed.
-        above: Lower bound, itself not allowed.
-        at_most: Upper bound, itself allowed.
-        below: Upper bound, itself not allowed; every number is below infinity.
+        path: What its value is a path of; None: it is no path.
+        names: Values that are names and not paths.
+        draws: Whether it decides which samples there are, or which role they have.
+        free_on_resume: Whether it may change when a run is resumed, as the result does not depend on it.
+        expert: Whether few users will ever change it.
+        at_least: Lower bound, inclusive.
+        above: Lower bound, exclusive.
+        at_most: Upper bound, inclusive.
+        below: Upper bound, exclusive; the default admits all finite numbers.
     """
 
     path: PathKind | None = None
@@ -38,7 +38,7 @@ class SettingFacts(NamedTuple):
 
     @property
     def bounds(self) -> dict[str, float]:
-        """The bounds that it has, by what they are called."""
+        """The bounds that are set, by the words for them, such as ``at least``."""
         bounds = {
             "at least": self.at_least,
             "more than": self.above,
@@ -48,7 +48,7 @@ class SettingFacts(NamedTuple):
         return {words: bound for words, bound in bounds.items() if not math.isinf(bound)}
 
     def expected(self, value: float) -> str | None:
-        """The range in words, if the value is not in it, or not finite."""
+        """Return the range in words if the value is outside it or not finite, else None."""
         if self.at_least <= value <= self.at_most and self.above < value < self.below:
             return None
         if self.bounds.keys() in ({"at least", "at most"}, {"more than", "below"}):
@@ -56,29 +56,29 @@ class SettingFacts(NamedTuple):
         return " and ".join(f"{words} {bound}" for words, bound in self.bounds.items())
 
     def is_path(self, value: object) -> bool:
-        """Whether the value is a path, and not none or a name."""
+        """Return whether a value of the setting is a path, and not None or a name."""
         if self.path is None or not isinstance(value, str) or value in self.names:
             return False
         return self.path != "model" or value.startswith("~") or os.path.isabs(value) or os.path.isdir(value)
 
 
 def setting(default: Any, **facts: Any) -> Any:
-    """A field with a default, which says of itself what :class:`SettingFacts` has."""
+    """Define a field of a dataclass by its default and its :class:`SettingFacts`."""
     return field(default=default, metadata={"facts": SettingFacts(**facts)})
 
 
 def facts_of(kind: type[Any]) -> dict[str, SettingFacts]:
-    """What each setting of such settings, or of a group, says of itself."""
+    """Return the facts about each setting of a class of settings, or of a group, by its name."""
     return {f.name: f.metadata.get("facts", SettingFacts()) for f in fields(kind)}
 
 
-def names_of(kind: type[Any], wanted: Callable[[SettingFacts], object] = lambda facts: True) -> set[str]:
-    """Names of the settings that are such."""
-    return {name for name, facts in facts_of(kind).items() if wanted(facts)}
+def names_of(kind: type[Any], condition: Callable[[SettingFacts], object] = lambda facts: True) -> set[str]:
+    """Return the names of the settings whose facts meet a condition, by default of all."""
+    return {name for name, facts in facts_of(kind).items() if condition(facts)}
 
 
 def paths_of(settings: Any, *kinds: PathKind) -> dict[str, str]:
-    """The paths in settings, of these kinds or of all, by the setting's name."""
+    """Return the paths in settings by the names of the settings: those of the given kinds, by default all."""
     values = {name: getattr(settings, name) for name in names_of(type(settings), lambda facts: facts.path)}
     facts = facts_of(type(settings))
     return {

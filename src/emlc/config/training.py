@@ -17,7 +17,7 @@ from emlc.errors import raise_together
 
 Augmentation = Literal["flip", "crop", "autoaugment"]
 NAMED_WEIGHTS = ("none", "imagenet")
-"""Initial weights that are called by a name, not by a path."""
+"""Names of initial weights that are given by a name, not by a path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +26,15 @@ class NetworkSettings:
 
     Attributes:
         backbone: auto | linear | mlp | cnn | a classification network of torchvision.models, such as
-            resnet50 or convnext_tiny | module:factory, your own, found from the current directory or on
-            Python's path. auto is mlp for features and cnn for images.
-        teacher_backbone: The teacher's backbone (default: as the student's).
+            resnet50 or convnext_tiny | module:factory, a function of your own, imported from the current
+            directory or Python's path. auto: mlp for features and cnn for images.
+        teacher_backbone: The teacher's backbone (default: the same as the student's).
         stem: First layers of torchvision's residual networks. cifar: a 3 x 3 convolution of stride 1, no
-            pooling. imagenet: as torchvision has them. auto: cifar for images below 64 pixels.
+            pooling. imagenet: torchvision's own. auto: cifar for images below 64 pixels, else imagenet.
         init: Initial weights of the student's backbone. none: random | imagenet: torchvision's, downloaded |
-            a file: what `emlc pretrain` wrote, a run's student.safetensors, or a checkpoint (.pt, .pth) of
+            a file: written by `emlc pretrain`, a run's student.safetensors, or a checkpoint (.pt, .pth) of
             SupContrast, lightly or torchvision.
-        teacher_init: The same for the teacher's backbone (default: as the student's).
+        teacher_init: Initial weights of the teacher's backbone (default: the same as the student's).
         width: Units of the mlp's hidden layers; channels of the cnn's first stage.
         label_embedding_dim: Width of the teacher's label embedding.
         gate_hidden_dim: Hidden units of the teacher's gate.
@@ -52,31 +52,33 @@ class NetworkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings:
-    """What is learned from which labels.
+    """The method, the look-ahead and the weights of the losses.
 
     Attributes:
-        method: One of those that `emlc methods` lists.
-        hyper: The method's own hyper-parameters, --hyper.NAME VALUE (default: as published).
-        look_ahead: Student steps per teacher step, k; of emlc and mlc.
-        meta_gradient: approximate: Propositions 1 and 2 of the paper. exact: through the optimiser.
-        jvp: How Jacobian-vector products are computed; auto picks by device and precision.
-        save_memory: Compute again what is otherwise kept from a look-ahead step until its meta-gradient:
-            the teacher's activations, and products of the student's layers. A further step of the
-            look-ahead then takes as much memory as the student's weights, and each step one to two
-            forward passes more.
-        meta_weight: Weight of the meta loss (default: one over how far the k student steps move the
-            weights against a gradient of one, so that its share depends neither on the learning rate
-            nor on k; of one step that is 1 / learning_rate; the paper's tables have 1).
+        method: Name of the method; `emlc methods` lists them.
+        hyper: Hyper-parameters of the method alone, --hyper.NAME VALUE (default: as published).
+        look_ahead: Student steps per teacher step, k (emlc and mlc).
+        meta_gradient: approximate: Propositions 1 and 2 of the paper. exact: differentiate through the
+            optimiser's steps, with momentum and weight decay.
+        jvp: How Jacobian-vector products are computed; auto chooses by device and precision.
+        save_memory: Recompute what is otherwise kept from a look-ahead step until its meta-gradient: the
+            teacher's activations, and outputs of the student's layers. Each further look-ahead step then
+            takes only as much memory as the student's weights, and each step takes one to two more
+            forward passes.
+        meta_weight: Weight of the meta loss. The default is the inverse of how far k student steps move a
+            weight whose gradient is 1, so that the loss's share depends neither on the learning rate nor
+            on k; for k = 1 it is 1 / learning_rate. The paper's tables use 1.
         ce_weight: Weight of the teacher's cross-entropy on trusted samples.
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
-        corruption: How half of each trusted batch is corrupted for the gate.
+        corruption: How half of each trusted batch is corrupted for the gate. adversarial: to the wrong class
+            that the teacher finds most probable. random: to a class drawn uniformly from all.
         student_trusted: Whether the student also learns from half of each trusted batch, with weight 1;
             the meta objective is then measured on the other half. The authors' code does so on
             Clothing1M; Eq. 6 of the paper does not.
-        warm_up_epochs: First epochs in which the student learns from the labels as given, of methods that
-            warm up (default: the share of the epochs that was published with them; of emlc none). In emlc
-            the teacher's network then starts as a copy of the student's, which the paper's, whose
-            networks are pretrained, does not: it is for networks that start from random weights.
+        warm_up_epochs: Number of first epochs in which the student learns from the given labels, for methods
+            that warm up (default: the published share of the epochs; none for emlc). With emlc, the
+            teacher's network then starts as a copy of the student's. The paper, whose networks are
+            pretrained, does not do this: it is for networks that start from random weights.
     """
 
     method: str = "emlc"
@@ -95,33 +97,35 @@ class MethodSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimisationSettings:
-    """How long and how fast.
+    """Epochs, batches, learning rates and devices.
 
     Attributes:
         epochs: Passes over the noisy samples.
-        noisy_batch: Noisy samples a student step, over all devices.
-        trusted_batch: Trusted samples a teacher step, over all devices.
+        noisy_batch: Noisy samples per student step, over all devices.
+        trusted_batch: Trusted samples per teacher step, over all devices.
         learning_rate: Learning rate of the student's SGD, eta.
-        teacher_learning_rate: Learning rate of the teacher's SGD (default: as the student's).
-        momentum: Momentum of both.
-        weight_decay: Weight decay of both.
-        nesterov: Nesterov momentum in both.
-        schedule: constant | cosine: to zero over all steps | step: after the ``schedule_epochs``.
+        teacher_learning_rate: Learning rate of the teacher's SGD (default: the same as the student's).
+        momentum: Momentum of the student's and the teacher's SGD.
+        weight_decay: Weight decay of the student's and the teacher's SGD.
+        nesterov: Whether the student's and the teacher's SGD use Nesterov momentum.
+        schedule: How the learning rates change. constant | cosine: fall to zero over all steps | step: fall
+            after each of the ``schedule_epochs``.
         schedule_epochs: Epochs after each of which the learning rates fall (step).
-        schedule_factor: What they are multiplied by each time (step).
-        noisy_augmentation: Any of flip, crop, autoaugment, for noisy images
+        schedule_factor: Factor by which the learning rates are multiplied each time (step).
+        noisy_augmentation: Augmentations of noisy images, any of flip, crop, autoaugment
             (default: crop for grey images, flip and crop for colour).
-        trusted_augmentation: The same for trusted images (default: also autoaugment for colour).
+        trusted_augmentation: Augmentations of trusted images (default: as for noisy images, and autoaugment
+            for colour).
         seed: Seed of the split, the noise, the initial weights, the order and the augmentation.
         device: auto | cpu | cuda | cuda:N. With several processes each takes a GPU of its own.
-        devices: GPUs, or CPU processes, of this machine to train on. For several machines start
-            ``emlc train`` by ``torchrun``, and leave this alone.
-        precision: float32 | bf16-mixed: forward passes in bfloat16, weights and losses in float32. auto is
-            the latter for images, on GPUs and CPUs that compute with bfloat16 natively.
-        workers: Threads that decode images which are not held in memory (default: one a core). The
+        devices: Number of GPUs, or of CPU processes, of this machine to train on. On several machines start
+            ``emlc train`` by ``torchrun`` instead.
+        precision: float32 | bf16-mixed: forward passes in bfloat16, weights and losses in float32. auto:
+            bf16-mixed for images, on GPUs and CPUs that compute with bfloat16 natively, else float32.
+        workers: Threads that decode images which are not held in memory (default: one per core). The
             result does not depend on their number.
-        cuda_graph: Whether the step is captured as a CUDA graph and replayed, where it can be: with one GPU,
-            and networks that draw no random numbers. The result does not depend on it.
+        cuda_graph: Whether the training step is captured as a CUDA graph and replayed where that is possible:
+            on one GPU, with networks that draw no random numbers. The result does not depend on it.
     """
 
     epochs: int = setting(15, at_least=1)
@@ -151,7 +155,7 @@ class RunSettings:
 
     Attributes:
         output: Run directory (default: runs/DATA-METHOD-seedN).
-        checkpoint_every: Teacher steps between checkpoints (default: one checkpoint an epoch).
+        checkpoint_every: Teacher steps between checkpoints (default: one checkpoint per epoch).
     """
 
     output: str | None = setting(None, path="output", free_on_resume=True)
@@ -159,9 +163,9 @@ class RunSettings:
 
 
 def estimator_settings() -> set[str]:
-    """Names of the settings of a fit on given samples, by one process: what is learned, by what, and how."""
-    about_learning = (NetworkSettings, MethodSettings, OptimisationSettings)
-    return {name for group in about_learning for name in names_of(group)} - {"devices"}
+    """Return the names of the settings that apply when one process fits samples given from Python."""
+    groups_of_fit = (NetworkSettings, MethodSettings, OptimisationSettings)
+    return {name for group in groups_of_fit for name in names_of(group)} - {"devices"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +183,7 @@ class Settings(
 
     @property
     def warm_up(self) -> int:
-        """Epochs of warming up: those asked for, or the method's share of all, but for the last epoch."""
+        """Number of warm-up epochs: ``warm_up_epochs``, else the method's published share of ``epochs``."""
         if self.warm_up_epochs is not None:
             return self.warm_up_epochs
         share: float = method_class(self.method).warm_up_share
@@ -187,12 +191,12 @@ class Settings(
 
     @property
     def hyper_parameters(self) -> Hyper:
-        """The method's own hyper-parameters, all of them."""
+        """All hyper-parameters of the method alone, with defaults filled in."""
         hyper: Hyper = method_class(self.method).hyper_class(**(self.hyper or {}))
         return hyper
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as plain values, in the order of the groups."""
+        """Return the settings as plain values by name, in the order of the groups."""
         values = asdict(self)
         return {f.name: values[f.name] for group in groups(type(self)) for f in fields(group)}
 
@@ -205,7 +209,7 @@ def _problems(s: Settings) -> Iterator[str]:
     yield from general
     unknown = list(name_problems(s.method))
     yield from unknown
-    # To look at the method imports torch, which takes seconds: not for what is wrong without it.
+    # Importing the method imports torch, which takes seconds: not where other problems are to be reported.
     if not unknown and (s.hyper or not general):
         kind = method_class(s.method)
         yield from hyper_problems(s.method, kind.hyper_class, s.hyper or {})
@@ -218,9 +222,9 @@ def _general_problems(s: Settings) -> Iterator[str]:
     if s.nesterov and s.momentum == 0:
         yield "nesterov: needs momentum above 0"
     trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
-    if s.data is not None and len(trusted) != 1 and (trusted or not _may_bring_trusted(s.data)):
-        found = " and ".join(trusted) or "none"
-        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {found}"
+    if s.data is not None and len(trusted) != 1 and (trusted or not _may_include_trusted(s.data)):
+        names = " and ".join(trusted) or "none"
+        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {names}"
     if s.human_labels is not None and s.noise != "none":
         yield "human_labels and noise: noise is injected into labels that are right"
     if s.noise in ("symmetric", "asymmetric") and s.noise_rate == 0:
@@ -252,11 +256,10 @@ def _network_problems(s: Settings) -> Iterator[str]:
         yield "teacher_init: needed beside init, as teacher_backbone is not the student's; may be none"
 
 
-def _may_bring_trusted(data: str) -> bool:
-    """Whether trusted samples may come with the data: with clothing1m they do, with a folder they may.
+def _may_include_trusted(data: str) -> bool:
+    """Return whether the data may include trusted samples: clothing1m does, a folder may.
 
-    Whether a path is a folder, and what is in it, is seen when it is opened: settings are read again
-    where their files are gone.
+    The path is not opened: settings of a run are read even where its data are gone.
     """
     is_file = data.lower().endswith((".csv", ".parquet", ".npz"))
     return data == "clothing1m" or not (data in NAMED_SOURCES or is_file)

@@ -1,4 +1,4 @@
-"""Settings that ship with the package: YAML files for published experiments and for kinds of data."""
+"""Presets, settings that ship with the package: YAML files for published experiments and kinds of data."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -10,23 +10,23 @@ import yaml
 from emlc.errors import InputError
 
 COMMANDS = ("train", "pretrain")
-"""The commands that have presets."""
+"""Names of the commands that have presets."""
 
 _FOLDER = Path(__file__).parent
-_WITH_RIGHT_LABELS = ("cifar10", "cifar100")
-"""Data sets without noise of their own."""
+_CORRECTLY_LABELLED = ("cifar10", "cifar100")
+"""Names of data sets without label noise of their own."""
 
 
 def preset_names(command: str) -> list[str]:
-    """The names of a command's presets."""
+    """Return the names of a command's presets, sorted."""
     return sorted(path.stem for path in (_FOLDER / command).glob("*.yaml"))
 
 
 def preset_path(name: str, command: str) -> Path:
-    """The YAML file of a preset.
+    """Return the path of a preset's YAML file.
 
     Raises:
-        InputError: the command has no such preset; names those that are near, or all.
+        InputError: the command has no such preset; lists those with a similar name, or all.
     """
     names = preset_names(command)
     if name not in names:
@@ -40,22 +40,25 @@ def preset_path(name: str, command: str) -> Path:
 
 
 def preset_comment(name: str, command: str) -> str:
-    """What a preset's file says of it in its first lines, such as the accuracy to expect."""
+    """Return the comment at the top of a preset's file: what it is for, and the accuracy to expect."""
     lines = preset_path(name, command).read_text(encoding="utf-8").splitlines()
     return "\n".join(line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 def preset_summary(name: str, command: str) -> str:
-    """The first line of it."""
+    """Return the first line of :func:`preset_comment`."""
     return preset_comment(name, command).splitlines()[0]
 
 
 def left_open(file: Path, names: Collection[str]) -> list[str]:
-    """Say what a configuration file, if it is a preset, leaves to the user who has given other settings.
+    """List the settings that a preset leaves open and that the user has to give.
 
     Args:
-        file: The file.
-        names: Of the settings that are given.
+        file: A configuration file; one that is no preset leaves nothing open.
+        names: Names of the settings that the user has given.
+
+    Returns:
+        One message per setting that is still open.
     """
     if file.parent != _FOLDER / "train":
         return []
@@ -65,7 +68,7 @@ def left_open(file: Path, names: Collection[str]) -> list[str]:
             f"human_labels_key: preset {file.stem} leaves it to you: --human_labels_key worst, aggregate, "
             "random1, random2 or random3"
         ]
-    if preset.get("data") in _WITH_RIGHT_LABELS and not {"noise", "human_labels"} & {*names}:
+    if preset.get("data") in _CORRECTLY_LABELLED and not {"noise", "human_labels"} & {*names}:
         return [
             f"noise: preset {file.stem} leaves it to you: --noise symmetric --noise_rate 0.8, say, or "
             "--noise none for the labels as they are"
