@@ -1,4 +1,4 @@
-"""Recorded work against the same work kernel by kernel, on a GPU."""
+"""Captured work against the same work kernel by kernel, on a GPU."""
 
 import warnings
 
@@ -17,42 +17,42 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 CUDA = torch.device("cuda")
 
 
-def test_recorded_functions_give_the_same_and_their_results_stay() -> None:
+def test_captured_functions_give_the_same_and_their_results_stay() -> None:
     calls: list[Tensor] = []
 
     def function(x: Tensor, y: Tensor) -> list[Tensor]:
         calls.append(x)
         return [x * y, x.sum()]
 
-    recorded = Captured(function, CUDA)
+    captured = Captured(function, CUDA)
     inputs = [(torch.rand(5, 3, device=CUDA), torch.rand(3, device=CUDA)) for _ in range(8)]
-    results = [recorded(*pair) for pair in inputs]
-    assert len(calls) == 4  # three to warm up, one to record
+    results = [captured(*pair) for pair in inputs]
+    assert len(calls) == 4  # three to warm up, one to capture
     other = torch.rand(2, 3, device=CUDA), torch.rand(3, device=CUDA)
-    for pair, found in zip([*inputs, other], [*results, recorded(*other)], strict=True):
-        torch.testing.assert_close(found, [pair[0] * pair[1], pair[0].sum()])
-    assert recorded.refusal is None
+    for pair, result in zip([*inputs, other], [*results, captured(*other)], strict=True):
+        torch.testing.assert_close(result, [pair[0] * pair[1], pair[0].sum()])
+    assert captured.refusal is None
 
 
-def test_functions_that_draw_random_numbers_are_not_recorded() -> None:
-    recorded = Captured(lambda x: [nn.functional.dropout(x)], CUDA)
-    first, *others = [recorded(torch.ones(100, device=CUDA))[0] for _ in range(6)]
-    assert recorded.refusal == "it draws random numbers"
+def test_functions_that_draw_random_numbers_are_not_captured() -> None:
+    captured = Captured(lambda x: [nn.functional.dropout(x)], CUDA)
+    first, *others = [captured(torch.ones(100, device=CUDA))[0] for _ in range(6)]
+    assert captured.refusal == "it draws random numbers"
     assert not any(torch.equal(first, other) for other in others)
 
 
-def test_functions_that_wait_for_the_device_are_not_recorded() -> None:
-    recorded = Captured(lambda x: [x * float(x.sum())], CUDA)
+def test_functions_that_wait_for_the_device_are_not_captured() -> None:
+    captured = Captured(lambda x: [x * float(x.sum())], CUDA)
     for _ in range(6):
-        torch.testing.assert_close(recorded(torch.ones(3, device=CUDA)), [torch.full((3,), 3.0, device=CUDA)])
-    assert recorded.refusal is not None
+        torch.testing.assert_close(captured(torch.ones(3, device=CUDA)), [torch.full((3,), 3.0, device=CUDA)])
+    assert captured.refusal is not None
 
 
-def run(tmp_path, ranks: Ranks, *, recorded: bool, **changes) -> dict[str, Tensor]:
+def run(tmp_path, ranks: Ranks, *, captured: bool, **changes) -> dict[str, Tensor]:
     """The weights after two epochs."""
     settings = tiny.settings(
         device="cuda",
-        cuda_graph=recorded,
+        cuda_graph=captured,
         noisy_batch=8,
         trusted_augmentation=["crop", "flip", "autoaugment"],
         **changes,
@@ -60,7 +60,7 @@ def run(tmp_path, ranks: Ranks, *, recorded: bool, **changes) -> dict[str, Tenso
     split = tiny.split(settings, image=True)
     torch.manual_seed(0)
     method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
-    fit(method, split, settings, QuietReporter(), tmp_path / str(recorded), ranks)
+    fit(method, split, settings, QuietReporter(), tmp_path / str(captured), ranks)
     networks = method.networks().items()
     return {f"{name}.{k}": v for name, net in networks for k, v in net.state_dict().items()}
 
@@ -78,13 +78,13 @@ def run(tmp_path, ranks: Ranks, *, recorded: bool, **changes) -> dict[str, Tenso
     ],
     ids=str,
 )
-def test_a_recorded_run_equals_one_kernel_by_kernel(tmp_path, changes, monkeypatch, logged) -> None:
+def test_a_captured_run_equals_one_kernel_by_kernel(tmp_path, changes, monkeypatch, logged) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     ranks = start_ranks("cuda", changes.get("precision", "float32"))
-    plain = run(tmp_path, ranks, recorded=False, **changes)
-    recorded = run(tmp_path, ranks, recorded=True, **changes)
+    plain = run(tmp_path, ranks, captured=False, **changes)
+    captured = run(tmp_path, ranks, captured=True, **changes)
     assert "not captured" not in logged.text
-    torch.testing.assert_close(recorded, plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(captured, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_waits_for_the_device_within_an_epoch(tmp_path, monkeypatch) -> None:

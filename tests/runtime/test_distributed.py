@@ -73,9 +73,9 @@ def test_metrics_are_those_of_all_processes(case, of_two_processes, tmp_path):
     alone, joint = (
         torch.load(f / "history.pt", weights_only=True) for f in (tmp_path, of_two_processes / case)
     )
-    for here, there in zip(alone, joint, strict=True):
-        timeless = {name: value for name, value in here.items() if name != "seconds"}
-        assert timeless == pytest.approx({name: there[name] for name in timeless}, rel=1e-6, abs=1e-6)
+    for of_one, of_two in zip(alone, joint, strict=True):
+        timeless = {name: value for name, value in of_one.items() if name != "seconds"}
+        assert timeless == pytest.approx({name: of_two[name] for name in timeless}, rel=1e-6, abs=1e-6)
 
 
 def test_another_number_of_processes_goes_on_with_a_run(of_two_processes, tmp_path):
@@ -97,12 +97,12 @@ def test_a_rank_that_dies_ends_the_run_which_then_goes_on(tmp_path):
     wait_for(lambda: (tmp_path / "run" / "checkpoint.pt").exists(), run)
     children = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=True)
     os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-    _, told = run.communicate(timeout=60)
+    _, output = run.communicate(timeout=60)
     assert run.returncode == 1
-    assert "rank" in told
-    assert "died (killed by signal 9)" in told
-    assert "--resume goes on from its last checkpoint" in told
-    assert "Traceback" not in told
+    assert "rank" in output
+    assert "died (killed by signal 9)" in output
+    assert "--resume goes on from its last checkpoint" in output
+    assert "Traceback" not in output
 
     left = pd.read_csv(tmp_path / "run" / "metrics.csv")
     settings = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
@@ -112,16 +112,16 @@ def test_a_rank_that_dies_ends_the_run_which_then_goes_on(tmp_path):
     pd.testing.assert_frame_equal(reached[timeless].iloc[: len(left)], left[timeless])
 
 
-def test_bad_input_is_told_once(tmp_path, capfd):
+def test_bad_input_is_reported_once(tmp_path, capfd):
     (tmp_path / "data.csv").write_text("a,b\n1,2\n")
     arguments = [str(tmp_path / "data.csv"), "--trusted_per_class", "5", "--output", str(tmp_path / "run")]
     with several.forked_ranks(tmp_path / "logs"):
         assert main(["train", *arguments, "--devices", "2", "--device", "cpu"]) == 2
     logs = [*(tmp_path / "logs").rglob("stderr.log"), *(tmp_path / "logs").rglob("stdout.log")]
     assert len(logs) == 4
-    told = capfd.readouterr().err + "".join(log.read_text() for log in logs)
-    assert told.count("no column 'label'") == 1
-    assert "Traceback" not in told
+    messages = capfd.readouterr().err + "".join(log.read_text() for log in logs)
+    assert messages.count("no column 'label'") == 1
+    assert "Traceback" not in messages
 
 
 def test_two_nodes_find_each_other(tmp_path):
@@ -140,9 +140,9 @@ def test_two_nodes_find_each_other(tmp_path):
         )
         for node in range(2)
     ]
-    told = [node.communicate(timeout=120)[0] for node in nodes]
+    outputs = [node.communicate(timeout=120)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0]
-    assert sorted("run: " in text for text in told) == [False, True]  # one of them tells
+    assert sorted("run: " in text for text in outputs) == [False, True]  # one of them reports
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["processes"] == 2
 
 

@@ -40,7 +40,7 @@ def text(shown: Console) -> str:
     return shown.file.getvalue()
 
 
-def tell() -> None:
+def log_all_levels() -> None:
     CHILD.debug("d")
     CHILD.info("i")
     CHILD.warning("w")
@@ -59,15 +59,15 @@ def test_messages_are_neither_wrapped_nor_markup() -> None:
 )
 def test_the_level_says_what_is_shown(level: str | None, expected: str) -> None:
     with show_messages(console(), level) as shown:
-        tell()
+        log_all_levels()
     assert text(shown) == expected
-    tell()
+    log_all_levels()
     assert text(shown) == expected
 
 
 def test_debugging_shows_where_a_message_comes_from() -> None:
     with show_messages(console(), "debug") as shown:
-        tell()
+        log_all_levels()
     lines = text(shown).splitlines()
     assert [line.split(" ", 2)[2] for line in lines] == [f"emlc.somewhere: {m}" for m in "diwe"]
 
@@ -75,7 +75,7 @@ def test_debugging_shows_where_a_message_comes_from() -> None:
 def test_a_level_that_somebody_set_counts() -> None:
     LOGGER.setLevel(logging.ERROR)
     with show_messages(console()) as shown:
-        tell()
+        log_all_levels()
     assert text(shown) == "e\n"
 
 
@@ -95,18 +95,18 @@ def test_messages_are_shown_on_the_innermost_console_alone() -> None:
 def test_only_the_first_process_shows_any(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     with show_messages(console()) as shown:
-        tell()
+        log_all_levels()
     assert text(shown) == ""
 
 
-@pytest.mark.parametrize(("asked", "expected"), [(logging.WARNING, []), (logging.INFO, ["i", "w", "e"])])
+@pytest.mark.parametrize(("level", "expected"), [(logging.WARNING, []), (logging.INFO, ["i", "w", "e"])])
 def test_a_program_gets_what_its_own_level_asks_for(
-    asked: int, expected: list[str], caplog: pytest.LogCaptureFixture
+    level: int, expected: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not one message more, because a console shows them."""
-    caplog.set_level(asked)  # the root's
+    caplog.set_level(level)  # the root's
     with show_messages(console()) as shown:
-        tell()
+        log_all_levels()
     assert caplog.messages == expected
     assert text(shown) == "i\nw\ne\n"
 
@@ -117,7 +117,7 @@ def test_the_library_is_silent_by_itself(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr() == ("", "")
 
 
-def test_training_from_python_tells_on_standard_error(
+def test_training_from_python_logs_on_standard_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     samples = tiny.samples()
@@ -133,7 +133,7 @@ def test_training_from_python_tells_on_standard_error(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_quiet_console_silences_what_is_told_of_data(
+def test_a_quiet_console_silences_messages_about_data(
     logged: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with show_messages(Console(quiet=True)):

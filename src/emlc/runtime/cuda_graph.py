@@ -1,9 +1,9 @@
 """Work on a GPU, captured once as a CUDA graph and launched as a whole from then on.
 
-A step of EMLC is some thousands of small kernels, which take longer to launch one by one than to run.
-Captured, they are launched by one call, and what does not depend on one another runs side by side. What a
-captured step may depend on lives in tensors, at the same addresses every time: batches, weights,
-learning rates, the number of the step.
+A step of EMLC launches some thousands of small kernels, which take longer to launch one by one than to run.
+Once captured, they are launched by one call, and kernels that do not depend on each other run side by side.
+Everything that changes from step to step lives in tensors, at the same addresses every time: batches,
+weights, learning rates, the number of the step.
 """
 
 from collections import Counter
@@ -13,24 +13,24 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-_CALLS_BEFORE = 3
-"""Calls before one is captured, in which libraries choose their kernels and get their memory."""
+_WARM_UP_CALLS = 3
+"""Number of calls before the capture, in which libraries choose their kernels and allocate their memory."""
 
 _Shapes = tuple[object, ...]
 
 
 class Captured:
-    """A function of tensors on a CUDA device, with the same results.
+    """A function of tensors that is captured after a few calls; results are the same with and without.
 
-    Inputs of other shapes than those that came first often enough, and functions that cannot be captured,
-    go kernel by kernel.
+    It is captured for the first shapes of inputs that have come often enough. Inputs of other shapes, and
+    functions that cannot be captured, run kernel by kernel.
 
     Args:
-        function: Of tensors, to tensors; whatever else it depends on must not change.
-        device: Where they are.
+        function: Maps tensors to tensors; whatever else it depends on must not change.
+        device: The CUDA device of the tensors.
 
     Attributes:
-        refusal: Why the function cannot be captured, or None.
+        refusal: Why the function cannot be captured; None where nothing speaks against it yet.
     """
 
     refusal: str | None = None
@@ -44,9 +44,9 @@ class Captured:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        """The function of these inputs; the results are the caller's, and no later call changes them."""
+        """Return the function's outputs for these inputs; later calls do not change them."""
         shapes = tuple((x.shape, x.dtype) for x in inputs)
-        if self._graph is None and self.refusal is None and self._calls[shapes] >= _CALLS_BEFORE:
+        if self._graph is None and self.refusal is None and self._calls[shapes] >= _WARM_UP_CALLS:
             self._capture(shapes, inputs)
         if self._graph is not None and shapes == self._shapes:
             torch._foreach_copy_(self._inputs, list(inputs))
@@ -68,7 +68,7 @@ class Captured:
         for tensor in outputs:
             tensor.record_stream(current)
         if not torch.equal(before, torch.cuda.get_rng_state(self._device)):
-            # A look-ahead step replays its dropout masks, and a captured one cannot set the generator back.
+            # A look-ahead step is replayed with the same dropout masks; a graph cannot reset the generator.
             self.refusal = "it draws random numbers"
         return outputs
 
@@ -81,8 +81,8 @@ class Captured:
             with torch.cuda.graph(graph, stream=self._stream):
                 self._outputs = list(self._function(*self._inputs))
         except RuntimeError as error:
-            torch.cuda.set_stream(current)  # where the end of the capture fails, torch does not come back
-            # It fails because of what went wrong before.
+            torch.cuda.set_stream(current)  # torch does not restore it where the end of the capture fails
+            # The end of the capture fails because of an earlier error, which is the reason to report.
             self.refusal = str(error.__context__ or error).splitlines()[0]
         else:
             self._graph = graph
@@ -91,21 +91,22 @@ class Captured:
 def captured_map(
     function: Callable[[Tensor, Tensor], Tensor], device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function of two tensors to one, by :class:`Captured`."""
+    """Return a function of two tensors to one that is captured as by :class:`Captured`."""
     captured = Captured(lambda x, y: [function(x, y)], device)
     return lambda x, y: captured(x, y)[0]
 
 
 def is_capturing(device: torch.device) -> bool:
-    """Whether kernels are being captured, so that no value can be looked at."""
+    """Return whether kernels are being captured, so that no value of a tensor can be read."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 class SideStream:
-    """Work that the rest of a captured step need not wait for; elsewhere it is work like any other.
+    """A CUDA stream for work that the rest of a captured step need not wait for.
 
-    Tensors that cross from one side to the other must live until the step's end: their memory is
-    given out again in the order of one side.
+    Where nothing is being captured, the work runs on the current stream like any other. Tensors that are
+    used on both streams must live until the end of the step: the allocator reuses their memory in the order
+    of one stream only.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -116,7 +117,7 @@ class SideStream:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Kernels launched in this block go to the side stream, in their order."""
+        """Launch the kernels of this block on the side stream, in their order."""
         # torch.cuda.stream(None) changes nothing either, but asks the driver how many GPUs there are.
         with nullcontext() if self._side is None else torch.cuda.stream(self._side):
             yield

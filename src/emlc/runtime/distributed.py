@@ -1,11 +1,11 @@
 """Several processes that train as one: ranks, precision and collectives, on Lightning Fabric.
 
-A batch is dealt to the ranks sample by sample; every gradient is then averaged explicitly, so that a
+The samples of a batch are distributed over the ranks and every gradient is averaged explicitly, so that a
 step equals that of one process with the joint batch. A wrapper such as DistributedDataParallel would
 not do: its hooks see ``backward()`` only, and the meta-gradient needs ``g_w`` from ``autograd.grad``
 and Jacobian-vector products that stay on their rank.
 
-Processes come from ``torchrun``; :func:`launch` is ``torchrun`` on one machine.
+``torchrun`` starts the processes; :func:`launch` does the same on one machine.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class RankLost(RuntimeError):
-    """Another process of the run has died, or can no longer be reached."""
+    """The error that another process of the run has died, or can no longer be reached."""
 
 
 class Ranks:
@@ -39,8 +39,8 @@ class Ranks:
     Attributes:
         rank: Number of this process, from 0.
         size: Number of processes.
-        device: Where this process computes.
-        precision: Of the forward passes that go into :meth:`autocast`.
+        device: Device of this process.
+        precision: Precision of forward passes within :meth:`autocast`.
     """
 
     def __init__(self, device: torch.device, precision: Precision, fabric: "Fabric | None" = None) -> None:
@@ -61,25 +61,25 @@ class Ranks:
         return self.rank == 0
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The forward passes of networks go in here; with float32 it does nothing."""
+        """Return the context for forward passes of networks; with float32 it changes nothing."""
         return torch.autocast(self.device.type, torch.bfloat16, self.precision == "bf16-mixed")
 
     def reseed(self, seed: int, stream: RandomStream, *position: int) -> None:
-        """Seed what dropout draws from, differently on every rank: see :mod:`emlc.runtime.streams`."""
+        """Seed torch's generators, differently on every rank; see :mod:`emlc.runtime.streams`."""
         seed = derived_seed(seed, stream, *position, self.rank)
-        # Not torch.manual_seed, which visits every device and takes half a millisecond.
+        # torch.manual_seed would visit every device, which takes half a millisecond.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
-    def all_agree(self, here: bool) -> bool:
-        """Whether this is so on every rank."""
-        votes = torch.tensor([float(here)], device=self.device)
+    def all_agree(self, vote: bool) -> bool:
+        """Return whether the vote of every rank is true."""
+        votes = torch.tensor([float(vote)], device=self.device)
         self.average([votes])
         return votes.item() == 1
 
     def shard(self, items: int) -> slice:
-        """Which of n items are this rank's: every size-th, so that any run of them is spread evenly."""
+        """Return the slice of n items that is this rank's: every ``size``-th, so that neighbours part."""
         return slice(self.rank, items, self.size)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
@@ -93,7 +93,7 @@ class Ranks:
         torch._foreach_copy_(list(tensors), [m.view_as(t) for m, t in zip(means, tensors, strict=True)])
 
     def gather(self, rows: Tensor, items: int) -> Tensor:
-        """On every rank, all n rows (n, ...) of which each rank has its :meth:`share`."""
+        """Return on every rank all n rows (n, ...), of which each rank has its :meth:`shard`."""
         if self.size == 1:
             return rows
         longest = -(-items // self.size)
@@ -106,21 +106,21 @@ class Ranks:
         return torch.stack(parts, dim=1).flatten(0, 1)[:items].to(rows.device)
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by those of the first rank, in place."""
+        """Replace tensors on every rank by those of the first rank, in place."""
         if self.size > 1:
             with lost_rank():
                 for tensor in tensors:
                     dist.broadcast(tensor, src=0)
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has reached this point."""
         if self._fabric:
             with lost_rank():
                 self._fabric.barrier()
 
     @contextmanager
     def errors_everywhere(self) -> Iterator[None]:
-        """Bad input found by one rank in this block is an error on all; only the first prints notes."""
+        """Raise bad input that one rank finds in this block on all; only the first writes to stderr."""
         problem: InputError | None = None
         with nullcontext() if self.is_first else contextlib.redirect_stderr(io.StringIO()):
             try:
@@ -155,8 +155,8 @@ def start_ranks(device: str = "auto", precision: Precision = "float32") -> Ranks
             picked = torch.device("cuda", picked.index or 0)
             torch.cuda.set_device(picked)
         return Ranks(picked, precision)
-    # It imports all of torchmetrics, and that transformers if it is there: 1 to 4 seconds that one process
-    # has no use for.
+    # Fabric imports torchmetrics, which imports transformers where that is installed: 1 to 4 seconds, which a
+    # single process can save.
     from lightning_fabric import Fabric
 
     local = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -174,7 +174,7 @@ def start_ranks(device: str = "auto", precision: Precision = "float32") -> Ranks
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device that a setting names; ``auto`` is CUDA where there is one.
+    """Return the torch device that a setting names; ``auto`` is CUDA where there is one, else the CPU.
 
     Raises:
         InputError: no such kind of device, or CUDA is asked for and absent.
@@ -193,7 +193,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def under_torchrun() -> bool:
-    """Whether this process is one of several that ``torchrun`` manages."""
+    """Return whether ``torchrun`` started this process."""
     return dist.is_available() and dist.is_torchelastic_launched()
 
 
@@ -219,7 +219,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         max_restarts=0,
         monitor_interval=0.2,
     )
-    # What it logs about a process that died, the message below says.
+    # The message below says what the launcher would log about a process that died.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)("-m", "emlc", *arguments)
@@ -239,7 +239,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
 @contextmanager
 def lost_rank() -> Iterator[None]:
-    """Collectives go in here: their failure means that another rank is gone."""
+    """Raise :class:`RankLost` if a collective in this block fails, which means that another rank is gone."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a killed process, never leaves half of one."""
+"""Reading files, and writing them so that not even a killed process leaves half of one."""
 
 import json
 import os
@@ -21,9 +21,9 @@ _TEMPORARY = ".writing-"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` if the block ends well.
+    """Yield a temporary path beside ``path``, and rename it to ``path`` if the block raises nothing.
 
-    The temporary file keeps the ending of ``path``, which some writers look at.
+    The temporary file has the suffix of ``path``, which some writers look at.
     """
     path = _absolute(path)
     temporary = _temporary(path)
@@ -38,13 +38,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path``; rename it to ``path`` if the block ends well.
+    """Yield a temporary folder beside ``path``, and rename it to ``path`` if the block raises nothing.
 
-    A folder that is there already, and may be the working directory or a mount, stays itself: it gets what
-    is in the temporary one.
+    An empty folder at ``path`` is not replaced, since it may be the working directory or a mount: the content
+    of the temporary folder is moved into it.
 
     Raises:
-        InputError: If ``path`` is there already, and is not an empty folder.
+        InputError: ``path`` exists, and is not an empty folder.
     """
     check_free(path)
     path = _absolute(path)
@@ -53,8 +53,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.parent == path:
-            for each in list(temporary.iterdir()):
-                each.replace(path / each.name)
+            for entry in list(temporary.iterdir()):
+                entry.replace(path / entry.name)
         else:
             temporary.replace(path)
     finally:
@@ -62,18 +62,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """A path beside an absolute one, with its ending, at which nothing is: whatever other processes write."""
+    """Return an unused path beside an absolute one, with its suffix, that no other process uses either."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}{path.suffix}")
 
 
 def _absolute(path: Path) -> Path:
-    """The path without what has no name, such as ``.`` and ``..``."""
+    """Return the absolute path without ``.`` and ``..``; links are not followed."""
     return Path(os.path.abspath(path))
 
 
 def check_free(path: Path) -> None:
-    """Raise an :class:`InputError` unless a folder can be made at ``path``: nothing, or nothing in it."""
+    """Raise an :class:`InputError` unless ``path`` does not exist or is an empty folder."""
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"output: the folder {path} is not empty; name another, or remove it first")
     if (path.exists() or path.is_symlink()) and not path.is_dir():
@@ -81,13 +81,13 @@ def check_free(path: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Raise an :class:`InputError` unless a file can be made, or replaced, at ``path``."""
+    """Raise an :class:`InputError` if ``path`` is a directory, so that no file can be written there."""
     if path.is_dir():
         raise InputError(f"output: {path} is a directory, expected a file to write")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a process that was killed while it wrote below a folder has left there."""
+    """Delete the temporary files that a killed process has left below a folder."""
     for path in list(folder.rglob(f"{_TEMPORARY}*")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -97,7 +97,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path, *kinds: type[Exception]) -> Iterator[None]:
-    """Raise a writer's own kinds of errors, as for a full disk, as an :class:`OSError` with the path."""
+    """Turn a writer's own kinds of errors, as for a full disk, into an :class:`OSError` with the path."""
     try:
         yield
     except kinds as error:
@@ -112,7 +112,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, table: "pd.DataFrame", *, index: bool = False) -> None:
-    """Write a table atomically, with a newline a row on every system."""
+    """Write a table atomically, with ``\\n`` at the end of each row on every system."""
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=index, lineterminator="\n")
 
@@ -123,10 +123,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
-        InputError: It cannot be read, or holds no object.
+        InputError: the file cannot be read, or holds no object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -138,7 +138,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json_list(file: IO[str], items: Iterable[Any]) -> None:
-    """Write a JSON list to an open file, an item a line, as the items come."""
+    """Write a JSON list to an open file, one item per line, as the items come."""
     separator = "[\n"
     for item in items:
         file.write(separator + json.dumps(item, ensure_ascii=False, allow_nan=False))
@@ -147,7 +147,11 @@ def write_json_list(file: IO[str], items: Iterable[Any]) -> None:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file with settings, as a mapping."""
+    """Read the mapping in a YAML file of settings.
+
+    Raises:
+        InputError: the file cannot be read, or holds no mapping.
+    """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

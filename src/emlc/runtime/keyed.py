@@ -1,8 +1,8 @@
-"""Random numbers that are a function of a key, an item and a draw, not of what was drawn before.
+"""Random numbers that are a function of a key, an item and a draw, not of earlier draws.
 
 A sample's augmentation must not depend on its batch, on the number of workers or ranks, or on where a run
 was interrupted. A counter-based generator gives that without any state: splitmix64 (Steele, Lea and Flood:
-Fast Splittable Pseudorandom Number Generators, OOPSLA 2014), one stream an item, on whole tensors.
+Fast Splittable Pseudorandom Number Generators, OOPSLA 2014), one stream per item, on whole tensors.
 """
 
 import torch
@@ -10,16 +10,16 @@ from torch import Tensor
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, None))
-"""Right shift, and factor, of each round of the mixing function."""
+"""Right shift and factor of each round of the mixing function; the last one has no factor."""
 
 
 def uniforms(key: tuple[int, ...], items: Tensor, draws: int) -> Tensor:
-    """Independent uniform numbers, the same on every device and for an item in any batch.
+    """Draw independent uniform numbers, the same on every device and for an item in any batch.
 
     Args:
         key: What the numbers are for, such as (seed, stream): integers from -2**63 to 2**63 - 1.
-        items: (n,) int64, what tells samples apart.
-        draws: Numbers an item. More draws leave the first ones as they are.
+        items: (n,) int64 numbers that identify the samples.
+        draws: Numbers per item. More draws leave the first ones as they are.
 
     Returns:
         (n, draws) float32 in [0, 1), multiples of 2**-24, on the device of ``items``.
@@ -34,7 +34,7 @@ def uniforms(key: tuple[int, ...], items: Tensor, draws: int) -> Tensor:
 
 
 def _mix(z: Tensor) -> Tensor:
-    """The mixing function of splitmix64; int64 products wrap around as unsigned ones do."""
+    """Apply the mixing function of splitmix64; int64 products wrap around as unsigned ones do."""
     for shift, factor in _MIX:
         z = z ^ _shifted(z, shift)
         if factor is not None:
@@ -43,12 +43,12 @@ def _mix(z: Tensor) -> Tensor:
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
-    """Logical right shift; torch's own repeats the sign."""
+    """Shift right and fill with zeros; torch's own shift repeats the sign."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _mix_word(z: int) -> int:
-    """:func:`_mix` of one unsigned number."""
+    """Apply :func:`_mix` to one unsigned number."""
     z %= 2**64
     for shift, factor in _MIX:
         z ^= z >> shift
@@ -57,5 +57,5 @@ def _mix_word(z: int) -> int:
 
 
 def _signed(word: int) -> int:
-    """The int64 with the bits of a number modulo 2**64."""
+    """Return the int64 that has the bits of a number modulo 2**64."""
     return (word + 2**63) % 2**64 - 2**63

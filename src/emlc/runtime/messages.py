@@ -1,4 +1,4 @@
-"""What emlc tells while it works: messages of Python's ``logging``, and the console that shows them.
+"""Messages that emlc logs while it works, through Python's ``logging``, and the console that shows them.
 
 The library logs to children of the logger ``emlc`` and prints nothing; on its own it is silent. Commands, and
 functions that have a console, show the messages on it for as long as they run.
@@ -15,7 +15,7 @@ _LOGGER = logging.getLogger("emlc")
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes messages to a console as they are: neither wrapped nor taken for markup."""
+    """A logging handler that writes messages to a console as they are, neither wrapped nor read as markup."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -27,36 +27,36 @@ class _ConsoleHandler(logging.Handler):
 
 @contextmanager
 def show_messages(console: Console | None = None, level: str | None = None) -> Iterator[Console]:
-    """Show messages on a console during a block, and on no other one.
+    """Show messages on one console, and on no other, during a block.
 
-    A level that somebody gave the logger ``emlc`` counts; else messages are shown from info on. Under
-    ``torchrun`` only the first process shows any.
+    A level that was set on the logger ``emlc`` is kept; else messages from info upwards are shown. Under
+    ``torchrun`` only the first process shows messages.
 
     Args:
-        console: Where; by default where messages are shown already, or else on standard error.
-        level: debug | info | warning | error, which the logger gets.
+        console: Where to show messages; by default where they are shown already, or else on standard error.
+        level: debug | info | warning | error; the level of the logger during the block.
 
     Yields:
-        The console, for what is shown beside messages.
+        The console, for output other than messages.
     """
-    before = [handler for handler in _LOGGER.handlers if isinstance(handler, _ConsoleHandler)]
-    console = console or next((handler.console for handler in before), Console(stderr=True))
+    outer = [handler for handler in _LOGGER.handlers if isinstance(handler, _ConsoleHandler)]
+    console = console or next((handler.console for handler in outer), Console(stderr=True))
     is_first = int(os.environ.get("RANK", 0)) == 0
-    shown = _ConsoleHandler(console if is_first else Console(quiet=True))
+    handler = _ConsoleHandler(console if is_first else Console(quiet=True))
     level_before, propagates = _LOGGER.level, _LOGGER.propagate
     if level is not None:
         _LOGGER.setLevel(level.upper())
     elif level_before == logging.NOTSET and not console.quiet and not _LOGGER.isEnabledFor(logging.INFO):
-        # Handlers of the root logger, whose level asks for warnings alone, get no more than before.
+        # The root logger's level admits warnings only: its handlers must not get more because of the console.
         _LOGGER.setLevel(logging.INFO)
         _LOGGER.propagate = False
     if _LOGGER.level == logging.DEBUG:
-        shown.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
-    _replace(before, [shown])
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    _replace(outer, [handler])
     try:
         yield console
     finally:
-        _replace([shown], before)
+        _replace([handler], outer)
         _LOGGER.setLevel(level_before)
         _LOGGER.propagate = propagates
 

@@ -1,27 +1,27 @@
-"""When to compute in bfloat16, and what to keep out of it."""
+"""Number formats: when bfloat16 is fast, and what is computed in float32 all the same."""
 
 import torch
 from torch import Tensor
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Values in float32 at least: probabilities, losses and statistics lose too much in half of it."""
+    """Return values in float32 at least: probabilities, losses and statistics lose too much in 16 bits."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 by itself, and so faster than float32."""
+    """Return whether the hardware multiplies bfloat16 natively, and so faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if hasattr(torch.cpu, "get_capabilities"):
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return bool(torch.cpu._is_avx512_bf16_supported())  # of older torch
+    return bool(torch.cpu._is_avx512_bf16_supported())  # the name in older torch
 
 
 def uses_tf32() -> bool:
-    """Whether float32 convolutions or matrix products on GPUs are rounded to TF32."""
-    # Asking, by the old names, for what was set by the new ones raises RuntimeError.
+    """Return whether float32 convolutions or matrix products on GPUs are rounded to TF32."""
+    # Reading the old names of what was set by the new ones raises RuntimeError.
     try:
         return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
     except RuntimeError:
