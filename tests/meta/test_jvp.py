@@ -222,7 +222,7 @@ def test_recording_is_the_students_forward_pass() -> None:
     torch.testing.assert_close(dict(network.named_buffers()), dict(other.named_buffers()), rtol=0, atol=0)
 
 
-def test_records_hold_weights_that_do_not_follow_the_student() -> None:
+def test_steps_keep_weights_that_do_not_follow_the_student() -> None:
     network = problem("shared").student
     snapshots, steps = [], []
     for _ in range(3):

@@ -190,7 +190,7 @@ def assert_same_state(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("student", ["frozen", "shared"])
 @pytest.mark.parametrize(("kind", "engine"), COMBINATIONS)
-def test_student_records_and_generator_are_left_alone(student: str, kind: str, engine: str) -> None:
+def test_student_steps_and_generator_are_left_alone(student: str, kind: str, engine: str) -> None:
     look_ahead = LookAhead(problem(student, (6, 6), warm_up=2, **MOMENTUM))
     for p in look_ahead.student.parameters():
         p.grad = torch.randn_like(p) if p.requires_grad else None
@@ -558,9 +558,11 @@ def test_auto_keeps_finite_differences_of_a_smooth_student(forward_ad: bool) -> 
     differences = look_ahead.meta_gradient(engine="finite-difference").coefficients
     assert relative_error(result.coefficients[0], exact[0]) <= 1e-6  # it was computed anyway
     assert relative_error(differences[0], exact[0]) > 1e-6
-    for found, difference, value in zip(result.coefficients[1:], differences[1:], exact[1:], strict=True):
-        assert torch.equal(found, difference)
-        assert relative_error(found, value) <= 0.01
+    for coefficients, difference, value in zip(
+        result.coefficients[1:], differences[1:], exact[1:], strict=True
+    ):
+        assert torch.equal(coefficients, difference)
+        assert relative_error(coefficients, value) <= 0.01
 
 
 @pytest.mark.parametrize("forward_ad", [True, False], ids=["forward", "double-backward"])
@@ -578,8 +580,8 @@ def test_auto_leaves_finite_differences_of_a_student_with_ripples(forward_ad: bo
     # Near enough for the check of the replay, and not as a product.
     differences = look_ahead.meta_gradient(engine="finite-difference").coefficients
     assert relative_error(differences[0], exact[0]) > 0.05
-    for found, value in zip(result.coefficients, exact, strict=True):
-        assert relative_error(found, value) <= 1e-6
+    for coefficients, value in zip(result.coefficients, exact, strict=True):
+        assert relative_error(coefficients, value) <= 1e-6
 
 
 @pytest.mark.parametrize("student", ["mlp", "rippled"])
@@ -591,9 +593,9 @@ def test_the_first_product_of_auto_is_the_dense_one(student: str) -> None:
     look_ahead = LookAhead(case)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SteepNetworkWarning)
-        (found,) = look_ahead.meta_gradient().coefficients
+        (coefficients,) = look_ahead.meta_gradient().coefficients
     before, x = case.student.double(), case.noisy[0][0].double()
     g_w = flat(look_ahead.g_w.values()).double()
     expected = case.sgd["lr"] / len(x) * student_jacobian(before, x, torch.get_rng_state()) @ g_w
     # sin(3000 ...) of float32 has lost four of its seven digits.
-    assert relative_error(found, expected) <= (1e-6 if student == "mlp" else 1e-2)
+    assert relative_error(coefficients, expected) <= (1e-6 if student == "mlp" else 1e-2)

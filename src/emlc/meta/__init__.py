@@ -1,1 +1,1 @@
-"""The mathematics: Jacobian-vector products, and the meta-gradient through the student's steps."""
+"""The mathematics: Jacobian-vector products and the meta-gradient through the student's steps."""

@@ -2,7 +2,7 @@
 
 The meta-gradient needs ``J_w(i) u`` for every sample ``i`` of a noisy batch: how the
 log-probabilities ``log p_w(. | x_i)`` change when the weights move along ``u`` (Prop. 3). A
-:class:`StudentStep` remembers what is needed to run the same forward pass again: the weights before
+:class:`StudentStep` keeps what is needed to run the same forward pass again: the weights before
 the step, the batch, the dropout masks and the precision. Each engine below replays it.
 
 =================== ========================= ==============================================
@@ -43,7 +43,7 @@ FINITE_DIFFERENCE_STEP = 3e-4
 
 
 class ReplayError(ValueError):
-    """A step's forward pass, run again, gave something else."""
+    """The error that a step's forward pass, run again, gave another result."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class StudentStep:
     products: list[Product] | None
 
     def replay(self, weights: Weights) -> Tensor:
-        """Log-probabilities (n, C) at other ``weights``: same batch, mode, masks and precision.
+        """Return log-probabilities (n, C) at other ``weights``: same batch, mode, masks and precision.
 
         The student's own parameters and running statistics are not touched.
         """
@@ -76,9 +76,16 @@ class StudentStep:
     def check_replay(self, log_probs: Tensor, tolerance: float | None = None) -> None:
         """Raise if replayed log-probabilities are further from those of the step than rounding explains.
 
-        Where products were kept they are the step's own, so that only another network can be noticed.
+        Where products were kept, the replay reuses them, so that only a change of the network is noticed.
+        Nothing is checked while a CUDA graph is captured, as values cannot be read then.
 
-        Not while a CUDA graph is captured: there is nothing to look at yet.
+        Args:
+            log_probs: (n, C) from a replay.
+            tolerance: Largest difference, relative to the largest log-probability; by default the square
+                root of the precision's epsilon.
+
+        Raises:
+            ReplayError: the difference is larger, or the shapes differ.
         """
         if is_capturing(log_probs.device):
             return
@@ -98,18 +105,18 @@ class StudentStep:
 def record_step(
     student: nn.Module, inputs: Tensor, *, keep_products: bool = False
 ) -> tuple[StudentStep, Tensor]:
-    """Run the forward pass of a student step and remember how to replay it.
+    """Run the forward pass of a student step and keep what it takes to replay it.
 
     Call it in place of ``student(inputs)``, before the weights change.
 
     Args:
         student: Network in the mode it is trained in; ``student(inputs)`` gives logits (n, C).
-        inputs: (n, ...) the noisy batch, held by reference.
+        inputs: (n, ...) the noisy batch, kept by reference.
         keep_products: Keep the results of convolutions and linear layers, which spares the ``forward``
             engine a third of its work and takes about half the memory of a training step.
 
     Returns:
-        The record (one detached copy of the weights) and the log-probabilities (n, C) with their
+        The step (with one detached copy of the weights) and the log-probabilities (n, C) with their
         autograd graph, for the loss of the step.
     """
     weights = copies({name: p for name, p in student.named_parameters() if p.requires_grad})
@@ -127,7 +134,7 @@ def record_step(
 
 
 def jvp_forward(step: StudentStep, u: Weights) -> Tensor:
-    """``J_w u`` (n, C) by forward-mode AD, all samples in one pass."""
+    """Compute ``J_w u`` (n, C) by forward-mode AD, all samples in one pass."""
     with torch.no_grad(), _dual_level(), Tangents(step.products):
         log_probs, tangent = forward_ad.unpack_dual(step.replay(_dual(step.weights, u)))
     step.check_replay(log_probs)
@@ -135,7 +142,13 @@ def jvp_forward(step: StudentStep, u: Weights) -> Tensor:
 
 
 def jvp_finite_difference(step: StudentStep, u: Weights) -> Tensor:
-    """``J_w u`` (n, C) as ``(log p(w + e u/|u|) - log p(w)) |u|/e``; the second term is the step's own."""
+    """Compute ``J_w u`` (n, C) as ``(log p(w + e u/|u|) - log p(w)) |u|/e``.
+
+    The second term is known from the step.
+
+    Raises:
+        ValueError: the step's products are rounded more coarsely than float32.
+    """
     if (rounding := _reduced_rounding(step)) is not None:
         raise ValueError(
             f"finite differences drown in the rounding of {rounding}: use the forward or the "
@@ -147,7 +160,7 @@ def jvp_finite_difference(step: StudentStep, u: Weights) -> Tensor:
         w, direction = list(step.weights.values()), [u[name] for name in step.weights]
         if norm.device.type == "cpu":
             moved = torch._foreach_add(w, direction, alpha=scale.item())
-        else:  # reading a number would wait for all that the device was asked for
+        else:  # reading a number would wait for all kernels that were launched before
             moved = torch._foreach_add(w, torch._foreach_mul(direction, scale))
         log_probs = step.replay(dict(zip(step.weights, moved, strict=True)))
         # The move itself changes log-probabilities by some 1e-3; another mask or batch by far more.
@@ -156,7 +169,7 @@ def jvp_finite_difference(step: StudentStep, u: Weights) -> Tensor:
 
 
 def jvp_double_backward(step: StudentStep, u: Weights) -> Tensor:
-    """``J_w u`` (n, C) as the derivative of ``<J_w^T v, u>`` in the (dummy) cotangent ``v``."""
+    """Compute ``J_w u`` (n, C) as the derivative of ``<J_w^T v, u>`` in the (dummy) cotangent ``v``."""
     return _reverse_over_reverse(step, u, torch.zeros_like(step.log_probs), hessian=False)[0]
 
 
@@ -175,7 +188,7 @@ JVP: dict[Engine, Callable[[StudentStep, Weights], Tensor]] = {
 
 
 def forward_over_reverse(step: StudentStep, u: Weights, cotangent: Tensor) -> tuple[Tensor, Weights]:
-    """``J_w u`` (n, C) and ``H_ww u``: forward-mode AD through the forward *and* the backward pass."""
+    """Compute ``J_w u`` (n, C) and ``H_ww u`` by forward-mode AD through forward *and* backward pass."""
     with torch.enable_grad(), _dual_level():
         duals = _dual(_leaves(step.weights), u)
         log_probs = step.replay(duals)
@@ -189,7 +202,7 @@ def forward_over_reverse(step: StudentStep, u: Weights, cotangent: Tensor) -> tu
 
 
 def reverse_over_reverse(step: StudentStep, u: Weights, cotangent: Tensor) -> tuple[Tensor, Weights]:
-    """``J_w u`` (n, C) and ``H_ww u`` by double backward."""
+    """Compute ``J_w u`` (n, C) and ``H_ww u`` by double backward."""
     return _reverse_over_reverse(step, u, cotangent, hessian=True)
 
 
@@ -204,9 +217,9 @@ def _reverse_over_reverse(
         gradients = torch.autograd.grad(log_probs, list(w.values()), v, create_graph=True, allow_unused=True)
     step.check_replay(log_probs.detach())
     used = {name: g for name, g in zip(w, gradients, strict=True) if g is not None}
-    wanted = [v, *(w[name] for name in used)] if hessian else [v]
+    variables = [v, *(w[name] for name in used)] if hessian else [v]
     jvp, *hessian_u = torch.autograd.grad(
-        list(used.values()), wanted, [u[name] for name in used], allow_unused=True, materialize_grads=True
+        list(used.values()), variables, [u[name] for name in used], allow_unused=True, materialize_grads=True
     )
     return jvp, dict(zip(used, hessian_u, strict=True)) if hessian else {}
 
@@ -215,11 +228,11 @@ def _reverse_over_reverse(
 
 
 def choose_engine(step: StudentStep, *, exact: bool) -> tuple[Engine, str]:
-    """The engine that ``auto`` means for this step, and the reason in words.
+    """Choose the engine that ``auto`` stands for, and give the reason in words.
 
     Args:
         step: Any step of the student; its device and precision decide.
-        exact: Whether Hessian-vector products are wanted, which finite differences cannot give.
+        exact: Whether Hessian-vector products are needed, which finite differences cannot give.
     """
     device = step.log_probs.device.type
     where = f"{str(step.precision).removeprefix('torch.')} on {device}"
@@ -233,14 +246,14 @@ def choose_engine(step: StudentStep, *, exact: bool) -> tuple[Engine, str]:
 
 
 def unsupported_operator(error: NotImplementedError) -> str | None:
-    """Name of the operator that forward-mode AD stumbled over, or None if the error is another one."""
+    """Return the name of the operator that lacks forward-mode AD, or None if the error is another one."""
     message = str(error)
     if "Trying to use forward AD with " in message:
         return message.split("Trying to use forward AD with ", 1)[1].split(" ", 1)[0]
     if "jvp function for custom autograd.Function" in message:
         frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
         names = [type(node).__name__ for node in frames if isinstance(node, BackwardCFunction)]
-        # torch calls the node of a Function F in the graph FBackward.
+        # In torch's graph the node of a Function F is called FBackward.
         return f"autograd.Function {names[-1].removesuffix('Backward')}" if names else "an autograd.Function"
     return None
 
@@ -249,7 +262,7 @@ def unsupported_operator(error: NotImplementedError) -> str | None:
 
 
 def _reduced_rounding(step: StudentStep) -> str | None:
-    """The number format in which the step's products are rounded, if it is coarser than float32."""
+    """Return the number format to which the step's products are rounded, if it is coarser than float32."""
     if step.precision not in (torch.float32, torch.float64):
         return str(step.precision).removeprefix("torch.")
     if step.precision == torch.float64:
@@ -262,14 +275,14 @@ def _reduced_rounding(step: StudentStep) -> str | None:
 @contextmanager
 def _dual_level() -> Iterator[None]:
     with warnings.catch_warnings(), forward_ad.dual_level(), _plain_attention():
-        # torch's own tangent formula of batch norm goes through its deprecated torch.jit.
+        # torch's own tangent formula of batch norm uses its deprecated torch.jit.
         warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         yield
 
 
 def _plain_attention() -> AbstractContextManager[None]:
-    # The fused kernels of attention have neither forward-mode AD nor double backward.
+    # Fused attention kernels support neither forward-mode AD nor double backward.
     return sdpa_kernel(SDPBackend.MATH)
 
 

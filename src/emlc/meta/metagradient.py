@@ -93,27 +93,27 @@ class InnerSGD:
         return cls(first["lr"], first["momentum"], first["weight_decay"], first["nesterov"])
 
     def step_scale(self, k: int, kind: Kind) -> float | Tensor:
-        """By how much k steps move the weights against a gradient that is 1 in all of them.
+        """Return how far k steps move a weight whose gradient is 1 in all of them.
 
-        Of this size are the coefficients of :func:`meta_gradient`, summed over the steps: for
-        ``approximate`` ``eta sum_j gamma^j``, which is about ``eta k``; for ``exact`` momentum, which a
-        gradient keeps moving the weights by, adds to it. Curvature and weight decay are left out.
+        The coefficients of :func:`meta_gradient`, summed over the steps, are of this size. For
+        ``approximate`` it is ``eta sum_j gamma^j``, about ``eta k``. For ``exact`` it is larger with momentum,
+        by which a gradient moves the weights in later steps too. Curvature and weight decay are left out.
         """
         if kind == "approximate":
             return self.lr * sum((1 - self.lr) ** j for j in range(k))
-        v, moved = 0.0, 0.0
+        v, distance = 0.0, 0.0
         for _ in range(k):
             v = self.momentum * v + 1
-            moved += 1 + self.momentum * v if self.nesterov else v
-        return self.lr * moved
+            distance += 1 + self.momentum * v if self.nesterov else v
+        return self.lr * distance
 
 
 class MetaGradient(NamedTuple):
     """Coefficients of the soft labels, and how they were computed.
 
     Attributes:
-        coefficients: One (n, C) tensor a step, in the order of the steps, without graph.
-        engine: The JVP engine that computed them; pass it on to skip choosing anew.
+        coefficients: One (n, C) tensor per step, in the order of the steps, without graph.
+        engine: The JVP engine that computed them; pass it to the next call to skip the choice.
     """
 
     coefficients: list[Tensor]
@@ -121,9 +121,12 @@ class MetaGradient(NamedTuple):
 
 
 def soft_cross_entropy(log_probs: Tensor, soft_labels: Tensor, r: Tensor | None = None) -> Tensor:
-    """``-sum_i r_i <q_i, log p_i>`` (Eq. 6) of log-probabilities and soft labels (n, C).
+    """Compute the loss ``-sum_i r_i <q_i, log p_i>`` (Eq. 6), 0-d.
 
-    The weights ``r`` of the samples, (n,), are 1/n by default.
+    Args:
+        log_probs: (n, C) the student's log-probabilities.
+        soft_labels: (n, C) soft labels ``q``; rows sum to 1.
+        r: (n,) weights of the samples, 1/n by default.
     """
     losses = -(soft_labels * log_probs).sum(dim=1)
     return losses.mean() if r is None else r @ losses
@@ -132,15 +135,15 @@ def soft_cross_entropy(log_probs: Tensor, soft_labels: Tensor, r: Tensor | None 
 def trusted_gradient(
     student: nn.Module, inputs: Tensor, labels: Tensor, weights: Weights | None = None
 ) -> tuple[Tensor, Weights]:
-    """The student's loss ``L(w)`` on a trusted batch (Eq. 5) and its gradient ``g_w``.
+    """Compute the student's loss ``L(w)`` on a trusted batch (Eq. 5) and its gradient ``g_w``.
 
-    The student runs in the mode it is in, but its running statistics are left alone.
+    The student runs in its current mode, but its running statistics are not changed.
 
     Args:
         student: Network after its k steps.
         inputs: (m, ...) trusted batch.
         labels: (m,) int64 trusted labels.
-        weights: Of its trained parameters, by default its own.
+        weights: Values of its trained parameters, by default its own.
 
     Returns:
         The mean cross-entropy (0-d, detached) and a gradient for every trained parameter, zero where
@@ -161,12 +164,14 @@ def trusted_gradient(
 
 
 def looked_ahead(student: nn.Module, loss: Tensor, eta: float | Tensor) -> Weights:
-    """``w^ = w - eta d_w loss`` of the student's trained parameters, without graph; that of ``loss`` stays.
+    """Return the trained parameters after a look-ahead step, ``w^ = w - eta d_w loss``, without graph.
+
+    The graph of ``loss`` is kept for further derivatives.
 
     Args:
-        student: Network that the loss (0-d) is of, at its own weights w.
-        loss: What the step goes down.
-        eta: Its length.
+        student: The network, at its own weights w.
+        loss: 0-d loss of the network, with its graph.
+        eta: Learning rate of the step.
     """
     w = {name: p for name, p in student.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(
@@ -186,7 +191,7 @@ def meta_gradient(
     engine: Engine | Literal["auto"] = "auto",
     average: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
 ) -> MetaGradient:
-    """Coefficients ``c`` such that ``d L / d alpha = d/d alpha sum_tau <c_tau, q_tau>``.
+    """Compute coefficients ``c`` such that ``d L / d alpha = d/d alpha sum_tau <c_tau, q_tau>``.
 
     Args:
         steps: The k student steps in the order they were taken, from :func:`record_step`.
@@ -197,20 +202,23 @@ def meta_gradient(
         kind: ``approximate`` is Prop. 1 for one step (exact but for Nesterov, which it ignores) and
             Prop. 2 (``H_ww = I``, no momentum) for more; ``exact`` differentiates the optimiser itself,
             momentum and weight decay included.
-        engine: How Jacobian-vector products are computed; ``auto`` picks by device and precision. Where
-            it picks finite differences it compares the first product with automatic differentiation, and
-            moves to that, with a warning, if their cosine is below 0.999. It moves to double backward,
+        engine: How Jacobian-vector products are computed; ``auto`` chooses by device and precision. Where
+            it chooses finite differences, it compares the first product with automatic differentiation, and
+            changes to that, with a warning, if their cosine is below 0.999. It changes to double backward,
             with a warning, where the network lacks forward-mode AD.
         average: Averages tensors in place over the processes that share each batch; ``exact`` needs
             it for its Hessian-vector products. Coefficients are always those of this process' samples.
 
-    While a CUDA graph is captured no value is looked at: neither ``auto`` nor the checks for numbers that
-    are not finite. So take a step or more before, and name the engine that it found.
+    While a CUDA graph is captured, no value can be read: ``auto`` compares nothing, and numbers that are not
+    finite go unnoticed. Take at least one step before the capture, and pass on the engine that it returned.
+
+    Returns:
+        The coefficients, one (n, C) tensor per step, and the engine that computed them.
 
     Raises:
         ValueError: no steps; a batch or mode that changed since its step; finite differences for
             ``exact`` or in reduced precision.
-        FloatingPointError: log-probabilities, gradient or result not finite; names step and quantity.
+        FloatingPointError: log-probabilities, gradient or result are not finite; names step and quantity.
     """
     _check_arguments(steps, g_w, targets, r, kind, engine)
     products = _Products(steps[0], engine, exact=kind == "exact", average=average)
@@ -228,7 +236,7 @@ def _approximate(
     products: "_Products", steps: Sequence[StudentStep], r: Sequence[Tensor], g_w: Weights, sgd: InnerSGD
 ) -> list[Tensor]:
     # Eq. 11:  c_tau = eta r gamma^(t-tau) J_{w^tau} g_w,  r = 1/n,  gamma = 1 - eta; Eq. 10 for k = 1.
-    # Algorithm 2 prints w^t for every tau; the derivation (A.2) has w^tau, and so have we.
+    # Algorithm 2 prints w^t for every tau; the derivation (A.2) has w^tau, which is used here.
     eta, gamma, t = sgd.lr, 1 - sgd.lr, len(steps) - 1
     coefficients: list[Tensor] = []
     for tau, step in enumerate(steps):
@@ -277,11 +285,12 @@ _KINDS = ("approximate", "exact")
 
 
 LEAST_COSINE = 0.999
-"""Of finite differences to automatic differentiation, for ``auto`` to go on with the former."""
+"""Least cosine between products by finite differences and by automatic differentiation for ``auto`` to keep
+the former."""
 
 
 class _Products:
-    """``J_w u``, and ``H_ww u`` with it, by one engine, which ``auto`` may change."""
+    """A source of ``J_w u``, and of ``H_ww u`` with it, by one engine, which ``auto`` may change."""
 
     def __init__(
         self,
@@ -294,23 +303,23 @@ class _Products:
         self._may_fall_back = engine == "auto"
         self._average = average
         self.engine: Engine = _jvp.choose_engine(step, exact=exact)[0] if engine == "auto" else engine
-        self._unproven = engine == "auto" and self.engine == "finite-difference"
+        self._unchecked = engine == "auto" and self.engine == "finite-difference"
 
     def jvp(self, step: StudentStep, u: Weights) -> Tensor:
-        if self._unproven:
-            return self._prove(step, u)
+        if self._unchecked:
+            return self._check_differences(step, u)
         try:
             return _jvp.JVP[self.engine](step, u)
         except NotImplementedError as error:
             self._fall_back(error)
             return self.jvp(step, u)
 
-    def _prove(self, step: StudentStep, u: Weights) -> Tensor:
-        """``J_w u``, and from then on by finite differences only if here they come near enough."""
-        self._unproven = False
+    def _check_differences(self, step: StudentStep, u: Weights) -> Tensor:
+        """Return the exact ``J_w u``, and change the engine if finite differences are not close to it."""
+        self._unchecked = False
         try:
             difference = _jvp.jvp_finite_difference(step, u)
-        except _jvp.ReplayError:  # the small move of the weights changed far more than a small move should
+        except _jvp.ReplayError:  # a small move of the weights changed the outputs far too much
             difference = torch.zeros_like(step.log_probs)
         try:
             exact = _jvp.jvp_forward(step, u)
@@ -330,7 +339,7 @@ class _Products:
         return exact
 
     def _cosine(self, a: Tensor, b: Tensor) -> float:
-        """Of the products of all processes; 1 of two that are zero."""
+        """Return the cosine between two products over the samples of all processes; 1 if both are zero."""
         products = torch.stack([(a * b).sum(), a.square().sum(), b.square().sum()]).double()
         self._average([products])
         ab, aa, bb = products.tolist()
@@ -393,8 +402,10 @@ def _check_arguments(
                 f"{where}: the batch differs from the step's: targets have shape "
                 f"{tuple(targets[tau].shape)}, the step's log-probabilities {tuple(step.log_probs.shape)}"
             )
-        wanted = {"the student's log-probabilities are": step.log_probs}
-        _check_finite(where, wanted if targets is None else wanted | {"the targets are": targets[tau]})
+        quantities = {"the student's log-probabilities are": step.log_probs}
+        if targets is not None:
+            quantities["the targets are"] = targets[tau]
+        _check_finite(where, quantities)
         if step.weights.keys() != g_w.keys():
             raise ValueError(f"{where}: its trained parameters are not those of g_w")
     _check_finite(
@@ -408,7 +419,7 @@ def _where(tau: int, steps: Sequence[StudentStep]) -> str:
 
 def _check_finite(where: str, quantities: dict[str, Tensor]) -> None:
     values = list(quantities.values())
-    # By one look at the device: a norm carries inf and nan. It may also overflow, so look closer then.
+    # Norms carry inf and nan, so the device is read once. A norm may also overflow: look closer then.
     if is_capturing(values[0].device) or torch.stack(torch._foreach_norm(values)).isfinite().all():
         return
     for quantity, tensor in quantities.items():

@@ -13,17 +13,17 @@ from emlc.runtime.cuda_graph import is_capturing
 
 
 class Replay:
-    """What a forward pass of a network needs beside its weights.
+    """A forward pass of a network that can be run again at other weights.
 
-    Make it before the pass that is to be run again.
+    Create it before the pass that is to be run again.
 
     Args:
-        network: In the mode that it runs in.
-        inputs: What it is called with; held by reference.
+        network: The network, in the mode of the pass.
+        inputs: Its inputs, kept by reference.
 
     Attributes:
-        network: As above.
-        inputs: As above.
+        network: The network.
+        inputs: Its inputs.
         buffers: Detached copies of the buffers, such as running statistics.
         autocast: Whether autocast is on, and its dtype.
     """
@@ -39,19 +39,19 @@ class Replay:
         self._rng_state = _RngState.capture(device)
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Any:
-        """What the network gives at these weights, or at its own where there are none.
+        """Return the network's output at these weights; parameters that are not among them keep their values.
 
-        Its parameters and running statistics are not touched.
+        The network's own parameters and running statistics are not changed.
 
         Raises:
-            ValueError: the batch or the modes of the network have changed since.
+            ValueError: the batch or the modes of the network have changed since the pass.
         """
         if [x._version for x in self.inputs] != self._versions:
             raise ValueError("the batch differs from the step's: its tensor was modified in place since")
         if _modes(self.network) != self._modes:
             raise ValueError("the student's train/eval modes differ from those of the step")
         enabled, dtype = self.autocast
-        # The cast cache would hand out the casts of other weights.
+        # Autocast's cache could hold casts of other weights.
         autocast = torch.autocast(self.inputs[0].device.type, dtype, enabled, cache_enabled=False)
         # Fresh copies of the buffers: batch norm writes its running statistics into them.
         state = {**weights, **copies(self.buffers)}
@@ -60,7 +60,7 @@ class Replay:
 
 
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Detached copies of the same layout, all of one dtype by one kernel where there is such a kernel."""
+    """Return detached copies with the same memory layout; one kernel copies all tensors of a dtype."""
     new = {name: torch.empty_like(t.detach()) for name, t in tensors.items()}
     for dtype in {t.dtype for t in tensors.values()}:
         names = [name for name, t in tensors.items() if t.dtype == dtype]
@@ -72,7 +72,8 @@ def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class _RngState:
     """State of the generators that dropout draws from.
 
-    While a CUDA graph is captured that of the device cannot be had: networks that draw are not captured.
+    While a CUDA graph is captured, the state of the device's generator cannot be read. Networks that draw
+    random numbers are not captured.
     """
 
     cpu: Tensor

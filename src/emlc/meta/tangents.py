@@ -1,4 +1,4 @@
-"""Forward-mode AD of a network's costly layers with less to do than torch's own formulas: same results."""
+"""Forward-mode AD of a network's costly layers, with the results of torch's own formulas at less cost."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class Product(NamedTuple):
-    """What a convolution or linear layer gave, and its version: networks may overwrite it later."""
+    """Output of a convolution or linear layer, and its version, which changes if a network overwrites it."""
 
     values: Tensor
     version: int
@@ -22,7 +22,7 @@ _PRODUCTS = (torch.conv1d, torch.conv2d, torch.conv3d, linear)
 
 
 class KeepProducts(TorchFunctionMode):
-    """Keeps what the products of a forward pass give; autograd holds on to most of it anyway."""
+    """A context that keeps the outputs of a forward pass's products; autograd keeps most of them anyway."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class KeepProducts(TorchFunctionMode):
 
 
 class Tangents(TorchFunctionMode):
-    """In this context, forward-mode AD takes the tangents of products and of batch norm from here.
+    """A context in which forward-mode AD computes tangents of products and of batch norm by cheaper formulas.
 
-    Products that were kept are not computed again, only their tangents; batch norm takes the tangent
-    from the kernel of its backward pass.
+    Products that were kept are not computed again, only their tangents. The tangent of batch norm comes from
+    the kernel of its backward pass.
     """
 
     def __init__(self, products: list[Product] | None) -> None:
@@ -70,17 +70,17 @@ def _product(
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
-    """``func(input, weight, bias, ...)``, which gave this result, with its tangent."""
+    """Return ``result``, the known value of ``func(input, weight, bias, ...)``, with its tangent."""
     (x, dx), (w, dw), (_, db) = (_unpacked(t) for t in (input, weight, bias))
     if dw is None and db is not None:
         return func(input, weight, bias, *args, **kwargs)
     tangent = None if dw is None else func(x, dw, db, *args, **kwargs)
     if dx is not None:
-        of_input = func(dx, w, None, *args, **kwargs)
-        tangent = of_input if tangent is None else of_input.add_(tangent)
+        input_term = func(dx, w, None, *args, **kwargs)
+        tangent = input_term if tangent is None else input_term.add_(tangent)
     if tangent is None:
         return result
-    if tangent.shape != result.shape:  # another layer than in the step: the results will tell
+    if tangent.shape != result.shape:  # another layer than in the step: check_replay will notice
         return func(input, weight, bias, *args, **kwargs)
     return _with_tangent(result, tangent)
 
