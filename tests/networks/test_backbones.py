@@ -12,7 +12,7 @@ from torchvision.models.regnet import BlockParams
 from emlc.errors import InputError
 from emlc.meta.jvp import jvp_finite_difference, jvp_forward, record_step
 from emlc.meta.metagradient import trusted_gradient
-from emlc.networks.backbones import OWN, Classifier, build_backbone
+from emlc.networks.backbones import BUILT_IN, Classifier, build_backbone
 from emlc.networks.standardize import Standardize, Statistics
 from references import relative_error
 
@@ -31,7 +31,7 @@ def standardize(inputs, channels=None):
 
 
 @pytest.mark.parametrize("shape", [FEATURES, GREY, COLOUR], ids=["features", "grey", "colour"])
-@pytest.mark.parametrize("name", [*OWN, "resnet18"])
+@pytest.mark.parametrize("name", [*BUILT_IN, "resnet18"])
 def test_every_backbone_on_every_kind_of_input(name, shape):
     inputs = random_inputs(shape)
     if len(shape) == 2 and name not in ("auto", "linear", "mlp"):
@@ -113,9 +113,9 @@ def test_every_network_of_torchvision_can_be_built(name, monkeypatch):
 )
 def test_networks_of_torchvision_learn(name, size, dim):
     inputs = random_inputs((3, 1, size, size))
-    backbone, found = build_backbone(name, inputs)
-    network = Classifier(backbone, found, 4)
-    assert found == dim
+    backbone, feature_dim = build_backbone(name, inputs)
+    network = Classifier(backbone, feature_dim, 4)
+    assert feature_dim == dim
     network(inputs).square().sum().backward()
     assert all(p.grad is not None for p in network.parameters())
 
@@ -140,8 +140,8 @@ def test_torchvisions_networks_take_grey_images_as_colour_images_of_three_equal_
     ],
 )
 def test_a_network_that_does_not_take_such_images(name, shape, reason):
-    inputs, told = random_inputs(shape), rf"backbone: {name} does not take inputs of shape.*{reason}"
-    with torch.device("meta"), pytest.raises(InputError, match=told):
+    inputs, message = random_inputs(shape), rf"backbone: {name} does not take inputs of shape.*{reason}"
+    with torch.device("meta"), pytest.raises(InputError, match=message):
         build_backbone(name, inputs)
 
 
@@ -214,7 +214,7 @@ def test_only_residual_networks_have_a_cifar_stem(name):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def current_directory(tmp_path, monkeypatch):
     """An empty current directory whose modules are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
@@ -242,8 +242,8 @@ def too_wide(input_shape): return nn.Sequential(nn.Flatten(), nn.Linear(3, 3))
 
 
 @pytest.mark.parametrize("name", ["nets:small", "nets:Nets.Small"])
-def test_a_network_of_ones_own(name, here):
-    (here / "nets.py").write_text(OWN_NETS)
+def test_a_network_of_ones_own(name, current_directory):
+    (current_directory / "nets.py").write_text(OWN_NETS)
     inputs, path = random_inputs(GREY), list(sys.path)
     backbone, dim = build_backbone(name, inputs)
     assert sys.path == path
@@ -268,14 +268,14 @@ def test_a_network_of_ones_own(name, here):
         ("nets:too_wide", r"does not take inputs of shape \(1, 8, 8\): mat1 and mat2"),
     ],
 )
-def test_a_network_of_ones_own_that_is_none(name, message, here):
-    (here / "nets.py").write_text(OWN_NETS)
+def test_a_network_of_ones_own_that_is_none(name, message, current_directory):
+    (current_directory / "nets.py").write_text(OWN_NETS)
     with pytest.raises(InputError, match=rf"backbone: {name}.*{message}"):
         build_backbone(name, random_inputs(GREY))
 
 
-def test_errors_in_ones_own_code_keep_their_traceback(here):
-    (here / "nets.py").write_text("import not_installed")
+def test_errors_in_ones_own_code_keep_their_traceback(current_directory):
+    (current_directory / "nets.py").write_text("import not_installed")
     with pytest.raises(ModuleNotFoundError, match="not_installed"):
         build_backbone("nets:small", random_inputs(GREY))
 
@@ -315,13 +315,13 @@ class ReadsImages:
     def __init__(self, images):
         self._images = images
         self.shape, self.ndim, self.dtype = tuple(images.shape), images.ndim, images.dtype
-        self.asked = []
+        self.rows_read = []
 
     def __len__(self):
         return len(self._images)
 
     def __getitem__(self, rows):
-        self.asked.append(rows)
+        self.rows_read.append(rows)
         return self._images[rows]
 
 
@@ -331,8 +331,8 @@ def test_of_many_images_a_sample_is_read_in_parts_and_only_once(monkeypatch):
     images = random_inputs((250, 3, 2, 2))
     stored = ReadsImages(images)
     statistics = Statistics(stored)
-    assert max(len(rows) for rows in stored.asked) == 30
-    rows = torch.cat(stored.asked)
+    assert max(len(rows) for rows in stored.rows_read) == 30
+    rows = torch.cat(stored.rows_read)
     assert rows.tolist() == [int(2.5 * i) for i in range(100)]
     x = images[rows].double() / 255
     torch.testing.assert_close(statistics.mean, x.mean(dim=(0, 2, 3), keepdim=True))
@@ -355,7 +355,7 @@ def test_known_statistics_are_not_read_again():
     images = random_inputs((8, 3, 16, 16))
     stored = ReadsImages(images)
     backbone, _ = build_backbone("cnn", stored, 4, statistics=Statistics(images // 2))
-    assert stored.asked == []
+    assert stored.rows_read == []
     torch.testing.assert_close(backbone[0](images), standardize(images // 2)(images))
 
 

@@ -49,12 +49,12 @@ def features(network, inputs=IMAGES):
 
 
 def loads(path, trained, name="resnet18", inputs=IMAGES, **options):
-    """Load a file into a network with other random weights; the line told, the features being right."""
+    """Load a file into a network with other random weights; its message, once the features are right."""
     network = backbone(2, name, inputs, **options)
     assert not torch.allclose(features(network, inputs), features(trained, inputs))
-    told = load_initial_weights(network, str(path), name)
+    message = load_initial_weights(network, str(path), name)
     torch.testing.assert_close(features(network, inputs), features(trained, inputs), rtol=0, atol=0)
-    return told
+    return message
 
 
 def refusal(path, name="resnet18", **options):
@@ -145,9 +145,10 @@ FOREIGN = {
 def test_foreign_checkpoints(kind, counts, trained, tmp_path):
     write, ignored = FOREIGN[kind]
     content = without_counts(write(trained)) if not counts else write(trained)
-    told = loads(saved(tmp_path / "last.pth", content), trained)
+    message = loads(saved(tmp_path / "last.pth", content), trained)
     assert (
-        told == f"resnet18: {120 if counts else 100} tensors from {tmp_path / 'last.pth'}; ignored: {ignored}"
+        message
+        == f"resnet18: {120 if counts else 100} tensors from {tmp_path / 'last.pth'}; ignored: {ignored}"
     )
 
 
@@ -162,9 +163,9 @@ def without_counts(content):
 def test_foreign_weights_leave_the_standardisation_of_the_data(trained, tmp_path):
     path = saved(tmp_path / "w.pth", inner_state(trained))
     network = backbone(2, inputs=IMAGES // 2)
-    own = network[0](IMAGES)
+    standardized = network[0](IMAGES)
     load_initial_weights(network, str(path), "resnet18")
-    assert torch.equal(network[0](IMAGES), own)
+    assert torch.equal(network[0](IMAGES), standardized)
 
 
 def test_weights_learned_on_colour_images_serve_grey_ones(trained, tmp_path):
@@ -204,8 +205,8 @@ def test_a_network_of_ones_own_takes_its_own_names_and_no_deeper_network(tmp_pat
     inputs = IMAGES[:, :, :2, :2]
     two, three = (backbone(1, f"own_nets:{name}", inputs) for name in ("two", "three"))
     loads(saved(tmp_path / "two.pt", inner_state(two)), two, "own_nets:two", inputs)
-    told = refusal(saved(tmp_path / "three.pt", inner_state(three)), "own_nets:two", inputs=inputs)
-    assert told.splitlines()[1:] == ["  - unexpected: 5.weight, 5.bias"]
+    message = refusal(saved(tmp_path / "three.pt", inner_state(three)), "own_nets:two", inputs=inputs)
+    assert message.splitlines()[1:] == ["  - unexpected: 5.weight, 5.bias"]
 
 
 class Shortcut(nn.Module):
@@ -223,8 +224,8 @@ class Shortcut(nn.Module):
 def test_weights_that_a_network_of_ones_own_has_no_layer_for_are_not_taken_for_a_head(tmp_path, monkeypatch):
     monkeypatch.setattr("emlc.networks.backbones._imported", lambda _: lambda shape: Shortcut(linear=False))
     path = saved(tmp_path / "w.pt", Shortcut(linear=True).state_dict())
-    told = refusal(path, "nets:shortcut", inputs=IMAGES[:, :, :2, :2])
-    assert told.splitlines()[1:] == ["  - unexpected: shortcut.weight, shortcut.bias"]
+    message = refusal(path, "nets:shortcut", inputs=IMAGES[:, :, :2, :2])
+    assert message.splitlines()[1:] == ["  - unexpected: shortcut.weight, shortcut.bias"]
 
 
 # Files that do not fit
@@ -270,8 +271,8 @@ def test_another_stem_is_said_to_be_one(tmp_path):
 
 def test_a_file_with_two_such_networks_is_ambiguous(trained, tmp_path):
     content = {"student": inner_state(trained), "teacher": inner_state(trained)}
-    told = refusal(saved(tmp_path / "w.pt", content))
-    assert "holds more than one resnet18, under student. and teacher.: save" in told
+    message = refusal(saved(tmp_path / "w.pt", content))
+    assert "holds more than one resnet18, under student. and teacher.: save" in message
 
 
 def test_a_file_of_something_else(tmp_path):
@@ -358,10 +359,10 @@ def test_imagenet(name, size, ignored, hub):
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
     network = backbone(2, name, images)
     torch.manual_seed(5)
-    told = load_initial_weights(network, "imagenet", name)
+    message = load_initial_weights(network, "imagenet", name)
     drawn = torch.rand(3)
     assert re.fullmatch(
-        rf"{name}: \d+ tensors from torchvision's \w+\.IMAGENET1K_V1; ignored: {ignored}.*", told
+        rf"{name}: \d+ tensors from torchvision's \w+\.IMAGENET1K_V1; ignored: {ignored}.*", message
     )
     if name == "googlenet":
         torchvisions.transform_input = True  # as get_model(name, weights=...) sets it
@@ -375,9 +376,9 @@ def test_imagenet(name, size, ignored, hub):
 
 def test_imagenet_does_not_fit_the_cifar_stem(hub):
     hub("resnet18", get_model("resnet18").state_dict())
-    told = refusal("imagenet")
-    assert "conv1.weight (64, 3, 7, 7) instead of (64, 3, 3, 3)" in told
-    assert told.endswith("3 x 3 if cifar, 7 x 7 if imagenet")
+    message = refusal("imagenet")
+    assert "conv1.weight (64, 3, 7, 7) instead of (64, 3, 3, 3)" in message
+    assert message.endswith("3 x 3 if cifar, 7 x 7 if imagenet")
 
 
 def test_imagenet_for_other_networks():
@@ -389,10 +390,12 @@ def test_imagenet_without_a_network(hub, monkeypatch, tmp_path):
         raise URLError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    told = refusal("imagenet")
+    message = refusal("imagenet")
     url = get_model_weights("resnet18").DEFAULT.url
-    assert "no route to host" in told
-    assert told.endswith(f"fetch {url} elsewhere and put it at {tmp_path}/hub/checkpoints/{Path(url).name}")
+    assert "no route to host" in message
+    assert message.endswith(
+        f"fetch {url} elsewhere and put it at {tmp_path}/hub/checkpoints/{Path(url).name}"
+    )
 
 
 def test_no_code_in_torchvisions_cache_is_run(hub, tmp_path, monkeypatch):

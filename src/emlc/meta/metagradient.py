@@ -96,8 +96,8 @@ class InnerSGD:
         """Return how far k steps move a weight whose gradient is 1 in all of them.
 
         The coefficients of :func:`meta_gradient`, summed over the steps, are of this size. For
-        ``approximate`` it is ``eta sum_j gamma^j``, about ``eta k``. For ``exact`` it is larger with momentum,
-        by which a gradient moves the weights in later steps too. Curvature and weight decay are left out.
+        ``approximate`` it is ``eta sum_j gamma^j``, about ``eta k``. For ``exact`` momentum adds to it, by
+        which a gradient moves the weights in later steps too. Curvature and weight decay are left out.
         """
         if kind == "approximate":
             return self.lr * sum((1 - self.lr) ** j for j in range(k))

@@ -1,1 +1,1 @@
-"""Student and teacher networks: how they are built, filled with weights, and asked."""
+"""Student and teacher networks: how they are built, get their initial weights, and predict."""

@@ -1,7 +1,7 @@
-"""Feature extractors: small ones of our own, torchvision's, or the user's, and a classifier on one.
+"""Feature extractors (small built-in ones, torchvision's, or the user's), and a classifier on one.
 
 Networks take inputs as they are stored, uint8 images or unscaled features: standardisation is their
-first layer, so that a saved network needs nothing beside it.
+first layer, so that a saved network is complete.
 """
 
 import importlib
@@ -27,8 +27,8 @@ from emlc.networks.standardize import Standardize, Statistics
 
 Stem = Literal["auto", "cifar", "imagenet"]
 
-OWN = ("auto", "linear", "mlp", "cnn")
-"""Names of our own backbones; auto is one of the others."""
+BUILT_IN = ("auto", "linear", "mlp", "cnn")
+"""Names of the built-in backbones; auto is mlp or cnn."""
 
 
 def build_backbone(
@@ -39,28 +39,31 @@ def build_backbone(
     stem: Stem = "auto",
     statistics: Statistics | None = None,
 ) -> tuple[nn.Module, int]:
-    """A feature extractor with random weights for inputs like these, and the width of its representation.
+    """Build a feature extractor with random weights for given inputs.
 
     Args:
         name: auto | linear | mlp | cnn | a classification network of torchvision.models, whose head is
-            taken off | ``module:factory``, where ``factory(input_shape)`` gives a module that maps
-            standardised float32 inputs (n, ...) of this shape to features (n, d). The module is looked
-            for in the current directory, then on Python's path.
-        inputs: (n, d) features or (n, channels, height, width) images the network will be trained on;
-            their shape and standardisation are taken from them. Networks of torchvision get grey images
-            repeated to three channels, so that weights learned on colour images fit.
-        width: Units of the mlp, or channels of the cnn's first stage.
-        stem: Of torchvision's residual networks. cifar: a 3 x 3 convolution of stride 1, no pooling.
-            imagenet: as torchvision has it. auto: cifar for images below 64 pixels.
-        statistics: Of ``inputs``, where they are known already.
+            removed | ``module:factory``, where ``factory(input_shape)`` returns a module that maps
+            standardised float32 inputs (n, ...) of this shape to features (n, d). The module is imported
+            from the current directory, or else from Python's path.
+        inputs: (n, d) features or (n, channels, height, width) images that the network will be trained
+            on; they determine its input shape and its standardisation. Grey images are repeated to three
+            channels for torchvision's networks, so that weights learned on colour images fit.
+        width: Units per hidden layer of the mlp, by default 256; channels of the cnn's first stage, by
+            default 32.
+        stem: First layers of torchvision's residual networks. cifar: a 3 x 3 convolution of stride 1, no
+            pooling. imagenet: torchvision's own. auto: cifar for images below 64 pixels, else imagenet.
+        statistics: Statistics of ``inputs``, where they are known already.
+
+    Returns:
+        The network, inputs (n, ...) to features (n, d), and d.
 
     Raises:
         InputError: no such network; it does not take inputs of this shape; it has no such stem.
     """
     layers, dim = _layers(name, tuple(inputs.shape[1:]), width, stem)
-    is_torchvisions = name in list_models(module=torchvision.models)
-    standardize = Standardize(statistics or Statistics(inputs), channels=3 if is_torchvisions else None)
-    return nn.Sequential(standardize, *layers), dim
+    channels = 3 if name in list_models(module=torchvision.models) else None
+    return nn.Sequential(Standardize(statistics or Statistics(inputs), channels), *layers), dim
 
 
 class Classifier(nn.Sequential):
@@ -74,17 +77,17 @@ class Classifier(nn.Sequential):
 
 
 def _layers(name: str, shape: tuple[int, ...], width: int | None, stem: Stem) -> tuple[list[nn.Module], int]:
-    """What follows standardisation, and the width of the representation it ends in."""
+    """Build the layers after standardisation; return them with the width of their features."""
     if name == "auto":
         name = "cnn" if len(shape) == 3 else "mlp"
-    if stem == "cifar" and (name in OWN or ":" in name):
+    if stem == "cifar" and (name in BUILT_IN or ":" in name):
         raise InputError(_no_cifar_stem(name))
     if name == "linear":
         return [nn.Flatten()], prod(shape)
     if name == "mlp":
         return _mlp(prod(shape), width or 256)
     if ":" in name:
-        network = _users(name, shape)
+        network = _user_network(name, shape)
         return [network], _feature_dim(name, network, shape)
     if name != "cnn" and name not in list_models(module=torchvision.models):
         raise InputError(_unknown(name))
@@ -94,11 +97,11 @@ def _layers(name: str, shape: tuple[int, ...], width: int | None, stem: Stem) ->
         )
     if name == "cnn":
         return _cnn(shape[0], min(shape[1:]), width or 32)
-    network = _torchvision(name, shape, stem)
+    network = _torchvision_network(name, shape, stem)
     return [network], _feature_dim(name, network, (3, *shape[1:]), device="meta")
 
 
-# --- our own -----------------------------------------------------------------------------------
+# --- built in ----------------------------------------------------------------------------------
 
 
 def _mlp(dim: int, width: int) -> tuple[list[nn.Module], int]:
@@ -124,8 +127,8 @@ def _cnn(channels: int, size: int, width: int) -> tuple[list[nn.Module], int]:
 # --- torchvision's -----------------------------------------------------------------------------
 
 
-def _torchvision(name: str, shape: tuple[int, ...], stem: Stem) -> nn.Module:
-    """A network of torchvision without its head, for images of three channels of this size."""
+def _torchvision_network(name: str, shape: tuple[int, ...], stem: Stem) -> nn.Module:
+    """Build a network of torchvision without its head, for images of three channels of this size."""
     _, height, width = shape
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
@@ -154,21 +157,19 @@ def _no_cifar_stem(name: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    near = get_close_matches(name, [*OWN, *list_models(module=torchvision.models)], n=5)
-    return (
-        f"backbone: there is no network {name!r}"
-        + (f"; did you mean {' or '.join(near)}?" if near else ".")
-        + f" Expected {', '.join(OWN)}, a classification network of torchvision.models, or module:factory"
-    )
+    near = get_close_matches(name, [*BUILT_IN, *list_models(module=torchvision.models)], n=5)
+    meant = f"; did you mean {' or '.join(near)}?" if near else "."
+    expected = f"{', '.join(BUILT_IN)}, a classification network of torchvision.models, or module:factory"
+    return f"backbone: there is no network {name!r}{meant} Expected {expected}"
 
 
 # --- the user's --------------------------------------------------------------------------------
 
 
-def _users(name: str, shape: tuple[int, ...]) -> nn.Module:
-    """What the factory of ``module:factory`` makes for inputs of this shape.
+def _user_network(name: str, shape: tuple[int, ...]) -> nn.Module:
+    """Call the factory of ``module:factory`` for inputs of this shape.
 
-    Errors inside the user's own code are not caught: they need the traceback.
+    Errors in the user's own code are not caught, as they need the traceback.
     """
     with _current_directory_on_path():
         factory = _imported(name)
@@ -190,7 +191,7 @@ def _imported(name: str) -> Callable[..., Any]:
         value: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the user's module was found, and imports another one that is not there
+            raise  # the user's module exists, and imports another one that does not
         raise InputError(
             f"backbone: {name}: no module {error.name}, neither in {os.getcwd()} nor on Python's path"
         ) from error
@@ -205,19 +206,19 @@ def _imported(name: str) -> Callable[..., Any]:
 
 @contextmanager
 def _current_directory_on_path() -> Iterator[None]:
-    here = os.getcwd()
-    sys.path.insert(0, here)
+    directory = os.getcwd()
+    sys.path.insert(0, directory)
     try:
         yield
     finally:
-        sys.path.remove(here)
+        sys.path.remove(directory)
 
 
-# --- the check of both -------------------------------------------------------------------------
+# --- the check of torchvision's and the user's -------------------------------------------------
 
 
 def _feature_dim(name: str, network: nn.Module, shape: tuple[int, ...], device: str = "cpu") -> int:
-    """d of the features (n, d), from a forward pass; on the meta device it costs next to nothing."""
+    """Find d of the features (n, d) by a forward pass, which costs next to nothing on the meta device."""
     x = torch.zeros(2, *shape, device=device)
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -226,12 +227,12 @@ def _feature_dim(name: str, network: nn.Module, shape: tuple[int, ...], device: 
         with torch.no_grad():
             state = {key: value.to(device) for key, value in network.state_dict().items()}
             features = network(x) if device == "cpu" else functional_call(network, state, (x,))
-    except Exception as error:  # whatever a network raises for inputs it is not made for
+    except Exception as error:  # any kind: networks raise what they like for inputs that they cannot take
         raise InputError(_does_not_take(name, shape, error)) from error
     network.train()
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
-        found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise InputError(f"backbone: {name}: expected features (n, d), got {found} for inputs {(2, *shape)}")
+        output = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise InputError(f"backbone: {name}: expected features (n, d), got {output} for inputs {(2, *shape)}")
     return features.shape[1]
 
 

@@ -1,7 +1,7 @@
 """Batch normalisation over the joint batch of several processes.
 
-torch's own SyncBatchNorm runs on GPUs only and has neither forward-mode AD nor double backward, which
-the meta-gradient needs. This one is made of operations that have both.
+torch's own SyncBatchNorm runs on GPUs only and supports neither forward-mode AD nor double backward, which
+the meta-gradient needs. This one is composed of operations that support both.
 """
 
 from typing import Any, cast
@@ -16,7 +16,7 @@ from emlc.runtime.precision import full_precision
 
 
 def use_joint_batch(network: nn.Module) -> nn.Module:
-    """Replace every batch norm of a network, in place; parameters, buffers and their names stay."""
+    """Replace every batch norm of a network by a joint one, in place; parameters, buffers and names stay."""
     for name, child in network.named_children():
         if isinstance(child, _BatchNorm) and not isinstance(child, JointBatchNorm):
             setattr(network, name, JointBatchNorm(child))
@@ -26,10 +26,10 @@ def use_joint_batch(network: nn.Module) -> nn.Module:
 
 
 class JointBatchNorm(_BatchNorm):
-    """``(x - mean) / std`` with the mean and the variance of all ranks' samples while training.
+    """A batch norm whose mean and variance, while training, are those of the samples of all ranks.
 
     Args:
-        like: The batch norm to stand in for, whose parameters and buffers it takes over.
+        like: The batch norm to replace, whose parameters and buffers it takes over.
     """
 
     def __init__(self, like: _BatchNorm) -> None:
@@ -38,10 +38,10 @@ class JointBatchNorm(_BatchNorm):
         self.train(like.training)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass  # any: the batch norm that it stands in for is not asked again
+        pass  # any: the batch norm that it replaces was built for these inputs
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise (n, channels, ...)."""
+        """Normalise inputs (n, channels, ...) per channel."""
         if not self.training:
             return super().forward(input)
         x = full_precision(input)
@@ -68,7 +68,7 @@ class JointBatchNorm(_BatchNorm):
 
 
 def joint_sum(values: Tensor) -> Tensor:
-    """The sum over all ranks, on every rank; differentiable in both modes, and again."""
+    """Sum values over all ranks, on every rank; differentiable in both modes, and twice."""
     return cast(Tensor, _JointSum.apply(values))
 
 

@@ -1,4 +1,8 @@
-"""Trained networks put to use on whole sets, batch by batch, in evaluation mode."""
+"""Predictions of trained networks for whole sets, batch by batch, in evaluation mode.
+
+With ``ranks`` each process computes its share and all get the whole result; all processes have to call.
+Results are float32 tensors on the CPU.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -21,11 +25,11 @@ _WORKERS = os.cpu_count() or 1
 
 
 class Predictions(NamedTuple):
-    """What student and teacher say of n labelled samples, on the CPU.
+    """Predictions of student and teacher for n labelled samples, float32 on the CPU.
 
     Attributes:
-        student: (n, C) the student's class probabilities.
-        teacher: (n, C) the teacher's own, given the sample alone.
+        student: (n, C) class probabilities of the student.
+        teacher: (n, C) class probabilities of the teacher, given the sample without its label.
         retain_weight: (n,) in (0, 1): how far the teacher keeps the given label.
     """
 
@@ -34,27 +38,24 @@ class Predictions(NamedTuple):
     retain_weight: Tensor
 
     def prediction(self) -> NDArray[np.float64]:
-        """(n, C) the mean of both predictions."""
+        """Return the mean of both networks' class probabilities, (n, C)."""
         return (self.student.double() + self.teacher.double()).numpy() / 2
 
 
 def predict_proba(network: nn.Module, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
-    """Class probabilities (n, C), float32 on the CPU, in evaluation mode.
-
-    With ``ranks`` each of them takes its share, and all get the whole; all have to call it.
-    """
+    """Compute class probabilities (n, C) of inputs (n, ...)."""
     return in_batches(lambda x: (network(x).float().softmax(dim=1),), [network], inputs, ranks=ranks)[0]
 
 
 def represent(backbone: nn.Module, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
-    """Features (n, d) that a backbone gives, float32 on the CPU, in evaluation mode; see above."""
+    """Compute a backbone's features (n, d) of inputs (n, ...)."""
     return in_batches(lambda x: (backbone(x),), [backbone], inputs, ranks=ranks)[0]
 
 
 def correct(
     teacher: nn.Module, inputs: Inputs, labels: NDArray[np.int64], ranks: Ranks | None = None
 ) -> Correction:
-    """The teacher's corrections of a whole labelled set, on the CPU, in evaluation mode; see above."""
+    """Correct the labels (n,) of inputs (n, ...) by the teacher."""
     return Correction(*in_batches(teacher, [teacher], inputs, torch.from_numpy(labels), ranks=ranks))
 
 
@@ -65,7 +66,7 @@ def predict_both(
     labels: NDArray[np.int64],
     ranks: Ranks | None = None,
 ) -> Predictions:
-    """Both networks' predictions for a labelled set, whose inputs are read once; see above."""
+    """Compute predictions of both networks for inputs (n, ...) with labels (n,); inputs are read once."""
 
     def both(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         correction = teacher(x, y)
@@ -82,17 +83,20 @@ def in_batches(
     *others: Tensor,
     ranks: Ranks | None = None,
 ) -> list[Tensor]:
-    """What a function of networks gives for a whole set, float32 on the CPU, in evaluation mode; see above.
+    """Apply a function of networks to a whole set, batch by batch.
 
     Args:
-        function: Of a batch of inputs, and of the others, on the networks' device; gives tensors (n, ...).
-        networks: Those that it calls.
-        inputs: (n, ...).
+        function: Maps a batch of inputs, and of the others, on the networks' device, to tensors (n, ...).
+        networks: Networks that the function calls; they are in evaluation mode meanwhile.
+        inputs: (n, ...) inputs.
         others: (n, ...) tensors on the CPU, such as labels.
         ranks: The processes that share the work, if several do.
+
+    Returns:
+        The function's results for the whole set, (n, ...) float32 on the CPU.
     """
     if ranks is not None and len(inputs) < ranks.size:
-        ranks = None  # too few to share: everybody computes them
+        ranks = None  # too few to share: every rank computes all of them
     device = _device(networks[0])
     were_training = [network.training for network in networks]
     for network in networks:
@@ -111,6 +115,6 @@ def in_batches(
 
 
 def _device(network: nn.Module) -> torch.device:
-    """Where a network is; that of a linear one is a backbone without parameters."""
+    """Return the device of a network; a linear one's backbone has buffers only."""
     tensors = chain(network.parameters(), network.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))

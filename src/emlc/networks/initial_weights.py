@@ -1,9 +1,8 @@
-"""Weights to start from in place of random ones: all of a backbone is filled, or it is an error.
+"""Initial weights from files in place of random ones: they fill a whole backbone, or it is an error.
 
-The names in a file need not be those of our module. A file is understood if its names are ours, or
-those of the network within (torchvision's, SupContrast's, or its children by number), behind any
-prefix such as ``backbone.`` or ``model.encoder.module.``: the reading under which most names fit is
-taken.
+The names in a file need not be those of our module. They may be ours, or those of the network within it
+(torchvision's, SupContrast's, or its children by number), after any prefix such as ``backbone.`` or
+``model.encoder.module.``: the reading under which most names fit is used.
 """
 
 import re
@@ -19,17 +18,17 @@ from emlc.networks.standardize import Standardize
 from emlc.networks.weight_files import Source, imagenet_weights, read_weights
 
 _LISTED = 5
-"""How many names a message lists before it says how many more there are."""
+"""Number of names that a message lists; it says how many more there are."""
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """How the names of a file are read.
+    """A way to read the names in a file.
 
     Attributes:
-        prefix: What all names of the network begin with.
-        names: Name without prefix -> name in our backbone's state dict, of all that may be there.
-        is_ours: Whether they are the names of the backbone itself, not of the network within.
+        prefix: Prefix of all names of the network.
+        names: Name without prefix -> name in our backbone's state dict, for all tensors of the backbone.
+        is_ours: Whether the names are those of our backbone, not of the network within it.
     """
 
     prefix: str
@@ -38,11 +37,11 @@ class _Reading:
 
     @property
     def required(self) -> list[str]:
-        """The names without which a network is not filled; counts of batches are not used."""
+        """Names that the file must have; batch norm's counts of batches are not used."""
         return [self.prefix + name for name in self.names if not name.endswith("num_batches_tracked")]
 
-    def found(self, source: Source) -> dict[str, str]:
-        """Our name -> name in the file, of all that is there."""
+    def matches(self, source: Source) -> dict[str, str]:
+        """Return our name -> name in the file, for the tensors that the file has."""
         return {
             ours: self.prefix + name
             for name, ours in self.names.items()
@@ -53,8 +52,8 @@ class _Reading:
 def load_initial_weights(backbone: nn.Module, init: str, name: str, role: str | None = None) -> str:
     """Fill every parameter and buffer of a backbone, in place.
 
-    A foreign file need have neither standardisation, in whose place that of the data stays, nor counts
-    of batches. What it has beside the backbone, such as a projection head, is ignored and told.
+    A file of another project may lack the standardisation, which then stays that of the data, and batch
+    norm's counts of batches. Tensors outside the backbone, such as a projection head, are ignored.
 
     Args:
         backbone: From :func:`emlc.networks.backbones.build_backbone`.
@@ -62,48 +61,48 @@ def load_initial_weights(backbone: nn.Module, init: str, name: str, role: str | 
             and standard deviation they were trained with | a .safetensors file, or any other written
             by ``torch.save``, which is read without running code in it.
         name: The backbone's name, as in the settings.
-        role: What the line to tell begins with; by default the name.
+        role: First word of the message; by default the name.
 
     Returns:
-        A line to tell the user: where the weights are from, how many, what was ignored.
+        A message for the user: where the weights are from, how many there are, what was ignored.
 
     Raises:
-        InputError: the weights are not there, cannot be read, or do not fill the backbone; lists what
+        InputError: the weights do not exist, cannot be read, or do not fill the backbone; lists what
             is missing, of another shape, or unexpected within the network.
     """
     if init == "none":
         return f"{role or name}: random initial weights"
     source = imagenet_weights(name) if init == "imagenet" else read_weights(init)
     reading = _recognize(source, backbone, name)
-    found = reading.found(source)
-    used = set(found.values())
+    matches = reading.matches(source)
+    used = set(matches.values())
     rest = [key for key in source.tensors if key not in used]
-    ignored = [key for key in rest if _is_beside(key, backbone, reading)]
+    ignored = [key for key in rest if _is_outside(key, backbone, reading)]
     faults = {
         "missing": [key for key in reading.required if key not in source.tensors],
-        "of another shape": _misshapen(source, backbone, found),
+        "of another shape": _wrong_shapes(source, backbone, matches),
         "unexpected": [key for key in rest if key not in ignored],
     }
     if any(faults.values()):
-        raise InputError(_misfit(faults, source, backbone, name, stem=found.get("1.conv1.weight")))
-    filled = {ours: source.tensors[key] for ours, key in found.items()}
+        raise InputError(_misfit(faults, source, backbone, name, stem=matches.get("1.conv1.weight")))
+    filled = {ours: source.tensors[key] for ours, key in matches.items()}
     backbone.load_state_dict(backbone.state_dict() | filled | source.standardization)
-    told = f"{role or name}: {len(found)} tensors from {source.where}"
-    return told + (f"; ignored: {_shortened(_modules(ignored, reading.prefix))}" if ignored else "")
+    message = f"{role or name}: {len(matches)} tensors from {source.where}"
+    return message + (f"; ignored: {_shortened(_modules(ignored, reading.prefix))}" if ignored else "")
 
 
-# --- whose names they have ---------------------------------------------------------------------
+# --- reading the names -------------------------------------------------------------------------
 
 
 def _network(backbone: nn.Module) -> nn.Module | None:
-    """The one network behind standardisation: torchvision's or the user's."""
+    """Return the single network after standardisation, torchvision's or the user's; None in built-in ones."""
     children = list(backbone.children())
     is_one = len(children) == 2 and isinstance(children[0], Standardize)
     return children[1] if is_one else None
 
 
 def _namings(backbone: nn.Module) -> list[dict[str, str]]:
-    """Ways to name the backbone's tensors, each as name -> our name; the first is ours."""
+    """List the ways to name the backbone's tensors, each as name -> our name; the first is ours."""
     ours = {key: key for key in backbone.state_dict()}
     network = _network(backbone)
     if network is None:
@@ -121,7 +120,7 @@ def _namings(backbone: nn.Module) -> list[dict[str, str]]:
 
 
 def _recognize(source: Source, backbone: nn.Module, name: str) -> _Reading:
-    """The reading under which most of the file's names are the backbone's."""
+    """Find the reading under which most of the file's names are names of the backbone."""
     namings = _namings(backbone)
     fits = Counter(
         (i, key.removesuffix(tail))
@@ -131,33 +130,33 @@ def _recognize(source: Source, backbone: nn.Module, name: str) -> _Reading:
         if tail in naming
     )
     if not fits:
-        found = _shortened(list(source.tensors)) or "no tensors"
-        raise InputError(f"init: {source.where} has nothing of {name}; it has {found}")
+        content = _shortened(list(source.tensors)) or "no tensors"
+        raise InputError(f"init: {source.where} has nothing of {name}; it has {content}")
     most = max(fits.values())
     best = [_Reading(prefix, namings[i], i == 0) for (i, prefix), count in fits.items() if count == most]
     best.sort(key=lambda reading: (len(reading.prefix), namings.index(reading.names)))
-    full = sorted({r.prefix for r in best if all(key in source.tensors for key in r.required)})
-    if len(full) > 1:
+    complete = sorted({r.prefix for r in best if all(key in source.tensors for key in r.required)})
+    if len(complete) > 1:
         raise InputError(
-            f"init: {source.where} holds more than one {name}, under {' and '.join(full)}: "
-            "save the one that is wanted in a file of its own"
+            f"init: {source.where} holds more than one {name}, under {' and '.join(complete)}: "
+            "save the one you want in a file of its own"
         )
     return best[0]
 
 
 def _tails(key: str) -> Iterator[str]:
-    """a.b.c, b.c, c."""
+    """Yield the name and its parts after each dot: a.b.c, b.c, c."""
     yield key
     while "." in key:
         key = key.partition(".")[2]
         yield key
 
 
-def _is_beside(key: str, backbone: nn.Module, reading: _Reading) -> bool:
-    """Whether a tensor that fills nothing belongs to a head, or to something else beside the network.
+def _is_outside(key: str, backbone: nn.Module, reading: _Reading) -> bool:
+    """Return whether a tensor without a match belongs to a head, or to another part outside the network.
 
-    One within a part that the network has, such as a further layer of a stage, does not: the file is
-    then another network's.
+    A tensor in a part that the network has, such as a further layer of a stage, does not: the file then
+    holds another network.
     """
     network = _network(backbone)
     if not key.startswith(reading.prefix):
@@ -172,19 +171,19 @@ def _is_beside(key: str, backbone: nn.Module, reading: _Reading) -> bool:
         first = children[int(first)]
     if first not in children:
         return True
-    # Where the network's own head was, in its last part, there is nothing now.
+    # build_backbone has put an Identity where the network's head was, in its last part.
     modules = dict(network.named_modules())
     paths = [".".join([first, *inner[:i]]) for i in range(len(inner))]
     return first == children[-1] and any(isinstance(modules.get(path), nn.Identity) for path in paths)
 
 
-# --- what to say -------------------------------------------------------------------------------
+# --- messages ----------------------------------------------------------------------------------
 
 
-def _misshapen(source: Source, backbone: nn.Module, found: dict[str, str]) -> list[str]:
+def _wrong_shapes(source: Source, backbone: nn.Module, matches: dict[str, str]) -> list[str]:
     state = backbone.state_dict()
-    pairs = [(key, tuple(source.tensors[key].shape), tuple(state[ours].shape)) for ours, key in found.items()]
-    return [f"{key} {there} instead of {here}" for key, there, here in pairs if there != here]
+    shapes = [(key, source.tensors[key].shape, state[ours].shape) for ours, key in matches.items()]
+    return [f"{key} {tuple(file)} instead of {tuple(ours)}" for key, file, ours in shapes if file != ours]
 
 
 def _misfit(
@@ -200,7 +199,7 @@ def _misfit(
 
 
 def _modules(keys: list[str], prefix: str) -> list[str]:
-    """The modules that tensors belong to: within the prefix in full, else down to where they leave it."""
+    """Return the modules of tensors: in full where they have the prefix, else up to where they leave it."""
     names = []
     for key in keys:
         if key.startswith(prefix):

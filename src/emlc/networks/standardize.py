@@ -8,24 +8,24 @@ from torch import Tensor, nn
 from emlc.data.images.stored import Inputs
 
 STATISTICS_SAMPLE = 5000
-"""Images, evenly spaced over the set, that standardisation takes its statistics from."""
+"""Number of images, evenly spaced over the set, from which standardisation takes its statistics."""
 
 _VALUES_AT_ONCE = 2**23
-"""Pixels or features that are read at once for the statistics; 64 MB of float64."""
+"""Number of pixels or features that are read at once for the statistics; 64 MB of float64."""
 
 
 class Statistics:
     """Mean and standard deviation per channel of images, or per column of features.
 
-    Of images, those of at most :data:`STATISTICS_SAMPLE` evenly spaced rows, so that sets too large
-    for memory are standardised like those in it.
+    At most :data:`STATISTICS_SAMPLE` images count, evenly spaced over the set, so that sets too large for
+    memory are standardised like those that fit.
 
     Args:
         inputs: (n, d) features or (n, channels, height, width) images, uint8 or in [0, 1].
 
     Attributes:
-        mean: (1, channels, 1, 1) or (1, d), float64, of images scaled to [0, 1].
-        std: Likewise, of the sample itself (divided by n, not n - 1).
+        mean: (1, channels, 1, 1) or (1, d) float64; of images after scaling to [0, 1].
+        std: (1, channels, 1, 1) or (1, d) float64; divided by n, not n - 1.
     """
 
     mean: Tensor
@@ -38,7 +38,7 @@ class Statistics:
         count, mean, squares = 0, *torch.zeros(2, channels, dtype=torch.float64)
         for rows in (torch.arange(size) * n // size).split(rows_at_once):
             x = scaled(inputs[rows]).double().transpose(0, 1).flatten(1)
-            # Chan et al. 1983: the mean, and the squares about it, of two parts merged.
+            # Chan et al. 1983: merge the means of two parts, and their sums of squares about the mean.
             total = count + x.shape[1]
             delta = x.mean(dim=1) - mean
             squares += x.var(dim=1, correction=0) * x.shape[1] + delta**2 * (count * x.shape[1] / total)
@@ -49,14 +49,14 @@ class Statistics:
 
 
 class Standardize(nn.Module):
-    """``(x - mean) / std`` per channel of an image batch or per column of a feature batch.
+    """A layer ``(x - mean) / std``, per channel of images or per column of features.
 
     Args:
-        statistics: Of the training inputs.
-        channels: Channels to give out, where the inputs may have one: it is repeated.
+        statistics: Statistics of the training inputs.
+        channels: Channels of the output; an only channel of the input is repeated.
 
     Attributes:
-        memory_format: Of the images given out.
+        memory_format: Memory layout of images in the output.
     """
 
     mean: Tensor
@@ -66,7 +66,7 @@ class Standardize(nn.Module):
         super().__init__()
         # Convolutions and pooling on the CPU, and bf16 ones on the GPU, are faster on this layout.
         self.memory_format = torch.channels_last
-        # A constant column carries nothing: leave it at zero instead of dividing by zero.
+        # A constant column has no information: it becomes zero, without a division by zero.
         std = torch.where(statistics.std > 0, statistics.std, 1.0)
         for name, values in (("mean", statistics.mean), ("std", std)):
             # One channel is repeated by broadcasting against the statistics of several.
@@ -81,5 +81,5 @@ class Standardize(nn.Module):
 
 
 def scaled(inputs: Tensor) -> Tensor:
-    """Images as float32 in [0, 1], whether they are stored as uint8 or so already; features as they are."""
+    """Return images as float32 in [0, 1], whether stored as uint8 or float; features as float32."""
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()

@@ -1,4 +1,4 @@
-"""Weights from files and from torchvision, as plain tensors under the names they have there."""
+"""Read weights from files and from torchvision, as plain tensors under the names they have there."""
 
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -19,13 +19,13 @@ from emlc.errors import InputError
 
 @dataclass(frozen=True)
 class Source:
-    """Tensors to start from.
+    """Weights of a network, and where they come from.
 
     Attributes:
-        where: Where they are from, for messages.
-        tensors: Under the names they have there.
-        about: What more is known about them, for messages.
-        standardization: Mean and standard deviation that go with them, under our names.
+        where: File, or torchvision's name of the weights, for messages.
+        tensors: The weights, by their names in the file.
+        about: What else is known about them, for messages.
+        standardization: Mean and standard deviation of the inputs they were trained on, by our names.
     """
 
     where: str
@@ -35,10 +35,10 @@ class Source:
 
 
 def check_initial_weights(init: str | None) -> None:
-    """Find out early, before data are read, whether the file that the setting ``init`` names is there.
+    """Check early, before data are read, that the file which the setting ``init`` names exists.
 
     Raises:
-        InputError: there is no such file; says how to make it, where that is known.
+        InputError: there is no such file; says which command writes it, if it is that of a preset.
     """
     if init is None or init in ("none", "imagenet"):
         return
@@ -52,19 +52,20 @@ def check_initial_weights(init: str | None) -> None:
 
 
 def imagenet_weights(name: str) -> Source:
-    """torchvision's default weights of a network, through torch.hub's cache, in torchvision's names.
+    """Get torchvision's default weights of a network, by torchvision's names, through torch.hub's cache.
 
     Raises:
-        InputError: torchvision has no such network, or its weights cannot be had; says where to put them.
+        InputError: torchvision has no such network, or its weights cannot be downloaded; says where to put
+            the file.
     """
     if name not in list_models(module=torchvision.models):
         raise InputError(f"init: imagenet has weights for the networks of torchvision, not for {name}")
     weights = get_model_weights(name).DEFAULT
     try:
-        # Read first as plain tensors: a file in the cache must not run code.
+        # Read as plain tensors first: a file in the cache must not run code.
         weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
         with torch.random.fork_rng(devices=[]):
-            # By torchvision itself, which knows the names that older files have.
+            # Load by torchvision itself, which knows the names in older files.
             tensors = get_model(name, weights=weights).state_dict()
     except Exception as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
@@ -72,7 +73,7 @@ def imagenet_weights(name: str) -> Source:
             f"init: cannot get torchvision's weights of {name}: {_first_line(error)}. "
             f"Without a network, fetch {weights.url} elsewhere and put it at {cache}"
         ) from error
-    # These two were trained on inputs standardised with half, into which their code turns ImageNet's.
+    # These two were trained on inputs standardised by 0.5 and 0.5, to which their code converts ImageNet's.
     takes_half = name in ("googlenet", "inception_v3")
     standardization = {
         f"0.{key}": torch.tensor([0.5] * 3 if takes_half else getattr(weights.transforms(), key))
@@ -88,7 +89,7 @@ def imagenet_weights(name: str) -> Source:
 
 
 def read_weights(init: str) -> Source:
-    """All tensors of a file, .safetensors or by ``torch.save``, which is read without running code in it.
+    """Read all tensors of a file, .safetensors or written by ``torch.save``, without running code in it.
 
     Raises:
         InputError: there is no such file, or it cannot be read.
@@ -100,7 +101,7 @@ def read_weights(init: str) -> Source:
             with safe_open(path, "pt") as file:
                 about = ", ".join(f"{key} {value}" for key, value in sorted((file.metadata() or {}).items()))
             return Source(str(path), load_file(path), about)
-        # SupContrast keeps its options beside the weights.
+        # SupContrast saves its options, an argparse.Namespace, beside the weights.
         with torch.serialization.safe_globals([Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -109,7 +110,7 @@ def read_weights(init: str) -> Source:
 
 
 def _flattened(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors in nested mappings, under names joined by dots."""
+    """Yield the tensors in nested mappings, with their keys joined by dots."""
     if isinstance(content, Tensor):
         yield prefix.removesuffix("."), content
     elif isinstance(content, Mapping):
