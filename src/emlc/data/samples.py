@@ -120,10 +120,16 @@ class Samples(Annotations):
             InputError: If the set is empty, lengths differ, an id occurs twice, a feature is not finite,
                 or a label is missing or outside the classes.
 
-        Example:
-            >>> samples = Samples.from_arrays([[0.5, 1.0], [2.0, 0.0]], ["dog", "cat"])
-            >>> samples.classes, samples.given.tolist()
-            (('cat', 'dog'), [1, 0])
+        Examples:
+            >>> from emlc import Samples
+            >>> X = [[0.1, 2.0], [0.4, 1.0], [3.0, 0.2]]
+            >>> samples = Samples.from_arrays(X, ["cat", "dog", "cat"], trusted=[True, False, False])
+            >>> samples.classes, samples.input_shape
+            (('cat', 'dog'), (2,))
+            >>> samples.labels
+            array([0, 1, 0])
+            >>> samples.inputs.dtype
+            torch.float32
         """
         inputs = array_inputs(X, "X")
         annotations = annotate(

@@ -60,6 +60,22 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         history_: Metrics, one row per epoch; accuracies in per cent. docs/run-directory.md names the columns.
         run_: The :class:`emlc.Run`, with ``student``, ``teacher`` and the resolved ``settings``. Its folder
             exists only if ``output`` is set.
+
+    Examples:
+        A quarter of these labels is wrong, and the first 40 are known to be right:
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from emlc import EMLCClassifier
+        >>> X, y = make_blobs(400, centers=3, random_state=0)
+        >>> labels = y.copy()
+        >>> labels[40:140] = (y[40:140] + 1) % 3
+        >>> classifier = EMLCClassifier(epochs=5, random_state=0, device="cpu")
+        >>> classifier = classifier.fit(X, labels, trusted=range(40))
+        >>> print((labels == y).mean(), classifier.score(X, y) > 0.85)
+        0.75 True
+        >>> corrected = classifier.correct_labels()  # one row per label that is not trusted
+        >>> print(len(corrected), (corrected["corrected_label"] == y[40:]).mean() > 0.85)
+        360 True
     """
 
     def __init__(

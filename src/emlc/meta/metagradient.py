@@ -219,6 +219,26 @@ def meta_gradient(
         ValueError: no steps; a batch or mode that changed since its step; finite differences for
             ``exact`` or in reduced precision.
         FloatingPointError: log-probabilities, gradient or result are not finite; names step and quantity.
+
+    Examples:
+        One sample, two classes, and soft labels that an outer model would make. The trusted label is the
+        first class, so that more of it in the soft label lowers the trusted loss:
+
+        >>> import torch
+        >>> from emlc import InnerSGD, meta_gradient, record_step, trusted_gradient
+        >>> student = torch.nn.Linear(1, 2, bias=False)
+        >>> _ = torch.nn.init.zeros_(student.weight)
+        >>> sgd = torch.optim.SGD(student.parameters(), lr=0.1)
+        >>> soft_labels = torch.tensor([[0.5, 0.5]], requires_grad=True)
+        >>> x, y = torch.ones(1, 1), torch.tensor([0])
+        >>> step, log_probs = record_step(student, x)
+        >>> (-(soft_labels.detach() * log_probs).sum(dim=1).mean()).backward()
+        >>> sgd.step()
+        >>> loss, g_w = trusted_gradient(student, x, y)
+        >>> (c,) = meta_gradient([step], g_w, InnerSGD.of(sgd)).coefficients
+        >>> (c * soft_labels).sum().backward()  # goes on to the outer model's parameters
+        >>> soft_labels.grad
+        tensor([[-0.0500,  0.0500]])
     """
     _check_arguments(steps, g_w, targets, r, kind, engine)
     products = _Products(steps[0], engine, exact=kind == "exact", average=average)

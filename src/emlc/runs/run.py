@@ -56,6 +56,28 @@ class Run:
         teacher: The label corrector, or None if the method has no teacher.
         which: The epoch of the networks: "chosen" or "last".
         known_decision: The value of :attr:`decision`, or None if it has still to be read or calibrated.
+
+    Examples:
+        Train a run in the folder ``first``:
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from emlc import Run, Samples, Settings, train
+        >>> X, y = make_blobs(400, centers=3, random_state=0)
+        >>> noise = {"noise": "symmetric", "noise_rate": 0.3}
+        >>> settings = Settings(output="first", trusted_per_class=10, epochs=2, device="cpu", **noise)
+        >>> _ = train(settings, Samples.from_arrays(X, y), lean=True)
+
+        Later, the folder is enough:
+
+        >>> run = Run.load("first", device="cpu")
+        >>> run.schema.classes, len(run.metrics)
+        (('0', '1', '2'), 2)
+        >>> samples = Samples.from_arrays(X[:5], y[:5], classes=run.schema.classes)
+        >>> run.predict_proba(samples.inputs).shape
+        torch.Size([5, 3])
+        >>> table = run.correct_labels(samples)
+        >>> table["given_label"].tolist(), bool(table["label_quality"].between(0, 1).all())
+        (['2', '2', '0', '0', '0'], True)
     """
 
     folder: Path

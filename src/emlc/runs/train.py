@@ -60,6 +60,21 @@ def train(
         InputError: the data or the settings are wrong; the directory holds a run already, or one with other
             settings.
         FloatingPointError: a loss is not finite.
+
+    Examples:
+        A quarter of these labels is wrong, and 40 labels are known to be right:
+
+        >>> import numpy as np
+        >>> from sklearn.datasets import make_blobs
+        >>> from emlc import Samples, Settings, train
+        >>> X, y = make_blobs(400, centers=3, random_state=0)
+        >>> labels = y.copy()
+        >>> labels[40:140] = (y[40:140] + 1) % 3
+        >>> samples = Samples.from_arrays(X, labels, trusted=np.arange(400) < 40)
+        >>> run = train(Settings(output="runs/blobs", epochs=5, device="cpu"), samples, lean=True)
+        >>> corrected = run.correct_labels(samples)["corrected_label"].astype(int)
+        >>> print((labels == y).mean(), (corrected == y).mean() > 0.85)
+        0.75 True
     """
     if resume and lean:
         raise InputError("resume: goes on from a checkpoint, and a lean run has none; give one of the two")
