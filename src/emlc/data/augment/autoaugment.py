@@ -174,9 +174,9 @@ def _magnitudes(name: str, magnitude_bin: int | None, height: int, width: int) -
     if name == "Solarize":
         threshold = float(torch.linspace(1.0, 0.0, _BINS)[magnitude_bin])
         return threshold, threshold
-    most = {"ShearX": 0.3, "ShearY": 0.3, "Rotate": 30.0}
-    most |= {"TranslateX": 150.0 / 331.0 * width, "TranslateY": 150.0 / 331.0 * height}
-    magnitude = float(torch.linspace(0.0, most.get(name, 0.9), _BINS)[magnitude_bin])
+    largest = {"ShearX": 0.3, "ShearY": 0.3, "Rotate": 30.0}
+    largest |= {"TranslateX": 150.0 / 331.0 * width, "TranslateY": 150.0 / 331.0 * height}
+    magnitude = float(torch.linspace(0.0, largest.get(name, 0.9), _BINS)[magnitude_bin])
     return magnitude, -magnitude
 
 

@@ -75,10 +75,10 @@ def _concatenated(parts: Sequence[Samples], name: str, otherwise: object) -> Any
     )
 
 
-def free_names(wanted: Sequence[str], taken: Collection[str]) -> dict[str, str]:
-    """Return names that are not taken: the wanted ones, followed by underscores where necessary."""
+def free_names(preferred: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """Return names that are not taken: the preferred ones, followed by underscores where necessary."""
     names = {}
-    for name in wanted:
+    for name in preferred:
         names[name] = name
         while names[name] in taken:
             names[name] += "_"
