@@ -123,7 +123,7 @@ def test_network_of_the_users(tmp_path, monkeypatch):
 
 
 def test_torch_export_asks_for_its_ending(features, tmp_path):
-    with pytest.raises(InputError, match=r"reads files ending in \.pt2"):
+    with pytest.raises(InputError, match=r"needs a name that ends in \.pt2"):
         export_torch(features, tmp_path / "model")
 
 

@@ -13,12 +13,12 @@ from emlc.exports import export
 
 
 def test_features(table_run, tmp_path):
-    written, said = export(table_run, "csv", tmp_path / "t.csv")
+    written, remark = export(table_run, "csv", tmp_path / "t.csv")
     table = pd.read_csv(written, keep_default_na=False)
     split = table_run.split()
     labels = table_run.correct_labels(split.noisy)
     n = len(split.noisy)
-    assert said is None
+    assert remark is None
     assert table["id"].tolist() == [*split.noisy.ids, *split.trusted.ids]
     assert table["label"].tolist()[:n] == labels["corrected_label"].tolist()
     assert table["given_label"].tolist()[:n] == labels["given_label"].tolist()
@@ -46,14 +46,14 @@ def test_image_files_are_named(file_run, tmp_path):
 
 
 def test_pixels_need_parquet(pixel_run, tmp_path):
-    _, said = export(pixel_run, "csv", tmp_path / "t.csv")
-    assert said is not None
-    assert "a .csv file lacks them" in said
+    _, remark = export(pixel_run, "csv", tmp_path / "t.csv")
+    assert remark is not None
+    assert "a .csv file lacks them" in remark
     assert "image" not in pd.read_csv(tmp_path / "t.csv").columns
-    _, said = export(pixel_run, "csv", tmp_path / "t.parquet")
+    _, remark = export(pixel_run, "csv", tmp_path / "t.parquet")
     again = read(str(tmp_path / "t.parquet"), DataSettings(trusted_column="trusted"), role="data")
     split = pixel_run.split()
-    assert said is None
+    assert remark is None
     assert torch.equal(again.inputs, torch.cat([split.noisy.inputs, split.trusted.inputs]))
     assert set(again.classes) == set(sources.HOSTILE)
 
@@ -63,10 +63,10 @@ def test_unnamed_features_and_line_breaks(tmp_path):
     names = np.array(sources.HOSTILE)[np.arange(48) % 8]
     np.savez(tmp_path / "d.npz", X=X, y=names, trusted=np.arange(48) < 16)
     run = sources.untrained_run(tmp_path, data=str(tmp_path / "d.npz"), trusted_column="trusted")
-    written, said = export(run, "csv")
+    written, remark = export(run, "csv")
     assert written == tmp_path / "corrected.csv"
-    assert said is not None
-    assert "line breaks" in said
+    assert remark is not None
+    assert "line breaks" in remark
     table = pd.read_csv(written)
     assert {"feature_0", "feature_1", "feature_2"} < set(table.columns)
     assert set(table["given_label"][table["trusted"]].dropna()) == set()
