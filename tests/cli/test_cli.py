@@ -101,7 +101,7 @@ def test_train(run):
     assert json.loads((run / "model.json").read_text())["feature_columns"] == ["a", "b", "c", "d"]
 
 
-def test_train_tells_what_came_of_it(here, capsys):
+def test_train_prints_its_figures(here, capsys):
     assert main(["train", "data.csv", "--trusted", "trusted.csv", *SMALL]) == 0
     out, err = capsys.readouterr()
     summary = json.loads((here / "runs/data-emlc-seed0/summary.json").read_text())
@@ -112,7 +112,7 @@ def test_train_tells_what_came_of_it(here, capsys):
     assert "Jacobian-vector products by finite-difference" in err
 
 
-def test_names_with_square_brackets_are_told_as_they_are(here, capsys):
+def test_names_with_square_brackets_are_printed_as_they_are(here, capsys):
     """Columns, classes and paths are data: neither markup nor emoji is made of them."""
     names = {"cat": "[/cat]", "cow": "[red]cow", "dog": ":dog:"}
     for name in ("data", "trusted", "test"):
@@ -123,9 +123,9 @@ def test_names_with_square_brackets_are_told_as_they_are(here, capsys):
     assert "features: speed [/m], b, c, d\n" in err
     assert "run: [v2]/[/x]\n" in out
     assert main(["evaluate", "[v2]/[/x]"]) == 0
-    told = capsys.readouterr().out
-    assert "written: [v2]/[/x]/evaluation\n" in told
-    assert all(f" {name} " in told for name in names.values())
+    output = capsys.readouterr().out
+    assert "written: [v2]/[/x]/evaluation\n" in output
+    assert all(f" {name} " in output for name in names.values())
     assert main(["correct", "[v2]/[/x]", "test.csv", "--true_label_column", "label"]) == 0
     assert "written: [v2]/[/x]/labels-test-quality.json\n" in capsys.readouterr().out
 
@@ -172,10 +172,10 @@ def test_correct_writes_the_labels_again(run, capsys):
     assert main(["correct", str(run)]) == 0
     assert (run / "labels.csv").read_bytes() == written
     issues = pd.read_csv(run / "labels.csv")["is_label_issue"].sum()
-    told = capsys.readouterr().out
-    assert f"75 labels, {issues} of them" in told
+    output = capsys.readouterr().out
+    assert f"75 labels, {issues} of them" in output
     threshold = json.loads((run / "decision.json").read_text())["threshold"]
-    assert f"a label_quality below {threshold:.3f}, by 15 trusted samples" in told
+    assert f"a label_quality below {threshold:.3f}, by 15 trusted samples" in output
 
 
 def test_correct_other_data(run, tmp_path):
@@ -213,7 +213,7 @@ def test_no_output_replaces_data(run, tmp_path, capsys):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_nothing_of_a_folder_of_data_is_replaced(run, tmp_path, capsys):
+def test_no_file_in_a_folder_of_data_is_replaced(run, tmp_path, capsys):
     """What is new there is; so is what lies in the run."""
     from emlc.runs.outputs import check_keeps_sources
 
@@ -227,7 +227,7 @@ def test_nothing_of_a_folder_of_data_is_replaced(run, tmp_path, capsys):
         check_keeps_sources(trained, tmp_path / "train.parquet")
 
 
-def test_initial_weights_are_not_replaced_and_their_names_are_no_files(run, tmp_path, monkeypatch):
+def test_initial_weights_are_not_replaced_and_names_of_weights_are_no_files(run, tmp_path, monkeypatch):
     from emlc.runs.outputs import check_keeps_sources
 
     monkeypatch.chdir(tmp_path)
@@ -243,7 +243,7 @@ def test_initial_weights_are_not_replaced_and_their_names_are_no_files(run, tmp_
 
 
 @pytest.mark.parametrize("folder", [".", "..", "made", "made.csv"])
-def test_a_folder_is_no_file_to_write(folder, run, tmp_path, monkeypatch, capsys):
+def test_an_output_that_is_a_folder_is_refused(folder, run, tmp_path, monkeypatch, capsys):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     Path(folder).mkdir(exist_ok=True)
@@ -286,8 +286,8 @@ def test_labels_are_measured_where_the_truth_is_known(run, tmp_path, capsys):
     assert main(argv) == 0
     assert not (tmp_path / "out-quality.json").exists()
     assert main([*argv, "--true_label_column", "checked"]) == 0
-    told = capsys.readouterr().out
-    assert "against the true labels" in told
+    output = capsys.readouterr().out
+    assert "against the true labels" in output
     figures = json.loads((tmp_path / "out-quality.json").read_text())
     table = pd.read_csv(tmp_path / "out.csv")
     assert table["true_label"].tolist() == truth.tolist()
@@ -309,7 +309,7 @@ def test_an_old_run_without_a_decision(run, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_whose_data_changed_is_not_corrected_anew(here, capsys):
+def test_labels_of_a_run_whose_data_changed_are_not_corrected_again(here, capsys):
     argv = ["data.csv", "--trusted", "trusted.csv", "--output", "run", *SMALL]
     assert main(["train", *argv]) == 0
     spoil("data.csv", lambda t: t.assign(label=t["label"].where(t.index != 5, "cow")[::-1].to_numpy()))
@@ -543,7 +543,7 @@ def test_bad_tables(here, capsys, name, change, options, parts):
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "absent", "absent.parquet", "data.txt"])
-def test_a_source_that_is_none(here, capsys, name):
+def test_data_that_are_no_source(here, capsys, name):
     Path("data.txt").write_text("x")
     message = refused_training([name, "--trusted", "trusted.csv"], capsys)
     assert message.startswith(f"{name}: ")
@@ -593,7 +593,7 @@ def test_unreadable_images_can_be_skipped(folders, capsys):
 # Bad input to the other commands
 
 
-def test_a_run_that_is_none(here, capsys):
+def test_a_folder_that_is_no_run(here, capsys):
     for argv in (["evaluate", "nothing"], ["predict", "nothing", "test.csv"], ["correct", "nothing"]):
         assert "nothing: not a run directory" in refused(argv, capsys)
 
@@ -745,17 +745,17 @@ def test_export(run, tmp_path, capsys):
 
 
 def test_export_refuses(run, capsys, tmp_path):
-    found = refused(["export", str(run), "--to", "excel"], capsys)
-    assert found.startswith("to: expected one of csv, imagefolder, ")
-    assert found.endswith(", got 'excel'")
-    found = refused(["export", "nowhere", "--to", "csv", "--link"], capsys)
-    assert found == "link: goes with --to imagefolder, not with csv"
-    found = refused(["export", str(run), "--to", "fiftyone"], capsys)
-    assert found == "fiftyone: shows images, and the samples are not images"
+    message = refused(["export", str(run), "--to", "excel"], capsys)
+    assert message.startswith("to: expected one of csv, imagefolder, ")
+    assert message.endswith(", got 'excel'")
+    message = refused(["export", "nowhere", "--to", "csv", "--link"], capsys)
+    assert message == "link: goes with --to imagefolder, not with csv"
+    message = refused(["export", str(run), "--to", "fiftyone"], capsys)
+    assert message == "fiftyone: shows images, and the samples are not images"
     (tmp_path / "f").mkdir()
     (tmp_path / "f/x").write_text("")
-    found = refused(["export", str(run), "--to", "labelstudio", "--output", str(tmp_path / "f")], capsys)
-    assert found == f"output: the folder {tmp_path / 'f'} is not empty; name another, or remove it first"
+    message = refused(["export", str(run), "--to", "labelstudio", "--output", str(tmp_path / "f")], capsys)
+    assert message == f"output: the folder {tmp_path / 'f'} is not empty; name another, or remove it first"
 
 
 def test_apply_refuses(run, capsys, tmp_path):
@@ -763,6 +763,6 @@ def test_apply_refuses(run, capsys, tmp_path):
     assert "found semicolons" in refused(["apply", str(run), str(tmp_path / "d.csv")], capsys)
     missing = refused(["apply", str(run), "nowhere.csv"], capsys)
     assert missing == "nowhere.csv: cannot be read: No such file or directory"
-    found = refused(["apply", str(run), "d.csv", "--unreviewed", "forget"], capsys)
-    assert found == "unreviewed: expected one of keep, correct, drop, got 'forget'"
+    message = refused(["apply", str(run), "d.csv", "--unreviewed", "forget"], capsys)
+    assert message == "unreviewed: expected one of keep, correct, drop, got 'forget'"
     assert not (run / "reviewed").exists()

@@ -1,4 +1,4 @@
-"""``--log_level``: what commands tell on standard error, beside their results on standard output."""
+"""``--log_level``: messages on standard error, beside results on standard output."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ DOUBTFUL = (
     "note: --test_fraction draws test samples whose labels are as noisy as the others, "
     "so test accuracy is measured against noisy labels"
 )
-TOLD = [
+MESSAGES = [
     LABEL_TABLE,
     TEXTS,
     DOUBTFUL,
@@ -27,7 +27,7 @@ TOLD = [
     "emlc epoch 1/2",
     "emlc epoch 2/2",
 ]
-"""All that a training on these data tells."""
+"""All messages of a training run on these data."""
 
 
 @pytest.fixture
@@ -39,40 +39,40 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "messages"),
     [
-        ([], TOLD),
-        (["--log_level", "info"], TOLD),
+        ([], MESSAGES),
+        (["--log_level", "info"], MESSAGES),
         (["--log-level", "warning"], [TEXTS, DOUBTFUL]),
         (["--log_level=error"], []),
     ],
     ids=["by default", "info", "warning", "error"],
 )
-def test_the_level_says_what_a_training_tells(here, options, told, capfd):
+def test_the_level_selects_the_messages(here, options, messages, capfd):
     assert main([*TRAIN, *options]) == 0
     out, err = capfd.readouterr()
-    assert [re.sub(r"  .*", "", line) for line in err.splitlines()] == told
+    assert [re.sub(r"  .*", "", line) for line in err.splitlines()] == messages
     assert out.startswith("run: run\n")  # results are no messages
 
 
-def test_errors_are_told_at_every_level(here, capfd):
+def test_errors_are_shown_at_every_level(here, capfd):
     assert main([*TRAIN, "--log_level", "error", "--epochs", "0"]) == 2
     assert capfd.readouterr().err == "emlc: error: epochs: expected at least 1, got 0\n"
 
 
-def test_every_command_has_it(capsys):
+def test_every_command_has_the_option(capsys):
     parsers = build_parsers()[1]
     assert list(parsers) == list(COMMANDS)
     for name in COMMANDS:
         assert "--log_level" in parsers[name].format_help(), name
 
 
-def test_a_level_that_is_none_is_refused(capsys):
+def test_an_unknown_level_is_refused(capsys):
     assert main(["presets", "--log_level", "loud"]) == 2
     assert "log_level: expected one of debug, info, warning, error, got 'loud'" in capsys.readouterr().err
 
 
-def test_a_printed_configuration_may_hold_it(here, capsys):
+def test_a_printed_configuration_may_hold_the_level(here, capsys):
     with pytest.raises(SystemExit):
         main([*TRAIN, "--log_level", "error", "--print_config"])
     text = capsys.readouterr().out
@@ -83,4 +83,4 @@ def test_a_printed_configuration_may_hold_it(here, capsys):
     assert main(["train", "--config", "c.yaml", "--epochs", "none"]) == 2
     message = capsys.readouterr().err
     assert message.startswith("emlc: error: epochs: ")
-    assert len(message.splitlines()) == 1  # what is no setting is no problem of the settings
+    assert len(message.splitlines()) == 1  # log_level in the file is no setting, and no problem

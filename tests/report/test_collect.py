@@ -47,7 +47,7 @@ def test_labels_gallery_and_map_are_of_the_label_table(hostile_run, hostile_fact
     assert (points.set_index("id")["given_label"] == table.set_index("id")["given_label"][points["id"]]).all()
 
 
-def test_counts_and_surroundings(hostile_facts):
+def test_counts_and_environment(hostile_facts):
     assert hostile_facts.counts == {"noisy": 90, "trusted": 15, "test": 30}
     assert hostile_facts.summary["seed"] == 0
     assert len(hostile_facts.metrics) == 4
@@ -111,10 +111,10 @@ def test_an_interrupted_run(copy):
     facts = collect(Run.load(copy), map_samples=0)
     assert facts.summary == {}
     assert facts.steps is None
-    assert facts.labels.samples == 90  # made anew
+    assert facts.labels.samples == 90  # computed again
 
 
-def test_the_decision_is_the_runs(hostile_run, hostile_facts, array_run):
+def test_the_decision_is_that_of_the_run(hostile_run, hostile_facts, array_run):
     stored = json.loads((hostile_run.folder / "decision.json").read_text())
     assert hostile_facts.decision.threshold == stored["threshold"]
     assert collect(array_run).decision.threshold == array_run.decision.threshold
@@ -122,7 +122,7 @@ def test_the_decision_is_the_runs(hostile_run, hostile_facts, array_run):
     assert hostile_facts.labels.issues == (quality < stored["threshold"]).sum()
 
 
-def test_a_run_of_old_has_no_decision(array_run, tmp_path):
+def test_a_run_of_an_earlier_version_has_no_decision(array_run, tmp_path):
     copy = shutil.copytree(array_run.folder, tmp_path / "copy")
     (copy / "decision.json").unlink()
     facts = collect(Run.load(copy))
@@ -132,7 +132,7 @@ def test_a_run_of_old_has_no_decision(array_run, tmp_path):
 
 @pytest.mark.parametrize("content", ["{", "[1]", "\xff"])
 @pytest.mark.parametrize("name", ["summary.json", "decision.json"])
-def test_a_broken_file_is_told(copy, name, content):
+def test_a_broken_file_is_bad_input(copy, name, content):
     (copy / name).write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=name):
         collect(Run.load(copy), samples=5, map_samples=0)
@@ -146,7 +146,7 @@ def test_what_the_gallery_shows_are_the_corrected_soft_labels(hostile_run, hosti
             assert share == pytest.approx(row[f"probability_{hostile_facts.classes[index]}"], rel=2e-3)
 
 
-def test_data_that_changed_are_told_and_the_label_table_serves(copy):
+def test_if_the_data_changed_the_report_says_so_and_uses_labels_csv(copy):
     settings = (copy / "settings.yaml").read_text()
     (copy / "settings.yaml").write_text(settings.replace("data.csv", "gone.csv"))
     facts = collect(Run.load(copy))
@@ -163,7 +163,7 @@ def test_data_that_changed_are_told_and_the_label_table_serves(copy):
     ("column", "value", "message"),
     [("retain_weight", "x", "retain_weight.*'x'"), (None, None, "label_quality")],
 )
-def test_a_label_table_that_is_none(array_run, tmp_path, column, value, message):
+def test_a_file_that_is_no_label_table(array_run, tmp_path, column, value, message):
     copy = shutil.copytree(array_run.folder, tmp_path / "copy")
     table = pd.read_csv(copy / "labels.csv", dtype=object)
     table = table.drop(columns="label_quality") if column is None else table.assign(**{column: value})
@@ -173,7 +173,7 @@ def test_a_label_table_that_is_none(array_run, tmp_path, column, value, message)
 
 
 @pytest.mark.parametrize("column", ["given_label", "corrected_label", "predicted_label", "true_label"])
-def test_a_label_that_is_no_class_of_the_run_is_told(array_run, tmp_path, column):
+def test_a_label_that_is_no_class_of_the_run_is_bad_input(array_run, tmp_path, column):
     copy = shutil.copytree(array_run.folder, tmp_path / "copy")
     table = pd.read_csv(copy / "labels.csv", dtype=object)
     if column not in table:

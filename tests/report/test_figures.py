@@ -43,7 +43,7 @@ def test_a_small_matrix_has_its_figures_in_cells_and_table():
     assert figure.table.to_numpy().tolist() == [["<a>", 8, 2], ["b", 0, 0]]
 
 
-def test_shares_are_told_in_per_cent():
+def test_shares_are_shown_in_per_cent():
     shares = np.array([[0.5, 0.499, 0.001], [0.0001, 0.04, 0.9599], [np.nan] * 3])
     figure = figures.matrix("m", "M", "", shares, ("a", "b", "c"), ("class", "given"))
     assert figure.spec["data"][0]["text"] == [["50", "50", "0.1"], ["0", "4.0", "96"], ["", "", ""]]
@@ -51,12 +51,12 @@ def test_shares_are_told_in_per_cent():
     assert figure.spec["matrix"]["counts"] is None
 
 
-def test_a_class_that_is_called_as_an_axis():
+def test_a_class_with_the_name_of_an_axis():
     figure = figures.matrix("m", "M", "", np.eye(2, dtype=np.int64), ("r \\ c", "c"), ("r", "c"))
     assert figure.table.columns.tolist() == ["r \\ c", "r \\ c", "c"]
 
 
-def test_of_many_classes_no_text_and_the_largest_pairs():
+def test_a_matrix_of_many_classes_has_no_text_and_its_table_the_largest_pairs():
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 100, (100, 100))
     figure = figures.matrix("m", "M", "", counts, tuple(map(str, range(100))), ("given", "corrected"))
@@ -90,15 +90,15 @@ def metrics(epochs):
 
 
 @pytest.mark.parametrize("epochs", [1, 100])
-def test_learning_curves_of_what_there_is(epochs):
-    found = {figure.key: figure for figure in figures.learning_curves(metrics(epochs), None, 1)}
-    assert found.keys() == {"accuracy", "losses"}
-    (trace,) = found["accuracy"].spec["data"]
+def test_learning_curves_of_the_metrics_that_exist(epochs):
+    curves = {figure.key: figure for figure in figures.learning_curves(metrics(epochs), None, 1)}
+    assert curves.keys() == {"accuracy", "losses"}
+    (trace,) = curves["accuracy"].spec["data"]
     assert trace["name"] == "student, trusted"
     assert trace["y"] == [50.0] * epochs
     assert ("markers" in trace["mode"]) == (epochs < 60)
-    assert len(found["accuracy"].table) == epochs
-    assert "epoch 1" in found["accuracy"].caption
+    assert len(curves["accuracy"].table) == epochs
+    assert "epoch 1" in curves["accuracy"].caption
 
 
 def test_gaps_in_curves_stay_gaps():

@@ -59,7 +59,7 @@ def page(hostile_page):
     return Page(hostile_page)
 
 
-def test_it_is_whole(page):
+def test_the_page_is_one_complete_document(page):
     assert page.tags.count("script") == 3  # data, plotly, the page's own
     assert page.tags.count("h1") == 1
     assert {"main", "nav", "header", "footer", "figure", "table", "dialog"} <= set(page.tags)
@@ -156,7 +156,7 @@ def test_an_interrupted_run(hostile_facts):
     assert "The run has finished no epoch yet" in page.text
 
 
-def test_the_threshold(page, hostile_facts):
+def test_the_page_names_the_threshold(page, hostile_facts):
     decision = hostile_facts.decision
     assert f"their label quality is below {decision.threshold:.3f}." in page.text
     assert f"share of wrong labels, estimated {100 * decision.noise_rate:.1f} %" in page.text

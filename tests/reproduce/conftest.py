@@ -1,9 +1,9 @@
-"""The small experiment, carried out."""
+"""The small experiment, run once."""
 
 import pytest
-from grids import carry_out, grid
+from grids import grid, run_grid
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    return carry_out(grid(), tmp_path_factory.mktemp("reproduce"), command="what was typed")
+    return run_grid(grid(), tmp_path_factory.mktemp("reproduce"), command="what was typed")

@@ -40,8 +40,8 @@ def grid(**changes):
     return Grid(**(values | changes))
 
 
-def carry_out(experiment, home, **more):
-    """Its results' folder, the notes beside the table, and the runs that failed."""
+def run_grid(experiment, home, **more):
+    """Run an experiment; return the folder of results, the notes below the table, and the failed runs."""
     folder = home / experiment.name
     results = reproduce(experiment, home / "runs", folder, console=Console(quiet=True), **more)
-    return SimpleNamespace(folder=folder, told=results.notes, failed=results.failed, runs=home / "runs")
+    return SimpleNamespace(folder=folder, notes=results.notes, failed=results.failed, runs=home / "runs")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
-from grids import TINY, carry_out, grid
+from grids import TINY, grid, run_grid
 
 from emlc import InputError
 from emlc.config import PretrainSettings
@@ -102,23 +102,23 @@ def test_a_ceiling_takes_no_part():
     assert text.count("**") == 2
 
 
-def test_what_a_reader_needs_to_know_is_said(done):
+def test_the_table_says_what_was_measured_and_on_what(done):
     text = (done.folder / "table.md").read_text()
-    assert done.told == []
+    assert done.notes == []
     for each in ("60 noisy, 20 trusted, 450 test", "seeds 0, 1", "torch", "`what was typed`", "are wrong"):
         assert each in text
     assert (done.folder / "picture.png").read_bytes().startswith(PNG)
 
 
 def test_finished_runs_are_not_made_again_and_changed_ones_are(home, trained):
-    again = carry_out(grid(), home)
+    again = run_grid(grid(), home)
     assert trained == []
-    assert again.told == []
-    carry_out(grid(common=TINY | {"learning_rate": 0.5}, seeds=(0,)), home)
+    assert again.notes == []
+    run_grid(grid(common=TINY | {"learning_rate": 0.5}, seeds=(0,)), home)
     assert [each.learning_rate for each in trained] == [0.5] * 4
 
 
-def test_the_key_is_of_what_decides_the_result():
+def test_the_key_depends_on_what_decides_the_result_alone():
     values = TINY | {"method": "fine-tuning", "noise": "symmetric", "noise_rate": 0.5, "seed": 0}
     key = job(values).key
     same = ({"workers": 3}, {"device": "auto"}, {"checkpoint_every": 5}, {"hyper": {"fine_tuned_share": 0.5}})
@@ -138,31 +138,31 @@ def test_shards_are_disjoint_and_complete(tmp_path, monkeypatch, parts):
     made = []
     monkeypatch.setattr(caching, "train", lambda settings, **_: made.append(settings.output))
     for part in range(parts):
-        carry_out(grid(), tmp_path, shard=Shard(part, parts))
-    wanted = {str(tmp_path / "runs" / each.key) for each in distinct(cells(grid()))}
-    assert len(wanted) == 8
-    assert set(made) == wanted
+        run_grid(grid(), tmp_path, shard=Shard(part, parts))
+    outputs = {str(tmp_path / "runs" / each.key) for each in distinct(cells(grid()))}
+    assert len(outputs) == 8
+    assert set(made) == outputs
     # What stands in for training leaves nothing, so that each is tried without and with waiting for others.
     assert set(Counter(made).values()) == {2}
 
 
-def test_missing_runs_are_told_and_shown(home):
+def test_missing_runs_are_reported_and_shown(home):
     for run in distinct(cells(grid(seeds=(1,), columns=grid().columns[:1]))):
         shutil.rmtree(home / "runs" / run.key)
-    found = carry_out(grid(), home, shard=Shard(8, 9))  # of eight runs, this shard has none
-    assert found.told == ["2 of 8 runs are missing"]
-    table = pd.read_csv(found.folder / "table.csv").set_index(["measure", "row", "column"])
+    outcome = run_grid(grid(), home, shard=Shard(8, 9))  # of eight runs, this shard has none
+    assert outcome.notes == ["2 of 8 runs are missing"]
+    table = pd.read_csv(outcome.folder / "table.csv").set_index(["measure", "row", "column"])
     assert list(table.loc["test_accuracy"]["n"]) == [1, 2, 1, 2]
-    assert len(json.loads((found.folder / "results.json").read_text())["missing"]) == 2
+    assert len(json.loads((outcome.folder / "results.json").read_text())["missing"]) == 2
 
 
-def test_nothing_at_all_makes_a_table_of_dashes(tmp_path):
-    found = carry_out(grid(), tmp_path, shard=Shard(8, 9))
-    assert found.told == ["8 of 8 runs are missing"]
-    assert not (found.folder / "picture.png").exists()
+def test_without_any_run_the_table_is_of_dashes(tmp_path):
+    outcome = run_grid(grid(), tmp_path, shard=Shard(8, 9))
+    assert outcome.notes == ["8 of 8 runs are missing"]
+    assert not (outcome.folder / "picture.png").exists()
 
 
-def test_an_interrupted_command_goes_on_and_ends_alike(done, tmp_path, monkeypatch):
+def test_an_interrupted_command_continues_to_the_same_table(done, tmp_path, monkeypatch):
     original, steps = CrossEntropy.step, []
 
     def step(*arguments):
@@ -175,28 +175,28 @@ def test_an_interrupted_command_goes_on_and_ends_alike(done, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(CrossEntropy, "step", step)
         with pytest.raises(KeyboardInterrupt):
-            carry_out(small, tmp_path)
+            run_grid(small, tmp_path)
     left = 6 - 2  # the epoch that had ended is kept
     steps.clear()
     monkeypatch.setattr(CrossEntropy, "step", lambda *a: (steps.append(None), original(*a))[1])
-    carry_out(small, tmp_path)
+    run_grid(small, tmp_path)
     assert len(steps) == left
     (key,) = (each.key for each in distinct(cells(small)))
     one, other = (pd.read_csv(home / key / "metrics.csv") for home in (done.runs, tmp_path / "runs"))
     assert one.drop(columns="seconds").equals(other.drop(columns="seconds"))
 
 
-def test_a_diverged_run_is_told_and_the_others_are_made(home, monkeypatch):
+def test_a_diverged_run_is_reported_and_the_others_are_made(home, monkeypatch):
     def fail(settings, **_):
         raise FloatingPointError("student_loss is not finite")
 
     monkeypatch.setattr(caching, "train", fail)
-    found = carry_out(grid(seeds=(0, 2), rows=grid().rows[:1], columns=grid().columns[:1]), home)
-    assert found.told == [
+    outcome = run_grid(grid(seeds=(0, 2), rows=grid().rows[:1], columns=grid().columns[:1]), home)
+    assert outcome.notes == [
         "1 of 2 runs are missing",
         "cross-entropy, half, seed 2 failed: student_loss is not finite",
     ]
-    assert found.failed == {"cross-entropy, half, seed 2": "student_loss is not finite"}
+    assert outcome.failed == {"cross-entropy, half, seed 2": "student_loss is not finite"}
 
 
 def test_a_run_that_another_process_makes_is_left_alone(home, trained):
@@ -254,9 +254,9 @@ def test_pretraining_has_the_images_of_its_runs():
         cells(replace(study, columns=(other,)))
 
 
-def test_methods_that_there_are_not_are_left_out_with_a_word(home):
+def test_rows_of_unknown_methods_are_left_out_with_a_note(home):
     rows = (*grid().rows, Part("other", {"method": "no-such"}))
-    assert carry_out(grid(rows=rows), home).told == ["left out, as there is no such method: no-such"]
+    assert run_grid(grid(rows=rows), home).notes == ["left out, as there is no such method: no-such"]
 
 
 def test_wrong_settings_are_named_with_row_and_column():
@@ -266,8 +266,8 @@ def test_wrong_settings_are_named_with_row_and_column():
 
 
 def test_two_processes_make_what_one_does(done, tmp_path):
-    made = carry_out(grid(), tmp_path, processes=2)
-    assert made.told == []
+    made = run_grid(grid(), tmp_path, processes=2)
+    assert made.notes == []
     ours, theirs = (pd.read_csv(each.folder / "table.csv") for each in (made, done))
     timed = ours["measure"] == "seconds"
     pd.testing.assert_frame_equal(ours[~timed], theirs[~timed])
@@ -277,7 +277,7 @@ def test_of_two_processes_a_failed_run_leaves_the_others_to_be_made(tmp_path):
     """That a file is not there is found out by the process that reads it."""
     columns = (*grid().columns, Part("gone", {"data": "gone.npz"}))
     study = grid(columns=columns, rows=grid().rows[:1], seeds=(0,))
-    done = carry_out(study, tmp_path, processes=2)
+    done = run_grid(study, tmp_path, processes=2)
     assert list(done.failed) == ["cross-entropy, gone, seed 0"]
     assert "gone.npz" in done.failed["cross-entropy, gone, seed 0"]
     table = pd.read_csv(done.folder / "table.csv").set_index(["measure", "column"])
@@ -288,7 +288,7 @@ def test_a_killed_process_is_one_message(tmp_path, monkeypatch):
     """As the system kills what takes too much memory."""
     monkeypatch.setattr(work, "_attempt", _kill)
     with pytest.raises(InputError, match="processes: one of 2 was killed"):
-        carry_out(grid(), tmp_path, processes=2)
+        run_grid(grid(), tmp_path, processes=2)
 
 
 def _kill(*_):
@@ -337,16 +337,16 @@ def test_a_run_that_cannot_be_made_leaves_the_others(home, monkeypatch):
         return train(settings, **more)
 
     monkeypatch.setattr(caching, "train", refuse)
-    finished = carry_out(grid(), home)
-    assert finished.told[0] == "4 of 8 runs are missing"
+    finished = run_grid(grid(), home)
+    assert finished.notes[0] == "4 of 8 runs are missing"
     assert list(finished.failed.values()) == ["no such data"] * 4
-    assert finished.told[1:] == [f"{name} failed: no such data" for name in finished.failed]
+    assert finished.notes[1:] == [f"{name} failed: no such data" for name in finished.failed]
 
 
-def test_nothing_that_can_be_made_is_an_error(tmp_path, monkeypatch):
+def test_if_no_run_can_be_made_it_is_an_error(tmp_path, monkeypatch):
     def refuse(settings, **more):
         raise InputError("no such data")
 
     monkeypatch.setattr(caching, "train", refuse)
     with pytest.raises(InputError, match="no such data"):
-        carry_out(grid(seeds=(0,)), tmp_path)
+        run_grid(grid(seeds=(0,)), tmp_path)

@@ -23,10 +23,10 @@ def test_every_cell_has_settings_at_either_scale(name):
     for scale, columns, seeds in zip(("small", "paper"), COLUMNS[name], (3, 5), strict=True):
         experiment = EXPERIMENTS[name](Choice(scale))
         assert len(experiment.columns) == columns
-        wanted = cells(restricted(experiment, [0], None))
-        assert len(wanted) == len(known_rows(experiment)[0]) * columns > 0
+        runs = cells(restricted(experiment, [0], None))
+        assert len(runs) == len(known_rows(experiment)[0]) * columns > 0
         assert len(experiment.seeds) == seeds
-        assert {each.job.settings.method for each in wanted} <= set(METHODS)
+        assert {each.job.settings.method for each in runs} <= set(METHODS)
 
 
 def test_the_small_scale_can_be_cifar10():
@@ -38,11 +38,11 @@ def test_the_small_scale_can_be_cifar10():
 
 def test_the_full_protocol_is_the_presets():
     experiment = EXPERIMENTS["table1"](Choice("paper"))
-    wanted = {
+    jobs = {
         (each.row.label, each.column.label): each.job for each in cells(restricted(experiment, [0], ["emlc"]))
     }
-    ten = wanted["emlc, k = 5", "CIFAR-10 symmetric 80 %"]
-    hundred = wanted["emlc, k = 1", "CIFAR-100 symmetric 20 %"]
+    ten = jobs["emlc, k = 5", "CIFAR-10 symmetric 80 %"]
+    hundred = jobs["emlc, k = 1", "CIFAR-100 symmetric 20 %"]
     assert (ten.settings.backbone, hundred.settings.backbone) == ("resnet34", "resnet50")
     for each in (ten, hundred):
         s = each.settings
@@ -131,10 +131,10 @@ def test_only_times_are_measured_by_steps():
 def test_bad_options_end_with_one_message(options, message, tmp_path, capsys):
     command = ["reproduce", "table1", "--folder", str(tmp_path / "out")]
     assert main([*command, *options]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("emlc: error: ")
-    assert message in told
-    assert "Traceback" not in told
+    message_shown = capsys.readouterr().err
+    assert message_shown.startswith("emlc: error: ")
+    assert message in message_shown
+    assert "Traceback" not in message_shown
     assert not (tmp_path / "out").exists()
 
 
@@ -156,8 +156,8 @@ def test_options_without_meaning_for_times_are_refused(capsys):
     ],
 )
 def test_studies_are_grids_whose_settings_are_right(name, runs):
-    wanted = cells(grid_from(BENCHMARKS / f"{name}.yaml"))
-    assert len(wanted) == len(distinct([*wanted])) == runs
+    study = cells(grid_from(BENCHMARKS / f"{name}.yaml"))
+    assert len(study) == len(distinct(study)) == runs
 
 
 def test_a_study_without_rows_is_refused(tmp_path):

@@ -4,7 +4,7 @@ import io
 
 import pandas as pd
 import pytest
-from grids import TINY, carry_out, grid
+from grids import TINY, grid, run_grid
 from PIL import Image
 from rich.console import Console
 
@@ -26,7 +26,7 @@ def emlc(tmp_path_factory):
     experiment = grid(
         rows=(ROW,), columns=grid().columns[:1], common=TINY | small, seeds=(0,), measures=measures
     )
-    return experiment, home, carry_out(experiment, home)
+    return experiment, home, run_grid(experiment, home)
 
 
 @pytest.mark.parametrize("picture", ["against", "epochs", "steps", "features"])
@@ -44,7 +44,7 @@ def test_every_kind_of_picture_is_drawn(emlc, picture, tmp_path, monkeypatch):
         "seeds": (0,),
     }
     measures = (CHOSEN, LAST) if picture == "against" else experiment.measures
-    carry_out(grid(picture=picture, measures=measures, name=picture, **changed), home)
+    run_grid(grid(picture=picture, measures=measures, name=picture, **changed), home)
     with Image.open(home / picture / "picture.png") as image:
         assert min(image.size) > 300
         assert len(image.convert("L").getcolors()) > 10
@@ -52,8 +52,8 @@ def test_every_kind_of_picture_is_drawn(emlc, picture, tmp_path, monkeypatch):
 
 
 def test_measures_beside_the_summary_are_those_of_the_runs_files(emlc):
-    _, home, found = emlc
-    table = pd.read_csv(found.folder / "table.csv").set_index("measure")
+    _, home, outcome = emlc
+    table = pd.read_csv(outcome.folder / "table.csv").set_index("measure")
     (run,) = (path.parent for path in (home / "runs").glob("*/steps.csv"))
     steps = pd.read_csv(run / "steps.csv")
     assert len(steps) == 6  # of 60 samples, 4 batches of 16 and so 2 pairs of them, three times
