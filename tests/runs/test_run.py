@@ -124,6 +124,19 @@ def test_a_baseline_has_no_teacher_and_corrects_nothing(tmp_path):
         run.correct_labels(tiny.samples())
 
 
+def test_labels_of_other_classes_are_not_read_as_those_of_the_run(run):
+    """Codes 0 and 1 would be other classes, or none, if one class does not occur among the samples."""
+    given = tiny.samples()
+    pair = given.take(np.flatnonzero(given.labels != 0))
+    names = np.array(given.classes)[pair.labels]
+    with pytest.raises(
+        InputError, match=r"classes: expected those of the run, cat, cow, dog, found cow, dog;"
+    ):
+        run.correct_labels(Samples.from_arrays(pair.inputs, names))
+    known = Samples.from_arrays(pair.inputs, names, classes=given.classes)
+    assert run.correct_labels(known)["given_label"].tolist() == names.tolist()
+
+
 def test_correcting_needs_labels(run):
     with pytest.raises(InputError, match="needs the given labels"):
         run.correct_labels(Samples.from_arrays(np.zeros((2, 4)), classes=tiny.CLASSES))

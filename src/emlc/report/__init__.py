@@ -2,7 +2,7 @@
 
 ``facts`` collects the data of the report, ``sections`` arranges them (with ``tiles``, ``figures`` and
 ``tables``), ``rendering`` writes the HTML. ``page/`` holds its templates, styles and scripts: keyboard
-shortcuts are in ``page/review.js``.
+shortcuts are in ``page/shortcuts.js``.
 """
 
 from emlc.report.facts import Facts, collect

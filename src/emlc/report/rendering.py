@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 from emlc.report.facts import Facts
 from emlc.report.sections import describe
 
-_SCRIPTS = ("page", "csv", "figures", "decisions", "filters", "cards", "review")
+_SCRIPTS = ("page", "csv", "figures", "decisions", "filters", "cards", "shortcuts", "review")
 """Scripts of the page, each after those that it uses."""
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from emlc.config import Settings
 from emlc.config.methods import method_class
 from emlc.data import Samples, Schema, Split, check_split, make_split
+from emlc.data.classes import shorten
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
 from emlc.labels.decision import Decision, decide, log_odds
@@ -160,6 +161,11 @@ class Run:
         teacher, decision = self.require_teacher(), self.decision
         if samples.labels is None:
             raise InputError("correcting labels needs the given labels, and these samples have none")
+        if samples.classes != self.schema.classes:
+            raise InputError(
+                f"classes: expected those of the run, {shorten(self.schema.classes)}, found "
+                f"{shorten(samples.classes)}; name the run's classes where the samples are made"
+            )
         for block in blocks(samples):
             predictions = predict_both(self.student, teacher, block.inputs, block.given, ranks)
             yield (

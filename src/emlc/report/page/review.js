@@ -1,4 +1,4 @@
-// The review: pages of cards, keyboard shortcuts (KEYS below), decisions, and loading and downloading decisions.csv.
+// The review: pages of cards, decisions, and loading and downloading decisions.csv.
 
 const PAGE = 24;
 
@@ -257,33 +257,12 @@ function review() {
   // --- keyboard shortcuts
 
   const help = () => byId("help").showModal();
-  const KEYS = {
-    a: () => act("accept"),
-    k: () => act("keep"),
-    o: () => act("other"),
-    s: () => act("skip"),
-    u: undo,
-    c: clear,
-    n: () => moveTo(position + 1),
-    p: () => moveTo(position - 1),
-    ArrowRight: () => moveTo(position + 1),
-    ArrowLeft: () => moveTo(position - 1),
-    ArrowDown: () => moveTo(position + columns()),
-    ArrowUp: () => moveTo(position - columns()),
-    PageDown: () => moveTo((pageOf(position) + 1) * PAGE),
-    PageUp: () => moveTo((pageOf(position) - 1) * PAGE),
-    Home: () => moveTo(0),
-    End: () => moveTo(matches.length - 1),
-    "/": () => form.elements.search.focus(),
-    "?": help,
-  };
-  cards.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const scrolls = event.key.length > 1 && event.target.matches(".words, .values-list");
-    const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (action === undefined || scrolls) return;
-    event.preventDefault();
-    action();
+  listenToKeys(cards, {
+    ...{ act, undo, clear, columns, moveTo, help },
+    moveBy: (steps) => moveTo(position + steps),
+    turnPages: (pages) => moveTo((pageOf(position) + pages) * PAGE),
+    moveToEnd: () => moveTo(matches.length - 1),
+    search: () => form.elements.search.focus(),
   });
 
   // --- controls
