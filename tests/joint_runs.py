@@ -1,6 +1,7 @@
 """Small runs in float64 whose weights must not depend on the number of processes; also for each rank."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,10 +9,12 @@ from torch import nn
 import tiny
 from emlc.config.methods import method_class
 from emlc.networks.backbones import Classifier
-from emlc.networks.teacher import Teacher
+from emlc.networks.teacher import build_teacher
 from emlc.runs.fit import fit
 from emlc.runs.reporters import QuietReporter
 from emlc.runtime.distributed import Ranks, start_ranks
+
+EXACT: dict[str, Any] = {"look_ahead": 5, "meta_gradient": "exact", "noisy_batch": 6}
 
 # Batches of 16 and 8; 63 noisy samples: the last batch has 15, which two processes cannot share evenly.
 CASES = {
@@ -29,9 +32,11 @@ CASES = {
     "batch norm, exact": {"jvp": "forward", "backbone": "mlp", "look_ahead": 2, "meta_gradient": "exact"},
     "augmented images": {"jvp": "forward", "backbone": "cnn", "width": 2},
     "warm-up": {"jvp": "forward", "warm_up_epochs": 1},
+    "noise-aware": {"jvp": "forward", "teacher": "noise-aware"},
+    "noise-aware, exact": {"jvp": "forward", "teacher": "noise-aware", "backbone": "mlp", **EXACT},
 }
 
-DEFAULTS = {"backbone": "linear", "learning_rate": 0.05}
+DEFAULTS = {"backbone": "linear", "learning_rate": 0.05, "teacher": "gate"}
 
 
 def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:
@@ -44,7 +49,7 @@ def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:
     if settings.backbone == "linear":  # without batch norm
         method.student = Classifier(hidden_layer(), 7, 3)
         if settings.method == "emlc":
-            method.teacher = Teacher(hidden_layer(), 7, 3, label_embedding_dim=3, gate_hidden_dim=4)
+            method.teacher = build_teacher(settings, hidden_layer(), 7, 3)
     for network in method.networks().values():
         network.double()
     history = fit(method, split, settings, QuietReporter(), folder, ranks).history

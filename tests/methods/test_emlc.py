@@ -33,7 +33,13 @@ def make_method(**changes):
     torch.manual_seed(0)
     settings = tiny.settings(
         **(
-            {"learning_rate": ETA, "teacher_learning_rate": TEACHER_ETA, "momentum": 0.0, "jvp": "forward"}
+            {
+                "teacher": "gate",
+                "learning_rate": ETA,
+                "teacher_learning_rate": TEACHER_ETA,
+                "momentum": 0.0,
+                "jvp": "forward",
+            }
             | changes
         )
     )
@@ -56,7 +62,37 @@ def parameters(network):
     return flat(network.parameters()).detach()
 
 
-def slow_step(method, noisy, trusted, *, meta_weight, ce_weight=1.0, bce_weight=1.0):
+def slow_gate_loss(teacher, h):
+    labels, is_right = CORRUPTED
+    return binary_cross_entropy(teacher.retain_logit(h, labels).sigmoid(), is_right)
+
+
+def slow_noise_losses(teacher, noisy, h, y, *, likelihood_weight, anchor_weight):
+    """The likelihood of the given labels, the head that learns them, and the anchor of T."""
+    T = teacher.transition_logits.exp() / teacher.transition_logits.exp().sum(dim=1, keepdim=True)
+    total = 0
+    for x, given, *_ in noisy:
+        features = teacher.backbone(x)
+        p = teacher.classifier(features).softmax(dim=1)
+        likelihood = (p @ T).gather(1, given[:, None])
+        head = cross_entropy(teacher.noisy_head(features.detach()), given)
+        total = total + (head - likelihood_weight * likelihood.log().mean()) / len(noisy)
+    with torch.no_grad():
+        predicted = teacher.noisy_head(h).softmax(dim=1)
+    return total - anchor_weight * (predicted * T[y].log()).sum(dim=1).mean()
+
+
+def slow_step(
+    method,
+    noisy,
+    trusted,
+    *,
+    meta_weight,
+    ce_weight=1.0,
+    bce_weight=1.0,
+    likelihood_weight=1.0,
+    anchor_weight=1.0,
+):
     """The parameters of student and teacher after a first step with empty momentum buffers."""
     student, teacher, s = deepcopy(method.student), deepcopy(method.teacher), method.settings
     eta = method.student_sgd.param_groups[0]["lr"]
@@ -81,12 +117,16 @@ def slow_step(method, noisy, trusted, *, meta_weight, ce_weight=1.0, bce_weight=
 
     h = teacher.backbone(trusted.inputs)
     ce = cross_entropy(teacher.classifier(h), trusted.labels)
-    labels, is_right = CORRUPTED
-    bce = binary_cross_entropy(teacher.retain_logit(h, labels).sigmoid(), is_right)
-    total = ce_weight * ce + bce_weight * bce + meta_weight * objective
+    total = ce_weight * ce + meta_weight * objective
+    if s.teacher == "gate":
+        total = total + bce_weight * slow_gate_loss(teacher, h)
+    else:
+        weights = {"likelihood_weight": likelihood_weight, "anchor_weight": anchor_weight}
+        total = total + slow_noise_losses(teacher, noisy, h, trusted.labels, **weights)
     alpha = list(teacher.parameters())
     gradients = torch.autograd.grad(total, alpha, allow_unused=True, materialize_grads=True)
-    decayed = flat(gradients) + s.weight_decay * flat(alpha)
+    decay = [0.0 if p is getattr(teacher, "transition_logits", None) else s.weight_decay for p in alpha]
+    decayed = flat([g + d * p for g, d, p in zip(gradients, decay, alpha, strict=True)])
     return flat(w.values()).detach(), flat(alpha).detach() - TEACHER_ETA * decayed
 
 
@@ -168,6 +208,43 @@ def test_a_student_that_also_learns_from_half_of_the_trusted_batch(look_ahead, e
     )
     *noisy, trusted = make_batches(look_ahead)
     assert_step_is(method, noisy, trusted, meta_weight=1 / reach(look_ahead, momentum=0.9))
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "cnn"])
+@pytest.mark.parametrize("likelihood_weight", [1.0, 0.3])
+@pytest.mark.parametrize("anchor_weight", [0.0, 2.0])
+def test_a_step_of_the_noise_aware_teacher(backbone, likelihood_weight, anchor_weight):
+    weights = {"meta_weight": 2.0, "likelihood_weight": likelihood_weight, "anchor_weight": anchor_weight}
+    method = make_method(teacher="noise-aware", backbone=backbone, **weights)
+    noisy, trusted = make_batches(1, image=backbone == "cnn")
+    assert_step_is(method, [noisy], trusted, **weights)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"look_ahead": 5},
+        {"look_ahead": 2, "momentum": 0.9, "weight_decay": 0.01, "teacher_momentum": 0.0},
+        {"look_ahead": 2, "student_trusted": True},
+        {"look_ahead": 2, "save_memory": True},
+        {"look_ahead": 3, "jvp": "double-backward"},
+    ],
+    ids=str,
+)
+def test_a_look_ahead_of_the_noise_aware_teacher_with_the_exact_gradient(changes):
+    method = make_method(teacher="noise-aware", meta_gradient="exact", meta_weight=3.0, **changes)
+    *noisy, trusted = make_batches(method.look_ahead)
+    assert_step_is(method, noisy, trusted, meta_weight=3.0)
+
+
+def test_the_noise_aware_teacher_learns_from_given_labels_without_a_meta_loss():
+    method = make_method(teacher="noise-aware", meta_weight=0.0)
+    noisy, trusted = make_batches(1)
+    assert_step_is(method, [noisy], trusted, meta_weight=0.0)
+    assert set(method.step([noisy], trusted)) == {
+        *("student_loss", "meta_objective"),
+        *("teacher_ce", "teacher_anchor", "teacher_nll", "noisy_head_ce"),
+    }
 
 
 @pytest.mark.parametrize("engine", EXACT_ENGINES)

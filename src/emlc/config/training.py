@@ -65,11 +65,17 @@ class MethodSettings:
             teacher's activations, and outputs of the student's layers. Each further look-ahead step then
             takes only as much memory as the student's weights, and each step takes one to two more
             forward passes.
+        teacher: The kind of teacher. noise-aware: a learned transition matrix models the noise, and Bayes' rule
+            makes soft labels from it, the teacher's prediction and the given label; the teacher learns from
+            every given label. gate: the paper's, which learns from the trusted set how far to keep a label.
         meta_weight: Weight of the meta loss. The default is the inverse of how far k student steps move a
             weight whose gradient is 1, so that the loss's share depends neither on the learning rate nor
             on k; for k = 1 it is 1 / learning_rate. The paper's tables use 1.
         ce_weight: Weight of the teacher's cross-entropy on trusted samples.
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
+        likelihood_weight: Weight of the likelihood of the given labels under the noise-aware teacher.
+        anchor_weight: Weight of the loss that keeps the noise-aware teacher's transition matrix near what a
+            head that learns the given labels predicts on the trusted set.
         corruption: How half of each trusted batch is corrupted for the gate. adversarial: to the wrong class
             that the teacher finds most probable. random: to a class drawn uniformly from all.
         student_trusted: Whether the student also learns from half of each trusted batch, with weight 1;
@@ -87,9 +93,12 @@ class MethodSettings:
     meta_gradient: Literal["approximate", "exact"] = setting("approximate", expert=True)
     jvp: Literal["auto", "forward", "finite-difference", "double-backward"] = setting("auto", expert=True)
     save_memory: bool = setting(False, free_on_resume=True, expert=True)
+    teacher: Literal["noise-aware", "gate"] = "noise-aware"
     meta_weight: float | None = setting(None, expert=True, at_least=0)
     ce_weight: float = setting(1.0, expert=True, at_least=0)
     bce_weight: float = setting(1.0, expert=True, at_least=0)
+    likelihood_weight: float = setting(1.0, expert=True, at_least=0)
+    anchor_weight: float = setting(1.0, expert=True, at_least=0)
     corruption: Literal["random", "adversarial"] = setting("adversarial", expert=True)
     student_trusted: bool = setting(False, expert=True)
     warm_up_epochs: int | None = setting(None, at_least=0)
@@ -105,7 +114,8 @@ class OptimisationSettings:
         trusted_batch: Trusted samples per teacher step, over all devices.
         learning_rate: Learning rate of the student's SGD, eta.
         teacher_learning_rate: Learning rate of the teacher's SGD (default: the same as the student's).
-        momentum: Momentum of the student's and the teacher's SGD.
+        momentum: Momentum of the student's SGD, and of the teacher's unless teacher_momentum is given.
+        teacher_momentum: Momentum of the teacher's SGD (default: the same as the student's).
         weight_decay: Weight decay of the student's and the teacher's SGD.
         nesterov: Whether the student's and the teacher's SGD use Nesterov momentum.
         schedule: How the learning rates change. constant | cosine: fall to zero over all steps | step: fall
@@ -134,6 +144,7 @@ class OptimisationSettings:
     learning_rate: float = setting(0.02, above=0)
     teacher_learning_rate: float | None = setting(None, expert=True, above=0)
     momentum: float = setting(0.9, expert=True, at_least=0, below=1)
+    teacher_momentum: float | None = setting(None, expert=True, at_least=0, below=1)
     weight_decay: float = setting(0.0, at_least=0)
     nesterov: bool = setting(False, expert=True)
     schedule: Literal["constant", "cosine", "step"] = "constant"

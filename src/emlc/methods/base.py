@@ -199,14 +199,23 @@ class Method(ABC):
         for network in self.networks().values():
             network.train(mode)
 
-    def make_sgd(self, network: nn.Module, learning_rate: float) -> torch.optim.SGD:
-        """Create SGD for the network's trainable parameters, with the settings' momentum and weight decay."""
+    def make_sgd(
+        self, network: nn.Module, learning_rate: float, *, momentum: float | None = None
+    ) -> torch.optim.SGD:
+        """Create SGD for the network's trainable parameters, by default with the settings' momentum.
+
+        Parameters that the network names in ``undecayed`` are spared the settings' weight decay.
+        """
         s = self.settings
-        trained = [p for p in network.parameters() if p.requires_grad]
+        undecayed: Sequence[str] = getattr(network, "undecayed", ())
+        named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": [p for name, p in named if name not in undecayed]}]
+        if undecayed:
+            groups.append({"params": [p for name, p in named if name in undecayed], "weight_decay": 0.0})
         return torch.optim.SGD(
-            trained,
+            groups,
             learning_rate,
-            momentum=s.momentum,
+            momentum=s.momentum if momentum is None else momentum,
             weight_decay=s.weight_decay,
             nesterov=s.nesterov,
             fused=self.ranks.device.type == "cuda",

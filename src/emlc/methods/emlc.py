@@ -18,7 +18,13 @@ from emlc.methods.corruption import corrupt_half
 from emlc.methods.engine import EngineChoice
 from emlc.networks.backbones import Classifier
 from emlc.networks.initial_weights import load_initial_weights
-from emlc.networks.teacher import Teacher
+from emlc.networks.teacher import (
+    AnyCorrection,
+    NoiseAwareCorrection,
+    NoiseAwareTeacher,
+    Teacher,
+    build_teacher,
+)
 from emlc.runtime.cuda_graph import SideStream
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
@@ -26,12 +32,12 @@ from emlc.runtime.streams import RandomStream
 
 
 class _Step(NamedTuple):
-    """A look-ahead step: its record, the teacher's soft labels, without graph and with it, and what the
-    student learned from."""
+    """A look-ahead step: its batch and record, what the teacher says of the batch, with its graph when it is
+    asked for, and what the student learned from."""
 
+    batch: Batch
     record: StudentStep
-    q: Tensor
-    soft_labels: Callable[[], Tensor]
+    correct: Callable[[], AnyCorrection]
     targets: Tensor
     r: Tensor
     loss: Tensor
@@ -59,13 +65,14 @@ class EMLC(Method):
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
         backbone, dim = self.build_backbone(settings.teacher_backbone or settings.backbone)
-        self.teacher = Teacher(
-            backbone,
-            dim,
-            num_classes,
-            label_embedding_dim=settings.label_embedding_dim,
-            gate_hidden_dim=settings.gate_hidden_dim,
-        )
+        self.teacher = build_teacher(settings, backbone, dim, num_classes)
+        self._loss_weights = {
+            "teacher_ce": settings.ce_weight,
+            "teacher_bce": settings.bce_weight,
+            "teacher_nll": settings.likelihood_weight,
+            "teacher_anchor": settings.anchor_weight,
+            "noisy_head_ce": 1.0,  # nothing else learns from it
+        }
         self._engine = EngineChoice(self, exact=settings.meta_gradient == "exact")
 
     def load_initial_weights(self) -> list[str]:
@@ -81,7 +88,11 @@ class EMLC(Method):
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)
         s = self.settings
-        self.teacher_sgd = self.make_sgd(self.teacher, s.teacher_learning_rate or s.learning_rate)
+        momentum = s.momentum if s.teacher_momentum is None else s.teacher_momentum
+        self.teacher_sgd = self.make_sgd(
+            self.teacher, s.teacher_learning_rate or s.learning_rate, momentum=momentum
+        )
+        self._zero = torch.zeros((), device=ranks.device)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "teacher": self.teacher_sgd}
@@ -104,7 +115,7 @@ class EMLC(Method):
         steps: list[_Step] = []
         for batch in noisy:
             with side_stream.work(), self.ranks.autocast():
-                q, soft_labels = self._teacher_labels(batch)
+                q, correct = self._teacher_labels(batch)
             with self.ranks.autocast():
                 x = _joined(batch, for_student)
                 record, log_probs = record_step(self.student, x, keep_products=self.keeps_products)
@@ -112,12 +123,12 @@ class EMLC(Method):
             targets, r = self._student_targets(batch, q, for_student)
             loss = soft_cross_entropy(log_probs, targets, r)
             self.descend(loss, self.student_sgd)
-            steps.append(_Step(record, q, soft_labels, targets, r, loss.detach()))
+            steps.append(_Step(batch, record, correct, targets, r, loss.detach()))
 
         self.teacher_sgd.zero_grad(set_to_none=True)
         with side_stream.work():
-            ce, bce = self._trusted_losses(trusted)
-            (self.settings.ce_weight * ce + self.settings.bce_weight * bce).backward()
+            losses = self._trusted_losses(trusted)
+            self._weighted(losses).backward()
 
         # The student's loss on trusted data, and how it depends on the soft labels (Eq. 10, 11).
         with self.ranks.autocast():
@@ -127,18 +138,20 @@ class EMLC(Method):
 
         # One teacher step on all its losses (Eq. 12).
         meta_weight = self.meta_weight(len(steps))
-        for step, c in zip(steps, coefficients, strict=False):  # none where the meta loss has no weight
+        for step, c in zip(steps, coefficients, strict=True):
             with side_stream.work():
-                q = step.soft_labels()
+                correction = step.correct()
             side_stream.join()
+            given = self._given_losses(correction, step.batch, share=1 / len(steps))
             # Rows of trusted samples, if the student learned from any, come last: nobody made their labels.
-            (meta_weight * (c[: len(q)] * q).sum()).backward()
+            q = correction.soft_labels
+            (meta_weight * (c[: len(q)] * q).sum() + self._weighted(given)).backward()
+            losses |= {name: losses.get(name, 0) + loss for name, loss in given.items()}
         side_stream.join()
         self.descend_gradients(self.teacher_sgd)
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
-            "teacher_ce": ce.detach(),
-            "teacher_bce": bce.detach(),
+            **{name: loss.detach() for name, loss in losses.items()},
             "meta_objective": self.local_scale(for_judging) * trusted_loss,
         }
 
@@ -174,15 +187,15 @@ class EMLC(Method):
         forward = self.decisions.get("jvp") == "forward" and s.meta_gradient == "approximate"
         return forward and s.meta_weight != 0 and not s.save_memory
 
-    def _teacher_labels(self, noisy: Batch) -> tuple[Tensor, Callable[[], Tensor]]:
-        """Soft labels q (n, C) for the student, and, when their meta-gradient is known, with their graph."""
+    def _teacher_labels(self, noisy: Batch) -> tuple[Tensor, Callable[[], AnyCorrection]]:
+        """Soft labels q (n, C) for the student, and, once their meta-gradient is known, with graph."""
         if not self.settings.save_memory:
-            q = self.teacher(noisy.inputs, noisy.labels).soft_labels
-            return q.detach(), lambda: q
+            correction = self.teacher(noisy.inputs, noisy.labels)
+            return correction.soft_labels.detach(), lambda: correction
         replay = Replay(self.teacher, *noisy.tensors[:2])
         with torch.no_grad():
             q = self.teacher(noisy.inputs, noisy.labels).soft_labels
-        return q, lambda: replay({}).soft_labels
+        return q, lambda: replay({})
 
     def _average(self, gradient: Weights, batch: Batch) -> None:
         """Make the gradients that each rank took on its share of a batch that of the joint batch."""
@@ -190,24 +203,41 @@ class EMLC(Method):
             torch._foreach_mul_(list(gradient.values()), self.local_scale(batch))
             self.ranks.average(list(gradient.values()))
 
-    def _trusted_losses(self, trusted: Batch) -> tuple[Tensor, Tensor]:
-        """CE of the teacher's own prediction, and BCE of the retain weight on corrupted labels."""
-        x, y = trusted.inputs, trusted.labels
+    def _weighted(self, losses: Losses) -> Tensor:
+        """The sum of losses of the teacher, each times its weight."""
+        return sum((self._loss_weights[name] * loss for name, loss in losses.items()), self._zero)
+
+    def _trusted_losses(self, trusted: Batch) -> Losses:
+        """CE of the teacher's own prediction, and what else its kind learns from trusted samples."""
         with self.ranks.autocast():
-            h = self.teacher.backbone(x)
+            h = self.teacher.backbone(trusted.inputs)
             logits = full_precision(self.teacher.classifier(h))
-            labels, is_right = corrupt_half(
-                y,
-                logits,
-                self.settings.corruption,
-                (self.settings.seed, RandomStream.CORRUPTION),
-                step=self.step_number,
-                total=trusted.total,
-                share=self.ranks.shard(trusted.total),
-            )
-            bce = binary_cross_entropy_with_logits(self.teacher.retain_logit(h, labels), is_right)
-            ce = cross_entropy(logits, y)
-        return self.local_scale(trusted) * ce, self.local_scale(trusted) * bce
+            losses = {"teacher_ce": cross_entropy(logits, trusted.labels)}
+            if isinstance(self.teacher, NoiseAwareTeacher):
+                losses["teacher_anchor"] = self.teacher.anchor(h, trusted.labels)
+            else:
+                losses["teacher_bce"] = self._gate_loss(self.teacher, h, logits, trusted)
+        return {name: self.local_scale(trusted) * loss for name, loss in losses.items()}
+
+    def _gate_loss(self, teacher: Teacher, h: Tensor, logits: Tensor, trusted: Batch) -> Tensor:
+        """BCE of the retain weight on labels of which half are corrupted."""
+        labels, is_right = corrupt_half(
+            trusted.labels,
+            logits,
+            self.settings.corruption,
+            (self.settings.seed, RandomStream.CORRUPTION),
+            step=self.step_number,
+            total=trusted.total,
+            share=self.ranks.shard(trusted.total),
+        )
+        return binary_cross_entropy_with_logits(teacher.retain_logit(h, labels), is_right)
+
+    def _given_losses(self, correction: AnyCorrection, noisy: Batch, *, share: float) -> Losses:
+        """What a noise-aware teacher loses on the given labels of one of the batches of a look-ahead."""
+        if not isinstance(correction, NoiseAwareCorrection):
+            return {}
+        losses = {"teacher_nll": correction.given_nll, "noisy_head_ce": correction.noisy_head_ce}
+        return {name: share * self.local_scale(noisy) * loss.mean() for name, loss in losses.items()}
 
     def meta_weight(self, k: int) -> float | Tensor:
         """The setting, or what makes the size of the coefficients independent of eta, k and momentum."""
@@ -217,9 +247,9 @@ class EMLC(Method):
         return 1 / InnerSGD.of(self.student_sgd).step_scale(k, self.settings.meta_gradient)
 
     def _coefficients(self, steps: Sequence[_Step], g_w: Weights) -> list[Tensor]:
-        """What each step's soft labels (n, C) are multiplied by in the meta loss; [] if it has no weight."""
+        """What each step's soft labels (n, C) are multiplied by in the meta loss."""
         if self.settings.meta_weight == 0:
-            return []
+            return [torch.zeros_like(step.targets) for step in steps]
         coefficients, engine = meta_gradient(
             [step.record for step in steps],
             g_w,

@@ -56,7 +56,8 @@ def correct(
     teacher: nn.Module, inputs: Inputs, labels: NDArray[np.int64], ranks: Ranks | None = None
 ) -> Correction:
     """Correct the labels (n,) of inputs (n, ...) by the teacher."""
-    return Correction(*in_batches(teacher, [teacher], inputs, torch.from_numpy(labels), ranks=ranks))
+    outputs = in_batches(teacher, [teacher], inputs, torch.from_numpy(labels), ranks=ranks)
+    return Correction(*outputs[: len(Correction._fields)])
 
 
 def predict_both(

@@ -34,7 +34,7 @@ from emlc.labels.table import blocks, label_table
 from emlc.methods.base import Method
 from emlc.networks import inference
 from emlc.networks.inference import Predictions, predict_both
-from emlc.networks.teacher import Teacher
+from emlc.networks.teacher import AnyTeacher
 from emlc.runs.checkpoint import load_networks
 from emlc.runs.directory import read_settings
 from emlc.runtime.distributed import Ranks, pick_device
@@ -85,7 +85,7 @@ class Run:
     settings: Settings
     schema: Schema
     student: nn.Module
-    teacher: Teacher | None
+    teacher: AnyTeacher | None
     which: Literal["chosen", "last"] = "chosen"
     known_decision: Decision | None = None
 
@@ -125,7 +125,7 @@ class Run:
         for network in networks.values():
             network.to(pick_device(device)).eval()
         teacher = networks.get("teacher")
-        assert teacher is None or isinstance(teacher, Teacher)
+        assert teacher is None or isinstance(teacher, AnyTeacher)
         return cls(folder, settings, schema, method.student, teacher, which)
 
     def predict_proba(self, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
@@ -212,7 +212,7 @@ class Run:
             predicted[name] = predictions.prediction(), samples.given
         return decide(*predicted[role], log_odds(*predicted["noisy"]), calibrated_on=role)
 
-    def require_teacher(self) -> Teacher:
+    def require_teacher(self) -> AnyTeacher:
         """Return the teacher, or raise an :class:`InputError` if the run's method has none."""
         if self.teacher is None:
             method, labels = self.settings.method, self.folder / "labels.csv"

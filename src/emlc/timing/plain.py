@@ -22,8 +22,10 @@ class PlainEMLC(EMLC):
         with patch("emlc.meta.jvp.Tangents", lambda products: nullcontext()):
             return super().step(noisy, trusted)
 
-    def make_sgd(self, network: nn.Module, learning_rate: float) -> torch.optim.SGD:
-        sgd = super().make_sgd(network, learning_rate)
+    def make_sgd(
+        self, network: nn.Module, learning_rate: float, *, momentum: float | None = None
+    ) -> torch.optim.SGD:
+        sgd = super().make_sgd(network, learning_rate, momentum=momentum)
         for group in sgd.param_groups:
             group["fused"] = False
         return sgd

@@ -1,0 +1,114 @@
+"""The noise-aware teacher against Bayes' rule in loops, and against plain autograd, in float64."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from emlc.networks.teacher import NoiseAwareTeacher
+
+N, DIM, WIDTH, C = 7, 4, 3, 5
+
+
+@pytest.fixture
+def teacher():
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Linear(DIM, WIDTH), nn.Tanh())
+    teacher = NoiseAwareTeacher(backbone, WIDTH, C).double()
+    with torch.no_grad():
+        teacher.transition_logits += torch.randn(C, C)
+    return teacher
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(N, DIM, dtype=torch.float64, generator=generator), torch.tensor([0, 1, 2, 3, 4, 0, 4])
+
+
+def affine(layer, x):
+    weight, bias = layer.weight.tolist(), layer.bias.tolist()
+    return [sum(w * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
+
+
+def softmax(scores):
+    powers = [math.exp(score) for score in scores]
+    return [power / sum(powers) for power in powers]
+
+
+def slow_correction(teacher, x, label):
+    h = [math.tanh(v) for v in affine(teacher.backbone[0], x)]
+    p = softmax(affine(teacher.classifier, h))
+    T = [softmax(row) for row in teacher.transition_logits.tolist()]
+    evidence = sum(p[c] * T[c][label] for c in range(C))
+    q = [p[c] * T[c][label] / evidence for c in range(C)]
+    given = softmax(affine(teacher.noisy_head, h))
+    return q, p, q[label], -math.log(evidence), -math.log(given[label])
+
+
+def test_it_is_bayes_rule_sample_by_sample(teacher, batch):
+    correction = teacher(*batch)
+    for i, (x, label) in enumerate(zip(batch[0].tolist(), batch[1].tolist(), strict=True)):
+        for values, expected in zip(correction, slow_correction(teacher, x, label), strict=True):
+            assert values[i].tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def plain(teacher, x, labels):
+    """Soft labels and likelihood (n,) as probabilities, with no logarithm but the last."""
+    p = teacher.classifier(teacher.backbone(x)).softmax(dim=1)
+    T = teacher.transition_logits.exp() / teacher.transition_logits.exp().sum(dim=1, keepdim=True)
+    joint = p * T[:, labels].T
+    return joint / joint.sum(dim=1, keepdim=True), -joint.sum(dim=1).log()
+
+
+@pytest.mark.parametrize("output", ["soft_labels", "given_nll"])
+def test_gradients_are_those_of_bayes_rule(teacher, batch, output):
+    weights = torch.randn(N, C if output == "soft_labels" else 1, dtype=torch.float64)
+    shared = [*teacher.backbone.parameters(), *teacher.classifier.parameters(), teacher.transition_logits]
+    values = getattr(teacher(*batch), output)
+    expected = dict(zip(("soft_labels", "given_nll"), plain(teacher, *batch), strict=True))[output]
+    gradients = [torch.autograd.grad((weights * v.reshape(N, -1)).sum(), shared) for v in (values, expected)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+        assert ours.norm() > 0
+
+
+def test_the_head_for_given_labels_learns_and_shapes_nothing_else(teacher, batch):
+    teacher(*batch).noisy_head_ce.sum().backward()
+    touched = {name for name, p in teacher.named_parameters() if p.grad is not None}
+    assert touched == {"noisy_head.weight", "noisy_head.bias"}
+
+
+def test_the_anchor_is_least_where_rows_are_what_the_head_predicts_for_their_class(teacher, batch):
+    x, labels = batch
+    h = teacher.backbone(x)
+    given = teacher.noisy_head(h).softmax(dim=1).detach()
+    rows = torch.stack([given[labels == c].mean(dim=0) for c in range(C)])  # Gold Loss Correction's
+    with torch.no_grad():
+        teacher.transition_logits.copy_(rows.log())
+    loss = teacher.anchor(h, labels)
+    entropy = -sum((given[i] * rows[labels[i]].log()).sum() for i in range(N)) / N
+    torch.testing.assert_close(loss, entropy)
+    loss.backward()
+    assert {name for name, p in teacher.named_parameters() if p.grad is not None} == {"transition_logits"}
+    assert teacher.transition_logits.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+def test_labels_are_as_good_as_even_at_first_and_more_probably_right_than_any_other(classes):
+    T = NoiseAwareTeacher(nn.Identity(), 2, classes).transition.detach()
+    torch.testing.assert_close(T.sum(dim=1), torch.ones(classes))
+    assert 0.5 - 1e-6 <= T.diagonal().min() <= 2 / 3 + 1e-6
+    off = T - torch.diag(T.diagonal())
+    assert off.max() < T.diagonal().min()
+
+
+def test_probabilities_of_zero_stay_finite(teacher, batch):
+    with torch.no_grad():
+        teacher.transition_logits.copy_(1e4 * torch.eye(C))
+        teacher.classifier.bias.copy_(torch.tensor([1e4, 0, 0, 0, 0]))
+    correction = teacher(*batch)
+    correction.given_nll.sum().backward()
+    assert all(values.isfinite().all() for values in correction)
+    assert teacher.transition_logits.grad.isfinite().all()
