@@ -169,3 +169,13 @@ def test_rates_count_only_known_truth():
     assert noise.actual_rate(given, np.full(4, -1)) is None
     assert noise.actual_rate(given, None) is None
     assert noise.nominal_rate(np.array([0, 0, 0, 1]), np.array([[0.6, 0.4], [0, 1]])) == pytest.approx(0.3)
+
+
+def test_observed_transitions_are_shares_counted_one_by_one():
+    rng = np.random.default_rng(0)
+    given, true = rng.integers(0, 4, 60), rng.integers(-1, 3, 60)  # of the last class there is no sample
+    observed = noise.observed_transition(given, true, 4)
+    for c, d in itertools.product(range(3), range(4)):
+        labels = [label for label, known in zip(given, true, strict=True) if known == c]
+        assert observed[c, d] == pytest.approx(labels.count(d) / len(labels))
+    assert np.isnan(observed[3]).all()

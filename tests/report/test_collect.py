@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,17 @@ def test_without_a_teacher_there_are_no_labels(plain_run):
     assert facts.evaluated == "trusted"  # there is neither test nor validation set
     assert len(facts.points) == 10
     assert "corrected_label" not in facts.points
+
+
+def test_the_true_noise_is_that_of_the_samples_with_or_without_a_teacher(
+    hostile_run, hostile_facts, plain_run
+):
+    noisy = hostile_run.split().noisy
+    confusion = confusion_matrix(noisy.true_labels, noisy.given, normalize="true")
+    np.testing.assert_allclose(hostile_facts.true_noise, confusion)
+    assert collect(plain_run, map_samples=0).true_noise is None
+    alone = replace(hostile_run, teacher=None)
+    np.testing.assert_allclose(collect(alone, map_samples=0).true_noise, confusion)
 
 
 def test_the_last_weights(hostile_run):

@@ -85,6 +85,23 @@ def test_of_too_many_classes_the_most_confused_are_shown():
     assert f"Of {n} classes" in figure.caption
 
 
+def test_wrong_labels_of_many_classes_that_were_not_learned_are_shown_where_they_are_true():
+    C, names = 40, tuple(f"class {k}" for k in range(40))
+    learned, true = np.eye(C), np.eye(C)
+    learned[2, 5], true[7, 3], true[9] = 0.25, 0.5, np.nan  # no sample is of class 9
+    learned[9, 1] = 0.0001
+    figure = figures.learned_noise(learned, true, names)
+    shares = {trace["name"]: trace["x"] for trace in figure.spec["data"]}
+    assert shares == {"learned": [0, 0.25, 0.0001], "true": [0.5, 0, None]}
+    assert figure.spec["layout"]["yaxis"]["ticktext"][1] == "class 2 labelled class 5"
+    assert figure.table.to_numpy().tolist() == [
+        ["class 7", "class 3", "0", "50"],
+        ["class 2", "class 5", "25", "0"],
+        ["class 9", "class 1", "0", ""],
+    ]
+    assert figure.wide
+
+
 def metrics(epochs):
     return pd.DataFrame({"epoch": range(1, epochs + 1), "trusted_accuracy": 50.0, "student_loss": 1.5})
 

@@ -171,13 +171,55 @@ def test_a_hundred_classes_of_which_some_never_occur(hostile_facts):
     table = pd.DataFrame({"given_label": given, "corrected_label": corrected, "retain_weight": 0.5})
     table["is_label_issue"] = given != corrected
     schema = replace(hostile_facts.run.schema, classes=names)
-    run = replace(hostile_facts.run, schema=schema)
+    run = replace(hostile_facts.run, schema=schema, transition=None)
     facts = replace(
         hostile_facts, run=run, labels=label_facts(table, names), evaluation=None, gallery=None, points=None,
-        missing={"gallery": "It was left out on request.", "data": "gone"},
+        true_noise=None, missing={"gallery": "It was left out on request.", "data": "gone"},
     )  # fmt: skip
     page = Page(render(facts))
     spec = json.loads(page.scripts[0][1])["figures"]["transition"]
     assert np.shape(spec["data"][0]["z"]) == (100, 100)
     assert spec["data"][0]["z"][95] == [None] * 100
     assert "There is no gallery: It was left out on request." in page.text
+
+
+def noise_page(facts, *, classes=None, learned=None, true=None):
+    """Figures of the labels' section, and the page, of a run that has learned so much of the noise."""
+    schema = replace(facts.run.schema, classes=classes or facts.classes)
+    learned = None if learned is None else pd.DataFrame(learned)
+    run = replace(facts.run, schema=schema, transition=learned)
+    missing = {"data": "gone", "labels": "nobody corrected any", "gallery": "left out"}
+    without = dict.fromkeys(("labels", "evaluation", "gallery", "points"))
+    page = Page(render(replace(facts, run=run, true_noise=true, missing=missing, **without)))
+    return json.loads(page.scripts[0][1])["figures"], page
+
+
+def test_the_learned_noise_is_shown_beside_the_true_one(page, hostile_facts):
+    shown = json.loads(page.scripts[0][1])["figures"]
+    assert "P(given | true class)" in page.text
+    assert "What training has learned about the labels" in page.text
+    learned, true = (shown[f"{kind}-transition"]["data"][0] for kind in ("learned", "true"))
+    np.testing.assert_allclose(learned["z"], hostile_facts.run.transition, atol=1e-4)
+    np.testing.assert_allclose(true["z"], hostile_facts.labels.truth.transition, atol=1e-4)
+    assert (learned["zmin"], learned["zmax"]) == (true["zmin"], true["zmax"]) == (0, 1)
+
+
+def test_of_a_method_without_a_teacher_what_it_learned_of_the_noise_is_shown(plain_run):
+    facts = collect(plain_run, map_samples=0)
+    shown, page = noise_page(facts, learned=np.eye(3), true=np.full((3, 3), 1 / 3))
+    assert {"learned-transition", "true-transition"} <= shown.keys()
+    assert "nobody corrected any" in page.text
+    assert "true-transition" not in noise_page(facts, learned=np.eye(3))[0]
+    assert not {"learned-transition", "true-transition"} & noise_page(facts, true=np.eye(3))[0].keys()
+
+
+def test_of_forty_classes_the_most_frequent_wrong_labels_are_shown(hostile_facts):
+    names = tuple(f"<{k}>" for k in range(40))
+    learned = np.random.default_rng(0).dirichlet(np.ones(40), 40)
+    shown, page = noise_page(hostile_facts, classes=names, learned=learned)
+    off = pd.DataFrame(learned, names, names).where(~np.eye(40, dtype=bool)).stack().nlargest(25)
+    (bars,) = shown["learned-transition"]["data"]
+    assert bars["x"] == pytest.approx(off.tolist(), rel=1e-4)
+    texts = shown["learned-transition"]["layout"]["yaxis"]["ticktext"]
+    assert texts[0] == "{} labelled {}".format(*off.index[0]).replace("<", "&lt;").replace(">", "&gt;")
+    assert "Of 40 classes, the 25 most frequent wrong labels are shown." in page.text

@@ -70,7 +70,7 @@ def test_every_file_of_the_run_directory(run):
     weights = {
         f"{which}/{name}.safetensors" for which in ("chosen", "last") for name in ("student", "teacher")
     }
-    tables = {"metrics.csv", "steps.csv", "labels.csv", "labels.parquet", "split.csv"}
+    tables = {"metrics.csv", "steps.csv", "labels.csv", "labels.parquet", "noise.csv", "split.csv"}
     others = {"settings.yaml", "model.json", "decision.json", "summary.json", "checkpoint.pt", *PICTURES}
     assert files - events == weights | tables | others
 

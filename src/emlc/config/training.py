@@ -65,8 +65,8 @@ class MethodSettings:
             teacher's activations, and outputs of the student's layers. Each further look-ahead step then
             takes only as much memory as the student's weights, and each step takes one to two more
             forward passes.
-        teacher: The kind of teacher. noise-aware: a learned transition matrix models the noise, and Bayes' rule
-            makes soft labels from it, the teacher's prediction and the given label; the teacher learns from
+        teacher: The kind of teacher. noise-aware: a learned transition matrix models the noise, and Bayes'
+            rule makes soft labels from it, the prediction and the given label; the teacher learns from
             every given label. gate: the paper's, which learns from the trusted set how far to keep a label.
         meta_weight: Weight of the meta loss. The default is the inverse of how far k student steps move a
             weight whose gradient is 1, so that the loss's share depends neither on the learning rate nor

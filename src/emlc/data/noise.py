@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from emlc.config import NoiseSettings
+from emlc.data.classes import UNKNOWN
 from emlc.errors import InputError
 
 _ALIASES = {"plane": "airplane", "car": "automobile", "cra": "crab"}  # "cra": so spelt in a public CIFAR-100
@@ -189,6 +190,26 @@ def actual_rate(given: NDArray[np.int64], true: NDArray[np.int64] | None) -> flo
     if true is None or not (known := true >= 0).any():
         return None
     return float(np.mean(given[known] != true[known]))
+
+
+def observed_transition(
+    given: NDArray[np.int64], true: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float64]:
+    """Count which labels the samples of each class carry, as shares.
+
+    Args:
+        given: (n,) given labels, each in [0, C).
+        true: (n,) true labels; samples where they are not known, -1, are left out.
+        num_classes: C.
+
+    Returns:
+        (C, C) float64, rows = true class; they sum to 1, but for those of classes without samples: NaN.
+    """
+    known = true != UNKNOWN
+    counts = np.zeros((num_classes, num_classes))
+    np.add.at(counts, (true[known], given[known]), 1)
+    with np.errstate(invalid="ignore"):  # a class without samples: 0 / 0 is NaN
+        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
 def nominal_rate(labels: NDArray[np.int64], transition_matrix: NDArray[np.float64]) -> float:

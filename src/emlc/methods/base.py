@@ -57,6 +57,8 @@ class Method(ABC):
         capturable: Whether :meth:`step` can be captured as a CUDA graph, because it reads no value from the
             device.
         warms_up: Whether the method has warm-up epochs.
+        noise_model: Name of the network, if any, whose attribute ``transition`` is the learned noise (C, C):
+            P(given label | true class). It is shown with the run's results.
         look_ahead: Noisy batches per step, k.
         hyper: The method's own hyper-parameters.
         student: The classifier to be trained, inputs (n, ...) to logits (n, C).
@@ -78,6 +80,7 @@ class Method(ABC):
     joint: ClassVar[bool] = False
     capturable: ClassVar[bool] = False
     warms_up: ClassVar[bool] = False
+    noise_model: ClassVar[str] = "teacher"
     epoch: int = 0
     step_number: Tensor
     ranks: Ranks

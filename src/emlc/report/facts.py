@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from emlc.config import paths_of
 from emlc.data import Split
-from emlc.data.classes import shorten
+from emlc.data.classes import UNKNOWN, shorten
+from emlc.data.noise import observed_transition
 from emlc.errors import InputError
 from emlc.labels.decision import Decision
 from emlc.report.gallery import Gallery, choose, make_gallery
@@ -46,6 +48,8 @@ class Facts:
         evaluated: Role of the samples that ``evaluation`` was measured on.
         evaluation: Evaluation of the student on the test set, or else the validation or the trusted set.
         labels: Summary of the label table.
+        true_noise: (C, C) P(given label | true class) among the noisy samples with a known true label, rows:
+            true class; NaN in rows of absent classes; None if no true label is known.
         decision: The threshold below which a label counts as an issue, with its calibration; None for runs
             that did not record it.
         points: The map: one row per point, with columns x, y and those of the label table, or without a
@@ -64,6 +68,7 @@ class Facts:
     evaluated: str = ""
     evaluation: Evaluation | None = None
     labels: LabelFacts | None = None
+    true_noise: NDArray[np.float64] | None = None
     decision: Decision | None = None
     points: pd.DataFrame | None = None
     gallery: Gallery | None = None
@@ -124,6 +129,7 @@ def collect(
             known["gallery"] = _gallery(run, split, table, samples)
         else:
             missing["gallery"] = "It was left out on request."
+    known["true_noise"] = _true_noise(split, known.get("labels"))
     if split is not None and map_samples > 0:
         show_progress("drawing the map of the samples (t-SNE)")
         known["points"] = _points(run, split, table, map_samples)
@@ -211,6 +217,15 @@ def _check_classes(table: pd.DataFrame, classes: tuple[str, ...], path: Path) ->
                 f"{path}: row {row}, column {name!r}: {table[name].iloc[row]!r} is none of the run's classes "
                 f"{shorten(classes)}"
             )
+
+
+def _true_noise(split: Split | None, labels: LabelFacts | None) -> NDArray[np.float64] | None:
+    if labels is not None:
+        return None if labels.truth is None else labels.truth.transition
+    noisy = None if split is None else split.noisy
+    if noisy is None or noisy.true_labels is None or (noisy.true_labels == UNKNOWN).all():
+        return None
+    return observed_transition(noisy.given, noisy.true_labels, len(noisy.classes))
 
 
 def _gallery(run: Run, split: Split | None, table: pd.DataFrame, size: int) -> Gallery:

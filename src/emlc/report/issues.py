@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from emlc.data.classes import UNKNOWN
+from emlc.data.noise import observed_transition
 from emlc.labels.quality import IssueCounts
 
 RETAIN_BINS = 40
@@ -63,12 +64,11 @@ def label_facts(table: pd.DataFrame, classes: tuple[str, ...]) -> LabelFacts:
     """Summarise a label table; see :class:`LabelFacts`."""
     given, corrected = (_codes(table[name], classes) for name in ("given_label", "corrected_label"))
     true = _codes(table["true_label"], classes) if "true_label" in table else np.full(len(table), UNKNOWN)
-    counts = _counts(given, corrected, len(classes))
     return LabelFacts(
         samples=len(table),
         issues=int(table["is_label_issue"].sum()),
-        corrected=counts,
-        transition=_shares(counts.T),
+        corrected=_counts(given, corrected, len(classes)),
+        transition=observed_transition(given, corrected, len(classes)),
         retain=_retain_weights(table["retain_weight"].to_numpy(dtype=np.float64), given, true),
         truth=_truth(given, corrected, true, len(classes)),
     )
@@ -91,7 +91,7 @@ def _truth(
         corrected_right=counts.recovered / counts.labels,
         issue_precision=float("nan") if counts.precision is None else counts.precision,
         issue_recall=float("nan") if counts.recall is None else counts.recall,
-        transition=_shares(_counts(true, given, num_classes)),
+        transition=observed_transition(given, true, num_classes),
     )
 
 
@@ -102,11 +102,6 @@ def _codes(names: pd.Series, classes: tuple[str, ...]) -> NDArray[np.int64]:
 
 def _counts(rows: NDArray[np.int64], columns: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
     return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, -1)
-
-
-def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # a class without samples: 0 / 0 is NaN
-        return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _retain_weights(

@@ -9,6 +9,7 @@ import pandas as pd
 from emlc.report import figures
 from emlc.report.facts import Facts
 from emlc.report.figures import Figure
+from emlc.report.issues import LabelFacts
 from emlc.report.tables import decision_table, environment_table, settings_tables
 from emlc.report.tiles import Tile, tiles
 
@@ -127,10 +128,26 @@ def _training_figures(facts: Facts) -> list[Figure]:
 
 
 def _noise_figures(facts: Facts) -> list[Figure]:
-    labels, classes = facts.labels, facts.classes
-    if labels is None:
-        return []
-    matrices = [
+    labels, classes, learned, true = facts.labels, facts.classes, facts.run.transition, facts.true_noise
+    shown = [] if labels is None else _correction_figures(labels, classes)
+    if learned is not None:
+        shown.append(figures.learned_noise(learned.to_numpy(), true, classes))
+    if shown and true is not None:
+        shown.append(
+            figures.matrix(
+                "true-transition",
+                "Label noise, true",
+                "The same from the true labels, for the samples that have one.",
+                true,
+                classes,
+                ("true class", "given"),
+            )
+        )
+    return shown
+
+
+def _correction_figures(labels: LabelFacts, classes: tuple[str, ...]) -> list[Figure]:
+    return [
         figures.matrix(
             "corrected",
             "Given → corrected",
@@ -150,18 +167,6 @@ def _noise_figures(facts: Facts) -> list[Figure]:
             ("true class (estimated)", "given"),
         ),
     ]
-    if labels.truth is not None:
-        matrices.append(
-            figures.matrix(
-                "true-transition",
-                "Label noise, true",
-                f"The same from the true labels, for the {labels.truth.samples:,} samples that have one.",
-                labels.truth.transition,
-                classes,
-                ("true class", "given"),
-            )
-        )
-    return matrices
 
 
 def _map(facts: Facts) -> list[Figure]:

@@ -10,6 +10,7 @@ from emlc.config import Settings
 from emlc.data import Split
 from emlc.labels.estimate import estimate_label_tables, load_estimate, weight_table
 from emlc.labels.files import write_blocks
+from emlc.labels.noise import noise_table
 from emlc.labels.table import label_schema
 from emlc.runs import plots
 from emlc.runs.checkpoint import Progress
@@ -44,6 +45,8 @@ def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> N
     summary = summarize(run.settings, split, progress.history, ranks)
     steps = _step_table(progress)
     write_csv(run.folder / "steps.csv", steps, index=True)
+    if run.transition is not None:
+        write_csv(run.folder / "noise.csv", noise_table(run.transition, split.noisy))
     if labels is not None:
         plots.save_run_plots(run.folder, pd.DataFrame(progress.history), steps, labels)
     write_json(run.folder / "summary.json", summary)

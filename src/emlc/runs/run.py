@@ -9,11 +9,11 @@
       labels.csv        the corrected labels           labels.parquet the same
       decision.json     when a label counts as wrong   tensorboard/  the metrics, for TensorBoard
       chosen/ last/     student and teacher weights    checkpoint.pt everything, for --resume
-      *.png             recovery, retain weights, meta objective
+      noise.csv         the learned noise              *.png         recovery, retain weights, meta objective
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -57,6 +57,9 @@ class Run:
         teacher: The label corrector, or None if the method has no teacher.
         which: The epoch of the networks: "chosen" or "last".
         known_decision: The value of :attr:`decision`, or None if it has still to be read or calibrated.
+        transition: The noise that was learned, T (C, C): P(given label | true class) in [0, 1], true classes
+            as the index and given labels as the columns, by name; rows sum to 1. By Bayes' rule, the
+            retain weight that Appendix D approximates follows from it. None where no network learns it.
 
     Examples:
         Train a run in the folder ``first``:
@@ -88,6 +91,7 @@ class Run:
     teacher: AnyTeacher | None
     which: Literal["chosen", "last"] = "chosen"
     known_decision: Decision | None = None
+    transition: pd.DataFrame | None = field(default=None, compare=False)
 
     @classmethod
     def load(
@@ -117,8 +121,11 @@ class Run:
             raise
         except Exception as error:
             raise InputError(f"{folder / 'model.json'}: not the description of a model: {error}") from error
-        # Other networks, such as a meta-net, are for training only: an exported model does not have them.
-        networks = {n: network for n, network in method.networks().items() if n in ("student", "teacher")}
+        # Others, such as a meta-net, serve training alone: an exported model does not have them.
+        useful = {"student", "teacher"}
+        if (folder / which / f"{method.noise_model}.safetensors").exists():
+            useful.add(method.noise_model)
+        networks = {n: network for n, network in method.networks().items() if n in useful}
         if not (folder / which).is_dir():
             raise InputError(f"{folder}: no {which} weights yet: the training was interrupted, see --resume")
         load_networks(folder / which, networks)
@@ -126,7 +133,8 @@ class Run:
             network.to(pick_device(device)).eval()
         teacher = networks.get("teacher")
         assert teacher is None or isinstance(teacher, AnyTeacher)
-        return cls(folder, settings, schema, method.student, teacher, which)
+        transition = _transition(networks.get(method.noise_model), schema.classes)
+        return cls(folder, settings, schema, method.student, teacher, which, transition=transition)
 
     def predict_proba(self, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
         """Predict the student's class probabilities (n, C), float32 in [0, 1], on the CPU.
@@ -247,3 +255,14 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """The table ``metrics.csv``, one row per epoch."""
         return pd.read_csv(self.folder / "metrics.csv")
+
+
+def _transition(network: nn.Module | None, classes: tuple[str, ...]) -> pd.DataFrame | None:
+    """The transition matrix of a network that has one, by class name."""
+    matrix: Tensor | None = getattr(network, "transition", None)
+    if matrix is None:
+        return None
+    T = matrix.detach().double().cpu().numpy()
+    return pd.DataFrame(
+        T, index=pd.Index(classes, name="true_class"), columns=pd.Index(classes, name="given_label")
+    )

@@ -55,7 +55,7 @@ def matrix(
         "colorbar": {"tickformat": ".0%", "thickness": 10, "outlinewidth": 0},
     }
     if n <= _ALL_NAMED:
-        texts = part.astype(str) if counted else np.array([[_cell(v) for v in row] for row in part])
+        texts = part.astype(str) if counted else np.array([[share_cell(v) for v in row] for row in part])
         trace |= {"text": texts.tolist(), "texttemplate": "%{text}"}
     ticks = {
         "tickmode": "array",
@@ -100,7 +100,7 @@ def _matrix_table(
 ) -> tuple[pd.DataFrame, str]:
     """Return a small matrix as a table, or a large one's largest entries off the diagonal, and a caption."""
     if len(classes) <= _ALL_NAMED:
-        cells = values if values.dtype.kind == "i" else [[_cell(v) for v in row] for row in values]
+        cells = values if values.dtype.kind == "i" else [[share_cell(v) for v in row] for row in values]
         table = pd.DataFrame(cells, columns=list(classes), dtype=object)
         table.insert(0, f"{axes[0]} \\ {axes[1]}", list(classes), allow_duplicates=True)
         return table, ""
@@ -110,7 +110,7 @@ def _matrix_table(
             axes[0]: [classes[a] for a, _ in pairs],
             axes[1]: [classes[b] for _, b in pairs],
             "samples" if values.dtype.kind == "i" else "share": [
-                values[a, b] if values.dtype.kind == "i" else _cell(values[a, b]) for a, b in pairs
+                values[a, b] if values.dtype.kind == "i" else share_cell(values[a, b]) for a, b in pairs
             ],
         }
     )
@@ -125,7 +125,7 @@ def largest_pairs(values: NDArray[Any], most: int) -> list[tuple[int, int]]:
     return [(int(k // len(off)), int(k % len(off))) for k in order if off.flat[k] > 0]
 
 
-def _cell(share: float) -> str:
+def share_cell(share: float) -> str:
     """Format a share in [0, 1] in per cent, short enough for a cell."""
     if np.isnan(share):
         return ""
