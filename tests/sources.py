@@ -14,7 +14,7 @@ from emlc import Run
 from emlc.config.methods import method_class
 from emlc.data import make_split
 from emlc.labels.decision import Decision
-from emlc.networks.teacher import Teacher
+from emlc.networks.gate_teacher import Teacher
 
 HOSTILE = ("../../x", "</script>", 'quo"te, comma', "line\nbreak", "=1+1", "1e5", "no", " 猫 🐈 ")
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from emlc.estimator.classifier import EMLCClassifier
     from emlc.labels.table import to_cleanlab
     from emlc.meta.metagradient import InnerSGD, meta_gradient, record_step, trusted_gradient
-    from emlc.networks.teacher import Teacher
+    from emlc.networks.gate_teacher import Teacher
+    from emlc.networks.noise_aware_teacher import NoiseAwareTeacher
     from emlc.runs.run import Run
     from emlc.runs.train import train
 
@@ -24,6 +25,7 @@ __all__ = [
     "EMLCWarning",
     "InnerSGD",
     "InputError",
+    "NoiseAwareTeacher",
     "Run",
     "Samples",
     "Settings",
@@ -48,7 +50,8 @@ _MODULES = {
     "to_cleanlab": "labels.table",
     "Run": "runs.run",
     "train": "runs.train",
-    "Teacher": "networks.teacher",
+    "Teacher": "networks.gate_teacher",
+    "NoiseAwareTeacher": "networks.noise_aware_teacher",
 }
 
 # Silent until somebody asks for messages: a command, a function with a console, or the program around it.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from emlc.meta.replay import Replay, copies
-from emlc.networks.teacher import Correction, Teacher
+from emlc.networks.gate_teacher import Correction, Teacher
 
 
 def network() -> nn.Sequential:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from emlc.networks.teacher import NoiseAwareTeacher
+from emlc.networks.noise_aware_teacher import NoiseAwareTeacher
 
 N, DIM, WIDTH, C = 7, 4, 3, 5
 

@@ -14,7 +14,7 @@ from emlc.methods.base import NoisyEstimate
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.emlc import EMLC
 from emlc.networks import inference
-from emlc.networks.teacher import Correction
+from emlc.networks.gate_teacher import Correction
 from emlc.runs import metrics as figures
 
 UNKNOWN = -1

@@ -17,14 +17,10 @@ from emlc.methods.base import Losses, Method
 from emlc.methods.corruption import corrupt_half
 from emlc.methods.engine import EngineChoice
 from emlc.networks.backbones import Classifier
+from emlc.networks.gate_teacher import Teacher
 from emlc.networks.initial_weights import load_initial_weights
-from emlc.networks.teacher import (
-    AnyCorrection,
-    NoiseAwareCorrection,
-    NoiseAwareTeacher,
-    Teacher,
-    build_teacher,
-)
+from emlc.networks.noise_aware_teacher import NoiseAwareCorrection, NoiseAwareTeacher
+from emlc.networks.teacher import AnyCorrection, build_teacher
 from emlc.runtime.cuda_graph import SideStream
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import read_ahead
-from emlc.networks.teacher import Correction
+from emlc.networks.gate_teacher import Correction
 from emlc.runtime.distributed import Ranks
 
 _BATCH = 1024

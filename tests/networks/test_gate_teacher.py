@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import tiny
 from emlc.methods.emlc import EMLC
-from emlc.networks.teacher import Teacher
+from emlc.networks.gate_teacher import Teacher
 
 N, DIM, WIDTH, C = 7, 4, 3, 5
 
