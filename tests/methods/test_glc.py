@@ -34,7 +34,7 @@ def prepared(**changes):
     method.bind(split)
     method.train_mode()
     method.epoch = 1
-    method.transition.matrix.copy_(torch.tensor([[0.6, 0.3, 0.1], [0.0, 0.7, 0.3], [0.25, 0.05, 0.7]]))
+    method.transition.transition.copy_(torch.tensor([[0.6, 0.3, 0.1], [0.0, 0.7, 0.3], [0.25, 0.05, 0.7]]))
     return method, split
 
 
@@ -60,11 +60,11 @@ def test_the_first_stage_ends_with_the_matrix_of_all_trusted_samples_and_the_ini
     """Between the stages, and at no other time; the network is in evaluation mode for it, and then not."""
     method, split = prepared(epochs=4, warm_up_epochs=2)
     initial = deepcopy(method.student.state_dict())
-    before = method.transition.matrix.clone()
+    before = method.transition.transition.clone()
     for method.epoch in (0, 1):
         method.start_epoch()
         method.step([batch_of(split.noisy, range(20))], batch_of(split.trusted, range(8)))
-    assert torch.equal(method.transition.matrix, before)
+    assert torch.equal(method.transition.transition, before)
     assert not tiny.same_tensors(initial, method.student.state_dict())
 
     twin = deepcopy(method.student).eval()
@@ -75,15 +75,15 @@ def test_the_first_stage_ends_with_the_matrix_of_all_trusted_samples_and_the_ini
             expected[c] += twin(split.trusted.inputs[i : i + 1]).detach().softmax(dim=1)[0] / len(rows)
     method.epoch = 2
     method.start_epoch()
-    torch.testing.assert_close(method.transition.matrix, expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(method.transition.transition, expected, rtol=1e-6, atol=1e-7)
     assert tiny.same_tensors(initial, method.student.state_dict())
     assert not method.student_sgd.state
     assert method.student.training
 
     method.step([batch_of(split.noisy, range(20))], batch_of(split.trusted, range(8)))
-    method.epoch, estimated = 3, method.transition.matrix.clone()
+    method.epoch, estimated = 3, method.transition.transition.clone()
     method.start_epoch()
-    assert torch.equal(method.transition.matrix, estimated)
+    assert torch.equal(method.transition.transition, estimated)
     assert not tiny.same_tensors(initial, method.student.state_dict())
 
 
@@ -100,7 +100,7 @@ def test_the_first_stage_is_cross_entropy_on_the_given_labels():
 def test_a_step_of_the_second_stage_goes_down_the_corrected_loss():
     method, split = prepared(learning_rate=0.1)
     noisy, trusted = batch_of(split.noisy, range(3, 17)), batch_of(split.trusted, range(8))
-    twin, T = deepcopy(method.student), method.transition.matrix.tolist()
+    twin, T = deepcopy(method.student), method.transition.transition.tolist()
     p_trusted, p = (twin(batch.inputs).softmax(dim=1) for batch in (trusted, noisy))
     loss = 0.0
     for k, y in enumerate(noisy.labels):
@@ -119,14 +119,14 @@ def test_a_step_of_the_second_stage_goes_down_the_corrected_loss():
 
 def test_the_loss_is_finite_where_the_matrix_says_that_a_label_cannot_be():
     method, split = prepared()
-    method.transition.matrix.copy_(torch.eye(C, dtype=torch.float64)[[0, 0, 0]])
+    method.transition.transition.copy_(torch.eye(C, dtype=torch.float64)[[0, 0, 0]])
     method.step([batch_of(split.noisy, range(14))], batch_of(split.trusted, range(8)))
     assert all(p.isfinite().all() for p in method.student.parameters())
 
 
 def test_corrected_labels_are_those_of_bayes_rule():
     method, split = prepared()
-    twin, T = deepcopy(method.student).eval(), method.transition.matrix.tolist()
+    twin, T = deepcopy(method.student).eval(), method.transition.transition.tolist()
     soft_labels, weights = method.estimate()
     assert weights is None
     assert method.student.training
@@ -154,7 +154,7 @@ def test_asymmetric_noise_is_found_and_its_labels_corrected(tmp_path):
     """A third of the labels of each class are those of the next."""
     changes = {"epochs": 12, "warm_up_epochs": 6, "trusted_per_class": 10, "learning_rate": 0.05}
     method, history = trained(tmp_path, "glc", tiny.samples(600, wrong=1 / 3), **changes)
-    T = method.transition.matrix
+    T = method.transition.transition
     for c in range(C):
         right, flipped, other = (T[c, (c + shift) % C].item() for shift in range(C))
         assert right > flipped > 2 * other
@@ -166,5 +166,5 @@ def test_asymmetric_noise_is_found_and_its_labels_corrected(tmp_path):
 
 def test_without_a_first_stage_all_labels_are_believed(tmp_path):
     method, _ = trained(tmp_path, "glc", epochs=2, warm_up_epochs=0)
-    assert torch.equal(method.transition.matrix, torch.eye(C))
+    assert torch.equal(method.transition.transition, torch.eye(C))
     torch.testing.assert_close(method.estimate().soft_labels, torch.eye(C)[method.noisy.labels])

@@ -44,23 +44,23 @@ class Transition(nn.Module):
     """What is known of the noise.
 
     Attributes:
-        matrix: (C, C) T; before it is estimated, and for classes without trusted samples, that of no noise.
+        transition: (C, C) T; before it is estimated, and for classes without trusted samples, that of no noise.
     """
 
-    matrix: Tensor
+    transition: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.register_buffer("matrix", torch.eye(num_classes))
+        self.register_buffer("transition", torch.eye(num_classes))
 
     def estimate(self, probabilities: Tensor, labels: Tensor) -> None:
         """Take T from predictions (m, C) of the noisy label of trusted samples, and their classes (m,)."""
-        self.matrix.copy_(class_means(probabilities, labels, self.matrix.cpu()))
+        self.transition.copy_(class_means(probabilities, labels, self.transition.cpu()))
 
     def forward(self, log_p: Tensor, labels: Tensor) -> Tensor:
         """``log(p_c T[c, y])`` (n, C) of log-probabilities (n, C) of the class, and given labels y (n,)."""
         # Where a probability is too small for the dtype the loss stays finite.
-        log_T = self.matrix.clamp_min(torch.finfo(self.matrix.dtype).tiny).log()
+        log_T = self.transition.clamp_min(torch.finfo(self.transition.dtype).tiny).log()
         return log_p + log_T.T[labels]
 
 
@@ -77,6 +77,7 @@ class GLC(Method):
     )
     warm_up_share: ClassVar[float] = 0.5
     warms_up: ClassVar[bool] = True
+    noise_model: ClassVar[str] = "transition"
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
