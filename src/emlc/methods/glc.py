@@ -44,7 +44,7 @@ class Transition(nn.Module):
     """What is known of the noise.
 
     Attributes:
-        transition: (C, C) T; before it is estimated, and for classes without trusted samples, that of no noise.
+        transition: (C, C) T; the identity before it is estimated, and for classes without trusted samples.
     """
 
     transition: Tensor
