@@ -109,17 +109,18 @@ def test_whole_sets_run_in_evaluation_mode_batch_after_batch(monkeypatch):
     torch.testing.assert_close(probabilities, torch.cat(one_by_one).detach())
 
 
-def test_corrections_of_a_whole_set(monkeypatch):
+@pytest.mark.parametrize("teacher", ["gate", "noise-aware"])
+def test_corrections_of_a_whole_set(teacher, monkeypatch):
     torch.manual_seed(0)
     data = tiny.samples(23)
-    method = EMLC(tiny.settings(), data.inputs, 3)
+    method = EMLC(tiny.settings(teacher=teacher), data.inputs, 3)
     monkeypatch.setattr(inference, "_BATCH", 5)
     whole = inference.correct(method.teacher, data.inputs, data.labels)
     method.train_mode(False)
     with torch.no_grad():
         at_once = method.teacher(data.inputs, torch.from_numpy(data.labels))
-    for one, other in zip(whole, at_once, strict=True):
-        torch.testing.assert_close(one, other)
+    for name in Correction._fields:
+        torch.testing.assert_close(getattr(whole, name), getattr(at_once, name))
 
 
 def slow_accuracy(network, samples):

@@ -250,15 +250,15 @@ def test_half_a_checkpoint(copy, capsys, cut):
 def test_a_checkpoint_of_other_networks(copy, capsys):
     path = copy / "checkpoint.pt"
     state = torch.load(path, weights_only=True)
-    del state["networks"]["teacher"]["gate.0.weight"]
+    del state["networks"]["teacher"]["noisy_head.weight"]
     torch.save(state, path)
     assert main([*ARGUMENTS, *RANDOM, "--output", str(copy), "--resume"]) == 2
-    assert "gate.0.weight" in capsys.readouterr().err
+    assert "noisy_head.weight" in capsys.readouterr().err
 
 
 def test_a_checkpoint_holds_the_whole_teacher_both_optimisers_and_the_position(whole):
     state = torch.load(whole(*RANDOM) / "checkpoint.pt", weights_only=True)
-    assert {"gate.0.weight", "label_embedding.weight"} <= state["networks"]["teacher"].keys()
+    assert {"transition_logits", "noisy_head.weight"} <= state["networks"]["teacher"].keys()
     for optimizer in ("student", "teacher"):
         assert state["optimizers"][optimizer][0]["momentum_buffer"].norm() > 0
     assert state["progress"]["steps"] == 15

@@ -102,9 +102,9 @@ def test_the_tables(run):
     assert len(run.metrics) == 8
     steps = pd.read_csv(run.folder / "steps.csv")
     assert steps["step"].tolist() == list(range(1, 33))
-    assert {"student_loss", "teacher_ce", "teacher_bce", "meta_objective"} <= set(steps)
+    assert {"student_loss", "teacher_ce", "teacher_nll", "meta_objective"} <= set(steps)
     of_last_epoch = steps.iloc[-4:].mean()
-    for name in ("student_loss", "teacher_ce", "teacher_bce", "meta_objective"):
+    for name in ("student_loss", "teacher_ce", "teacher_nll", "meta_objective"):
         assert run.metrics[name].iloc[-1] == pytest.approx(of_last_epoch[name])
     labels = pd.read_csv(run.folder / "labels.csv")
     assert labels.columns.tolist() == LABELS

@@ -115,7 +115,13 @@ def write_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:
     write_csv(path, pd.DataFrame(history))
 
 
-_BAR_NAMES = {"student_loss": "loss", "teacher_ce": "ce", "teacher_bce": "bce", "meta_objective": "meta"}
+_BAR_NAMES = {
+    "student_loss": "loss",
+    "teacher_ce": "ce",
+    "teacher_bce": "bce",
+    "teacher_nll": "nll",
+    "meta_objective": "meta",
+}
 """Short names of the losses, so that the progress bar fits 80 columns."""
 
 _EPOCH_FORMATS = {

@@ -43,6 +43,7 @@ def learning_curves(metrics: pd.DataFrame, steps: pd.DataFrame | None, chosen: i
                 "student_loss": ("student", BLUE),
                 "teacher_ce": ("teacher, cross-entropy", ORANGE),
                 "teacher_bce": ("gate, binary cross-entropy", PURPLE),
+                "teacher_nll": ("given labels, negative log-likelihood", GREEN),
             },
         ),
     )
