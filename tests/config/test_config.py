@@ -37,6 +37,7 @@ OUT_OF_RANGE = {
     "checkpoint_every": [0],
     "learning_rate": [0.0, -1.0, math.inf, math.nan],
     "teacher_learning_rate": [0.0, math.inf],
+    "teacher_weight_decay": [-1e-9, math.nan],
     "momentum": [1.0, -0.1, math.nan],
     "teacher_momentum": [1.0, -0.1, math.nan],
     "test_fraction": [0.0, 1.0, math.nan],
@@ -60,6 +61,7 @@ OUT_OF_RANGE = {
 
 CLASHES = [
     ({"nesterov": True, "momentum": 0.0}, "nesterov: needs momentum"),
+    ({"nesterov": True, "teacher_momentum": 0.0}, "nesterov: needs teacher_momentum"),
     ({"test": "t.csv", "test_fraction": 0.5}, "test and test_fraction"),
     ({"trusted": "t.csv"}, "give exactly one of the three, got trusted and trusted_per_class"),
     (

@@ -125,8 +125,9 @@ def slow_step(
         total = total + slow_noise_losses(teacher, noisy, h, trusted.labels, **weights)
     alpha = list(teacher.parameters())
     gradients = torch.autograd.grad(total, alpha, allow_unused=True, materialize_grads=True)
-    decay = [0.0 if p is getattr(teacher, "transition_logits", None) else s.weight_decay for p in alpha]
-    decayed = flat([g + d * p for g, d, p in zip(gradients, decay, alpha, strict=True)])
+    decay = s.weight_decay if s.teacher_weight_decay is None else s.teacher_weight_decay
+    decays = [0.0 if p is getattr(teacher, "transition_logits", None) else decay for p in alpha]
+    decayed = flat([g + d * p for g, d, p in zip(gradients, decays, alpha, strict=True)])
     return flat(w.values()).detach(), flat(alpha).detach() - TEACHER_ETA * decayed
 
 
@@ -253,6 +254,24 @@ def test_a_look_ahead_of_three_with_the_exact_gradient(sgd, engine):
     method = make_method(look_ahead=3, meta_gradient="exact", jvp=engine, **sgd)
     *noisy, trusted = make_batches(3)
     assert_step_is(method, noisy, trusted, meta_weight=1 / reach(3, momentum=sgd.get("momentum", 0.0)))
+
+
+@pytest.mark.parametrize("teacher", ["gate", "noise-aware"])
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_the_teacher_may_have_a_weight_decay_of_its_own(teacher, decay):
+    method = make_method(teacher=teacher, weight_decay=0.1, teacher_weight_decay=decay, meta_weight=1.0)
+    noisy, trusted = make_batches(1)
+    assert_step_is(method, [noisy], trusted, meta_weight=1.0)
+
+
+def test_a_teacher_without_momentum_keeps_no_velocity():
+    method = make_method(momentum=0.9, teacher_momentum=0.0)
+    for _ in range(2):
+        noisy, trusted = make_batches(1)
+        before = parameters(method.teacher)
+        method.step([noisy], trusted)
+    gradient = flat([p.grad for p in method.teacher.parameters()])
+    assert relative_error(parameters(method.teacher) - before, -TEACHER_ETA * gradient) <= 1e-12
 
 
 def test_a_look_ahead_takes_k_student_steps_and_one_teacher_step(monkeypatch):

@@ -116,7 +116,8 @@ class OptimisationSettings:
         teacher_learning_rate: Learning rate of the teacher's SGD (default: the same as the student's).
         momentum: Momentum of the student's SGD, and of the teacher's unless teacher_momentum is given.
         teacher_momentum: Momentum of the teacher's SGD (default: the same as the student's).
-        weight_decay: Weight decay of the student's and the teacher's SGD.
+        weight_decay: Weight decay of the student's SGD, and of the teacher's unless teacher_weight_decay is given.
+        teacher_weight_decay: Weight decay of the teacher's SGD (default: the same as the student's).
         nesterov: Whether the student's and the teacher's SGD use Nesterov momentum.
         schedule: How the learning rates change. constant | cosine: fall to zero over all steps | step: fall
             after each of the ``schedule_epochs``.
@@ -146,6 +147,7 @@ class OptimisationSettings:
     momentum: float = setting(0.9, expert=True, at_least=0, below=1)
     teacher_momentum: float | None = setting(None, expert=True, at_least=0, below=1)
     weight_decay: float = setting(0.0, at_least=0)
+    teacher_weight_decay: float | None = setting(None, expert=True, at_least=0)
     nesterov: bool = setting(False, expert=True)
     schedule: Literal["constant", "cosine", "step"] = "constant"
     schedule_epochs: list[int] | None = None
@@ -230,8 +232,9 @@ def _problems(s: Settings) -> Iterator[str]:
 def _general_problems(s: Settings) -> Iterator[str]:
     yield from out_of_range(s)
     yield from data_problems(s)
-    if s.nesterov and s.momentum == 0:
-        yield "nesterov: needs momentum above 0"
+    for name in ("momentum", "teacher_momentum"):
+        if s.nesterov and getattr(s, name) == 0:
+            yield f"nesterov: needs {name} above 0"
     trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
     if s.data is not None and len(trusted) != 1 and (trusted or not _may_include_trusted(s.data)):
         names = " and ".join(trusted) or "none"

@@ -203,11 +203,17 @@ class Method(ABC):
             network.train(mode)
 
     def make_sgd(
-        self, network: nn.Module, learning_rate: float, *, momentum: float | None = None
+        self,
+        network: nn.Module,
+        learning_rate: float,
+        *,
+        momentum: float | None = None,
+        weight_decay: float | None = None,
     ) -> torch.optim.SGD:
-        """Create SGD for the network's trainable parameters, by default with the settings' momentum.
+        """Create SGD for the network's trainable parameters.
 
-        Parameters that the network names in ``undecayed`` are spared the settings' weight decay.
+        Momentum and weight decay are by default those of the settings. Parameters that the network names in
+        ``undecayed`` are spared the weight decay.
         """
         s = self.settings
         undecayed: Sequence[str] = getattr(network, "undecayed", ())
@@ -219,7 +225,7 @@ class Method(ABC):
             groups,
             learning_rate,
             momentum=s.momentum if momentum is None else momentum,
-            weight_decay=s.weight_decay,
+            weight_decay=s.weight_decay if weight_decay is None else weight_decay,
             nesterov=s.nesterov,
             fused=self.ranks.device.type == "cuda",
         )

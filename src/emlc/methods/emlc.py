@@ -84,9 +84,11 @@ class EMLC(Method):
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)
         s = self.settings
-        momentum = s.momentum if s.teacher_momentum is None else s.teacher_momentum
         self.teacher_sgd = self.make_sgd(
-            self.teacher, s.teacher_learning_rate or s.learning_rate, momentum=momentum
+            self.teacher,
+            s.teacher_learning_rate or s.learning_rate,
+            momentum=s.teacher_momentum,
+            weight_decay=s.teacher_weight_decay,
         )
         self._zero = torch.zeros((), device=ranks.device)
 
