@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
@@ -135,6 +136,21 @@ def test_labels_of_other_classes_are_not_read_as_those_of_the_run(run):
         run.correct_labels(Samples.from_arrays(pair.inputs, names))
     known = Samples.from_arrays(pair.inputs, names, classes=given.classes)
     assert run.correct_labels(known)["given_label"].tolist() == names.tolist()
+
+
+@pytest.mark.parametrize(("method", "teacher"), [("emlc", "gate"), ("cross-entropy", "noise-aware")])
+def test_a_run_from_before_teachers_could_be_chosen_has_the_papers(method, teacher, tmp_path):
+    settings = tiny.settings(method=method, teacher=teacher, output=str(tmp_path / "run"), epochs=1)
+    run = train(settings, tiny.samples(), console=QUIET)
+    stored = yaml.safe_load((run.folder / "settings.yaml").read_text())
+    assert stored.pop("teacher") == teacher
+    (run.folder / "settings.yaml").write_text(yaml.safe_dump(stored))
+    loaded = Run.load(run.folder, device="cpu")
+    # Of other methods the setting means nothing: they go on under the settings that they were given.
+    assert loaded.settings.as_dict() == run.settings.as_dict()
+    train(settings, tiny.samples(), resume=True, console=QUIET)
+    if method == "emlc":
+        assert tiny.same_tensors(loaded.teacher.state_dict(), run.teacher.state_dict())
 
 
 def test_correcting_needs_labels(run):

@@ -49,9 +49,15 @@ def read_settings(folder: Path, kind: type[S]) -> S:
     if not (folder / "settings.yaml").is_file():
         raise InputError(f"{folder}: not a run directory: it has no settings.yaml")
     try:
-        return kind(**yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8")))
+        return kind(**_with_teacher(yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))))
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
+
+
+def _with_teacher(stored: dict[str, Any]) -> dict[str, Any]:
+    """Add the teacher to settings stored before there was a choice: EMLC's was the paper's."""
+    with_teacher = {"teacher": "gate", **stored}
+    return with_teacher if with_teacher.get("method") == "emlc" else stored
 
 
 def write_settings(folder: Path, settings: S) -> None:
