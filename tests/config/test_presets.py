@@ -69,10 +69,28 @@ TABLE_5 = {
 METHOD = {
     "gate_hidden_dim": 128,
     "method": "emlc",
+    "teacher": "gate",
+    "teacher_learning_rate": None,
+    "teacher_momentum": None,
+    "teacher_weight_decay": None,
+    "nesterov": False,
     "meta_gradient": "approximate",
     "meta_weight": 1,
+    "ce_weight": 1,
+    "bce_weight": 1,
     "corruption": "adversarial",
     "warm_up_epochs": None,
+}
+# The authors' code on CIFAR: what both versions have in place of the above, and what each has.
+AUTHORS = {
+    "trusted_batch": 128,
+    "weight_decay": 0.0005,
+    "teacher_momentum": 0,
+    "teacher_weight_decay": 0,
+}
+VERSIONS = {
+    "first": AUTHORS | {"bce_weight": 1, "corruption": "adversarial", "student_trusted": True},
+    "head": AUTHORS | {"bce_weight": 0, "student_trusted": False},
 }
 
 
@@ -85,8 +103,13 @@ ROWS = {
     "cifar100": ["--noise", "asymmetric", "--noise_rate", "0.4"],
     "cifar10n": ["--human_labels_key", "worst"],
     "clothing1m": [],
+    "cifar10-authors-first": ["--noise", "symmetric", "--noise_rate", "0.2"],
+    "cifar10-authors-head": ["--noise", "asymmetric", "--noise_rate", "0.4"],
+    "cifar100-authors-first": ["--noise", "symmetric", "--noise_rate", "0.5"],
+    "cifar100-authors-head": ["--noise", "symmetric", "--noise_rate", "0.9"],
 }
-"""The paper's data sets, and CIFAR-10N, with what their presets leave to the user."""
+"""The paper's data sets, CIFAR-10N, and the authors' code, with what their presets leave to the user."""
+PAPERS_TEXT = [name for name in ROWS if "authors" not in name]
 OTHER_METHODS = [name for name in preset_names("train") if name not in {*KINDS_OF_DATA, *ROWS}]
 
 
@@ -97,7 +120,7 @@ def test_the_preset_for_texts_is_for_any_data():
     assert not set(values) & {"data", "trusted", "output", "noise", "seed", "device"}
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", PAPERS_TEXT)
 def test_every_preset_has_the_values_of_the_paper(name):
     settings = Settings(**content(name)).as_dict()
     expected = TABLE_5[settings["data"]] | METHOD | {"output": f"runs/{name}"}
@@ -105,6 +128,33 @@ def test_every_preset_has_the_values_of_the_paper(name):
     assert settings["data"] == name.removesuffix("n")
     assert (settings["human_labels"] is None) == (name != "cifar10n")
     assert settings["student_trusted"] == (name == "clothing1m")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("data", ["cifar10", "cifar100"])
+def test_the_presets_of_the_authors_code_have_its_values(data, version):
+    name = f"{data}-authors-{version}"
+    settings = Settings(**content(name)).as_dict()
+    expected = TABLE_5[data] | METHOD | VERSIONS[version] | {"output": f"runs/{name}"}
+    assert {key: settings[key] for key in expected} == expected
+    assert settings["data"] == data
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_no_new_default_changes_a_preset_of_the_paper(name):
+    losses = {"meta_weight", "ce_weight", "bce_weight", "student_trusted"}
+    optimisers = {"noisy_batch", "trusted_batch", "learning_rate", "momentum", "weight_decay", "schedule"}
+    networks = {"backbone", "stem", "init", "label_embedding_dim", "gate_hidden_dim"}
+    images = {"noisy_augmentation", "trusted_augmentation"}
+    settings = content(name)
+    assert settings.keys() >= {"teacher", "meta_gradient", "epochs", *losses, *optimisers, *networks, *images}
+    assert "corruption" in settings or settings["bce_weight"] == 0
+    assert Settings(**settings).warm_up == 0
+
+
+@pytest.mark.parametrize("name", preset_names("train"))
+def test_every_preset_names_its_schedule(name):
+    assert "schedule" in content(name)
 
 
 @pytest.mark.parametrize("name", ROWS)

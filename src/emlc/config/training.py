@@ -116,7 +116,8 @@ class OptimisationSettings:
         teacher_learning_rate: Learning rate of the teacher's SGD (default: the same as the student's).
         momentum: Momentum of the student's SGD, and of the teacher's unless teacher_momentum is given.
         teacher_momentum: Momentum of the teacher's SGD (default: the same as the student's).
-        weight_decay: Weight decay of the student's SGD, and of the teacher's unless teacher_weight_decay is given.
+        weight_decay: Weight decay of the student's SGD, and of the teacher's unless teacher_weight_decay is
+            given.
         teacher_weight_decay: Weight decay of the teacher's SGD (default: the same as the student's).
         nesterov: Whether the student's and the teacher's SGD use Nesterov momentum.
         schedule: How the learning rates change. constant | cosine: fall to zero over all steps | step: fall
