@@ -7,11 +7,14 @@ from benchmarks.grid import grid_from
 
 from emlc import InputError
 from emlc.cli import main
+from emlc.config import Settings
 from emlc.config.methods import METHODS
+from emlc.config.presets import preset_path
 from emlc.reproduce.contenders import CONTENDERS
 from emlc.reproduce.experiments import EXPERIMENTS, Choice, restricted
 from emlc.reproduce.paper import _tables, published
 from emlc.reproduce.plan import PRETRAIN, Timing, cells, distinct, known_rows
+from emlc.runtime.files import read_yaml
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COLUMNS = {"table1": (5, 9), "table2": (1, 1), "table4": (3, 1), "fig1": (1, 1), "fig4": (1, 1)}
@@ -41,8 +44,8 @@ def test_the_full_protocol_is_the_presets():
     jobs = {
         (each.row.label, each.column.label): each.job for each in cells(restricted(experiment, [0], ["emlc"]))
     }
-    ten = jobs["emlc, k = 5", "CIFAR-10 symmetric 80 %"]
-    hundred = jobs["emlc, k = 1", "CIFAR-100 symmetric 20 %"]
+    ten = jobs["emlc (paper), k = 5", "CIFAR-10 symmetric 80 %"]
+    hundred = jobs["emlc (paper), k = 1", "CIFAR-100 symmetric 20 %"]
     assert (ten.settings.backbone, hundred.settings.backbone) == ("resnet34", "resnet50")
     for each in (ten, hundred):
         s = each.settings
@@ -58,6 +61,48 @@ def test_the_full_protocol_is_the_presets():
     assert (ten.settings.look_ahead, ten.settings.noise_rate) == (5, 0.8)
     clothing = cells(EXPERIMENTS["table2"](Choice("paper")))[0].job
     assert (clothing.settings.init, clothing.start) == ("imagenet", None)
+
+
+@pytest.mark.parametrize(
+    ("label", "suffix", "look_ahead"),
+    [
+        ("emlc (paper), k = 1", "", 1),
+        ("emlc (paper), k = 5", "", 5),
+        ("emlc (authors' first version)", "-authors-first", 1),
+        ("emlc (authors' HEAD)", "-authors-head", 1),
+    ],
+)
+def test_table_1_runs_emlc_as_its_presets_have_it(label, suffix, look_ahead):
+    experiment = restricted(EXPERIMENTS["table1"](Choice("paper")), [0], ["emlc"])
+    runs = [each.job.settings for each in cells(experiment) if each.row.label == label]
+    assert len(runs) == 9
+    for run in runs:
+        preset = read_yaml(preset_path(f"{run.data}{suffix}", "train"))
+        others = {"noise": run.noise, "noise_rate": run.noise_rate, "look_ahead": look_ahead}
+        beside = {"init": run.init, "output": None}
+        assert run.as_dict() == Settings(**{**preset, **others, **beside}).as_dict()
+
+
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_the_papers_tables_and_figures_are_of_its_own_teacher(scale):
+    teachers = {}
+    for name in COLUMNS:
+        runs = cells(restricted(EXPERIMENTS[name](Choice(scale)), [0], ["emlc"]))
+        for each in runs:
+            teachers.setdefault(each.job.settings.teacher, set()).add((name, each.row.label))
+    assert teachers["noise-aware"] == {("table1", "emlc, noise-aware"), ("table2", "emlc, noise-aware")}
+    assert len(teachers["gate"]) == (4 + 2) + 5 + 2 + 1 + 2 + 5 + 5 + 2
+
+
+def test_the_noise_aware_row_is_emlc_as_it_is_by_default():
+    for scale in ("small", "paper"):
+        experiment = restricted(EXPERIMENTS["table1"](Choice(scale)), [0], ["emlc"])
+        (run, *_) = (each.job for each in cells(experiment) if each.row.label == "emlc, noise-aware")
+        assert {name: getattr(run.settings, name) for name in ("teacher", "meta_weight", "look_ahead")} == {
+            name: getattr(Settings(data="digits", trusted_per_class=1), name)
+            for name in ("teacher", "meta_weight", "look_ahead")
+        }
+        assert run.settings.weight_decay == 0
 
 
 def test_figures_that_show_it_start_with_and_without_pretraining():
@@ -82,7 +127,7 @@ def test_the_papers_figures_are_complete_tables():
     assert str(published("table2", "fasten", "Clothing1M")) == "77.83"
     assert published("table1", "mlc", "CIFAR-10 asymmetric 40 %") is None
     for name in ("table1", "table2"):
-        assert set(_tables()[name]["rows"]) <= set(CONTENDERS)
+        assert set(_tables()[name]["rows"]) <= {each.published or each.label for each in CONTENDERS.values()}
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table4", "fig6", "fig7"])

@@ -1,9 +1,10 @@
 """The methods of the paper's tables, each with the settings in which it departs from the shared protocol."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from emlc.config.training import MethodSettings
 from emlc.reproduce.plan import Part
 from emlc.reproduce.protocol import Protocol, Scale
 
@@ -14,11 +15,12 @@ class Contender:
 
     Attributes:
         method: Name of the method, as on the command line.
-        label: Label of the row, also in ``paper.yaml``.
+        label: Label of the row.
         settings: Settings of the method at both scales.
         small: Further settings at small scale, whose runs are short.
         paper: Further settings in the full protocol.
         ceiling: Whether it uses knowledge that the others lack, such as the true labels.
+        published: Label of its row in ``paper.yaml``, if it is not this one.
     """
 
     method: str
@@ -27,6 +29,7 @@ class Contender:
     small: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[str, Any] = field(default_factory=dict)
     ceiling: bool = False
+    published: str | None = None
 
     def settings_at(self, scale: Scale) -> dict[str, Any]:
         """Return the method's settings at a scale, without those that all methods share."""
@@ -35,7 +38,7 @@ class Contender:
     def row(self, protocol: Protocol) -> Part:
         """Return the row of an experiment with this protocol."""
         settings = {"method": self.method, **self.settings_at(protocol.scale)}
-        return Part(self.label, settings, paper=self.label, ceiling=self.ceiling)
+        return Part(self.label, settings, paper=self.published or self.label, ceiling=self.ceiling)
 
 
 def _method(name: str, **options: Any) -> Contender:
@@ -58,6 +61,33 @@ _MLNT_PAPER = {"meta_start": 250, "meta_full": 1000}
 
 _RAMP = {"hyper": {"ramp_epochs": 1.0}}
 """DivideMix's ramp in the full protocol, of 15 or 3 epochs; as published, it takes 16 of 300."""
+
+PAPER = {
+    "teacher": "gate",
+    "meta_weight": 1.0,
+    "ce_weight": 1.0,
+    "bce_weight": 1.0,
+    "corruption": "adversarial",
+}
+"""EMLC's teacher and the weights of its losses by the paper's text (Sec. 3.6, Eq. 12)."""
+
+_AUTHORS = {
+    **PAPER,
+    "look_ahead": 1,
+    "trusted_batch": 128,
+    "weight_decay": 5e-4,
+    "teacher_momentum": 0.0,
+    "teacher_weight_decay": 0.0,
+}
+"""What both public versions of the authors' code have on CIFAR, as the presets cifar10-authors-..."""
+
+_AUTHORS_ON_CIFAR = [
+    Contender("emlc", "emlc (authors' first version)", {**_AUTHORS, "student_trusted": True}),
+    Contender("emlc", "emlc (authors' HEAD)", {**_AUTHORS, "bce_weight": 0.0}),
+]
+
+_DEFAULTS = {each.name: each.default for each in fields(MethodSettings)}
+"""EMLC as it is for people's own data, in place of what a protocol has for the paper's."""
 
 _ALL = [
     _method("cross-entropy"),
@@ -82,10 +112,15 @@ _ALL = [
     _method("mslg"),
     _method("metacleaner"),
     _method("smp"),
-    Contender("emlc", "emlc, k = 1", {"look_ahead": 1}),
-    Contender("emlc", "emlc, k = 5", {"look_ahead": 5}),
+    Contender("emlc", "emlc (paper), k = 1", {**PAPER, "look_ahead": 1}, published="emlc, k = 1"),
+    Contender("emlc", "emlc (paper), k = 5", {**PAPER, "look_ahead": 5}, published="emlc, k = 5"),
+    *_AUTHORS_ON_CIFAR,
+    Contender("emlc", "emlc, noise-aware", _DEFAULTS),
     _method("true-labels", ceiling=True),
 ]
 
 CONTENDERS = {each.label: each for each in _ALL}
 """Contenders by label, in the order of the tables."""
+
+ON_CIFAR_ONLY = [each.label for each in _AUTHORS_ON_CIFAR]
+"""Labels of the contenders for CIFAR only; for Clothing1M the authors' code has other values."""

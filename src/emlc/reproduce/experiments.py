@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from emlc.errors import InputError
-from emlc.reproduce.contenders import CONTENDERS
+from emlc.reproduce.contenders import CONTENDERS, ON_CIFAR_ONLY, PAPER
 from emlc.reproduce.plan import (
     CHOSEN,
     LAST,
@@ -97,7 +97,8 @@ def _grid(choice: Choice, name: str, title: str, protocol: Protocol, **more: Any
 
 _TABLE_1 = (
     *("cross-entropy", "trusted-only", "fine-tuning", "mlc", "mw-net", "mslc", "mlnt", "fasten"),
-    *("glc", "dividemix", "elr-plus", "c2d", "emlc, k = 1", "emlc, k = 5", "true-labels"),
+    *("glc", "dividemix", "elr-plus", "c2d", "emlc (paper), k = 1", "emlc (paper), k = 5"),
+    *(*ON_CIFAR_ONLY, "emlc, noise-aware", "true-labels"),
 )
 
 
@@ -121,7 +122,8 @@ def _table1(choice: Choice) -> Grid:
 
 def _table2(choice: Choice) -> Grid:
     (protocol,) = choice.protocols("clothing1m")
-    labels = [each for each in CONTENDERS if choice.scale == "small" or each != "true-labels"]
+    without = [*ON_CIFAR_ONLY, *(["true-labels"] if choice.scale == "paper" else [])]
+    labels = [each for each in CONTENDERS if each not in without]
     return _grid(
         choice,
         "table2",
@@ -171,15 +173,15 @@ _WEAK = {"digits": ["crop"], "cifar10": ["flip", "crop"], "clothing1m": ["flip"]
 def _table4(choice: Choice) -> Grid:
     (protocol,) = choice.protocols("clothing1m")
     weak = _WEAK[protocol.data]
-    plain: dict[str, Any] = {"method": "emlc", "look_ahead": 1, "trusted_augmentation": weak}
+    plain: dict[str, Any] = {**PAPER, "method": "emlc", "look_ahead": 1, "trusted_augmentation": weak}
     rows = (
         Part("no meta loss, no corruption", {**plain, "meta_weight": 0.0, "bce_weight": 0.0}, paper="none"),
         Part("+ meta loss", {**plain, "bce_weight": 0.0}, paper="meta"),
         Part("+ random corruption", {**plain, "corruption": "random"}, paper="random"),
-        Part("adversarial corruption instead", {**plain, "corruption": "adversarial"}, paper="adversarial"),
+        Part("adversarial corruption instead", plain, paper="adversarial"),
         Part(
             "+ AutoAugment",
-            {**plain, "corruption": "adversarial", "trusted_augmentation": [*weak, "autoaugment"]},
+            {**plain, "trusted_augmentation": [*weak, "autoaugment"]},
             paper="autoaugment",
         ),
     )
@@ -203,7 +205,7 @@ def _table4(choice: Choice) -> Grid:
 def _recovery(choice: Choice, name: str, title: str, rates: Sequence[int]) -> Grid:
     (protocol,) = choice.protocols("cifar10")
     simclr, random = {PRETRAIN: protocol.pretrain}, {PRETRAIN: None}
-    emlc, mlc = CONTENDERS["emlc, k = 1"].row(protocol).settings, CONTENDERS["mlc"].row(protocol).settings
+    emlc, mlc = (CONTENDERS[label].row(protocol).settings for label in ("emlc (paper), k = 1", "mlc"))
     rows = (
         Part("emlc, SimCLR", {**emlc, **simclr}),
         Part("emlc", {**emlc, **random}),
@@ -238,7 +240,7 @@ def _fig4(choice: Choice) -> Grid:
         "fig4",
         "Figure 4: t-SNE of the student's features",
         protocol,
-        rows=_rows(protocol, ["emlc, k = 1", "mlc"]),
+        rows=_rows(protocol, ["emlc (paper), k = 1", "mlc"]),
         columns=(_clothing(protocol),),
         measures=(SEPARATION, CHOSEN, LAST),
         picture="features",
@@ -256,7 +258,7 @@ def _fig5(choice: Choice) -> Grid:
         "fig5",
         "Figure 5: the meta objective during training",
         protocol,
-        rows=_rows(protocol, ["emlc, k = 1", "emlc, k = 5", "mlc"]),
+        rows=_rows(protocol, ["emlc (paper), k = 1", "emlc (paper), k = 5", "mlc"]),
         columns=(_clothing(protocol),),
         measures=(META_OBJECTIVE, CHOSEN, LAST),
         picture="steps",
@@ -269,7 +271,7 @@ _LOOK_AHEAD = (1, 2, 3, 5, 10)
 
 def _look_ahead(choice: Choice, name: str, title: str, protocol: Protocol, column: Part, *notes: str) -> Grid:
     rows = tuple(
-        Part(f"emlc, k = {k}", {"method": "emlc", "look_ahead": k}, paper=f"emlc, k = {k}", at=k)
+        Part(f"emlc, k = {k}", {**PAPER, "method": "emlc", "look_ahead": k}, paper=f"emlc, k = {k}", at=k)
         for k in _LOOK_AHEAD
     )
     source = "The paper prints this figure as a plot: its values here are those of its tables."

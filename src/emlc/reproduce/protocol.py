@@ -48,7 +48,6 @@ _SMALL: dict[str, dict[str, Any]] = {
         "noisy_limit": 10_000,
         "image_size": 16,
         "backbone": "cnn",
-        "corruption": "random",
         "trusted_augmentation": ["flip", "crop"],
         "learning_rate": 0.05,
         "schedule": "cosine",
