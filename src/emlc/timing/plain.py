@@ -22,10 +22,8 @@ class PlainEMLC(EMLC):
         with patch("emlc.meta.jvp.Tangents", lambda products: nullcontext()):
             return super().step(noisy, trusted)
 
-    def make_sgd(
-        self, network: nn.Module, learning_rate: float, *, momentum: float | None = None
-    ) -> torch.optim.SGD:
-        sgd = super().make_sgd(network, learning_rate, momentum=momentum)
+    def make_sgd(self, network: nn.Module, learning_rate: float, **options: float | None) -> torch.optim.SGD:
+        sgd = super().make_sgd(network, learning_rate, **options)
         for group in sgd.param_groups:
             group["fused"] = False
         return sgd
