@@ -34,7 +34,9 @@ DOUBTFUL = Decision(  # calibrated, it would find that these networks know nothi
 
 def untrained_run(folder: Path, **values: object) -> Run:
     """What there is of a run before its first step: settings, split, and networks that know nothing."""
-    settings = tiny.settings(**({"trusted_per_class": None, "output": str(folder)} | values))
+    settings = tiny.settings(
+        **({"trusted_per_class": None, "output": str(folder), "teacher": "gate"} | values)
+    )
     split, schema = make_split(settings, settings, settings.seed)
     split.save(folder / "split.csv")
     method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))

@@ -22,10 +22,11 @@ ALONE = start_ranks("cpu")
 """One process, as most runs have."""
 
 
-def settings(**changes: Any) -> Settings:
-    """Settings for the samples below, with the smallest of networks."""
+def settings(*, image: bool = False, **changes: Any) -> Settings:
+    """Settings for the samples below, with the smallest of networks with batch norm and without dropout."""
     defaults: dict[str, Any] = {
         "trusted_per_class": 4,
+        "backbone": "cnn" if image else "mlp",
         "width": 5,
         "label_embedding_dim": 3,
         "gate_hidden_dim": 4,

@@ -93,7 +93,7 @@ def test_is_the_run_that_emlc_trains(tmp_path):
     X, given, _, trusted = data()
     estimator = EMLCClassifier(**SMALL).fit(X, given, trusted)
     samples = emlc.Samples.from_arrays(X, given, trusted=trusted)
-    settings = {"width": 16, "epochs": 4, "noisy_batch": 16, "warm_up_epochs": 1, "schedule": "cosine"}
+    settings = {"width": 16, "epochs": 4, "noisy_batch": 16, "schedule": "cosine"}
     run = emlc.train(emlc.Settings(**settings, device="cpu", output=str(tmp_path / "run")), samples)
     expected = run.predict_proba(samples.inputs).numpy()
     assert np.array_equal(estimator.predict_proba(X), expected)
@@ -377,12 +377,12 @@ def test_wrong_data(fitted):
 # Settings that suit the data
 
 
-def settings_for(n: int, *, image: bool = False, **changes) -> emlc.Settings:
+def settings_for(n: int, *, image: bool = False, further=None, **changes) -> emlc.Settings:
     X = np.zeros((n, 1, 2, 2), np.uint8) if image else np.zeros((n, 2))
     samples = emlc.Samples.from_arrays(X, np.arange(n) % 2)
     names = ("method", "epochs", "look_ahead", "warm_up_epochs", "noisy_batch", "device")
     parameters = {name: getattr(EMLCClassifier(), name) for name in names} | changes
-    return settings_of(parameters, None, split_of(samples, np.arange(n) < n // 2, None, 0), 0)
+    return settings_of(parameters, further, split_of(samples, np.arange(n) < n // 2, None, 0), 0)
 
 
 def test_small_data_get_enough_steps():
@@ -392,8 +392,10 @@ def test_small_data_get_enough_steps():
     assert (large.epochs, large.noisy_batch) == (15, 128)
     assert settings_for(100, look_ahead=5).epochs == 100
     assert settings_for(20_000, warm_up_epochs=7).epochs == 22
-    assert settings_for(100, epochs=8).warm_up_epochs == 2
-    assert settings_for(100, epochs=2).warm_up_epochs == 0
+    gate = {"further": {"teacher": "gate"}}
+    assert settings_for(100, epochs=8, **gate).warm_up_epochs == 2
+    assert settings_for(100, epochs=2, **gate).warm_up_epochs == 0
+    assert settings_for(100, epochs=8).warm_up == 0  # the noise-aware teacher learns the given labels itself
     assert settings_for(100, method="trusted-only").warm_up == 0
 
 

@@ -25,7 +25,7 @@ QUIET = Console(quiet=True)
 
 
 def trained(folder, *, samples: Samples | None = None, image: bool = False, **changes) -> Run:
-    settings = tiny.settings(**({"output": str(folder), "epochs": 3} | changes))
+    settings = tiny.settings(image=image, **({"output": str(folder), "epochs": 3} | changes))
     return train(settings, samples or tiny.samples(image=image), console=QUIET, lean=True)
 
 

@@ -28,10 +28,10 @@ SMALL = {
 """Settings with which three epochs see every stage of a method, where the defaults would not do."""
 
 
-def settings(name, **changes):
+def settings(name, *, image=False, **changes):
     """Settings of three epochs, the first of which warms up, if any does."""
     return tiny.settings(
-        **({"method": name, "epochs": 3, "warm_up_epochs": 1} | SMALL.get(name, {}) | changes)
+        image=image, **({"method": name, "epochs": 3, "warm_up_epochs": 1} | SMALL.get(name, {}) | changes)
     )
 
 
@@ -45,7 +45,8 @@ def two_classes():
 
 def untrained(name, samples=None, *, initial_seed=0, **changes):
     """A method with random weights, and the samples that it is to be trained on."""
-    its_settings = settings(name, **changes)
+    image = samples is not None and samples.inputs.ndim == 4
+    its_settings = settings(name, image=image, **changes)
     split = split_samples(samples or tiny.samples(), settings=its_settings, seed=its_settings.seed)
     torch.manual_seed(initial_seed)
     return method_class(name)(its_settings, split.noisy.inputs, len(split.classes)), split

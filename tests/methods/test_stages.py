@@ -9,7 +9,7 @@ from emlc.methods.stages import Stages
 
 @pytest.mark.parametrize(("name", "rate"), [("pencil", 0.2 / 0.06), ("joint-optim", 0.2 / 0.08)])
 def test_the_last_stage_has_a_learning_rate_of_its_own(name, rate, tmp_path):
-    _, history = trained(tmp_path, name)
+    _, history = trained(tmp_path, name, schedule="constant")
     assert [row["learning_rate"] for row in history] == pytest.approx([0.1, 0.1, 0.1 * rate])
     assert [row["warm_up"] for row in history] == [1, 0, 0]
 

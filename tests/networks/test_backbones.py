@@ -34,8 +34,8 @@ def standardize(inputs, channels=None):
 @pytest.mark.parametrize("name", [*BUILT_IN, "resnet18"])
 def test_every_backbone_on_every_kind_of_input(name, shape):
     inputs = random_inputs(shape)
-    if len(shape) == 2 and name not in ("auto", "linear", "mlp"):
-        with pytest.raises(InputError, match=rf"backbone: {name} needs images.*use mlp or linear"):
+    if len(shape) == 2 and name not in ("auto", "linear", "shallow", "mlp"):
+        with pytest.raises(InputError, match=rf"backbone: {name} needs images.*use shallow, mlp or linear"):
             build_backbone(name, inputs)
         return
     with torch.no_grad():
@@ -58,8 +58,8 @@ def test_the_width_of_the_representation(name, shape, dim):
     assert build_backbone(name, random_inputs(shape), width=9)[1] == dim
 
 
-def test_auto_is_an_mlp_for_features_and_a_cnn_for_images():
-    for shape, name in ((FEATURES, "mlp"), (GREY, "cnn")):
+def test_auto_is_shallow_for_features_and_a_cnn_for_images():
+    for shape, name in ((FEATURES, "shallow"), (GREY, "cnn")):
         inputs = random_inputs(shape)
         auto, named = (build_backbone(n, inputs, 4)[0] for n in ("auto", name))
         assert str(auto) == str(named)
@@ -148,7 +148,9 @@ def test_a_network_that_does_not_take_such_images(name, shape, reason):
 def test_an_unknown_network_is_answered_with_near_ones():
     with pytest.raises(InputError, match=r"no network 'resnet43'; did you mean .*resnet34.*module:factory"):
         build_backbone("resnet43", random_inputs(COLOUR))
-    with pytest.raises(InputError, match=r"no network 'zzz'\. Expected auto, linear, mlp, cnn, a class"):
+    with pytest.raises(
+        InputError, match=r"no network 'zzz'\. Expected auto, linear, shallow, mlp, cnn, a class"
+    ):
         build_backbone("zzz", random_inputs(COLOUR))
 
 

@@ -218,7 +218,7 @@ def test_every_loss_of_a_run_is_kept(tmp_path, monkeypatch, flush_every, checkpo
 
 
 def test_a_constant_learning_rate(tmp_path):
-    method, _, history = record(tmp_path, epochs=2)
+    method, _, history = record(tmp_path, epochs=2, schedule="constant")
     assert method.learning_rates == [0.1] * 8
     assert [row["learning_rate"] for row in history] == [0.1, 0.1]
 

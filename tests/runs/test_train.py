@@ -239,7 +239,8 @@ def bfloat16(monkeypatch):
 
 def train_in(folder, *, image=True, resume=False, **changes):
     """What autocast was told in the steps of a short run, and the run."""
-    settings = tiny.settings(output=str(folder), width=2, epochs=1, checkpoint_every=1, **changes)
+    common = {"output": str(folder), "width": 2, "epochs": 1, "checkpoint_every": 1}
+    settings = tiny.settings(image=image, **common, **changes)
     original, steps = EMLC.step, []
 
     def step(*arguments):

@@ -51,6 +51,7 @@ def test_functions_that_wait_for_the_device_are_not_captured() -> None:
 def run(tmp_path, ranks: Ranks, *, captured: bool, **changes) -> dict[str, Tensor]:
     """The weights after two epochs."""
     settings = tiny.settings(
+        image=True,
         device="cuda",
         cuda_graph=captured,
         noisy_batch=8,

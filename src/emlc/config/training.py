@@ -25,9 +25,10 @@ class NetworkSettings:
     """Student and teacher networks.
 
     Attributes:
-        backbone: auto | linear | mlp | cnn | a classification network of torchvision.models, such as
-            resnet50 or convnext_tiny | module:factory, a function of your own, imported from the current
-            directory or Python's path. auto: mlp for features and cnn for images.
+        backbone: auto | linear | shallow | mlp | cnn | a classification network of torchvision.models, such
+            as resnet50 or convnext_tiny | module:factory, a function of your own, imported from the current
+            directory or Python's path. shallow: one hidden layer, with dropout. mlp: two hidden layers, with
+            batch normalisation. auto: shallow for features and cnn for images.
         teacher_backbone: The teacher's backbone (default: the same as the student's).
         stem: First layers of torchvision's residual networks. cifar: a 3 x 3 convolution of stride 1, no
             pooling. imagenet: torchvision's own. auto: cifar for images below 64 pixels, else imagenet.
@@ -35,7 +36,7 @@ class NetworkSettings:
             a file: written by `emlc pretrain`, a run's student.safetensors, or a checkpoint (.pt, .pth) of
             SupContrast, lightly or torchvision.
         teacher_init: Initial weights of the teacher's backbone (default: the same as the student's).
-        width: Units of the mlp's hidden layers; channels of the cnn's first stage.
+        width: Units of the hidden layers of shallow and mlp; channels of the cnn's first stage.
         label_embedding_dim: Width of the teacher's label embedding.
         gate_hidden_dim: Hidden units of the teacher's gate.
     """
@@ -70,7 +71,8 @@ class MethodSettings:
             every given label. gate: the paper's, which learns from the trusted set how far to keep a label.
         meta_weight: Weight of the meta loss. The default is the inverse of how far k student steps move a
             weight whose gradient is 1, so that the loss's share depends neither on the learning rate nor
-            on k; for k = 1 it is 1 / learning_rate. The paper's tables use 1.
+            on k; for k = 1 it is 1 / learning_rate, of which the noise-aware teacher takes a fifth. The
+            paper's tables use 1.
         ce_weight: Weight of the teacher's cross-entropy on trusted samples.
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
         likelihood_weight: Weight of the likelihood of the given labels under the noise-aware teacher.
@@ -150,7 +152,7 @@ class OptimisationSettings:
     weight_decay: float = setting(0.0, at_least=0)
     teacher_weight_decay: float | None = setting(None, expert=True, at_least=0)
     nesterov: bool = setting(False, expert=True)
-    schedule: Literal["constant", "cosine", "step"] = "constant"
+    schedule: Literal["constant", "cosine", "step"] = "cosine"
     schedule_epochs: list[int] | None = None
     schedule_factor: float = setting(0.1, expert=True, above=0, below=1)
     noisy_augmentation: list[Augmentation] | None = None

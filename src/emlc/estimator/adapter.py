@@ -134,7 +134,9 @@ def settings_of(
 
 
 def _can_warm_up(s: Settings) -> bool:
-    """Tell whether both networks start from random weights and have the same backbone."""
+    """Tell whether a warm-up helps: with the gate, from random weights, and networks of the same backbone."""
+    if s.teacher != "gate":  # the noise-aware teacher learns the given labels itself
+        return False
     return s.init == "none" and s.teacher_init is None and s.teacher_backbone in (None, s.backbone)
 
 

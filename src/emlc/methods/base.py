@@ -186,6 +186,11 @@ class Method(ABC):
         return range(self.settings.epochs)
 
     @property
+    def latest_wins(self) -> bool:
+        """Whether accuracy on the trusted set says too little for a choice: the latest epoch is then kept."""
+        return False
+
+    @property
     def warming_up(self) -> bool:
         """Whether the current epoch is warm-up; a warm-up epoch is no candidate for the model choice."""
         return self.warms_up and self.epoch < self.settings.warm_up

@@ -26,6 +26,9 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 from emlc.runtime.streams import RandomStream
 
+_NOISE_AWARE_SHARE = 0.2
+"""Meta weight of the noise-aware teacher as a share of the gate's: its likelihood teaches it, too."""
+
 
 class _Step(NamedTuple):
     """A look-ahead step: its batch and record, what the teacher says of the batch, with its graph when it is
@@ -49,6 +52,11 @@ class EMLC(Method):
     capturable: ClassVar[bool] = True
     student: Classifier
     warms_up: ClassVar[bool] = True
+
+    @property
+    def latest_wins(self) -> bool:
+        # The teacher knows its trusted samples by heart, and its student learns from it.
+        return self.settings.teacher == "noise-aware"
 
     @classmethod
     def setting_problems(cls, settings: Settings) -> Iterator[str]:
@@ -242,7 +250,8 @@ class EMLC(Method):
         weight = self.settings.meta_weight
         if weight is not None:
             return weight
-        return 1 / InnerSGD.of(self.student_sgd).step_scale(k, self.settings.meta_gradient)
+        share = _NOISE_AWARE_SHARE if self.settings.teacher == "noise-aware" else 1.0
+        return share / InnerSGD.of(self.student_sgd).step_scale(k, self.settings.meta_gradient)
 
     def _coefficients(self, steps: Sequence[_Step], g_w: Weights) -> list[Tensor]:
         """What each step's soft labels (n, C) are multiplied by in the meta loss."""

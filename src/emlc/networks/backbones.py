@@ -27,8 +27,8 @@ from emlc.networks.standardize import Standardize, Statistics
 
 Stem = Literal["auto", "cifar", "imagenet"]
 
-BUILT_IN = ("auto", "linear", "mlp", "cnn")
-"""Names of the built-in backbones; auto is mlp or cnn."""
+BUILT_IN = ("auto", "linear", "shallow", "mlp", "cnn")
+"""Names of the built-in backbones; auto is shallow or cnn."""
 
 
 def build_backbone(
@@ -42,8 +42,8 @@ def build_backbone(
     """Build a feature extractor with random weights for given inputs.
 
     Args:
-        name: auto | linear | mlp | cnn | a classification network of torchvision.models, whose head is
-            removed | ``module:factory``, where ``factory(input_shape)`` returns a module that maps
+        name: auto | linear | shallow | mlp | cnn | a classification network of torchvision.models, whose
+            head is removed | ``module:factory``, where ``factory(input_shape)`` returns a module that maps
             standardised float32 inputs (n, ...) of this shape to features (n, d). The module is imported
             from the current directory, or else from Python's path.
         inputs: (n, d) features or (n, channels, height, width) images that the network will be trained
@@ -79,11 +79,13 @@ class Classifier(nn.Sequential):
 def _layers(name: str, shape: tuple[int, ...], width: int | None, stem: Stem) -> tuple[list[nn.Module], int]:
     """Build the layers after standardisation; return them with the width of their features."""
     if name == "auto":
-        name = "cnn" if len(shape) == 3 else "mlp"
+        name = "cnn" if len(shape) == 3 else "shallow"
     if stem == "cifar" and (name in BUILT_IN or ":" in name):
         raise InputError(_no_cifar_stem(name))
     if name == "linear":
         return [nn.Flatten()], prod(shape)
+    if name == "shallow":
+        return _shallow(prod(shape), width or 256)
     if name == "mlp":
         return _mlp(prod(shape), width or 256)
     if ":" in name:
@@ -93,7 +95,7 @@ def _layers(name: str, shape: tuple[int, ...], width: int | None, stem: Stem) ->
         raise InputError(_unknown(name))
     if len(shape) != 3:
         raise InputError(
-            f"backbone: {name} needs images, but the samples are rows of numbers: use mlp or linear"
+            f"backbone: {name} needs images, but the samples are rows of numbers: use shallow, mlp or linear"
         )
     if name == "cnn":
         return _cnn(shape[0], min(shape[1:]), width or 32)
@@ -102,6 +104,11 @@ def _layers(name: str, shape: tuple[int, ...], width: int | None, stem: Stem) ->
 
 
 # --- built in ----------------------------------------------------------------------------------
+
+
+def _shallow(dim: int, width: int) -> tuple[list[nn.Module], int]:
+    # Dropout keeps a network from learning noisy labels by heart, where batch norm hastens that.
+    return [nn.Flatten(), nn.Linear(dim, width), nn.ReLU(), nn.Dropout(0.5)], width
 
 
 def _mlp(dim: int, width: int) -> tuple[list[nn.Module], int]:

@@ -88,6 +88,8 @@ def fit(
         clock = time.perf_counter()
         if progress.noisy_batches == 0:
             method.start_epoch()
+        else:  # of an epoch whose last step is taken, the rate would not be told otherwise
+            schedule.apply(progress.steps - 1)
         for group in _look_ahead_groups(noisy, method, progress, steps_per_epoch):
             schedule.apply(progress.steps)
             ranks.reseed(settings.seed, RandomStream.TRAINING_STEP, progress.steps)
@@ -128,9 +130,12 @@ def fit(
 def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
     """Return the epoch, from 1, with the best ``choice_accuracy``; ties go to the lower ``choice_loss``.
 
-    Warm-up epochs are no candidates; the result is 0 if there are no others.
+    Where the epochs say ``latest_wins``, it is the latest one. Warm-up epochs are no candidates; the result
+    is 0 if there are no others.
     """
     candidates = [row for row in history if not row.get("warm_up")]
+    if candidates and candidates[-1].get("latest_wins"):
+        return int(candidates[-1]["epoch"])
     best = max(
         candidates, key=lambda row: (row["choice_accuracy"], -row["choice_loss"]), default={"epoch": 0}
     )
@@ -273,6 +278,7 @@ def _finish_epoch(
             "epoch": progress.epoch,
             "steps": progress.steps,
             "warm_up": float(method.warming_up),
+            "latest_wins": float(method.latest_wins and split.validation is None),
             "learning_rate": schedule.learning_rate,
             "seconds": round(progress.seconds, 3),
             **progress.mean_losses(),

@@ -90,7 +90,7 @@ class RunReporter(ConsoleReporter):
     def on_epoch(self, progress: RunProgress) -> None:
         write_metrics(self._folder / "metrics.csv", progress.history)
         for name, value in progress.history[-1].items():
-            if name not in ("epoch", "steps", "warm_up"):
+            if name not in ("epoch", "steps", "warm_up", "latest_wins"):
                 self._writer.add_scalar(name, value, progress.steps)
         self._writer.flush()
         super().on_epoch(progress)
