@@ -13,13 +13,13 @@ import tiny
 from emlc import Run
 from emlc.config.methods import method_class
 from emlc.data import make_split
-from emlc.labels.decision import Decision
+from emlc.labels.decision import KindsDecision
 from emlc.networks.gate_teacher import Teacher
 
 HOSTILE = ("../../x", "</script>", 'quo"te, comma', "line\nbreak", "=1+1", "1e5", "no", " 猫 🐈 ")
 
 
-DOUBTFUL = Decision(  # calibrated, it would find that these networks know nothing, and no issue
+DOUBTFUL = KindsDecision(  # calibrated, it would find that these networks know nothing, and no issue
     threshold=0.5,
     noise_rate=0.5,
     expected_f1=0.5,

@@ -9,7 +9,7 @@ import torch
 import tiny
 from emlc import InputError, to_cleanlab
 from emlc.data import Samples
-from emlc.labels.decision import Decision
+from emlc.labels.decision import KindsDecision
 from emlc.labels.table import blocks, label_schema, label_table, prediction_table
 from emlc.networks.inference import Predictions
 
@@ -18,7 +18,7 @@ P = torch.tensor([[0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.6, 0.2, 0.2], [0.5, 0.3, 
 TEACHER = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3], [0.9, 0.06, 0.04]])
 W = torch.tensor([0.9, 0.1, 0.5, 0.2])
 PREDICTIONS = Predictions(P, TEACHER, W)
-DECISION = Decision(  # quality is 1 / (1 + odds of the best other class)
+DECISION = KindsDecision(  # quality is 1 / (1 + odds of the best other class)
     threshold=0.45,
     noise_rate=2 / 3,
     expected_f1=0.5,

@@ -223,3 +223,12 @@ def test_of_forty_classes_the_most_frequent_wrong_labels_are_shown(hostile_facts
     texts = shown["learned-transition"]["layout"]["yaxis"]["ticktext"]
     assert texts[0] == "{} labelled {}".format(*off.index[0]).replace("<", "&lt;").replace(">", "&gt;")
     assert "Of 40 classes, the 25 most frequent wrong labels are shown." in page.text
+
+
+def test_what_a_decision_does_not_know_is_told_in_words(hostile_facts):
+    silent = replace(hostile_facts.decision, threshold=0.0, expected_f1=None, noise_rate=None)
+    text = Page(render(replace(hostile_facts, decision=silent))).text
+    assert "F1 score of the issues, expected unknown" in text
+    assert "share of wrong labels, estimated unknown" in text
+    assert "corrected labels would not be better beyond chance" in " ".join(text.split())
+    assert "is below" not in text

@@ -62,8 +62,9 @@ def run(arguments: Namespace) -> None:
     decision = trained.decision
     if decision.threshold == 0:
         print(
-            "no label counts as wrong, since the networks do not tell wrong labels of the "
-            f"{decision.calibrated_on} samples from right ones beyond chance: train longer, or trust more"
+            f"no label counts as wrong: the {decision.trusted_samples:,} {decision.calibrated_on} samples do "
+            "not show, beyond chance, that corrected labels would be better: trust more samples, or hold "
+            "some of them out by --validation_fraction"
         )
     else:
         _print_decision(decision)
@@ -71,10 +72,12 @@ def run(arguments: Namespace) -> None:
 
 
 def _print_decision(decision: "Decision") -> None:
+    figures = (decision.noise_rate, decision.expected_f1)
+    rate, f1 = ("unknown" if figure is None else f"{figure:.1%}" for figure in figures)
     print(
         f"an issue is a label with a label_quality below {decision.threshold:.3f}, by "
-        f"{decision.trusted_samples:,} {decision.calibrated_on} samples; in training an estimated "
-        f"{decision.noise_rate:.1%} of the labels are wrong, and the issues' F1 is {decision.expected_f1:.1%}"
+        f"{decision.trusted_samples:,} {decision.calibrated_on} samples; in training the estimated share of "
+        f"wrong labels is {rate}, and the issues' F1 is {f1}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from emlc.config import DataSettings, Settings, estimator_settings, names_of, paths_of
-from emlc.labels.decision import KINDS, Decision
+from emlc.labels.decision import Decision
 from emlc.report.facts import Facts
 
 
@@ -59,18 +59,18 @@ def environment_table(facts: Facts) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "value"], dtype=object)
 
 
+def _or_unknown(value: float | None, form: str) -> str:
+    return "unknown" if value is None else form.format(value).replace("%", " %")
+
+
 def decision_table(decision: Decision | None) -> pd.DataFrame:
     """Tabulate the threshold of label issues and its calibration; empty for runs that did not record it."""
     rows: list[tuple[str, str]] = []
     if decision is not None:
         rows = [
             ("threshold on the label quality", f"{decision.threshold:.3f}"),
-            ("F1 score of the issues, expected", f"{decision.expected_f1:.3f}"),
-            ("share of wrong labels, estimated", f"{100 * decision.noise_rate:.1f} %"),
-            *(
-                (f"share of {kind} labels, estimated", f"{100 * share:.1f} %")
-                for kind, share in zip(KINDS, decision.shares, strict=True)
-            ),
+            ("F1 score of the issues, expected", _or_unknown(decision.expected_f1, "{:.3f}")),
+            ("share of wrong labels, estimated", _or_unknown(decision.noise_rate, "{:.1%}")),
             ("calibrated on", f"{decision.trusted_samples:,} {decision.calibrated_on} samples"),
             ("adapted to", f"{decision.noisy_samples:,} noisy samples"),
         ]

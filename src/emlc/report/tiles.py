@@ -50,7 +50,7 @@ def _label_tiles(facts: Facts) -> list[Tile]:
     share = labels.issues / labels.samples
     truth = labels.truth
     remark = f"{100 * share:.1f} % of {labels.samples:,} noisy samples"
-    if facts.decision is not None:
+    if facts.decision is not None and facts.decision.noise_rate is not None:
         remark += f"; {100 * facts.decision.noise_rate:.1f} % are estimated to be wrong"
     tiles = [Tile("Label issues", f"{labels.issues:,}", remark)]
     if truth is not None:

@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emlc.config import Settings
@@ -29,17 +30,20 @@ from emlc.data import Samples, Schema, Split, check_split, make_split
 from emlc.data.classes import shorten
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
-from emlc.labels.decision import Decision, decide, log_odds
+from emlc.labels.decision import LEAST, Decision
+from emlc.labels.evidence import decide
 from emlc.labels.table import blocks, label_table
 from emlc.methods.base import Method
 from emlc.networks import inference
-from emlc.networks.inference import Predictions, predict_both
+from emlc.networks.backbones import build_backbone
+from emlc.networks.inference import Predictions, predict_both, represent
+from emlc.networks.initial_weights import load_initial_weights
 from emlc.networks.teacher import AnyTeacher
 from emlc.runs.checkpoint import load_networks
 from emlc.runs.directory import read_settings
 from emlc.runtime.distributed import Ranks, pick_device
 from emlc.runtime.files import read_json
-from emlc.runtime.streams import RandomStream, generator
+from emlc.runtime.streams import RandomStream, generator, seed_torch
 
 _CALIBRATION_SAMPLES = 10_000
 """Maximum number of trusted, and of noisy, samples for the decision; of more, so many are drawn."""
@@ -202,23 +206,48 @@ class Run:
         return Decision.load(path) if self.which == "chosen" and path.exists() else None
 
     def decide(self, split: Split, ranks: Ranks | None = None) -> Decision:
-        """Calibrate the decision when a label counts as wrong: see :mod:`emlc.labels.decision`.
+        """Calibrate the decision when a label counts as wrong: see :mod:`emlc.labels.evidence`.
 
-        It is calibrated on the validation samples, from which neither network has learned, or without any on
-        the trusted samples. All ``ranks`` return the same decision.
+        On validation samples, from which neither network has learned, the evidence is the networks' own
+        prediction. Trusted samples they know by heart: there it is the samples' features, or of images the
+        representation of the student's backbone with its initial weights. All ``ranks`` return the same
+        decision.
+
+        Raises:
+            InputError: the initial weights are gone.
         """
         teacher = self.require_teacher()
         role = "trusted" if split.validation is None else "validation"
-        trusted = split.trusted if split.validation is None else split.validation
-        predicted = {}
-        for name, samples in ((role, trusted), ("noisy", split.noisy)):
-            rng = generator(self.settings.seed, RandomStream.DECISION_SAMPLES, int(name == "noisy"))
-            if len(samples) > _CALIBRATION_SAMPLES:
-                rows = np.sort(rng.choice(len(samples), _CALIBRATION_SAMPLES, replace=False))
-                samples = samples.take(rows)
-            predictions = predict_both(self.student, teacher, samples.inputs, samples.given, ranks)
-            predicted[name] = predictions.prediction(), samples.given
-        return decide(*predicted[role], log_odds(*predicted["noisy"]), calibrated_on=role)
+        trusted = self._few(split.trusted if split.validation is None else split.validation)
+        noisy = self._few(split.noisy, is_noisy=True)
+        predicted, known = (
+            predict_both(self.student, teacher, each.inputs, each.given, ranks).prediction()
+            for each in (noisy, trusted)
+        )
+        if role == "validation":
+            features = [np.log(np.maximum(each, LEAST)) for each in (known, predicted)]
+        else:
+            features = self._features_before_training([trusted, noisy], ranks)
+        return decide(predicted, noisy.given, features[0], trusted.given, features[1], calibrated_on=role)
+
+    def _few(self, samples: Samples, *, is_noisy: bool = False) -> Samples:
+        if len(samples) <= _CALIBRATION_SAMPLES:
+            return samples
+        rng = generator(self.settings.seed, RandomStream.DECISION_SAMPLES, int(is_noisy))
+        return samples.take(np.sort(rng.choice(len(samples), _CALIBRATION_SAMPLES, replace=False)))
+
+    def _features_before_training(
+        self, sets: list[Samples], ranks: Ranks | None
+    ) -> list[NDArray[np.float64]]:
+        if sets[0].inputs.ndim == 2:
+            return [samples.inputs[torch.arange(len(samples))].double().numpy() for samples in sets]
+        s = self.settings
+        with torch.random.fork_rng(devices=[]):
+            seed_torch(s.seed, RandomStream.INITIAL_WEIGHTS)
+            backbone, _ = build_backbone(s.backbone, sets[-1].inputs, s.width, stem=s.stem)
+        load_initial_weights(backbone, s.init, s.backbone)
+        backbone.to(next(self.student.parameters()).device)
+        return [represent(backbone, samples.inputs, ranks).double().numpy() for samples in sets]
 
     def require_teacher(self) -> AnyTeacher:
         """Return the teacher, or raise an :class:`InputError` if the run's method has none."""

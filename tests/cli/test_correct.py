@@ -1,0 +1,23 @@
+"""What `emlc correct` tells of its decision."""
+
+from emlc.cli.correct import _print_decision
+from emlc.labels.decision import PosteriorDecision
+
+
+def decision(**figures):
+    origin = {"calibrated_on": "trusted", "trusted_samples": 20, "noisy_samples": 30}
+    posterior = {"exponent": 1.0, "class_weights": (1.0, 1.0), "transition": ((0.9, 0.1), (0.1, 0.9))}
+    return PosteriorDecision(**({"threshold": 0.6} | figures | origin | posterior))
+
+
+def test_what_is_estimated_is_told(capsys):
+    _print_decision(decision(noise_rate=0.25, expected_f1=0.875))
+    assert capsys.readouterr().out == (
+        "an issue is a label with a label_quality below 0.600, by 20 trusted samples; in training the "
+        "estimated share of wrong labels is 25.0%, and the issues' F1 is 87.5%\n"
+    )
+
+
+def test_what_is_unknown_is_told(capsys):
+    _print_decision(decision(noise_rate=0.25, expected_f1=None))
+    assert "share of wrong labels is 25.0%, and the issues' F1 is unknown" in capsys.readouterr().out
