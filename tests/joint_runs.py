@@ -36,7 +36,7 @@ CASES = {
     "noise-aware, exact": {"jvp": "forward", "teacher": "noise-aware", "backbone": "mlp", **EXACT},
 }
 
-DEFAULTS = {"backbone": "linear", "learning_rate": 0.05, "teacher": "gate"}
+DEFAULTS = {"backbone": "linear", "learning_rate": 0.05, "teacher": "gate", "schedule": "constant"}
 
 
 def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:

@@ -7,17 +7,8 @@ import pytest
 from scipy.optimize import minimize
 
 from emlc.labels.decision import bayes, weighted
-from emlc.labels.evidence import (
-    Noise,
-    Witness,
-    adapt,
-    best_witness,
-    cross_fit,
-    decide,
-    estimate_noise,
-    given_scores,
-    judge,
-)
+from emlc.labels.evidence import Noise, adapt, decide, estimate_noise, judge
+from emlc.labels.probe import Probe, best_probe, cross_fit, given_scores
 
 TRANSITION = np.array([[0.7, 0.2, 0.1], [0.05, 0.9, 0.05], [0.3, 0.1, 0.6]])
 SHARES = np.array([0.6, 0.3, 0.1])
@@ -154,15 +145,15 @@ def test_no_head_has_seen_what_it_is_held_out_for():
     """Labels at random, features by which each sample can be learned by heart."""
     rng = np.random.default_rng(0)
     X, labels = rng.normal(size=(60, 200)), rng.permutation(np.arange(60) % 3)
-    witness = cross_fit(X, labels, X[:5], 3)
-    assert (witness.held_out.argmax(axis=1) == labels).mean() < 0.55
-    assert not witness.knows_something()
-    np.testing.assert_allclose(witness.held_out.sum(axis=1), 1)
-    assert witness.noisy.shape == (5, 5, 3)
+    probe = cross_fit(X, labels, X[:5], 3)
+    assert (probe.held_out.argmax(axis=1) == labels).mean() < 0.55
+    assert not probe.knows_something()
+    np.testing.assert_allclose(probe.held_out.sum(axis=1), 1)
+    assert probe.noisy.shape == (5, 5, 3)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 0, 1, 1, 2], [0, 1, 2]])
-def test_without_two_samples_of_every_class_there_is_no_witness(labels):
+def test_without_two_samples_of_every_class_there_is_no_probe(labels):
     X = np.random.default_rng(0).normal(size=(len(labels), 2))
     assert cross_fit(X, np.array(labels), X, 3) is None
     decision = decide(np.full((4, 3), 1 / 3), np.array([0, 1, 2, 0]), X, np.array(labels), np.zeros((4, 2)))
@@ -177,7 +168,7 @@ def test_one_class_has_no_issue():
 
 
 def test_many_trusted_samples_are_thinned_out_class_by_class(monkeypatch):
-    monkeypatch.setattr("emlc.labels.evidence._MOST_TRUSTED", 12)
+    monkeypatch.setattr("emlc.labels.probe._MOST_TRUSTED", 12)
     X, _, _, _, Z, labels = example()
     assert np.bincount(cross_fit(Z, labels, X, 3).labels).tolist() == [4, 4, 4]
 
@@ -186,10 +177,10 @@ def test_the_judgement_one_by_one():
     rng = np.random.default_rng(0)
     f = rng.dirichlet(np.ones(3), size=(2, 30))
     trusted_labels = np.array([0, 0, 1, 1, 1, 2])
-    witness = Witness(rng.dirichlet(np.ones(3), 6), f, trusted_labels)
+    probe = Probe(rng.dirichlet(np.ones(3), 6), f, trusted_labels)
     labels, corrected = rng.integers(3, size=(2, 30))
     noise = Noise(SHARES, TRANSITION)
-    judged = judge(witness, noise, labels, corrected)
+    judged = judge(probe, noise, labels, corrected)
 
     def slow(f, noise):
         wrong, found, gain = [], 0.0, 0.0
@@ -205,17 +196,17 @@ def test_the_judgement_one_by_one():
 
     rate, f1, gain = slow(f.mean(axis=0), noise)
     assert (judged.noise_rate, judged.f1, judged.gain) == pytest.approx((rate, f1, gain))
-    parts = [slow(fold, estimate_noise(fold, labels, witness.class_shares, noise)) for fold in f]
+    parts = [slow(fold, estimate_noise(fold, labels, probe.class_shares, noise)) for fold in f]
     error = [np.sqrt(sum((p[k] - (parts[0][k] + parts[1][k]) / 2) ** 2 for p in parts) / 2) for k in (1, 2)]
     assert (judged.f1_error, judged.gain_error) == pytest.approx(tuple(error))
 
 
-def test_the_posterior_of_the_witness_means_what_it_says():
+def test_the_posterior_of_the_probe_means_what_it_says():
     X, truth, _, given, Z, labels = example(trusted=200)
-    witness = cross_fit(Z, labels, X, 3)
-    f = witness.noisy.mean(axis=0)
-    noise = estimate_noise(f, given, witness.class_shares)
-    q = bayes(weighted(f, 1, noise.class_shares / witness.class_shares), noise.transition, given)
+    probe = cross_fit(Z, labels, X, 3)
+    f = probe.noisy.mean(axis=0)
+    noise = estimate_noise(f, given, probe.class_shares)
+    q = bayes(weighted(f, 1, noise.class_shares / probe.class_shares), noise.transition, given)
     quality = q[np.arange(len(given)), given]
     for low, high in [(0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1)]:
         among = (quality >= low) & (quality < high)
@@ -249,11 +240,11 @@ def test_scores_are_ridge_regression_on_the_other_half():
     np.testing.assert_allclose(trusted, (even.predict(B) + odd.predict(B)) / 2, atol=1e-8)
 
 
-def test_where_trusted_samples_are_few_the_given_labels_make_the_better_witness():
+def test_where_trusted_samples_are_few_the_given_labels_make_the_better_probe():
     rng = np.random.default_rng(0)
     truth, few = rng.integers(3, size=3000), np.arange(9) % 3
     X, Z = (rng.normal(size=(len(y), 60)) + 2.5 * np.eye(3, 60)[y] for y in (truth, few))
-    witness = best_witness(Z, few, X, with_noise(truth, 1), 3)
+    probe = best_probe(Z, few, X, with_noise(truth, 1), 3)
     alone = cross_fit(Z, few, X, 3)
-    right = [(w.noisy.mean(axis=0).argmax(axis=1) == truth).mean() for w in (witness, alone)]
+    right = [(w.noisy.mean(axis=0).argmax(axis=1) == truth).mean() for w in (probe, alone)]
     assert right[0] > right[1] + 0.1

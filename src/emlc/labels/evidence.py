@@ -1,7 +1,7 @@
 """The evidence for a decision, from samples and features that the networks do not know by heart.
 
 Both networks know the trusted samples by heart: the teacher learns from them, and the student through the
-meta-gradient. How well they predict these says nothing of the noisy samples. So there is a witness: logistic
+meta-gradient. How well they predict these says nothing of the noisy samples. So there is a probe: logistic
 regressions, cross-fitted on the trusted samples, on features that no label has shaped, or on what these tell
 of the given labels of other noisy samples. It knows less than the networks, and is right as often as it
 claims.
@@ -11,12 +11,12 @@ claims.
 2. The networks' prediction is raised to the power, and reweighted, with which the given labels are most
    likely under this T, and the classes have these shares. Bayes' rule makes it the posterior of
    :class:`~emlc.labels.decision.PosteriorDecision`.
-3. The witness' own posterior judges the issues, too. It gives too low an F1 score, knowing less; that of the
+3. The probe's own posterior judges the issues, too. It gives too low an F1 score, knowing less; that of the
    networks gives too high a one, since they have learned from these labels. Half-way between is the
    expected F1 score. Where they are far apart, it is unknown.
-4. Labels are issues only if, as the witness judges, more labels are right after correction than before. It
+4. Labels are issues only if, as the probe judges, more labels are right after correction than before. It
    knows less than the networks, and so understates the gain; still, the gain has to be beyond chance by the
-   folds of the witness [3], and more than two thirds of the standard error of its accuracy, which is what the
+   folds of the probe [3], and more than two thirds of the standard error of its accuracy, which is what the
    number of trusted samples allows to check. And the folds have to agree on the F1 score of the issues.
 
 [1] A. Dawid, A. Skene, Maximum likelihood estimation of observer error-rates using the EM algorithm, 1979.
@@ -25,11 +25,9 @@ claims.
 [3] The delete-a-group jackknife: B. Efron, The jackknife, the bootstrap and other resampling plans, 1982.
 """
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emlc.labels.decision import (
     LEAST,
@@ -41,20 +39,13 @@ from emlc.labels.decision import (
     normalized,
     weighted,
 )
+from emlc.labels.probe import Probe, best_probe, of_labels
 
-_FOLDS = 5
-_INVERSE_PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-_RIDGE = 0.1
-"""Penalty of the ridge regression, as a share of its samples."""
 _EXPONENTS = 2.0 ** np.arange(-5, 2, 0.5)
-_MOST_TRUSTED = 2000
-"""Number of trusted samples that the witness learns from, at most, or two of every class."""
 _UNCHECKED = 2 / 3
-"""Standard errors of the witness' accuracy that a gain must exceed, which it understates."""
+"""Standard errors of the probe's accuracy that a gain must exceed, which it understates."""
 _ONE_SIDED = 1.645
 """Standard errors above the mean that chance exceeds with a probability of 5 %."""
-_ONE_IN_THOUSAND = 3.09
-"""The same, with a probability of 0.1 %."""
 _WIDEST = 0.3
 """Distance between two estimates of the F1 score above which it is unknown."""
 _LARGEST_ERROR = 0.1
@@ -66,44 +57,6 @@ class Noise(NamedTuple):
 
     class_shares: Floats
     transition: Floats
-
-
-class Witness(NamedTuple):
-    """What cross-fitted heads predict; each of the k has not seen one of k parts of the m trusted samples.
-
-    Attributes:
-        held_out: (m, C) of each trusted sample by the head that has not seen it.
-        noisy: (k, n, C) of the noisy samples by every head.
-        labels: (m,) labels of the trusted samples.
-    """
-
-    held_out: Floats
-    noisy: Floats
-    labels: Labels
-
-    @property
-    def class_shares(self) -> Floats:
-        """Shares (C,) of the classes among the trusted samples."""
-        return np.bincount(self.labels, minlength=self.held_out.shape[1]) / len(self.labels)
-
-    @property
-    def accuracy_error(self) -> float:
-        """Standard error of the accuracy on held-out samples, for a witness that is as good as it claims."""
-        p = self.held_out.max(axis=1)
-        return float(np.sqrt((p * (1 - p)).mean() / len(p)))
-
-    def log_likelihood(self) -> float:
-        """Return the mean log-likelihood of held-out labels."""
-        return float(np.log(np.maximum(_of(self.held_out, self.labels), LEAST)).mean())
-
-    def knows_something(self) -> bool:
-        """Test whether held-out labels are more likely than by their shares, beyond chance.
-
-        The level is 0.1 %, as the best of a dozen witnesses is tested.
-        """
-        p = _of(self.held_out, self.labels)
-        gain = np.log(np.maximum(p, LEAST)) - np.log(self.class_shares[self.labels])
-        return bool(gain.mean() > _ONE_IN_THOUSAND * gain.std() / np.sqrt(len(gain)))
 
 
 def decide(
@@ -127,15 +80,15 @@ def decide(
     """
     C = prediction.shape[1]
     origin = {"calibrated_on": calibrated_on, "trusted_samples": len(trusted), "noisy_samples": len(labels)}
-    witness = best_witness(trusted, trusted_labels, noisy, labels, C)
-    if witness is None or not witness.knows_something():
+    probe = best_probe(trusted, trusted_labels, noisy, labels, C)
+    if probe is None or not probe.knows_something():
         return _decision(Noise(np.full(C, 1 / C), _half_right(C)), 1.0, np.ones(C), **origin)
-    noise = estimate_noise(witness.noisy.mean(axis=0), labels, witness.class_shares)
+    noise = estimate_noise(probe.noisy.mean(axis=0), labels, probe.class_shares)
     exponent, class_weights = adapt(prediction, labels, noise)
     q = bayes(weighted(prediction, exponent, class_weights), noise.transition, labels)
-    threshold, claimed = best_f1_threshold(_of(q, labels))
-    judged = judge(witness, noise, labels, _corrected(q, labels, threshold))
-    least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * witness.accuracy_error)
+    threshold, claimed = best_f1_threshold(of_labels(q, labels))
+    judged = judge(probe, noise, labels, _corrected(q, labels, threshold))
+    least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * probe.accuracy_error)
     if judged.gain <= least_gain or judged.f1_error > _LARGEST_ERROR:
         return _decision(noise, exponent, class_weights, **origin)
     f1 = (judged.f1 + max(claimed, judged.f1)) / 2 if claimed - judged.f1 <= _WIDEST else None
@@ -152,84 +105,6 @@ def _decision(noise: Noise, exponent: float, class_weights: Floats, **others: An
         transition=tuple(tuple(row) for row in noise.transition.tolist()),
         **(unknown | others),
     )
-
-
-def best_witness(
-    trusted: Floats, trusted_labels: Labels, noisy: Floats, labels: Labels, num_classes: int
-) -> Witness | None:
-    """Fit heads on the features, and on what the features tell of the given labels; arguments as of decide.
-
-    Where trusted samples are few, the second know more. The better ones on held-out labels are returned.
-    """
-    sets = [(trusted, noisy), given_scores(trusted, noisy, labels, num_classes)]
-    found = (cross_fit(X, trusted_labels, X_noisy, num_classes) for X, X_noisy in sets)
-    witnesses = [witness for witness in found if witness is not None]
-    return max(witnesses, key=Witness.log_likelihood, default=None)
-
-
-def given_scores(trusted: Floats, noisy: Floats, labels: Labels, num_classes: int) -> tuple[Floats, Floats]:
-    """Score the given labels (m, C) and (n, C) of features by ridge regression on one-hot given labels.
-
-    Each noisy sample is scored by the half of the noisy samples to which it does not belong, so that its own
-    label has no part in its score; trusted samples by the mean of both.
-    """
-    X, X_noisy = _standardized(trusted, noisy)
-    halves = np.arange(len(noisy)) % 2 == 0
-    scores, trusted_scores = np.zeros((len(noisy), num_classes)), np.zeros((len(trusted), num_classes))
-    for half in (halves, ~halves):
-        if half.any():
-            A = np.column_stack([X_noisy[half], np.ones(half.sum())])
-            penalty = _RIDGE * len(A) * np.eye(A.shape[1])
-            B = np.linalg.solve(A.T @ A + penalty, A.T @ np.eye(num_classes)[labels[half]])
-            scores[~half] = np.column_stack([X_noisy[~half], np.ones((~half).sum())]) @ B
-            trusted_scores += np.column_stack([X, np.ones(len(X))]) @ B / 2
-    return trusted_scores, scores
-
-
-def _standardized(trusted: Floats, noisy: Floats) -> tuple[Floats, Floats]:
-    mean, std = noisy.mean(axis=0), noisy.std(axis=0)
-    scale = np.where(std > 0, std, 1.0)
-    return (trusted - mean) / scale, (noisy - mean) / scale
-
-
-def cross_fit(trusted: Floats, labels: Labels, noisy: Floats, num_classes: int) -> Witness | None:
-    """Fit the heads; arguments as of :func:`decide`.
-
-    Their penalty is the one with the best likelihood of held-out labels. Without two classes, each with two
-    samples, there is no witness.
-    """
-    from sklearn.model_selection import StratifiedKFold  # takes more than a second to import
-
-    counts = np.bincount(labels, minlength=num_classes)
-    if num_classes < 2 or counts.min() < 2 or len(noisy) == 0:
-        return None
-    rows = _few_of_each(labels, max(2, _MOST_TRUSTED // num_classes))
-    X, X_noisy = _standardized(trusted[rows], noisy)
-    labels = labels[rows]
-    k = min(_FOLDS, int(np.bincount(labels).min()))
-    splitter = StratifiedKFold(k, shuffle=True, random_state=0)
-    folds = list(splitter.split(X, labels))
-    tried = (_held_out(X, labels, folds, penalty, X_noisy) for penalty in _INVERSE_PENALTIES)
-    return max(tried, key=Witness.log_likelihood)
-
-
-def _held_out(X: Floats, labels: Labels, folds: list[Any], inverse_penalty: float, noisy: Floats) -> Witness:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    held_out, predicted = np.zeros((len(X), int(labels.max()) + 1)), []
-    for rest, fold in folds:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is as good
-            head = LogisticRegression(C=inverse_penalty, max_iter=300).fit(X[rest], labels[rest])
-        held_out[fold] = head.predict_proba(X[fold])
-        predicted.append(head.predict_proba(noisy))
-    return Witness(held_out, np.stack(predicted), labels)
-
-
-def _few_of_each(labels: Labels, most: int) -> NDArray[np.int64]:
-    """Return the rows of the first samples of each class."""
-    return np.sort(np.concatenate([np.flatnonzero(labels == c)[:most] for c in np.unique(labels)]))
 
 
 def estimate_noise(
@@ -272,7 +147,7 @@ def adapt(prediction: Floats, labels: Labels, noise: Noise) -> tuple[float, Floa
     def likelihood(exponent: float) -> tuple[float, float, Floats]:
         weights = _weights(prediction, exponent, noise.class_shares)
         p_given = weighted(prediction, exponent, weights) @ noise.transition
-        return float(np.log(np.maximum(_of(p_given, labels), LEAST)).mean()), exponent, weights
+        return float(np.log(np.maximum(of_labels(p_given, labels), LEAST)).mean()), exponent, weights
 
     _, exponent, weights = max((likelihood(float(each)) for each in _EXPONENTS), key=lambda found: found[0])
     return exponent, weights
@@ -289,7 +164,7 @@ def _weights(prediction: Floats, exponent: float, class_shares: Floats) -> Float
 
 
 class Judgement(NamedTuple):
-    """A witness' view of corrected labels.
+    """A probe's view of corrected labels.
 
     Attributes:
         noise_rate: Share of given labels that are wrong.
@@ -306,19 +181,19 @@ class Judgement(NamedTuple):
     gain_error: float
 
 
-def judge(witness: Witness, noise: Noise, labels: Labels, corrected: Labels) -> Judgement:
-    """Assess corrected labels (n,) of given labels (n,) by a witness and its estimate of the noise."""
+def judge(probe: Probe, noise: Noise, labels: Labels, corrected: Labels) -> Judgement:
+    """Assess corrected labels (n,) of given labels (n,) by a probe and its estimate of the noise."""
 
     def figures(prediction: Floats, noise: Noise) -> tuple[float, float, float]:
-        p = normalized(prediction / witness.class_shares * noise.class_shares)
+        p = normalized(prediction / probe.class_shares * noise.class_shares)
         q = bayes(p, noise.transition, labels)
-        wrong, issue = 1 - _of(q, labels), corrected != labels
+        wrong, issue = 1 - of_labels(q, labels), corrected != labels
         f1 = 2 * wrong[issue].sum() / max(issue.sum() + wrong.sum(), LEAST)
-        return float(wrong.mean()), float(f1), float((_of(q, corrected) - _of(q, labels)).mean())
+        return float(wrong.mean()), float(f1), float((of_labels(q, corrected) - of_labels(q, labels)).mean())
 
-    shares = witness.class_shares
-    parts = [figures(f, estimate_noise(f, labels, shares, start=noise)) for f in witness.noisy]
-    noise_rate, f1, gain = figures(witness.noisy.mean(axis=0), noise)
+    shares = probe.class_shares
+    parts = [figures(f, estimate_noise(f, labels, shares, start=noise)) for f in probe.noisy]
+    noise_rate, f1, gain = figures(probe.noisy.mean(axis=0), noise)
     k = len(parts)
     _, f1_error, gain_error = np.std(parts, axis=0) * np.sqrt(k - 1)
     return Judgement(noise_rate, f1, float(f1_error), gain, float(gain_error))
@@ -328,8 +203,4 @@ def _corrected(q: Floats, labels: Labels, threshold: float) -> Labels:
     """Return the most probable other class of issues, and the given label of other samples."""
     others = q.copy()
     others[np.arange(len(labels)), labels] = -1
-    return np.where(_of(q, labels) < threshold, others.argmax(axis=1), labels)
-
-
-def _of(probabilities: Floats, labels: Labels) -> Floats:
-    return probabilities[np.arange(len(labels)), labels]
+    return np.where(of_labels(q, labels) < threshold, others.argmax(axis=1), labels)

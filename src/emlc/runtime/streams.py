@@ -73,6 +73,8 @@ class RandomStream(IntEnum):
     """The order of the cases within the rounds."""
     TIMING_IMAGES = 29
     """Images whose loading is timed; position: 0 noisy, 1 trusted."""
+    LABEL_PROBE_FOLDS = 30
+    """The cross-fitting folds of the probe that label issues are judged by."""
 
 
 def generator(seed: int, stream: RandomStream, *position: int) -> np.random.Generator:

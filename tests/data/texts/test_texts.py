@@ -393,7 +393,7 @@ def test_a_run_from_texts(encoder, table, capsys):
     encoder.asked.clear()
     labels = pd.read_csv(table / "run/labels.csv")
     truth = pd.read_csv(table / "reviews.csv")["true_label"]
-    assert (labels["corrected_label"] == truth).mean() > 0.9 > (labels["given_label"] == truth).mean()
+    assert (labels["predicted_label"] == truth).mean() > 0.9 > (labels["given_label"] == truth).mean()
 
     fresh = pd.DataFrame({"text": ["hotel of love", "a broken song", "superb joy", "awful awful pain"]})
     fresh.to_csv(table / "fresh.csv", index=False)
