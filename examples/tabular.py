@@ -44,7 +44,7 @@ def compare(seed: int) -> tuple[dict[str, float], dict[str, float]]:
         accuracy[f"{name}, checked labels"] = alone.score(X_test, truth_test)
 
     right = {"as given": np.mean((y == truth)[~checked])}
-    for backbone in ("mlp", "linear"):
+    for backbone in ("shallow", "mlp", "linear"):
         classifier = EMLCClassifier(backbone=backbone, random_state=seed).fit(X, y, trusted=checked)
         accuracy[f"EMLCClassifier, {backbone}"] = classifier.score(X_test, truth_test)
         labels = classifier.correct_labels()
