@@ -193,12 +193,13 @@ def test_reach_is_how_far_sgd_goes(k, options):
     assert InnerSGD(ETA, **options).step_scale(k, "approximate") == pytest.approx(discounted)
 
 
+@pytest.mark.parametrize(("teacher", "share"), [("gate", 1.0), ("noise-aware", 0.2)])
 @pytest.mark.parametrize("eta", [ETA, 0.01])
-def test_the_default_meta_weight_of_one_step_is_one_over_the_current_learning_rate(eta):
-    method = make_method()
+def test_the_default_meta_weight_of_one_step_is_a_share_of_one_over_the_learning_rate(eta, teacher, share):
+    method = make_method(teacher=teacher)
     method.student_sgd.param_groups[0]["lr"] = eta  # as a schedule does
     noisy, trusted = make_batches(1)
-    assert_step_is(method, [noisy], trusted, meta_weight=1 / eta)
+    assert_step_is(method, [noisy], trusted, meta_weight=share / eta)
 
 
 @pytest.mark.parametrize("engine", EXACT_ENGINES)

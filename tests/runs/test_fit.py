@@ -265,10 +265,25 @@ def rows(*figures):
             3,
         ),
         ([row | {"warm_up": 1.0} for row in rows((95, 0.1, 99), (96, 0.1, 99))], 0),  # none yet
+        ([row | {"latest_wins": 1.0} for row in rows((95, 0.1, 99), (80, 1.0, 9))], 2),
+        ([row | {"latest_wins": 0.0} for row in rows((95, 0.1, 9), (80, 1.0, 99))], 1),
     ],
 )
 def test_the_choice(history, chosen):
     assert chosen_epoch(history) == chosen
+
+
+@pytest.mark.parametrize(
+    ("teacher", "validated", "latest"),
+    [("noise-aware", False, 1.0), ("noise-aware", True, 0.0), ("gate", False, 0.0), ("gate", True, 0.0)],
+)
+def test_the_latest_epoch_wins_where_only_samples_that_the_teacher_learned_could_choose(
+    tmp_path, teacher, validated, latest
+):
+    settings = tiny.settings(teacher=teacher)
+    split = replace(tiny.split(settings), validation=tiny.unlike(9, 1) if validated else None)
+    history, _, _ = train(tmp_path, split, teacher=teacher)
+    assert [row["latest_wins"] for row in history] == [latest, latest]
 
 
 def test_the_weights_on_disk_are_those_of_the_chosen_and_the_last_epoch(tmp_path, monkeypatch):
