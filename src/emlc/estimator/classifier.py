@@ -32,19 +32,19 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: Number of passes over the noisy samples; None: 15, or more on small data.
         look_ahead: Student steps per teacher step, k.
         warm_up_epochs: Number of first epochs in which the student learns from the given labels; then the
-            teacher's network starts as a copy of the student's. None: a quarter of ``epochs``, at most 5, if
-            the networks start from random weights.
+            teacher's network starts as a copy of the student's. None: none, or with the gate as teacher a
+            quarter of ``epochs``, at most 5, if the networks start from random weights.
         noisy_batch: Noisy samples per student step; None: 128, or fewer on small data.
         trusted_batch: Trusted samples per teacher step.
         learning_rate: Learning rate of the SGD of student and teacher.
         weight_decay: Weight decay of student and teacher.
         schedule: Schedule of the learning rates: constant | cosine. With cosine they fall to zero.
-        backbone: The networks' backbone: auto | linear | mlp | cnn | a network of torchvision.models |
-            module:factory; auto is mlp for rows of numbers and cnn for images.
-        width: Units of the mlp's hidden layers, or channels of the cnn's first stage.
+        backbone: The networks' backbone: auto | linear | shallow | mlp | cnn | a network of
+            torchvision.models | module:factory; auto is shallow for rows of numbers and cnn for images.
+        width: Units of the hidden layers of shallow and mlp, or channels of the cnn's first stage.
         init: Initial weights: none | imagenet | a file, for example one that ``emlc pretrain`` wrote.
         validation_fraction: Share of the trusted samples that is held out to choose the epoch; None: the
-            epoch is chosen on the trusted samples that are trained on.
+            last epoch is kept by emlc, and by other methods the best one on the trusted samples.
         settings: Further settings of :class:`emlc.Settings` about networks, method and optimisation.
         output: Directory in which the run is stored, with pictures and checkpoints. It is for one fit: a
             second fit raises an error. None: nothing is stored.

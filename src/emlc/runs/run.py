@@ -103,8 +103,8 @@ class Run:
     ) -> Self:
         """Load a run with the networks of the chosen or of the last epoch.
 
-        The chosen epoch is the one with the best accuracy on the validation set, or without one on the
-        trusted set; of an interrupted run, the best so far.
+        The chosen epoch is the one with the best accuracy on the validation set. Without one it is the best
+        on the trusted set, or with emlc's noise-aware teacher the last; of an interrupted run, so far.
 
         Args:
             folder: The run directory.
