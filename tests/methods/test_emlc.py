@@ -48,6 +48,9 @@ def make_method(**changes):
     for network in method.networks().values():
         network.double()
     method.setup(tiny.ALONE)
+    if settings.teacher == "noise-aware":
+        method.teacher.count_trusted(torch.tensor([0, 0, 1, 2, 2, 2]))
+        method.teacher.observe(torch.tensor([0.6, 0.3, 0.1]))
     method.train_mode()
     return method
 
@@ -79,7 +82,8 @@ def slow_noise_losses(teacher, noisy, h, y, *, likelihood_weight, anchor_weight)
         total = total + (head - likelihood_weight * likelihood.log().mean()) / len(noisy)
     with torch.no_grad():
         predicted = teacher.noisy_head(h).softmax(dim=1)
-    return total - anchor_weight * (predicted * T[y].log()).sum(dim=1).mean()
+        belief = teacher.classifier(h).softmax(dim=1).gather(1, y[:, None])
+    return total - anchor_weight * (belief.square() * predicted * T[y].log()).sum(dim=1).mean()
 
 
 def slow_step(
@@ -88,13 +92,15 @@ def slow_step(
     trusted,
     *,
     meta_weight,
-    ce_weight=1.0,
+    ce_weight=None,
     bce_weight=1.0,
     likelihood_weight=1.0,
     anchor_weight=1.0,
 ):
     """The parameters of student and teacher after a first step with empty momentum buffers."""
     student, teacher, s = deepcopy(method.student), deepcopy(method.teacher), method.settings
+    if ce_weight is None:
+        ce_weight = 1.0 if s.teacher == "gate" else 0.1
     eta = method.student_sgd.param_groups[0]["lr"]
     w = dict(student.named_parameters())
     v = {name: torch.zeros_like(p) for name, p in w.items()}
@@ -112,11 +118,14 @@ def slow_step(
             v[name] = s.momentum * v[name] + g + s.weight_decay * w[name]
             w[name] = w[name] - eta * v[name]
     judges = slice(M // 2, None) if s.student_trusted else slice(None)
-    logits = functional_call(student, w, (trusted.inputs[judges],))
-    objective = cross_entropy(logits, trusted.labels[judges])
-
+    logits, y = functional_call(student, w, (trusted.inputs[judges],)), trusted.labels[judges]
     h = teacher.backbone(trusted.inputs)
-    ce = cross_entropy(teacher.classifier(h), trusted.labels)
+    if s.teacher == "gate":
+        shift, objective = 0.0, cross_entropy(logits, y)
+    else:  # trusted samples have the classes in shares of their own
+        shift = (teacher.trusted_shares / teacher.noisy_shares).log()
+        objective = 1 - (logits + shift).softmax(dim=1)[range(len(y)), y].mean()
+    ce = cross_entropy(teacher.classifier(h) + shift, trusted.labels)
     total = ce_weight * ce + meta_weight * objective
     if s.teacher == "gate":
         total = total + bce_weight * slow_gate_loss(teacher, h)
@@ -193,7 +202,7 @@ def test_reach_is_how_far_sgd_goes(k, options):
     assert InnerSGD(ETA, **options).step_scale(k, "approximate") == pytest.approx(discounted)
 
 
-@pytest.mark.parametrize(("teacher", "share"), [("gate", 1.0), ("noise-aware", 0.2)])
+@pytest.mark.parametrize(("teacher", "share"), [("gate", 1.0), ("noise-aware", 0.05)])
 @pytest.mark.parametrize("eta", [ETA, 0.01])
 def test_the_default_meta_weight_of_one_step_is_a_share_of_one_over_the_learning_rate(eta, teacher, share):
     method = make_method(teacher=teacher)
@@ -237,6 +246,15 @@ def test_a_look_ahead_of_the_noise_aware_teacher_with_the_exact_gradient(changes
     method = make_method(teacher="noise-aware", meta_gradient="exact", meta_weight=3.0, **changes)
     *noisy, trusted = make_batches(method.look_ahead)
     assert_step_is(method, noisy, trusted, meta_weight=3.0)
+
+
+def test_the_noise_aware_teacher_keeps_the_shares_of_the_classes_in_the_noisy_batches():
+    method = make_method(teacher="noise-aware", look_ahead=2)
+    *noisy, trusted = make_batches(2)
+    before = method.teacher.noisy_shares.clone()
+    q = torch.stack([method.teacher(b.inputs, b.labels).soft_labels.mean(dim=0) for b in noisy]).mean(dim=0)
+    method.step(noisy, trusted)
+    torch.testing.assert_close(method.teacher.noisy_shares, 0.99 * before + 0.01 * q.detach())
 
 
 def test_the_noise_aware_teacher_learns_from_given_labels_without_a_meta_loss():

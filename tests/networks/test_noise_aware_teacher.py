@@ -84,11 +84,16 @@ def test_the_anchor_is_least_where_rows_are_what_the_head_predicts_for_their_cla
     x, labels = batch
     h = teacher.backbone(x)
     given = teacher.noisy_head(h).softmax(dim=1).detach()
-    rows = torch.stack([given[labels == c].mean(dim=0) for c in range(C)])  # Gold Loss Correction's
+    beliefs = [teacher.classifier(h).softmax(dim=1)[i, labels[i]].item() ** 2 for i in range(N)]
+    rows = torch.zeros(C, C, dtype=torch.float64)
+    for c in range(C):
+        of_class = [i for i in range(N) if labels[i] == c]
+        total = sum(beliefs[i] for i in of_class)
+        rows[c] = sum(beliefs[i] / total * given[i] for i in of_class)
     with torch.no_grad():
         teacher.transition_logits.copy_(rows.log())
     loss = teacher.anchor(h, labels)
-    entropy = -sum((given[i] * rows[labels[i]].log()).sum() for i in range(N)) / N
+    entropy = -sum(beliefs[i] * (given[i] * rows[labels[i]].log()).sum() for i in range(N)) / N
     torch.testing.assert_close(loss, entropy)
     loss.backward()
     assert {name for name, p in teacher.named_parameters() if p.grad is not None} == {"transition_logits"}
@@ -112,3 +117,37 @@ def test_probabilities_of_zero_stay_finite(teacher, batch):
     correction.given_nll.sum().backward()
     assert all(values.isfinite().all() for values in correction)
     assert teacher.transition_logits.grad.isfinite().all()
+
+
+def test_the_prior_shift_is_bayes_rule_for_samples_drawn_in_other_shares():
+    """A noisy and a trusted set of one kind of input each: p(y | x) of the first gives that of the second."""
+    likelihood = torch.tensor([0.3, 0.1, 0.6], dtype=torch.float64)  # p(x | y), the same in both sets
+    noisy, trusted = torch.tensor([0.7, 0.2, 0.1]).double(), torch.tensor([2, 2, 3]).double() / 7
+    teacher = NoiseAwareTeacher(nn.Identity(), 2, 3).double()
+    teacher.count_trusted(torch.tensor([0, 1, 2, 2]))
+    torch.testing.assert_close(teacher.trusted_shares, trusted)
+    assert torch.equal(teacher.prior_shift, torch.zeros(3, dtype=torch.float64))
+    for _ in range(3000):
+        teacher.observe(noisy)
+    posterior = (noisy * likelihood) / (noisy * likelihood).sum()
+    expected = (trusted * likelihood) / (trusted * likelihood).sum()
+    torch.testing.assert_close((posterior.log() + teacher.prior_shift).softmax(dim=0), expected)
+
+
+def test_a_class_that_vanishes_keeps_a_finite_shift():
+    teacher = NoiseAwareTeacher(nn.Identity(), 2, 3)
+    for _ in range(20_000):
+        teacher.observe(torch.tensor([0.5, 0.5, 0.0]))
+    assert teacher.prior_shift.isfinite().all()
+
+
+def test_the_expected_error_is_the_mean_probability_of_a_wrong_class(teacher, batch):
+    logits, labels = torch.randn(N, C, dtype=torch.float64), batch[1]
+    teacher.count_trusted(labels)
+    teacher.observe(torch.tensor([0.9, 0.1, 0, 0, 0]).double())
+    shift = teacher.prior_shift.tolist()
+    wrong = 0.0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        powers = [math.exp(v + s) for v, s in zip(row, shift, strict=True)]
+        wrong += (1 - powers[label] / sum(powers)) / N
+    assert teacher.expected_error(logits, labels).item() == pytest.approx(wrong, rel=1e-12)

@@ -71,9 +71,10 @@ class MethodSettings:
             every given label. gate: the paper's, which learns from the trusted set how far to keep a label.
         meta_weight: Weight of the meta loss. The default is the inverse of how far k student steps move a
             weight whose gradient is 1, so that the loss's share depends neither on the learning rate nor
-            on k; for k = 1 it is 1 / learning_rate, of which the noise-aware teacher takes a fifth. The
+            on k; for k = 1 it is 1 / learning_rate, of which the noise-aware teacher takes a 20th. The
             paper's tables use 1.
-        ce_weight: Weight of the teacher's cross-entropy on trusted samples.
+        ce_weight: Weight of the teacher's cross-entropy on trusted samples (default: 1; 0.1 for the
+            noise-aware teacher, so that it does not learn by heart samples that it sees much more often).
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
         likelihood_weight: Weight of the likelihood of the given labels under the noise-aware teacher.
         anchor_weight: Weight of the loss that keeps the noise-aware teacher's transition matrix near what a
@@ -97,7 +98,7 @@ class MethodSettings:
     save_memory: bool = setting(False, free_on_resume=True, expert=True)
     teacher: Literal["noise-aware", "gate"] = "noise-aware"
     meta_weight: float | None = setting(None, expert=True, at_least=0)
-    ce_weight: float = setting(1.0, expert=True, at_least=0)
+    ce_weight: float | None = setting(None, expert=True, at_least=0)
     bce_weight: float = setting(1.0, expert=True, at_least=0)
     likelihood_weight: float = setting(1.0, expert=True, at_least=0)
     anchor_weight: float = setting(1.0, expert=True, at_least=0)

@@ -133,7 +133,12 @@ def soft_cross_entropy(log_probs: Tensor, soft_labels: Tensor, r: Tensor | None 
 
 
 def trusted_gradient(
-    student: nn.Module, inputs: Tensor, labels: Tensor, weights: Weights | None = None
+    student: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    weights: Weights | None = None,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> tuple[Tensor, Weights]:
     """Compute the student's loss ``L(w)`` on a trusted batch (Eq. 5) and its gradient ``g_w``.
 
@@ -144,10 +149,10 @@ def trusted_gradient(
         inputs: (m, ...) trusted batch.
         labels: (m,) int64 trusted labels.
         weights: Values of its trained parameters, by default its own.
+        loss: A function of logits (m, C) and labels (m,) that gives L, 0-d.
 
     Returns:
-        The mean cross-entropy (0-d, detached) and a gradient for every trained parameter, zero where
-        the loss does not depend on it.
+        L (0-d, detached) and its gradient for every trained parameter, zero where it does not depend on it.
     """
     if weights is None:
         weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
@@ -155,12 +160,12 @@ def trusted_gradient(
         weights = {name: w.detach().requires_grad_() for name, w in weights.items()}
     buffers = copies(dict(student.named_buffers()))
     logits = full_precision(functional_call(student, weights | buffers, (inputs,)))
-    loss = cross_entropy(logits, labels)
+    value = loss(logits, labels)
     with torch.autocast(inputs.device.type, enabled=False):  # it is for forward passes only
         gradients = torch.autograd.grad(
-            loss, list(weights.values()), allow_unused=True, materialize_grads=True
+            value, list(weights.values()), allow_unused=True, materialize_grads=True
         )
-    return loss.detach(), dict(zip(weights, gradients, strict=True))
+    return value.detach(), dict(zip(weights, gradients, strict=True))
 
 
 def looked_ahead(student: nn.Module, loss: Tensor, eta: float | Tensor) -> Weights:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from emlc.config import Settings
+from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.meta.jvp import StudentStep, Weights, record_step
@@ -26,8 +27,10 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 from emlc.runtime.streams import RandomStream
 
-_NOISE_AWARE_SHARE = 0.2
+_NOISE_AWARE_SHARE = 0.05
 """Meta weight of the noise-aware teacher as a share of the gate's: its likelihood teaches it, too."""
+_NOISE_AWARE_CE_WEIGHT = 0.1
+"""Weight of its cross-entropy on trusted samples, of which it sees each far more often than a noisy one."""
 
 
 class _Step(NamedTuple):
@@ -71,13 +74,19 @@ class EMLC(Method):
         backbone, dim = self.build_backbone(settings.teacher_backbone or settings.backbone)
         self.teacher = build_teacher(settings, backbone, dim, num_classes)
         self._loss_weights = {
-            "teacher_ce": settings.ce_weight,
+            "teacher_ce": self._ce_weight(settings),
             "teacher_bce": settings.bce_weight,
             "teacher_nll": settings.likelihood_weight,
             "teacher_anchor": settings.anchor_weight,
             "noisy_head_ce": 1.0,  # nothing else learns from it
         }
         self._engine = EngineChoice(self, exact=settings.meta_gradient == "exact")
+
+    @staticmethod
+    def _ce_weight(settings: Settings) -> float:
+        if settings.ce_weight is not None:
+            return settings.ce_weight
+        return _NOISE_AWARE_CE_WEIGHT if settings.teacher == "noise-aware" else 1.0
 
     def load_initial_weights(self) -> list[str]:
         s = self.settings
@@ -99,6 +108,11 @@ class EMLC(Method):
             weight_decay=s.teacher_weight_decay,
         )
         self._zero = torch.zeros((), device=ranks.device)
+
+    def bind(self, split: Split) -> None:
+        super().bind(split)
+        if isinstance(self.teacher, NoiseAwareTeacher):
+            self.teacher.count_trusted(torch.from_numpy(split.trusted.given))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "teacher": self.teacher_sgd}
@@ -138,7 +152,9 @@ class EMLC(Method):
 
         # The student's loss on trusted data, and how it depends on the soft labels (Eq. 10, 11).
         with self.ranks.autocast():
-            trusted_loss, g_w = trusted_gradient(self.student, for_judging.inputs, for_judging.labels)
+            trusted_loss, g_w = trusted_gradient(
+                self.student, for_judging.inputs, for_judging.labels, loss=self._trusted_objective
+            )
         self._average(g_w, for_judging)
         coefficients = self._coefficients(steps, g_w)
 
@@ -155,6 +171,7 @@ class EMLC(Method):
             losses |= {name: losses.get(name, 0) + loss for name, loss in given.items()}
         side_stream.join()
         self.descend_gradients(self.teacher_sgd)
+        self._observe(steps)
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
             **{name: loss.detach() for name, loss in losses.items()},
@@ -209,6 +226,21 @@ class EMLC(Method):
             torch._foreach_mul_(list(gradient.values()), self.local_scale(batch))
             self.ranks.average(list(gradient.values()))
 
+    @property
+    def _trusted_objective(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The student's loss on trusted samples, which the meta-gradient descends."""
+        teacher = self.teacher
+        return teacher.expected_error if isinstance(teacher, NoiseAwareTeacher) else cross_entropy
+
+    def _observe(self, steps: Sequence[_Step]) -> None:
+        """Tell a noise-aware teacher in which shares the noisy batches of a look-ahead have the classes."""
+        if not isinstance(self.teacher, NoiseAwareTeacher):
+            return
+        means = [self.local_scale(s.batch) * s.targets[: len(s.batch.labels)].mean(dim=0) for s in steps]
+        mean_q = torch.stack(means).mean(dim=0)
+        self.ranks.average([mean_q])
+        self.teacher.observe(mean_q)
+
     def _weighted(self, losses: Losses) -> Tensor:
         """The sum of losses of the teacher, each times its weight."""
         return sum((self._loss_weights[name] * loss for name, loss in losses.items()), self._zero)
@@ -218,11 +250,16 @@ class EMLC(Method):
         with self.ranks.autocast():
             h = self.teacher.backbone(trusted.inputs)
             logits = full_precision(self.teacher.classifier(h))
-            losses = {"teacher_ce": cross_entropy(logits, trusted.labels)}
             if isinstance(self.teacher, NoiseAwareTeacher):
-                losses["teacher_anchor"] = self.teacher.anchor(h, trusted.labels)
+                losses = {
+                    "teacher_ce": cross_entropy(logits + self.teacher.prior_shift, trusted.labels),
+                    "teacher_anchor": self.teacher.anchor(h, trusted.labels),
+                }
             else:
-                losses["teacher_bce"] = self._gate_loss(self.teacher, h, logits, trusted)
+                losses = {
+                    "teacher_ce": cross_entropy(logits, trusted.labels),
+                    "teacher_bce": self._gate_loss(self.teacher, h, logits, trusted),
+                }
         return {name: self.local_scale(trusted) * loss for name, loss in losses.items()}
 
     def _gate_loss(self, teacher: Teacher, h: Tensor, logits: Tensor, trusted: Batch) -> Tensor:

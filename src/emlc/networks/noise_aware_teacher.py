@@ -9,6 +9,9 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from emlc.runtime.precision import full_precision
 
+_RATE = 0.01
+"""Share of each new batch in the running mean of the classes' shares."""
+
 
 class NoiseAwareCorrection(NamedTuple):
     """What a noise-aware teacher says of a batch of labelled samples.
@@ -40,12 +43,17 @@ class NoiseAwareTeacher(nn.Module):
     A linear head on the representation, which it does not shape, predicts the given label. On trusted
     samples, whose given labels it never saw, it tells what the rows of T should be: see :meth:`anchor`.
 
+    Trusted samples seldom have the classes in the noisy samples' shares, often as many of each class. What is
+    learned from them allows for it: see :attr:`prior_shift`.
+
     Args:
         backbone: Feature extractor, ``(n, ...) -> (n, feature_dim)``.
         feature_dim: Width of the representation.
         num_classes: C.
     """
 
+    trusted_shares: Tensor
+    noisy_shares: Tensor
     undecayed = ("transition_logits",)
     """Weight decay would pull T towards labels that say nothing."""
 
@@ -57,11 +65,37 @@ class NoiseAwareTeacher(nn.Module):
         # A label is right with probability 1/2 whatever C, but with two classes, where that says nothing.
         odds = math.log(max(num_classes - 1, 2))
         self.transition_logits = nn.Parameter(odds * torch.eye(num_classes))
+        shares = torch.full((num_classes,), 1 / num_classes)
+        self.register_buffer("trusted_shares", shares)
+        self.register_buffer("noisy_shares", shares.clone())
 
     @property
     def transition(self) -> Tensor:
         """T (C, C), rows: true class, columns: given label; rows sum to 1."""
         return full_precision(self.transition_logits).softmax(dim=1)
+
+    @property
+    def prior_shift(self) -> Tensor:
+        """(C,) log of each class's share of the trusted samples over its share of the noisy ones.
+
+        Predictions are for noisy samples. By Bayes' rule, as classes look alike in both sets, the class of
+        a trusted sample has probability ``softmax(logits + prior_shift)`` (Saerens et al., Neural Computation
+        2002); without it, trusted samples would teach their own shares.
+        """
+        return self.trusted_shares.log() - self.noisy_shares.log()
+
+    def count_trusted(self, labels: Tensor) -> None:
+        """Take the shares of the trusted samples from their labels (m,), with one more of each class.
+
+        Those of the noisy samples start there.
+        """
+        counts = torch.bincount(labels, minlength=len(self.trusted_shares)) + 1
+        self.trusted_shares.copy_(counts / counts.sum())
+        self.noisy_shares.copy_(self.trusted_shares)
+
+    def observe(self, mean_q: Tensor) -> None:
+        """Let a batch's mean soft label (C,) count in the running mean of the noisy samples' shares."""
+        self.noisy_shares.lerp_(mean_q.to(self.noisy_shares), _RATE).clamp_(min=1e-6)
 
     def forward(self, inputs: Tensor, labels: Tensor) -> NoiseAwareCorrection:
         """Correct the given labels (n,) int64 of a batch of inputs (n, ...)."""
@@ -75,10 +109,12 @@ class NoiseAwareTeacher(nn.Module):
         return NoiseAwareCorrection(q, log_p.exp(), w, -joint.logsumexp(dim=1), noisy_head_ce)
 
     def anchor(self, h: Tensor, labels: Tensor) -> Tensor:
-        """``-1/m sum_i sum_y~ p~(y~ | x_i) log T(y~ | y_i)``, p~ from the head for given labels.
+        """``-1/m sum_i p(y_i | x_i)^2 sum_y~ p~(y~ | x_i) log T(y~ | y_i)``, p~ by the head for given labels.
 
-        It is least where each row of T is the head's mean prediction for the trusted samples of that class:
-        Gold Loss Correction's estimate (Hendrycks et al., NeurIPS 2018), kept current.
+        It is least where each row of T is a mean of the head's predictions for the trusted samples of that
+        class: Gold Loss Correction's estimate (Hendrycks et al., NeurIPS 2018), kept current. But where
+        classes overlap, p~ has the labels of all that look like x_i, right ones of other classes among them.
+        So a sample counts by the square of the teacher's own belief in its class.
 
         Args:
             h: (m, feature_dim) representations of trusted samples.
@@ -88,8 +124,19 @@ class NoiseAwareTeacher(nn.Module):
             0-d, in nats; its gradient reaches T alone.
         """
         given = self._given_logits(h).detach().softmax(dim=1)
+        log_p = log_softmax(full_precision(self.classifier(h)).detach(), dim=1)
+        belief = log_p.gather(1, labels[:, None]).exp()
         log_T = log_softmax(full_precision(self.transition_logits), dim=1)
-        return -(given * log_T[labels]).sum(dim=1).mean()
+        return -(belief**2 * given * log_T[labels]).sum(dim=1).mean()
+
+    def expected_error(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean probability (0-d) of a wrong class, of logits (m, C) for trusted samples.
+
+        It is the student's loss on them, in place of the cross-entropy of Eq. 5, which grows without bound
+        where a class that looks like another is rare: few such samples then bent the labels of many.
+        """
+        p = (logits + self.prior_shift).softmax(dim=1)
+        return 1 - p.gather(1, labels[:, None]).mean()
 
     def _given_logits(self, h: Tensor) -> Tensor:
         return full_precision(self.noisy_head(h.detach()))
