@@ -22,6 +22,8 @@ from emlc.runs.train import train
 from emlc.runtime.files import write_json, write_text
 
 _KNOWN = {"trusted_per_class": 10}
+_FIXED = {"epochs": 15, "noisy_batch": 128, "rivals": False}
+"""Settings that do not depend on the size of the data, unless a row of the grid has others."""
 
 
 def claims(
@@ -88,7 +90,7 @@ def _made(kind: str, seed: int) -> Samples:
 
 def _assess(values: dict[str, Any], seed: int) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
-        settings = Settings(**(values | {"data": None, "seed": seed, "output": folder}))
+        settings = Settings(**(_FIXED | values | {"data": None, "seed": seed, "output": folder}))
         data = values["data"]
         is_read = data == "digits" or Path(data).suffix
         samples = read(data, settings, role="data") if is_read else _made(data, seed)

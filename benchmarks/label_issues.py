@@ -26,6 +26,8 @@ from emlc.runs.run import Run
 from emlc.runs.train import train
 from emlc.runtime.files import write_json, write_text
 
+_FIXED = {"epochs": 15, "noisy_batch": 128, "rivals": False}
+"""Settings that do not depend on the size of the data, unless a row of the grid has others."""
 _HELD_OUT = 0.2
 
 
@@ -67,7 +69,7 @@ def _result(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
 
 def _assess(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
     """Train, and assess the labels of the training set and of the held-out part."""
-    settings = Settings(**(values | {"data": None, "seed": seed, "output": str(output)}))
+    settings = Settings(**(_FIXED | values | {"data": None, "seed": seed, "output": str(output)}))
     samples = read(values["data"], settings, role="data")
     rows = np.random.default_rng([seed, 1]).permutation(len(samples))
     held_out, rest = np.split(rows, [int(_HELD_OUT * len(rows))])

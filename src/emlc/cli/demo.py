@@ -60,7 +60,7 @@ def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
 
 
 def demo_settings(method: str, folder: Path, seed: int, epochs: int) -> Settings:
-    """Return the demo's settings for a method; all others keep their defaults."""
+    """Return the demo's settings for a method; all others keep their defaults. Its rivals are runs of their own."""
     return Settings(
         data="digits",
         trusted_per_class=10,
@@ -68,6 +68,8 @@ def demo_settings(method: str, folder: Path, seed: int, epochs: int) -> Settings
         noise_rate=0.8,
         method=method,
         epochs=epochs,
+        noisy_batch=128,
+        rivals=False,
         seed=seed,
         output=str(folder / method),
     )

@@ -18,6 +18,10 @@ from emlc.errors import raise_together
 Augmentation = Literal["flip", "crop", "autoaugment"]
 NAMED_WEIGHTS = ("none", "imagenet")
 """Names of initial weights that are given by a name, not by a path."""
+MIN_EPOCHS = 15
+"""Number of epochs on large data, where ``epochs`` is None."""
+MOST_NOISY_BATCH = 128
+"""Number of noisy samples per step on large data, where ``noisy_batch`` is None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +116,8 @@ class OptimisationSettings:
     """Epochs, batches, learning rates and devices.
 
     Attributes:
-        epochs: Passes over the noisy samples.
-        noisy_batch: Noisy samples per student step, over all devices.
+        epochs: Passes over the noisy samples (default: 15, or more on small data).
+        noisy_batch: Noisy samples per student step, over all devices (default: 128, or fewer on small data).
         trusted_batch: Trusted samples per teacher step, over all devices.
         learning_rate: Learning rate of the student's SGD, eta.
         teacher_learning_rate: Learning rate of the teacher's SGD (default: the same as the student's).
@@ -143,8 +147,8 @@ class OptimisationSettings:
             on one GPU, with networks that draw no random numbers. The result does not depend on it.
     """
 
-    epochs: int = setting(15, at_least=1)
-    noisy_batch: int = setting(128, at_least=2)
+    epochs: int | None = setting(None, at_least=1)
+    noisy_batch: int | None = setting(None, at_least=2)
     trusted_batch: int = setting(32, at_least=2)
     learning_rate: float = setting(0.02, above=0)
     teacher_learning_rate: float | None = setting(None, expert=True, above=0)
@@ -173,16 +177,19 @@ class RunSettings:
     Attributes:
         output: Run directory (default: runs/DATA-METHOD-seedN).
         checkpoint_every: Teacher steps between checkpoints (default: one checkpoint per epoch).
+        rivals: Whether a run of emlc is compared with simple classifiers of the same samples, which takes some
+            seconds: those of the given labels, of the trusted samples, and of both by gold loss correction.
     """
 
     output: str | None = setting(None, path="output", free_on_resume=True)
     checkpoint_every: int | None = setting(None, free_on_resume=True, expert=True, at_least=1)
+    rivals: bool = setting(True, free_on_resume=True)
 
 
 def estimator_settings() -> set[str]:
     """Return the names of the settings that apply when one process fits samples given from Python."""
     groups_of_fit = (NetworkSettings, MethodSettings, OptimisationSettings)
-    return {name for group in groups_of_fit for name in names_of(group)} - {"devices"}
+    return {name for group in groups_of_fit for name in names_of(group)} - {"devices"} | {"rivals"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,12 +206,22 @@ class Settings(
         raise_together(list(_problems(self)), "the settings")
 
     @property
+    def passes(self) -> int:
+        """Number of epochs; as long as it is left to the size of the data, that of large data."""
+        return MIN_EPOCHS if self.epochs is None else self.epochs
+
+    @property
+    def batch(self) -> int:
+        """Noisy samples per student step; as long as it is left to the data, that of large data."""
+        return MOST_NOISY_BATCH if self.noisy_batch is None else self.noisy_batch
+
+    @property
     def warm_up(self) -> int:
         """Number of warm-up epochs: ``warm_up_epochs``, else the method's published share of ``epochs``."""
         if self.warm_up_epochs is not None:
             return self.warm_up_epochs
         share: float = method_class(self.method).warm_up_share
-        return min(max(round(share * self.epochs), 1), self.epochs - 1) if share else 0
+        return min(max(round(share * self.passes), 1), self.passes - 1) if share else 0
 
     @property
     def hyper_parameters(self) -> Hyper:
@@ -251,7 +268,7 @@ def _general_problems(s: Settings) -> Iterator[str]:
         yield "noise and noise_matrix: a matrix file goes with --noise matrix, and only with it"
     if s.noise in ("none", "matrix") and s.noise_rate != 0:
         yield f"noise_rate: has no meaning with --noise {s.noise}"
-    if s.warm_up_epochs is not None and s.warm_up_epochs >= s.epochs > 0:
+    if s.warm_up_epochs is not None and s.epochs is not None and s.warm_up_epochs >= s.epochs > 0:
         yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
     if s.student_trusted and s.trusted_batch < 4:
         yield f"trusted_batch: student_trusted halves it; expected at least 4, got {s.trusted_batch}"
@@ -289,6 +306,7 @@ def _schedule_problems(s: Settings) -> Iterator[str]:
         yield "schedule and schedule_epochs: epochs go with --schedule step, and only with it"
     elif epochs and not all(
         type(later) is int and earlier < later
-        for earlier, later in zip([0, *epochs], [*epochs, s.epochs], strict=True)
+        for earlier, later in zip([0, *epochs], [*epochs, s.epochs or max(epochs) + 1], strict=True)
     ):
-        yield f"schedule_epochs: expected rising numbers from 1 to {s.epochs - 1}, got {epochs}"
+        most = "" if s.epochs is None else f" to {s.epochs - 1}"
+        yield f"schedule_epochs: expected rising numbers from 1{most}, got {epochs}"

@@ -1,7 +1,6 @@
 """The adapter from the estimator to a run: it makes the split, chooses settings and a device, and trains."""
 
 import contextlib
-import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from emlc.config import DataSettings, Settings, estimator_settings
-from emlc.config.methods import method_class
+from emlc.config.sizes import adds_warm_up, fitted
 from emlc.data import Samples, Split, split_samples
 from emlc.data.classes import shorten
 from emlc.data.samples import array_inputs, check_finite
@@ -25,12 +24,6 @@ from emlc.errors import InputError, SteepNetworkWarning
 from emlc.runs.run import Run
 from emlc.runs.train import train
 from emlc.runtime.distributed import pick_device, under_torchrun
-
-MIN_STEPS = 300
-"""Minimum number of steps of a fit if ``epochs`` is None."""
-
-MIN_EPOCHS, MAX_EPOCHS = 15, 100
-"""Range of the number of epochs if ``epochs`` is None."""
 
 WARM_UP_EPOCHS = 5
 """Maximum number of warm-up epochs if ``warm_up_epochs`` is None."""
@@ -114,22 +107,9 @@ def settings_of(
     """
     _check_further(further, parameters)
     values = {name: _plain(value) for name, value in {**parameters, **(further or {})}.items()}
-    unset = {name for name in ("noisy_batch", "epochs", "warm_up_epochs") if values[name] is None}
-    # The values of unset parameters depend on the others, so these are validated first.
-    set_values = {name: value for name, value in values.items() if name not in unset}
-    settings = Settings(**({"epochs": 2**31} | set_values), seed=seed)
-
-    n, method = len(split.noisy), method_class(settings.method)
-    # A method whose published form has no warm-up gets warm-up epochs in addition to its other epochs.
-    extra_warm_up = method.warms_up and not method.warm_up_share
-    if "noisy_batch" in unset:
-        settings = replace(settings, noisy_batch=min(128, max(16, n // 10)))
-    if "epochs" in unset:
-        samples_per_step = settings.noisy_batch * (settings.look_ahead if method.looks_ahead else 1)
-        epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS * samples_per_step / n)))
-        settings = replace(settings, epochs=epochs + (settings.warm_up if extra_warm_up else 0))
-    if "warm_up_epochs" in unset and extra_warm_up and _can_warm_up(settings):
-        settings = replace(settings, warm_up_epochs=min(WARM_UP_EPOCHS, settings.epochs // 4))
+    settings = fitted(Settings(**({"rivals": False} | values), seed=seed), len(split.noisy))
+    if settings.warm_up_epochs is None and adds_warm_up(settings.method) and _can_warm_up(settings):
+        settings = replace(settings, warm_up_epochs=min(WARM_UP_EPOCHS, settings.passes // 4))
     return replace(settings, device=_device(settings, split))
 
 
@@ -164,7 +144,7 @@ def _plain(value: Any) -> Any:
 def _device(settings: Settings, split: Split) -> str:
     if settings.device != "auto":
         return settings.device
-    steps = settings.epochs * len(split.noisy) / settings.noisy_batch
+    steps = settings.passes * len(split.noisy) / settings.batch
     return "cpu" if split.noisy.inputs.ndim == 2 and steps <= CPU_STEPS else "auto"
 
 

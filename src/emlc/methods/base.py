@@ -144,7 +144,7 @@ class Method(ABC):
 
     def steps_in(self, split: Split, epochs: int) -> int:
         """Return the number of steps in ``epochs`` epochs, at one noisy batch per step."""
-        return epochs * batches_in(len(split.noisy), self.settings.noisy_batch, self.ranks)
+        return epochs * batches_in(len(split.noisy), self.settings.batch, self.ranks)
 
     def check(self, split: Split) -> None:  # noqa: B027  # a hook: most methods train on any sets
         """Raise an :class:`InputError` if the method cannot train on these sets; nothing is written yet."""
@@ -183,7 +183,7 @@ class Method(ABC):
     @property
     def schedule_span(self) -> range:
         """The epochs that the schedule runs over now: all, or those of the current stage."""
-        return range(self.settings.epochs)
+        return range(self.settings.passes)
 
     @property
     def latest_wins(self) -> bool:

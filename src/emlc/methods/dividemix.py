@@ -128,7 +128,7 @@ class DivideMix(Method):
     def bind(self, split: Split) -> None:
         super().bind(split)
         n = len(split.noisy)
-        self._steps_per_epoch = batches_in(n, self.settings.noisy_batch, self.ranks)
+        self._steps_per_epoch = batches_in(n, self.settings.batch, self.ranks)
         device = self.ranks.device
         self._clean = torch.ones(n, 2, device=device)
         self._losses = torch.full((n, 2, self.hyper.averaged_epochs), math.nan, device=device)

@@ -100,7 +100,7 @@ class ELRPlus(Method):
     def bind(self, split: Split) -> None:
         super().bind(split)
         self._targets = torch.zeros(len(split.noisy), 2, self.num_classes, device=self.ranks.device)
-        ramp, steps = self.hyper.weight_ramp_steps, self.steps_in(split, self.settings.epochs)
+        ramp, steps = self.hyper.weight_ramp_steps, self.steps_in(split, self.settings.passes)
         if steps < ramp:
             _log.warning(
                 f"elr-plus: the {steps:,} steps end within hyper.weight_ramp_steps = {ramp:,}: the weight "

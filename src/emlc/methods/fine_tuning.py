@@ -36,7 +36,7 @@ class FineTuning(Method):
     @property
     def warming_up(self) -> bool:
         share: float = self.hyper.fine_tuned_share
-        epochs = self.settings.epochs
+        epochs = self.settings.passes
         return self.epoch < min(round((1 - share) * epochs), epochs - 1)  # one epoch at least
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:

@@ -89,7 +89,7 @@ class GLC(Method):
     @property
     def schedule_span(self) -> range:
         first = self.settings.warm_up
-        return range(first) if self.warming_up else range(first, self.settings.epochs)
+        return range(first) if self.warming_up else range(first, self.settings.passes)
 
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)

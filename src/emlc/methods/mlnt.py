@@ -111,7 +111,7 @@ class MLNT(Method):
 
     def bind(self, split: Split) -> None:
         super().bind(split)
-        start, after = self.hyper.meta_start, self.settings.epochs - self.settings.warm_up
+        start, after = self.hyper.meta_start, self.settings.passes - self.settings.warm_up
         if (steps := self.steps_in(split, after)) <= start:
             _log.warning(
                 f"mlnt: the {steps:,} steps after the warm-up end before hyper.meta_start = {start:,}: "

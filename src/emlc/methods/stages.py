@@ -27,7 +27,7 @@ class Stages(NamedTuple):
         The warm-up comes before the correction. If it leaves too few epochs, the last stage is shortened,
         so that there is at least one epoch of correction.
         """
-        final = settings.epochs - round(final_share * settings.epochs)
+        final = settings.passes - round(final_share * settings.passes)
         return cls(settings.warm_up, max(final, settings.warm_up + 1))
 
 

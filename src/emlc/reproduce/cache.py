@@ -122,6 +122,6 @@ class Outcome:
     def steps(self) -> pd.DataFrame:
         """``steps.csv``: one row per step; "iteration" counts the noisy batches seen so far."""
         table = pd.read_csv(self.folder / "steps.csv")
-        batch = read_settings(self.folder, Settings).noisy_batch
+        batch = read_settings(self.folder, Settings).batch
         per_epoch = math.ceil(self.summary["noisy_samples"] / batch)
         return table.assign(iteration=table["step"] * per_epoch / self.epochs["steps"].iloc[0])

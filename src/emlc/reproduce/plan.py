@@ -114,6 +114,10 @@ class Timing:
     notes: tuple[str, ...] = ()
 
 
+_ON_EQUAL_TERMS = {"epochs": 15, "noisy_batch": 128, "rivals": False}
+"""Settings of a run that is measured, unless it has others: they do not depend on the size of the data."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A run, or a pretraining, to make.
@@ -188,7 +192,7 @@ def job(values: Mapping[str, Any]) -> Job:
         InputError: There is no such setting, or its value is wrong.
     """
     start = values.get(PRETRAIN)
-    settings = {name: value for name, value in values.items() if name != PRETRAIN}
+    settings = _ON_EQUAL_TERMS | {name: value for name, value in values.items() if name != PRETRAIN}
     unknown = settings.keys() - {f.name for f in fields(Settings)}
     if start is not None:
         unknown |= {

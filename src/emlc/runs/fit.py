@@ -82,7 +82,7 @@ def fit(
     estimate: NoisyEstimate | None = None
     chosen: NetworkWeights | None = None
     every = settings.checkpoint_every if resumable else None
-    while progress.epoch < settings.epochs:
+    while progress.epoch < settings.passes:
         method.train_mode()
         method.epoch = progress.epoch
         clock = time.perf_counter()
@@ -158,7 +158,7 @@ def _streams(method: Method, split: Split, settings: Settings, ranks: Ranks) -> 
     noisy = RandomStream.NOISY_ORDER, RandomStream.NOISY_AUGMENTATION
     trusted = RandomStream.TRUSTED_ORDER, RandomStream.TRUSTED_AUGMENTATION
     for samples, augmentations, batch_size, (order, augmentation) in (
-        (split.noisy, views, settings.noisy_batch, noisy),
+        (split.noisy, views, settings.batch, noisy),
         (split.trusted, [strong], settings.trusted_batch, trusted),
     ):
         key = (settings.seed, augmentation)
@@ -315,7 +315,7 @@ class _Schedule:
             return (1 + math.cos(math.pi * step / steps)) / 2
         # schedule_epochs is None except for step schedules: the factor is then 1. They count all epochs: a
         # shorter span has its share of them.
-        passed = [epoch for epoch in s.schedule_epochs or () if step * s.epochs >= epoch * steps]
+        passed = [epoch for epoch in s.schedule_epochs or () if step * s.passes >= epoch * steps]
         return s.schedule_factor ** len(passed)
 
     def apply(self, step: int) -> None:

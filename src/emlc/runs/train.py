@@ -8,11 +8,20 @@ from rich.console import Console
 
 from emlc.config import Settings
 from emlc.config.methods import METHODS, method_class
+from emlc.config.sizes import fitted
 from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
 from emlc.errors import InputError
 from emlc.methods.base import Method
 from emlc.networks.weight_files import check_initial_weights
-from emlc.runs.directory import check_folder, data_name, resolve_precision, write_settings
+from emlc.runs.beside import FILE, compare_run, has_comparison
+from emlc.runs.directory import (
+    OF_THE_DATA,
+    check_folder,
+    data_name,
+    read_settings,
+    resolve_precision,
+    write_settings,
+)
 from emlc.runs.fit import fit
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.runs.results import write_decision, write_results
@@ -103,6 +112,7 @@ def _train(
         for source in init if is_new else ():
             check_initial_weights(source)
         split, schema = _read(settings, data, trusted, validation, test)
+        settings = _resolve_sizes(settings, folder, len(split.noisy))
         if resume and (folder / "split.csv").exists():
             check_split(split, folder / "split.csv")
         _check_trainable(split, settings, ranks)
@@ -132,8 +142,23 @@ def _train(
         write_results(run, split, progress, ranks)
     elif ranks.is_first:
         write_metrics(folder / "metrics.csv", progress.history)
+    if not lean and has_comparison(run) and ranks.is_first:
+        compare_run(run, split, alone=ranks.size == 1).save(folder / FILE)
     ranks.barrier()
     return run
+
+
+def _resolve_sizes(settings: Settings, folder: Path, n: int) -> Settings:
+    """Choose what the settings leave to the size of the data, unless the run in the folder has it."""
+    left = [name for name in OF_THE_DATA if getattr(settings, name) is None]
+    if left and (folder / "settings.yaml").exists():
+        before = read_settings(folder, Settings)
+        settings = replace(settings, **{name: getattr(before, name) for name in left})
+    settings = fitted(settings, n)
+    if left:
+        values = ", ".join(f"{name} {getattr(settings, name)}" for name in left)
+        _log.info(f"chosen for {n:,} noisy samples: {values}")
+    return settings
 
 
 def default_output(settings: Settings) -> str:
@@ -167,7 +192,8 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
         samples = len(getattr(split, name))
         if samples < 2:
             raise InputError(f"there is 1 {name} sample; training needs at least 2")
-        batch, least = min(samples, getattr(settings, f"{name}_batch")), parts * ranks.size
+        size = settings.batch if name == "noisy" else settings.trusted_batch
+        batch, least = min(samples, size), parts * ranks.size
         if batch < least:
             raise InputError(f"{name}_batch: {ranks.size} processes need at least {least}, got {batch}")
         augmentation = getattr(settings, f"{name}_augmentation")
@@ -216,6 +242,6 @@ def _reporter(
 ) -> ConsoleReporter | QuietReporter:
     if not ranks.is_first:
         return QuietReporter()
-    samples_per_step = settings.noisy_batch * method.look_ahead
-    arguments = (settings.method, samples_per_step, settings.epochs, console)
+    samples_per_step = settings.batch * method.look_ahead
+    arguments = (settings.method, samples_per_step, settings.passes, console)
     return ConsoleReporter(*arguments) if lean else RunReporter(folder, *arguments)

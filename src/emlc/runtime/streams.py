@@ -75,6 +75,12 @@ class RandomStream(IntEnum):
     """Images whose loading is timed; position: 0 noisy, 1 trusted."""
     LABEL_PROBE_FOLDS = 30
     """The cross-fitting folds of the probe that label issues are judged by."""
+    RIVAL_SAMPLES = 31
+    """Which noisy samples the simple rivals of a run learn from."""
+    RIVAL_FOLDS = 32
+    """The cross-fitting folds of the simple rivals of a run."""
+    RIVAL_SHUFFLES = 33
+    """How labels are shuffled to see what chance would predict."""
 
 
 def generator(seed: int, stream: RandomStream, *position: int) -> np.random.Generator:
