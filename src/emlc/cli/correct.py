@@ -69,6 +69,17 @@ def run(arguments: Namespace) -> None:
     else:
         _print_decision(decision)
     _print_quality(meter, csv)
+    _print_advice(trained.folder)
+
+
+def _print_advice(folder: Path) -> None:
+    """Say again what speaks against the labels of a run, by its comparison with simpler ways."""
+    from emlc.labels.advice import advice_on
+    from emlc.runs.beside import load_comparison
+
+    comparison = load_comparison(folder)
+    for advice in [] if comparison is None else advice_on(comparison):
+        print(advice)
 
 
 def _print_decision(decision: "Decision") -> None:

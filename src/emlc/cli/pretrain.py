@@ -26,4 +26,6 @@ def _work(settings: PretrainSettings, resume: bool) -> RunSummary:
     from emlc.pretraining import pretrain
 
     finished = pretrain(settings, resume=resume)
-    return f"backbone: {finished.backbone}", finished.summary
+    figures = {name: value for name, value in finished.summary.items() if name != "versions"}
+    lines = [f"  {name}: {value}" for name, value in figures.items() if value is not None]
+    return [f"backbone: {finished.backbone}", *lines]

@@ -22,7 +22,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _work(settings: Settings, resume: bool) -> RunSummary:
+    from emlc.cli.outcome import outcome
     from emlc.runs.train import train
 
-    finished = train(settings, resume=resume)
-    return f"run: {finished.folder}", finished.summary
+    return outcome(train(settings, resume=resume))

@@ -1,16 +1,15 @@
 """What `emlc train` and `emlc pretrain` share: settings, processes, and the figures printed at the end."""
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli.arguments import S, add_settings, settings_from
 from emlc.config import names_of
 
-RunSummary = tuple[str, dict[str, Any]]
-"""A finished run as it is printed: a line that says where the result is, and the figures by name."""
+RunSummary = Iterable[str]
+"""A finished run as it is printed: lines that say where the result is, and how good it is."""
 
 
 def add_training_arguments(parser: ArgumentParser, kind: type[S]) -> None:
@@ -39,10 +38,9 @@ def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], 
 
     if settings.devices > 1 and not under_torchrun():
         return launch(settings.devices, arguments.argv)
-    where, summary = work(settings, arguments.resume)
-    console = Console(quiet=int(os.environ.get("RANK", 0)) > 0)
-    console.out(where, highlight=False)
-    for name, value in summary.items():
-        if value is not None and name != "versions":
-            console.out(f"  {name}: {value}", highlight=False)
+    lines = work(settings, arguments.resume)
+    if int(os.environ.get("RANK", 0)) == 0:
+        console = Console()
+        for line in lines:
+            console.out(line, highlight=False)
     return 0

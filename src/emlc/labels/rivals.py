@@ -26,13 +26,14 @@ GIVEN, TRUSTED, GOLD = "given labels", "trusted only", "gold loss correction"
 
 _FOLDS = 5
 """Parts of the trusted samples by which the penalty of "trusted only" is chosen."""
-_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)
+_PENALTIES = (1e-1, 1e-2, 1e-3)
 """Penalties of the mean loss of the given labels."""
 _TRUSTED_PENALTIES = (1.0, 1e-1, 1e-2, 1e-3)
 """Penalties of the mean loss of the trusted labels, which are fewer."""
-_MOST_TRIED = 5_000
+_MOST_TRIED = 4_000
 """Maximum number of samples on which the penalty is chosen."""
-_STEPS = 100
+_STEPS = 50
+"""Maximum number of steps of L-BFGS."""
 
 Loss = Callable[[Tensor], Tensor]
 """A mean loss as a function of the logits (n, C)."""
@@ -65,15 +66,15 @@ def rival_predictions(
         data: What they learn from.
         held_out: (k, d) features of samples that nobody has learned from; None: the trusted samples are
             predicted, by cross-fitting.
-        parts: The parts of the trusted samples for cross-fitting; see :func:`folds`.
+        parts: The parts of the trusted samples for cross-fitting, each one left out in turn: see
+            :func:`folds`. Not used with held-out samples.
 
     Returns:
         (k,) or (m,) class indices for each rival.
     """
     X, X_trusted, X_out = _standardized(data.noisy, data.trusted, held_out)
     given, y, C = torch.from_numpy(data.given), torch.from_numpy(data.trusted_labels), data.num_classes
-    penalty = _best_penalty(X, given, C)
-    f = fit_linear(X, _fits(given), C, penalty)
+    f = fit_linear(X, _fits(given), C, _best_penalty(X, given, C))
 
     def trusted(rows: Tensor) -> Tensor:
         inner = [torch.from_numpy(part) for part in folds(y[rows].numpy(), _FOLDS, seed=0)]
@@ -83,7 +84,8 @@ def rival_predictions(
     def gold(rows: Tensor) -> Tensor:
         T = _transition(f, X_trusted[rows], y[rows], C)
         both = torch.cat([X, X_trusted[rows]])
-        return fit_linear(both, _gold_loss(given, y[rows], T), C, penalty, start=f)
+        least = _best_penalty(X, given, C, T)
+        return fit_linear(both, _gold_loss(given, y[rows], T), C, least, start=f)
 
     def predicted(fit: Callable[[Tensor], Tensor]) -> Labels:
         if X_out is not None:
@@ -143,13 +145,21 @@ def _fits(labels: Tensor) -> Loss:
     return lambda logits: cross_entropy(logits, labels)
 
 
+def _given_loss(labels: Tensor, T: Tensor | None) -> Loss:
+    """Mean loss of given labels (n,), by which T (C, C) the true ones become them; None: as they are."""
+    if T is None:
+        return _fits(labels)
+    log_T = T.clamp_min(1e-12).log().T[labels]
+    return lambda logits: -(log_softmax(logits, dim=1) + log_T).logsumexp(dim=1).mean()
+
+
 def _gold_loss(given: Tensor, trusted: Tensor, T: Tensor) -> Loss:
-    """Loss of n noisy logits by T (C, C), then m trusted ones: each sample counts once."""
-    log_T, n = T.clamp_min(1e-12).log().T[given], len(given)
+    """Mean loss of n noisy samples by T (C, C), and of m trusted ones after them."""
+    n, noisy = len(given), _given_loss(given, T)
 
     def loss(logits: Tensor) -> Tensor:
-        noisy = -(log_softmax(logits[:n], dim=1) + log_T).logsumexp(dim=1).sum()
-        return (noisy + cross_entropy(logits[n:], trusted, reduction="sum")) / len(logits)
+        total = n * noisy(logits[:n]) + cross_entropy(logits[n:], trusted, reduction="sum")
+        return total / len(logits)
 
     return loss
 
@@ -162,14 +172,14 @@ def _transition(W: Tensor, X: Tensor, labels: Tensor, num_classes: int) -> Tenso
     return T
 
 
-def _best_penalty(X: Tensor, labels: Tensor, C: int) -> float:
-    """Choose the penalty by labels that were left out: a quarter of the samples, or of as many as is quick."""
+def _best_penalty(X: Tensor, labels: Tensor, C: int, T: Tensor | None = None) -> float:
+    """Choose the penalty by given labels that were left out: a quarter of a few thousand samples."""
     is_left_out = torch.arange(min(len(X), _MOST_TRIED)) % 4 == 0
     X, labels = X[: len(is_left_out)], labels[: len(is_left_out)]
 
     def loss(penalty: float) -> float:
-        W = fit_linear(X[~is_left_out], _fits(labels[~is_left_out]), C, penalty)
-        return float(cross_entropy(_logits(W, X[is_left_out]), labels[is_left_out]))
+        W = fit_linear(X[~is_left_out], _given_loss(labels[~is_left_out], T), C, penalty)
+        return float(_given_loss(labels[is_left_out], T)(_logits(W, X[is_left_out])))
 
     return min(_PENALTIES, key=loss) if len(X) > 1 else _PENALTIES[0]
 

@@ -16,10 +16,13 @@ from emlc.data import Split
 from emlc.data.classes import UNKNOWN, shorten
 from emlc.data.noise import observed_transition
 from emlc.errors import InputError
+from emlc.labels.advice import Advice, advice_on
+from emlc.labels.comparison import Comparison
 from emlc.labels.decision import Decision
 from emlc.report.gallery import Gallery, choose, make_gallery
 from emlc.report.issues import LabelFacts, label_facts
 from emlc.report.projection import project, projected
+from emlc.runs.beside import load_comparison
 from emlc.runs.evaluation import Evaluation, evaluate_probabilities
 from emlc.runs.fit import chosen_epoch
 from emlc.runs.run import Run
@@ -56,6 +59,7 @@ class Facts:
             teacher id and given_label.
         gallery: Samples to review.
         missing: Part of the report (data, labels, map, gallery) -> why it is missing.
+        comparison: The run beside simple rivals, by which it was judged when it was trained.
     """
 
     run: Run
@@ -73,6 +77,12 @@ class Facts:
     points: pd.DataFrame | None = None
     gallery: Gallery | None = None
     missing: dict[str, str] = field(default_factory=dict)
+    comparison: Comparison | None = None
+
+    @property
+    def advice(self) -> list[Advice]:
+        """What speaks against the result of the run, the gravest first."""
+        return [] if self.comparison is None else advice_on(self.comparison)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,6 +154,7 @@ def collect(
         metrics=_csv(folder / "metrics.csv"),
         steps=_csv(folder / "steps.csv"),
         missing=missing,
+        comparison=load_comparison(folder),
         **known,
     )
 

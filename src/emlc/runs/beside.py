@@ -19,18 +19,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
+from torch import nn
 
 from emlc.config import NoiseSettings, Settings, names_of
+from emlc.config.methods import method_class
 from emlc.config.sizes import epochs_of
 from emlc.data import Samples, Split
 from emlc.data.images.stored import Inputs
 from emlc.labels.comparison import Comparison, compare, moved_classes
 from emlc.labels.decision import Floats, Labels
 from emlc.labels.rivals import RivalData, folds, rival_predictions
-from emlc.networks.inference import represent
+from emlc.methods.base import Method
+from emlc.networks.inference import predict_proba, represent
+from emlc.runs.checkpoint import load_networks
+from emlc.runs.fit import fit
+from emlc.runs.reporters import QuietReporter
 from emlc.runs.run import Run
-from emlc.runtime.streams import RandomStream, generator
+from emlc.runtime.distributed import start_ranks
+from emlc.runtime.streams import RandomStream, generator, seed_torch
 
 FILE = "rivals.json"
 """Name of the comparison's file in the run directory."""
@@ -135,20 +141,28 @@ def _features(run: Run, inputs: Inputs) -> Floats:
 
 def _retrained(run: Run, classes: tuple[str, ...], data: RivalData, parts: list[Labels]) -> Labels:
     """Predict each part of the trusted samples (m,) by emlc trained without that part."""
-    from emlc.runs.train import train  # which compares runs in turn
-
-    settings = _short(run.settings, len(data.given), is_features=len(run.schema.input_shape) == 1)
+    is_features = len(run.schema.input_shape) == 1
+    settings = _short(run.settings, len(data.given), is_features=is_features)
     predicted = np.zeros(len(data.trusted), dtype=np.int64)
     noisy = _samples(data.noisy, data.given, classes)
     for part in parts:
         rest = np.setdiff1d(np.arange(len(data.trusted)), part)
         trusted = _samples(data.trusted[rest], data.trusted_labels[rest], classes)
-        with TemporaryDirectory(prefix="emlc-") as folder:
-            output = replace(settings, output=str(Path(folder) / "run"))
-            again = train(output, Split(noisy=noisy, trusted=trusted), lean=True, console=Console(quiet=True))
-            inputs = torch.from_numpy(data.trusted[part].astype(np.float32))
-            predicted[part] = again.predict_proba(inputs).argmax(dim=1).numpy()
+        student = _fit(settings, Split(noisy=noisy, trusted=trusted))
+        inputs = torch.from_numpy(data.trusted[part].astype(np.float32))
+        predicted[part] = predict_proba(student, inputs).argmax(dim=1).numpy()
     return predicted
+
+
+def _fit(settings: Settings, split: Split) -> nn.Module:
+    """Train, and return the student of the chosen epoch; nothing else is computed or kept."""
+    ranks = start_ranks(settings.device)
+    seed_torch(settings.seed, RandomStream.INITIAL_WEIGHTS)
+    method: Method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
+    with TemporaryDirectory(prefix="emlc-") as folder:
+        fit(method, split, settings, QuietReporter(), Path(folder), ranks, resumable=False)
+        load_networks(Path(folder) / "chosen", {"student": method.student})
+    return method.student
 
 
 def _samples(X: Floats, labels: Labels, classes: tuple[str, ...]) -> Samples:

@@ -62,7 +62,9 @@ class ConsoleReporter:
         self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s", losses=losses)
 
     def on_epoch(self, progress: RunProgress) -> None:
-        _log.info(f"{self._title} {describe_epoch(progress.history[-1], self._epochs)}")
+        row = progress.history[-1]
+        _log.info(f"{self._title} {describe_epoch(row, self._epochs)}")
+        _log.debug(f"{self._title} epoch {row['epoch']:.0f}: {describe_losses(row)}")
 
     def close(self) -> None:
         self._bar.stop()
@@ -127,17 +129,26 @@ _BAR_NAMES = {
 _EPOCH_FORMATS = {
     "contrastive_loss": "loss {:.3f}",
     "knn_accuracy": "nearest neighbours {:.1f}",
+    "trusted_accuracy": "trusted {:.1f} % right",
+    "validation_accuracy": "validation {:.1f} % right",
+    "test_accuracy": "test {:.1f} % right",
+    "label_recovery": "corrected labels {:.1f} % right",
+}
+"""Formats of the metrics in the message of an epoch."""
+
+_LOSS_FORMATS = {
     "student_loss": "loss {:.3f}",
     "meta_objective": "meta {:.3f}",
-    "trusted_accuracy": "trusted {:.1f}",
-    "validation_accuracy": "validation {:.1f}",
-    "test_accuracy": "test {:.1f}",
-    "label_recovery": "recovery {:.1f}",
-    "wrong_label_recovery": "(wrong {:.1f})",
+    "wrong_label_recovery": "wrong labels recovered {:.1f}",
     "retain_weight_right": "retain right {:.2f}",
     "retain_weight_wrong": "wrong {:.2f}",
 }
-"""Formats of the metrics in the message of an epoch."""
+"""Formats of the metrics that are logged for debugging; metrics.csv has them all."""
+
+
+def describe_losses(row: dict[str, float]) -> str:
+    """Format what happens inside the method in an epoch as one line."""
+    return "  ".join(text.format(row[name]) for name, text in _LOSS_FORMATS.items() if name in row)
 
 
 def describe_epoch(row: dict[str, float], epochs: int) -> str:

@@ -1,0 +1,83 @@
+"""The end of `emlc train`: what was found, how sure that is, and what to do next."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emlc.labels.comparison import Comparison
+    from emlc.runs.run import Run
+
+
+def outcome(run: "Run") -> Iterator[str]:
+    """Yield the lines that `emlc train` ends with."""
+    from emlc.labels.advice import advice_on
+    from emlc.runs.beside import load_comparison
+
+    summary, folder = run.summary, run.folder
+    yield f"run: {folder}"
+    yield f"  trained in {_seconds(summary['seconds'])}, {summary['epochs']} epochs, on {summary['device']}"
+    yield from (f"  {line}" for line in _labels(run, summary))
+    yield from (f"  {line}" for line in _accuracy(summary))
+    comparison = load_comparison(folder)
+    if comparison is not None:
+        yield from (f"  {line}" for line in _beside(comparison))
+        yield from (f"{each}" for each in advice_on(comparison))
+    yield from _next(run)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _labels(run: "Run", summary: dict[str, Any]) -> Iterator[str]:
+    if run.teacher is None:
+        return
+    import pandas as pd
+
+    table = pd.read_parquet(run.folder / "labels.parquet", columns=["is_label_issue"])
+    issues, n, decision = int(table["is_label_issue"].sum()), len(table), run.decision
+    if decision.threshold == 0:
+        yield (
+            f"no label is changed: the {decision.trusted_samples:,} {decision.calibrated_on} samples do not "
+            f"show that changing any of the {n:,} labels would make them better"
+        )
+        return
+    line = f"{issues:,} of {n:,} labels look wrong ({issues / n:.1%})"
+    if decision.noise_rate is not None:
+        line += f"; {decision.noise_rate:.1%} are estimated to be"
+    yield line
+    if decision.expected_f1 is not None:
+        yield (
+            f"how sure: {decision.expected_f1:.0%} by the F1 score that {decision.trusted_samples:,} "
+            f"{decision.calibrated_on} samples lead to expect (100 %: all wrong labels found, no right one)"
+        )
+    right = summary["label_recovery"]
+    if right is not None:
+        yield f"as the true labels are known: {right:.1f} % of the corrected ones are right"
+
+
+def _accuracy(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield the accuracy on samples that were not learned from; that on trusted ones says too little."""
+    for role in ("test", "validation"):
+        if summary[f"{role}_accuracy"] is not None:
+            yield f"the classifier gets {summary[f'{role}_accuracy']:.1f} % of the {role} samples right"
+
+
+def _beside(comparison: "Comparison") -> Iterator[str]:
+    from emlc.labels.advice import sample_words
+
+    if comparison.accuracy:
+        figures = ", ".join(f"{name} {value:.1f} %" for name, value in comparison.accuracy.items())
+        how = ", each left out of a training" if comparison.measured_on == "trusted" else ""
+        yield f"beside simpler ways, on {sample_words(comparison)}{how}: {figures}"
+
+
+def _next(run: "Run") -> Iterator[str]:
+    folder = shlex.quote(str(run.folder))
+    labels = Path(run.folder) / "labels.csv"
+    yield f"next: emlc report {folder}     the result as a page, to look at and to review"
+    if labels.exists():
+        yield f"      emlc correct {folder}    the corrected labels, {labels}, and how good they are"
+    yield f"      emlc predict {folder} DATA"
