@@ -35,6 +35,7 @@ def settings(*, image: bool = False, **changes: Any) -> Settings:
         "trusted_batch": 8,
         "learning_rate": 0.1,
         "device": "cpu",
+        "rivals": False,
     }
     if changes.get("method") == "c2d":
         defaults["init"] = "backbone.safetensors"  # which it asks for; the tests do not read it

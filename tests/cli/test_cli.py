@@ -105,11 +105,14 @@ def test_train_prints_its_figures(here, capsys):
     assert main(["train", "data.csv", "--trusted", "trusted.csv", *SMALL]) == 0
     out, err = capsys.readouterr()
     summary = json.loads((here / "runs/data-emlc-seed0/summary.json").read_text())
-    assert f"trusted_accuracy: {summary['trusted_accuracy']}" in out
+    rivals = json.loads((here / "runs/data-emlc-seed0/rivals.json").read_text())
+    assert f"emlc {rivals['accuracy']['emlc']:.1f} %" in out
     assert "run: runs/data-emlc-seed0" in out
+    assert f"{summary['epochs']} epochs" in out
+    assert "next: emlc report runs/data-emlc-seed0" in out
     assert "75 noisy, 15 trusted" in err
     assert "epoch 2/2" in err
-    assert "Jacobian-vector products by finite-difference" in err
+    assert "loss" not in err
 
 
 def test_names_with_square_brackets_are_printed_as_they_are(here, capsys):
@@ -673,13 +676,25 @@ def test_help(argv, capsys):
 
 
 def test_help_of_train_names_every_setting(capsys):
-    out = printed(["train", "--help"], capsys)
+    out = printed(["train", "--help", "all"], capsys)
+    assert out == printed(["train", "--help-all"], capsys)
     for name in Settings(trusted_per_class=1).as_dict():
         assert f"--{name} " in out or name == "data"
 
 
+def test_help_of_train_shows_what_most_people_need(capsys):
+    out = printed(["train", "--help"], capsys)
+    shown = set(re.findall(r"^  --(\w+)", out, flags=re.MULTILINE)) & names_of(Settings)
+    assert shown == names_of(Settings, lambda facts: facts.common)
+    assert {"trusted", "output", "label_column", "text_column", "epochs", "method", "seed"} <= shown
+    assert len(shown) < 17
+    assert "--help all" in out
+    assert "--resume" in out
+    assert "--config" in out
+
+
 def test_help_says_which_settings_are_for_experts(capsys):
-    options = re.split(r"^  (?=--)", printed(["train", "--help"], capsys), flags=re.MULTILINE)
+    options = re.split(r"^  (?=--)", printed(["train", "--help", "all"], capsys), flags=re.MULTILINE)
     marked = {option.split()[0].removeprefix("--") for option in options if "[expert]" in option}
     assert marked == names_of(Settings, lambda facts: facts.expert)
     assert "epochs" not in marked

@@ -23,7 +23,6 @@ MESSAGES = [
     DOUBTFUL,
     "features: a, b",
     "3 classes; samples: 36 noisy, 15 trusted, 9 test",
-    "Jacobian-vector products by finite-difference: one forward pass (float32 on cpu)",
     "emlc epoch 1/2",
     "emlc epoch 2/2",
 ]

@@ -85,11 +85,11 @@ CLASHES = [
     ({"schedule": "step", "schedule_epochs": []}, "schedule and schedule_epochs"),
     ({"schedule": "cosine", "schedule_epochs": [1]}, "schedule and schedule_epochs"),
     (
-        {"schedule": "step", "schedule_epochs": [0, 1]},
+        {"schedule": "step", "schedule_epochs": [0, 1], "epochs": 15},
         "schedule_epochs: expected rising numbers from 1 to 14",
     ),
     ({"schedule": "step", "schedule_epochs": [2, 2]}, "schedule_epochs: expected rising"),
-    ({"schedule": "step", "schedule_epochs": [15]}, "schedule_epochs: expected rising"),
+    ({"schedule": "step", "schedule_epochs": [15], "epochs": 15}, "schedule_epochs: expected rising"),
     ({"schedule": "step", "schedule_epochs": [1.5]}, "schedule_epochs: expected rising"),
     ({"schedule": "step", "schedule_epochs": ["1"]}, "schedule_epochs: expected rising"),
     ({"backbone": "cnn", "teacher_backbone": "mlp", "init": "a.pt"}, "teacher_init: needed beside init"),
@@ -258,7 +258,7 @@ def test_values_of_another_type_are_reported_together() -> None:
     with pytest.raises(InputError) as caught:
         Settings(**VALID | {"epochs": "3", "momentum": True, "look_ahead": 1.5, "classes": "a"})
     text = str(caught.value)
-    assert "epochs: expected int, got '3'" in text
+    assert "epochs: expected int or none, got '3'" in text
     assert "momentum: expected float or int, got True" in text
     assert "look_ahead: expected int, got 1.5" in text
     assert "classes: expected list or none, got 'a'" in text

@@ -332,7 +332,7 @@ def test_wrong_trusted(trusted, message):
     ("parameters", "message"),
     [
         ({"epochs": 0}, "epochs: expected at least 1, got 0"),
-        ({"epochs": "ten"}, "epochs: expected int, got 'ten'"),
+        ({"epochs": "ten"}, "epochs: expected int or none, got 'ten'"),
         ({"noisy_batch": 1}, "noisy_batch: expected at least 2, got 1"),
         ({"method": "magic"}, "method: expected one of"),
         ({"warm_up_epochs": 4}, r"warm_up_epochs: expected fewer than epochs \(4\)"),

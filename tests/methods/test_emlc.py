@@ -1,5 +1,6 @@
 """One step of EMLC against Eq. 12 written with autograd through the unrolled student, in float64."""
 
+import logging
 import weakref
 from copy import deepcopy
 
@@ -373,7 +374,8 @@ def test_the_corruption_gets_the_trusted_labels_and_the_teachers_scores(monkeypa
     assert asked == kind
 
 
-def test_the_engine_is_told(logged):
+def test_the_engine_is_told_to_those_who_debug(logged):
+    logged.set_level(logging.DEBUG, "emlc")
     noisy, trusted = make_batches(1)
     asked, automatic = make_method(jvp="double-backward"), make_method(jvp="auto")
     for method in (asked, automatic):

@@ -1,5 +1,6 @@
 """Turn the command line and YAML files into settings."""
 
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.config import NAMED_SOURCES, AnySettings, PretrainSettings, Settings, groups
+from emlc.config import NAMED_SOURCES, AnySettings, PretrainSettings, Settings, groups, names_of
 from emlc.config.presets import left_open, preset_names, preset_path
 from emlc.errors import InputError, raise_together
 from emlc.runtime.files import read_yaml
@@ -29,6 +30,32 @@ def add_settings(parser: ArgumentParser, kind: type[AnySettings]) -> None:
         parser.add_class_arguments(group, skip={"data"})
 
 
+def show_common_only(parser: ArgumentParser, kind: type[AnySettings]) -> None:
+    """Leave out of the help of a command what few users need, and say how to see it."""
+    common = names_of(kind, lambda facts: facts.common) | {"data"}
+    settings = names_of(kind)
+    hidden = [option for option in parser._actions if option.dest in settings - common]
+    for option in hidden:
+        option.help = SUPPRESS
+    if hidden:
+        parser.epilog = f"{len(hidden)} further settings, for experiments and for experts: --help all"
+
+
+def without_help_on_all(argv: Sequence[str]) -> tuple[list[str], bool]:
+    """Return a normalised command line with ``--help`` in place of ``--help all`` or ``--help_all``.
+
+    Returns:
+        The command line, and whether help on all settings is asked for.
+    """
+    words = list(argv)
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "--help_all" or (word in ("--help", "-h") and following == "all"):
+            at = words.index(word)
+            words[at : at + 1 + (word != "--help_all")] = ["--help"]
+            return words, True
+    return words, False
+
+
 def normalized(argv: Sequence[str]) -> list[str]:
     """Rewrite the command line in its normal form.
 
@@ -40,6 +67,7 @@ def normalized(argv: Sequence[str]) -> list[str]:
     tokens, rest = [], list(argv)
     while rest:
         token = rest.pop(0)
+        token = "--number" if token == "-n" else token
         if token.startswith("--"):
             name, *value = token.split("=", 1)
             token = "=".join([name.replace("-", "_").replace("__", "--", 1), *value])

@@ -60,7 +60,7 @@ def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
 
 
 def demo_settings(method: str, folder: Path, seed: int, epochs: int) -> Settings:
-    """Return the demo's settings for a method; all others keep their defaults. Its rivals are runs of their own."""
+    """Return the demo's settings for a method; all others keep their defaults. Rivals are runs here."""
     return Settings(
         data="digits",
         trusted_per_class=10,

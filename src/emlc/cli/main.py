@@ -18,6 +18,7 @@ from emlc.cli import (
     bench,
     correct,
     demo,
+    draw,
     evaluate,
     export,
     methods,
@@ -28,12 +29,14 @@ from emlc.cli import (
     reproduce,
     train,
 )
-from emlc.cli.arguments import normalized
+from emlc.cli.arguments import normalized, show_common_only, without_help_on_all
 from emlc.cli.problems import explain
+from emlc.config import Settings
 from emlc.errors import EMLCWarning, InputError
 
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
+    "draw": draw,
     "pretrain": pretrain,
     "train": train,
     "methods": methods,
@@ -90,8 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 for bad input, 130 if interrupted, 1 if a run failed or a process of it died.
     """
-    argv = normalized(sys.argv[1:] if argv is None else argv)
+    argv, help_on_all = without_help_on_all(normalized(sys.argv[1:] if argv is None else argv))
     parser, parsers = build_parsers(next((word for word in argv if word in COMMANDS), None))
+    if not help_on_all:
+        show_common_only(parsers["train"], Settings)
     try:
         try:
             arguments = parser.parse_args(argv)

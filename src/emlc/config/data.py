@@ -1,5 +1,6 @@
 """Settings of the data, which training and pretraining share, and of injected label noise."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,15 @@ NAMED_SOURCES = ("cifar10", "cifar100", "clothing1m", "digits")
 """Names of the sources that are given by a name, not by a path."""
 BUNDLED_TEXT_MODEL = "minilm"
 """Name of the text model that is installed as a package, for use without the internet."""
+
+
+def how_to_trust(data: str | None) -> str:
+    """Say which command gets trusted samples of the data."""
+    return (
+        f"`emlc draw {shlex.quote(data or 'DATA')} --number 200 --output to_check` draws labels to check, "
+        "which --trusted reads; if rows of the data are checked already, --trusted_column names the column "
+        "that says which"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +32,8 @@ class DataSettings:
             validation and test sets.
         data_root: Folder of cifar10, cifar100 and clothing1m. CIFAR is downloaded into it if it is not
             there; parquet files of CIFAR in this folder are read, too.
-        trusted: Source of the trusted samples, of any kind that ``data`` may be.
+        trusted: Source of the trusted samples, of any kind that ``data`` may be; or a table of checked labels
+            of the data, which `emlc draw` writes.
         trusted_column: Name of a boolean column (or .npz array) of ``data`` that marks trusted rows.
         trusted_per_class: Draw this many trusted samples per class at random, for experiments where the
             true labels are known.
@@ -67,19 +78,19 @@ class DataSettings:
 
     data: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True)
     data_root: str = setting("~/.cache/emlc", path="folder")
-    trusted: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True)
-    trusted_column: str | None = setting(None, draws=True)
+    trusted: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True, common=True)
+    trusted_column: str | None = setting(None, draws=True, common=True)
     trusted_per_class: int | None = setting(None, draws=True, at_least=1)
     validation: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True)
     validation_fraction: float | None = setting(None, draws=True, above=0, below=1)
-    test: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True)
+    test: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True, common=True)
     test_fraction: float | None = setting(None, draws=True, above=0, below=1)
-    label_column: str | None = None
+    label_column: str | None = setting(None, common=True)
     true_label_column: str | None = None
     id_column: str | None = None
-    image_column: str | None = None
+    image_column: str | None = setting(None, common=True)
     feature_columns: list[str] | None = None
-    text_column: str | None = None
+    text_column: str | None = setting(None, common=True)
     text_model: str = setting(BUNDLED_TEXT_MODEL, path="model", names=(BUNDLED_TEXT_MODEL,))
     embedding_cache: str | None = setting(
         "~/.cache/emlc/embeddings", path="folder", free_on_resume=True, expert=True
@@ -87,7 +98,7 @@ class DataSettings:
     human_labels: str | None = setting(None, path="file", draws=True)
     human_labels_key: str | None = setting(None, draws=True)
     classes: list[str] | None = None
-    image_size: int | None = setting(None, at_least=1)
+    image_size: int | None = setting(None, at_least=1, common=True)
     resize: int | None = setting(None, at_least=1)
     memory_gib: float = setting(8.0, free_on_resume=True, expert=True, at_least=0)
     image_cache: str | None = setting(None, path="folder", free_on_resume=True)

@@ -19,6 +19,7 @@ class SettingFacts(NamedTuple):
         names: Values that are names and not paths.
         draws: Whether it decides which samples there are, or which role they have.
         free_on_resume: Whether it may change when a run is resumed, as the result does not depend on it.
+        common: Whether most users should know it: the help shows it, without being asked for all settings.
         expert: Whether few users will ever change it.
         at_least: Lower bound, inclusive.
         above: Lower bound, exclusive.
@@ -30,6 +31,7 @@ class SettingFacts(NamedTuple):
     names: tuple[str, ...] = ()
     draws: bool = False
     free_on_resume: bool = False
+    common: bool = False
     expert: bool = False
     at_least: float = -math.inf
     above: float = -math.inf

@@ -18,11 +18,11 @@ _BATCHES = 10
 
 
 def fitted(settings: Settings, n: int) -> Settings:
-    """Return the settings with ``noisy_batch`` and ``epochs`` chosen for n noisy samples, where they are None.
+    """Choose ``noisy_batch`` and ``epochs`` for n noisy samples, where they are None.
 
-    A tenth of the samples makes a batch, at least 16 and at most 128; there are 15 epochs, or on small data as
-    many as make 300 steps, at most 100. Warm-up epochs that are asked for come in addition, of a method whose
-    published form has none.
+    A tenth of the samples makes a batch, at least 16 and at most 128; there are 15 epochs, or on small data
+    as many as make 300 steps, at most 100. Warm-up epochs that are asked for come in addition, of a method
+    whose published form has none.
     """
     if settings.noisy_batch is None:
         batch = min(MOST_NOISY_BATCH, max(_SMALLEST_BATCH, n // _BATCHES))

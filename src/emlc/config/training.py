@@ -1,11 +1,12 @@
 """The settings of a training run."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from emlc.config.checks import backbone_problems, data_problems, out_of_range, wrong_types
-from emlc.config.data import NAMED_SOURCES, DataSettings, NoiseSettings
+from emlc.config.data import NAMED_SOURCES, DataSettings, NoiseSettings, how_to_trust
 from emlc.config.groups import PrecisionSetting, groups
 from emlc.config.hyper import Hyper, HyperValue, hyper_problems
 from emlc.config.methods import (
@@ -48,7 +49,7 @@ class NetworkSettings:
     backbone: str = "auto"
     teacher_backbone: str | None = setting(None, expert=True)
     stem: Literal["auto", "cifar", "imagenet"] = setting("auto", expert=True)
-    init: str = setting("none", path="file", names=NAMED_WEIGHTS)
+    init: str = setting("none", path="file", names=NAMED_WEIGHTS, common=True)
     teacher_init: str | None = setting(None, path="file", names=NAMED_WEIGHTS, expert=True)
     width: int | None = setting(None, at_least=1)
     label_embedding_dim: int = setting(128, expert=True, at_least=1)
@@ -94,7 +95,7 @@ class MethodSettings:
             pretrained, does not do this: it is for networks that start from random weights.
     """
 
-    method: str = "emlc"
+    method: str = setting("emlc", common=True)
     hyper: dict[str, HyperValue] | None = None
     look_ahead: int = setting(1, at_least=1)
     meta_gradient: Literal["approximate", "exact"] = setting("approximate", expert=True)
@@ -147,7 +148,7 @@ class OptimisationSettings:
             on one GPU, with networks that draw no random numbers. The result does not depend on it.
     """
 
-    epochs: int | None = setting(None, at_least=1)
+    epochs: int | None = setting(None, at_least=1, common=True)
     noisy_batch: int | None = setting(None, at_least=2)
     trusted_batch: int = setting(32, at_least=2)
     learning_rate: float = setting(0.02, above=0)
@@ -162,8 +163,8 @@ class OptimisationSettings:
     schedule_factor: float = setting(0.1, expert=True, above=0, below=1)
     noisy_augmentation: list[Augmentation] | None = None
     trusted_augmentation: list[Augmentation] | None = None
-    seed: int = setting(0, at_least=0, at_most=2**63 - 1)
-    device: str = setting("auto", free_on_resume=True)
+    seed: int = setting(0, at_least=0, at_most=2**63 - 1, common=True)
+    device: str = setting("auto", free_on_resume=True, common=True)
     devices: int = setting(1, free_on_resume=True, at_least=1)
     precision: PrecisionSetting = setting("auto", expert=True)
     workers: int | None = setting(None, free_on_resume=True, expert=True, at_least=1)
@@ -177,11 +178,11 @@ class RunSettings:
     Attributes:
         output: Run directory (default: runs/DATA-METHOD-seedN).
         checkpoint_every: Teacher steps between checkpoints (default: one checkpoint per epoch).
-        rivals: Whether a run of emlc is compared with simple classifiers of the same samples, which takes some
-            seconds: those of the given labels, of the trusted samples, and of both by gold loss correction.
+        rivals: Whether a run of emlc is compared with simple classifiers of the same samples, which takes
+            some seconds: of the given labels, of the trusted samples, and of both by gold loss correction.
     """
 
-    output: str | None = setting(None, path="output", free_on_resume=True)
+    output: str | None = setting(None, path="output", free_on_resume=True, common=True)
     checkpoint_every: int | None = setting(None, free_on_resume=True, expert=True, at_least=1)
     rivals: bool = setting(True, free_on_resume=True)
 
@@ -259,7 +260,8 @@ def _general_problems(s: Settings) -> Iterator[str]:
     trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
     if s.data is not None and len(trusted) != 1 and (trusted or not _may_include_trusted(s.data)):
         names = " and ".join(trusted) or "none"
-        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {names}"
+        hint = "" if trusted else f"; {how_to_trust(s.data)}"
+        yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {names}{hint}"
     if s.human_labels is not None and s.noise != "none":
         yield "human_labels and noise: noise is injected into labels that are right"
     if s.noise in ("symmetric", "asymmetric") and s.noise_rate == 0:
@@ -306,7 +308,7 @@ def _schedule_problems(s: Settings) -> Iterator[str]:
         yield "schedule and schedule_epochs: epochs go with --schedule step, and only with it"
     elif epochs and not all(
         type(later) is int and earlier < later
-        for earlier, later in zip([0, *epochs], [*epochs, s.epochs or max(epochs) + 1], strict=True)
+        for earlier, later in zip([0, *epochs], [*epochs, s.epochs or sys.maxsize], strict=True)
     ):
         most = "" if s.epochs is None else f" to {s.epochs - 1}"
         yield f"schedule_epochs: expected rising numbers from 1{most}, got {epochs}"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings, NoiseSettings
+from emlc.config.data import how_to_trust
 from emlc.data.annotations import Annotations
 from emlc.data.classes import UNKNOWN, shorten
 from emlc.errors import InputError
@@ -64,7 +65,7 @@ def draw_rows(
     test = _draw_test(data.labels if truth is None else truth, free, settings, seed, has_test_source)
     free[test] = False
     if settings.trusted_per_class is not None:
-        trusted = _draw_trusted(truth, free, data.classes, settings.trusted_per_class, seed)
+        trusted = _draw_trusted(truth, free, data.classes, settings, seed)
     else:
         trusted = np.flatnonzero([] if data.trusted is None else data.trusted)
     free[trusted] = False
@@ -84,7 +85,9 @@ def _check_one_trusted(data: Annotations, settings: DataSettings, has_trusted_so
     }
     chosen = [name for name, is_chosen in ways.items() if is_chosen]
     if len(chosen) != 1:
-        raise InputError(f"give exactly one of {', '.join(ways)}; found {' and '.join(chosen) or 'none'}")
+        found = " and ".join(chosen) or "none"
+        hint = "" if chosen else f"; {how_to_trust(settings.data)}"
+        raise InputError(f"give exactly one of {', '.join(ways)}; found {found}{hint}")
 
 
 def _known_truth(data: Annotations, noise: NoiseSettings) -> NDArray[np.int64] | None:
@@ -141,14 +144,15 @@ def _draw_trusted(
     truth: NDArray[np.int64] | None,
     free: NDArray[np.bool_],
     classes: tuple[str, ...],
-    per_class: int,
+    settings: DataSettings,
     seed: int,
 ) -> NDArray[np.int64]:
     if truth is None:
         raise InputError(
-            "--trusted_per_class needs the true labels: name their column by --true_label_column, "
-            "or say which samples are trusted by --trusted or --trusted_column"
+            "--trusted_per_class needs the true labels: it is for experiments on data where they are known "
+            f"(name their column by --true_label_column). For your own data, {how_to_trust(settings.data)}"
         )
+    per_class = settings.trusted_per_class or 0
     shuffled = generator(seed, RandomStream.TRUSTED_SET).permutation(np.flatnonzero(free))
     rows_by_class = [shuffled[truth[shuffled] == c] for c in range(len(classes))]
     scarce = [

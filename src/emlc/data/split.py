@@ -17,6 +17,7 @@ from emlc.data.draw import Rows, draw_rows, hold_out
 from emlc.data.images.stored import StoredImages
 from emlc.data.overlap import without_overlap
 from emlc.data.samples import Samples
+from emlc.data.sources.checked import is_checked_table, with_checked_labels
 from emlc.data.sources.human_labels import with_human_labels
 from emlc.data.sources.read import bundled_roles, open_source
 from emlc.data.sources.source import Role, Schema, check_input_shape, take_all
@@ -91,6 +92,7 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
     if settings.data is None:
         raise InputError("data: no source is named; samples in memory go through split_samples")
     data = with_human_labels(open_source(settings.data, settings, role="data"), settings)
+    data = with_checked_labels(data, settings)
     others = {
         role: open_source(source, settings, role=role, schema=data.schema)
         for role, source in _other_sources(settings.data, settings).items()
@@ -210,8 +212,11 @@ def _other_sources(data: str, settings: DataSettings) -> dict[Role, str]:
         "test": [settings.test_fraction],
     }
     sources: dict[Role, str] = {}
+    is_checked = is_checked_table(settings.trusted)
     for role, values in draw_settings.items():
         named: str | None = getattr(settings, role)
+        if role == "trusted" and is_checked:
+            continue
         if named is not None:
             sources[role] = named
         elif role in roles and all(value is None for value in values):
@@ -309,7 +314,7 @@ def _check_all_classes_trusted(trusted: Samples) -> None:
     if absent:
         raise InputError(
             f"{len(absent)} of {len(counts)} classes have no trusted sample: {shorten(absent)}; "
-            "every class needs at least one"
+            "every class needs at least one: have more samples checked, some of these classes among them"
         )
 
 

@@ -57,8 +57,8 @@ def _on_standing(c: Comparison) -> Iterator[Advice]:
     if c.standing == "chance":
         yield Advice(
             "warning",
-            f"emlc knows no better than chance: what it predicts for {sample_words(c)} has nothing to do with "
-            "their labels. Do not use the corrected labels.",
+            f"emlc knows no better than chance: what it predicts for {sample_words(c)} has nothing to do "
+            "with their labels. Do not use the corrected labels.",
             "photographs need pretrained networks (--init imagenet, or `emlc pretrain`); else look whether "
             f"the features can tell the classes apart at all, and {_CHECK_MORE}",
         )
@@ -66,7 +66,8 @@ def _on_standing(c: Comparison) -> Iterator[Advice]:
         yield Advice(
             "warning",
             f"a simpler way does better here, beyond chance: emlc gets {figures}.",
-            f"compare with --method {_METHODS[c.rival]}, and use that if it is better there, too; or {_CHECK_MORE}",
+            f"compare with --method {_METHODS[c.rival]}, and use that if it is better there, too; or "
+            f"{_CHECK_MORE}",
         )
     elif c.standing == "level":
         is_ahead = c.accuracy["emlc"] > c.accuracy[c.rival]

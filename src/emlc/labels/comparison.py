@@ -3,8 +3,8 @@
 Tests are exact and one-sided, at 5 %. A rival is better if the samples on which just one of the two is right
 are more often right for the rival than chance would have it (McNemar's test), with Bonferroni's correction
 for the number of rivals. The run is better if it beats every rival in this sense. It knows no better than
-chance if as many predictions are right when the labels are shuffled; this holds for any shares of the classes,
-so that always predicting a common class counts as knowing nothing.
+chance if as many predictions are right when the labels are shuffled; this holds for any shares of the
+classes, so that always predicting a common class counts as knowing nothing.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ _SPREAD = 2.58
 
 @dataclass(frozen=True, kw_only=True)
 class MovedClass:
-    """A class whose share of the labels moves far by correction, in a way the trusted samples do not bear out.
+    """A class whose share of the labels moves far by correction, and the trusted samples do not bear it out.
 
     Attributes:
         name: The class.
@@ -152,9 +152,9 @@ def moved_classes(
 
     Noise makes rare classes look more common than they are, so that a correction may well move them far. A
     class is left out if its corrected share lies between that of the given and that of the trusted labels,
-    give or take what chance explains of the latter. Trusted samples that were drawn class by class, as many of
-    each, say nothing of the shares: then a class is reported only if hardly anything is left of it, a tenth
-    of its share among both, or if it takes over: more than half of all labels.
+    give or take what chance explains of the latter. Trusted samples that were drawn class by class, as many
+    of each, say nothing of the shares: then a class is reported only if hardly anything is left of it, a
+    tenth of its share among both, or if it takes over: more than half of all labels.
 
     Args:
         given: (n,) given labels.

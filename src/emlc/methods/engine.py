@@ -49,4 +49,4 @@ class EngineChoice:
             reasons = {"double-backward": "the network lacks forward-mode AD"}
             why = reasons.get(engine, "the network is too steep for finite differences")
         self._logged = engine
-        _log.info(f"Jacobian-vector products by {engine}: {why}")
+        _log.debug(f"Jacobian-vector products by {engine}: {why}")

@@ -40,12 +40,14 @@ class Gallery:
             as class indices (None if there is none); ``issue``, ``quality``, ``retain``, ``confidence`` (the
             corrected label's probability), ``uncertain`` (chosen because its class is uncertain), ``top``
             (pairs of class index and probability), ``content``.
+        suggests: Whether the samples come with suggestions and evidence; else only with their given label.
     """
 
     content: str
     columns: list[str]
     hidden_values: int
     records: list[dict[str, Any]]
+    suggests: bool = True
 
 
 def choose(table: pd.DataFrame, size: int) -> tuple[NDArray[np.int64], int]:
@@ -114,6 +116,26 @@ def make_gallery(
             }
         )
     return Gallery(kind, value_names, hidden, records)
+
+
+def plain_gallery(samples: Samples, contents: list[str] | None, columns: tuple[str, ...]) -> Gallery:
+    """Describe samples that are to be labelled without any suggestion, in their order.
+
+    Args:
+        samples: n samples with given labels.
+        contents: Their pictures as data URIs; None: texts or features, as the samples have them.
+        columns: Names of the features, if they have names.
+    """
+    kind, names, hidden, shown = "image", [], 0, contents or []
+    if contents is None:
+        kind, names, hidden, shown = _content(samples, len(samples), columns)
+    nothing = {"suggested": None, "true": None, "issue": False, "uncertain": False, "top": []}
+    numbers = {"quality": 1.0, "retain": 1.0, "confidence": 1.0}
+    records = [
+        {"id": str(sample_id), "given": int(given), **nothing, **numbers, "content": content}
+        for sample_id, given, content in zip(samples.ids, samples.given, shown, strict=True)
+    ]
+    return Gallery(kind, names, hidden, records, suggests=False)
 
 
 def _top(probabilities: NDArray[np.float64], given: int) -> list[tuple[int, float]]:

@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from emlc.report.facts import Facts
+from emlc.report.gallery import Gallery
 from emlc.report.sections import describe
 
 _SCRIPTS = ("page", "csv", "figures", "decisions", "filters", "cards", "shortcuts", "review")
@@ -36,6 +37,30 @@ def render(facts: Facts) -> str:
         "figures": {figure.key: figure.spec for figure in view.figures},
         "gallery": None if facts.gallery is None else vars(facts.gallery),
     }
+    return _fill("report.html.j2", data, scripts, view=view, facts=facts)
+
+
+def render_drawn(gallery: Gallery, classes: tuple[str, ...], title: str, command: str) -> str:
+    """Render a page on which samples are labelled without suggestions.
+
+    Args:
+        gallery: The samples: see :func:`emlc.report.gallery.plain_gallery`.
+        classes: Class names.
+        title: Name of the data.
+        command: The command that uses the decisions.
+    """
+    ids = [title, *(record["id"] for record in gallery.records)]
+    data = {
+        "identity": hashlib.blake2b(json.dumps(ids).encode(), digest_size=12).hexdigest(),
+        "classes": list(classes),
+        "figures": {},
+        "gallery": vars(gallery),
+    }
+    facts, view = {"gallery": gallery}, {"title": title, "apply": command}
+    return _fill("drawn.html.j2", data, {"page": _page_script()}, view=view, facts=facts)
+
+
+def _fill(template: str, data: dict[str, Any], scripts: dict[str, str], **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("emlc.report", "page"),
         autoescape=True,
@@ -44,9 +69,8 @@ def render(facts: Facts) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"cells": _cells, "numeric": _numeric, "number": _number}
-    return environment.get_template("report.html.j2").render(
-        view=view,
-        facts=facts,
+    return environment.get_template(template).render(
+        **values,
         data=script_json(data),
         style=_page_file("report.css"),
         scripts=scripts,

@@ -2,8 +2,11 @@
 
 import base64
 import io
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +48,13 @@ def data_uri(picture: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def _open(path: str) -> Image.Image | None:
+def encoded_thumbnails(images: Iterable[Path | bytes | None]) -> list[str]:
+    """Return one data URI per image file, or content of one; of one that cannot be opened, an empty text."""
+    pictures = (_open(io.BytesIO(image) if isinstance(image, bytes) else image) for image in images)
+    return ["" if picture is None else data_uri(picture) for picture in pictures]
+
+
+def _open(path: Any) -> Image.Image | None:
     try:
         with Image.open(path) as opened:
             opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # decodes JPEG at reduced size, which is faster

@@ -1,10 +1,10 @@
 """The comparison of a run with its simple rivals: which samples, which features, which predictions.
 
-A run is compared on its test set if that has right labels, or else on its validation set: the student that the
-run has kept, beside rivals that learn from its noisy and trusted samples. Without either the trusted samples
-are all there is, and the student has learned from them through the teacher. So emlc is trained again, shortly,
-once for each of three parts of the trusted samples without that part, on the samples that the rivals get:
-what is compared is the method at the size of a few thousand samples, not the student of the run.
+A run is compared on its test set if that has right labels, or else on its validation set: the student that
+the run has kept, beside rivals that learn from its noisy and trusted samples. Without either the trusted
+samples are all there is, and the student has learned from them through the teacher. So emlc is trained again,
+in short, once for each of three parts of the trusted samples without that part, on the samples that the
+rivals get: what is compared is the method at the size of a few thousand samples, not the student of the run.
 
 The features are the inputs where these are rows of numbers, and otherwise what the trained student makes of
 them. The latter have been shaped by the labels that emlc corrected, for all alike.
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from rich.console import Console
 from torch import nn
 
 from emlc.config import NoiseSettings, Settings, names_of
@@ -36,6 +37,7 @@ from emlc.runs.fit import fit
 from emlc.runs.reporters import QuietReporter
 from emlc.runs.run import Run
 from emlc.runtime.distributed import start_ranks
+from emlc.runtime.messages import show_messages
 from emlc.runtime.streams import RandomStream, generator, seed_torch
 
 FILE = "rivals.json"
@@ -159,7 +161,7 @@ def _fit(settings: Settings, split: Split) -> nn.Module:
     ranks = start_ranks(settings.device)
     seed_torch(settings.seed, RandomStream.INITIAL_WEIGHTS)
     method: Method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
-    with TemporaryDirectory(prefix="emlc-") as folder:
+    with TemporaryDirectory(prefix="emlc-") as folder, show_messages(Console(quiet=True)):
         fit(method, split, settings, QuietReporter(), Path(folder), ranks, resumable=False)
         load_networks(Path(folder) / "chosen", {"student": method.student})
     return method.student

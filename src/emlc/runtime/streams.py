@@ -81,6 +81,8 @@ class RandomStream(IntEnum):
     """The cross-fitting folds of the simple rivals of a run."""
     RIVAL_SHUFFLES = 33
     """How labels are shuffled to see what chance would predict."""
+    CHECKED_SAMPLES = 34
+    """Which samples are drawn to be checked, and their order."""
 
 
 def generator(seed: int, stream: RandomStream, *position: int) -> np.random.Generator:

@@ -58,6 +58,7 @@ function change(record) {
 function facts(record) {
   const list = element("dl", { className: "facts" });
   const add = (name, value) => list.append(element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, value))));
+  if (!gallery.suggests) return list;
   add("retain weight", fraction(record.retain));
   add("label quality", fraction(record.quality));
   if (!record.issue || record.uncertain) add("kind", [record.issue ? "issue" : "no issue", ...(record.uncertain ? ["uncertain"] : [])].join(", "));
@@ -79,7 +80,7 @@ function makeCard(record, position, total, act) {
     element("p", { id: `${key}-change`, className: "change" }, element("span", { className: "hidden" }, "given "), ...change(record)),
   );
   const buttons = [
-    ["accept", "Accept", "a"],
+    ...(gallery.suggests ? [["accept", "Accept", "a"]] : []),
     ["keep", "Keep", "k"],
     ["other", "Other…", "o"],
     ["skip", "Skip", "s"],

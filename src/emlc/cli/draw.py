@@ -1,0 +1,78 @@
+"""Draw samples of DATA at random, to have their labels checked: these become the trusted samples.
+
+Writes a folder with to_check.csv, to fill in with a spreadsheet, and to_check.html, to look at the samples
+and decide on them in a browser, which downloads decisions.csv. `emlc train DATA --trusted` takes either file.
+"""
+
+import shlex
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.config import DataSettings
+
+USAGE = "DATA [--number N] [--output FOLDER] [options]"
+
+_READING = (
+    *("label_column", "id_column", "image_column", "feature_columns", "text_column", "trusted_column"),
+    *("human_labels", "human_labels_key", "classes", "data_root"),
+)
+"""Settings that say how DATA are read."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", type=str, help="the samples, as for `emlc train`")
+    parser.add_argument("-n", "--number", type=int, default=200, help="number of samples to check")
+    parser.add_argument("--output", type=str, default="to_check", help="a new or empty folder")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
+    skip = {field.name for field in fields(DataSettings)} - {*_READING}
+    parser.add_class_arguments(DataSettings, skip=skip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ReadSettings(DataSettings):
+    device: str = "auto"
+
+
+def run(arguments: Namespace) -> None:
+    settings = _ReadSettings(data=arguments.data, **{name: arguments[name] for name in _READING})
+    folder = Path(arguments.output)
+    from emlc.data.sources.human_labels import with_human_labels
+    from emlc.data.sources.read import open_source
+    from emlc.report.drawn import draw, gallery_to_check, table_to_check
+    from emlc.report.rendering import render_drawn
+    from emlc.runtime.files import atomic_folder, check_free, write_csv, write_text
+
+    check_free(folder)
+    data = with_human_labels(open_source(arguments.data, settings, role="data"), settings)
+    rows = draw(data, arguments.number, arguments.seed)
+    command = _train(arguments)
+    with atomic_folder(folder) as temporary:
+        write_csv(temporary / "to_check.csv", table_to_check(data, rows))
+        gallery = gallery_to_check(data, rows)
+        page = render_drawn(gallery, data.classes, Path(arguments.data).name, f"{command} decisions.csv")
+        write_text(temporary / "to_check.html", page)
+    for line in _lines(arguments.number, folder, command):
+        print(line)
+
+
+def _train(arguments: Namespace) -> str:
+    """Return the command that trains with the checked labels, without the name of their file."""
+    options = [f"--{name} {shlex.quote(arguments[name])}" for name in _TEXTS if arguments[name] is not None]
+    return " ".join(["emlc train", shlex.quote(arguments.data), *options, "--trusted"])
+
+
+_TEXTS = ("label_column", "id_column", "image_column", "text_column", "human_labels", "human_labels_key")
+
+
+def _lines(number: int, folder: Path, command: str) -> list[str]:
+    table = shlex.quote(str(folder / "to_check.csv"))
+    return [
+        f"{number:,} samples drawn at random: {folder / 'to_check.html'}, {folder / 'to_check.csv'}",
+        "check them, in random order, so you may stop anywhere:",
+        "  in a browser: open to_check.html, decide, download decisions.csv",
+        "  or in a spreadsheet: write the right label of each row into the column checked_label",
+        f"next: {command} {table}",
+        f"  or: {command} decisions.csv",
+    ]

@@ -1,0 +1,104 @@
+"""Tables of checked labels: which rows of the data were checked, and which labels they have got.
+
+They have the inputs of the data they belong to, and no others. There are two kinds, both CSV: the table that
+`emlc draw` writes, with the columns id, given_label and checked_label; and decisions.csv, from a page in the
+browser, with the columns id, given_label, decision and label. Rows without a checked label, or whose decision
+is "skip", were not checked and stay noisy.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from emlc.config import DataSettings
+from emlc.data.classes import shorten
+from emlc.data.sources.source import Source
+from emlc.errors import InputError, raise_together
+
+_log = logging.getLogger(__name__)
+
+CHECKED = "checked_label"
+"""Column of the labels in the table that `emlc draw` writes."""
+
+_BY_HAND = {"id", "given_label", CHECKED}
+_BY_BROWSER = {"id", "given_label", "decision", "label"}
+_SHOWN = 10
+"""Number of wrong rows that a message lists."""
+
+
+def is_checked_table(source: str | None) -> bool:
+    """Tell whether a source is a table of checked labels, by the names of its columns."""
+    if source is None or not source.lower().endswith(".csv") or not Path(source).is_file():
+        return False
+    try:
+        header = set(pd.read_csv(source, nrows=0, encoding="utf-8-sig").columns)
+    except ValueError:  # whoever reads it as data says what is wrong
+        return False
+    return header >= _BY_HAND or header >= _BY_BROWSER
+
+
+def with_checked_labels(data: Source, settings: DataSettings) -> Source:
+    """Return the data with the rows trusted that ``settings.trusted`` lists, under their checked labels.
+
+    Where ``settings.trusted`` is no such table, the data are returned as they are.
+
+    Raises:
+        InputError: no row is checked; an id is not in the data, or twice in the table; a given label is not
+            the one of the data; or a checked label is no class. Rows are numbered from 0.
+    """
+    if settings.trusted is None or not is_checked_table(settings.trusted):
+        return data
+    file = settings.trusted
+    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    by_hand = CHECKED in table
+    is_checked = table[CHECKED].str.strip() != "" if by_hand else table["decision"] != "skip"
+    checked = table[is_checked]
+    labels = checked[CHECKED if by_hand else "label"].str.strip()
+    if checked.empty:
+        column = CHECKED if by_hand else "decision"
+        raise InputError(
+            f"{file}: none of {len(table):,} rows has been checked: the column {column} is empty"
+        )
+    rows = pd.Index(data.ids, dtype=object).get_indexer(pd.Index(checked["id"], dtype=object))
+    raise_together(_problems(checked, labels, rows, data, file), file, shown=_SHOWN)
+    if left := len(table) - len(checked):
+        _log.info(f"{file}: {len(checked):,} labels are checked; {left:,} rows without one stay noisy")
+    return _trusting(data, rows, pd.Index(data.classes).get_indexer(pd.Index(labels)))
+
+
+def _trusting(data: Source, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]", codes: object) -> Source:
+    given, trusted = data.given.copy(), np.zeros(len(data), dtype=np.bool_)
+    given[rows], trusted[rows] = codes, True
+    truth = data.true_labels
+    if truth is not None:  # what was checked counts more than the column of true labels
+        truth = truth.copy()
+        truth[rows] = codes
+    return replace(data, labels=given, true_labels=truth, trusted=trusted)
+
+
+def _problems(
+    checked: pd.DataFrame, labels: "pd.Series[str]", rows: Sequence[int], data: Source, file: str
+) -> list[str]:
+    twice, problems = checked["id"].duplicated(keep=False), []
+    parts = zip(checked.index, checked["id"], checked["given_label"], labels, rows, twice, strict=True)
+    for number, sample_id, given, label, row, is_twice in parts:
+        where = f"{file}: row {number} (id {sample_id!r})"
+        if row < 0:
+            problems.append(f"{where}: expected an id of the data, {data.name} has none such")
+        elif is_twice:
+            problems.append(f"{where}: the id occurs more than once")
+        elif given != (found := data.classes[data.given[row]]):
+            problems.append(
+                f"{where}: given_label: {data.name} has {found!r}, found {given!r}: the data, or the order "
+                "of their rows, have changed since this table was written"
+            )
+        if label not in data.classes:
+            expected = shorten([*data.classes])
+            problems.append(
+                f"{where}: expected one of the classes {expected}, found {label!r}; --classes adds one"
+            )
+    return problems

@@ -1,0 +1,146 @@
+"""`emlc draw`: rows to check, drawn at random, and how the checked labels come back."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from emlc.cli import main
+from emlc.config import DataSettings, NoiseSettings
+from emlc.data import make_split
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """data.csv: 300 rows, of which a tenth is called rare; no column of ids."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(300, 3)).round(3), columns=["a", "b", "c"])
+    frame["label"] = np.where(np.arange(300) % 10 == 0, "rare", "common")
+    frame.to_csv("data.csv", index=False)
+    return tmp_path
+
+
+def table(folder="to_check"):
+    return pd.read_csv(f"{folder}/to_check.csv", dtype=str, keep_default_na=False)
+
+
+def gallery(folder="to_check"):
+    page = Path(f"{folder}/to_check.html").read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="report-data">(.*?)</script>', page)
+    return json.loads(data)["gallery"]
+
+
+def split_with(file):
+    return make_split(DataSettings(data="data.csv", trusted=file), NoiseSettings(), 0)[0]
+
+
+def test_rows_are_drawn_at_random_and_in_random_order(here, capsys):
+    assert main(["draw", "data.csv", "-n", "100"]) == 0
+    drawn = table()
+    rows = drawn["id"].astype(int).to_numpy()
+    assert len(set(rows)) == 100
+    assert (np.diff(rows) < 0).any()
+    assert abs((drawn["given_label"] == "rare").sum() - 10) < 3 * np.sqrt(100 * 0.1 * 0.9)  # not balanced
+    assert (drawn["checked_label"] == "").all()
+    source = pd.read_csv("data.csv")
+    np.testing.assert_allclose(
+        drawn[["a", "b", "c"]].astype(float), source.iloc[rows][["a", "b", "c"]], atol=1e-6
+    )
+    assert "next: emlc train data.csv --trusted to_check/to_check.csv" in capsys.readouterr().out
+    assert main(["draw", "data.csv", "--number", "100", "--output", "again"]) == 0
+    assert table("again").equals(drawn)
+    assert main(["draw", "data.csv", "--number", "100", "--output", "other", "--seed", "1"]) == 0
+    assert not table("other").equals(drawn)
+
+
+def test_the_page_shows_the_same_samples_without_suggestions(here):
+    assert main(["draw", "data.csv", "-n", "20"]) == 0
+    shown = gallery()
+    assert [record["id"] for record in shown["records"]] == table()["id"].tolist()
+    assert not shown["suggests"]
+    assert {record["suggested"] for record in shown["records"]} == {None}
+    page = Path("to_check/to_check.html").read_text(encoding="utf-8")
+    assert not re.search(r'(src|href)="https?:', page)
+
+
+def test_checked_labels_are_trusted_and_the_other_rows_stay_noisy(here):
+    assert main(["draw", "data.csv", "-n", "60"]) == 0
+    checked = table()
+    checked["checked_label"] = np.where(np.arange(60) < 50, checked["given_label"], "")
+    checked.loc[0, "checked_label"] = "rare"
+    checked.loc[1, "checked_label"] = "common"
+    checked.to_csv("checked.csv", index=False)
+    split = split_with("checked.csv")
+    assert (len(split.trusted), len(split.noisy)) == (50, 250)
+    names = dict(zip(split.trusted.ids, np.array(split.classes)[split.trusted.given], strict=True))
+    assert names == dict(checked.loc[:49, ["id", "checked_label"]].to_numpy())
+    assert not set(split.trusted.ids) & set(split.noisy.ids)
+
+
+def test_decisions_of_the_browser_are_read_as_well(here):
+    frame = pd.DataFrame(
+        {"id": ["0", "1", "2", "3"], "decision": ["keep", "other", "skip", "keep"]}
+        | {"label": ["rare", "rare", "", "common"], "given_label": ["rare", "common", "common", "common"]}
+        | {"suggested_label": ""}
+    )
+    frame.to_csv("decisions.csv", index=False)
+    split = split_with("decisions.csv")
+    names = np.array(split.classes)[split.trusted.given]
+    assert dict(zip(split.trusted.ids, names, strict=True)) == {"0": "rare", "1": "rare", "3": "common"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("7", "common", "")], "none of 1 rows has been checked"),
+        ([("900", "common", "rare")], r"row 0 \(id '900'\): expected an id of the data"),
+        ([("7", "common", "rare"), ("7", "common", "rare")], "the id occurs more than once"),
+        ([("7", "rare", "rare")], "given_label: data.csv has 'common', found 'rare': the data, or the order"),
+        ([("7", "common", "odd")], "expected one of the classes common, rare, found 'odd'"),
+    ],
+)
+def test_wrong_tables_are_refused(here, rows, message):
+    pd.DataFrame(rows, columns=["id", "given_label", "checked_label"]).to_csv("checked.csv", index=False)
+    with pytest.raises(ValueError, match=message):
+        split_with("checked.csv")
+
+
+def test_a_run_with_checked_labels_can_be_trained_and_opened_again(here):
+    assert main(["draw", "data.csv", "-n", "40"]) == 0
+    checked = table()
+    checked["checked_label"] = checked["given_label"]
+    checked.to_csv("checked.csv", index=False)
+    train = ["train", "data.csv", "--trusted", "checked.csv", "--epochs", "1", "--rivals", "false"]
+    assert main([*train, "--output", "run"]) == 0
+    assert main(["correct", "run"]) == 0
+
+
+def test_photographs_are_shown_small(here):
+    Path("photos").mkdir()
+    for k in range(4):
+        Image.new("RGB", (300 + k, 200), (40 * k, 90, 90)).save(f"photos/{k}.jpg")
+    pd.DataFrame({"image": [f"photos/{k}.jpg" for k in range(4)], "label": list("aabb")}).to_csv(
+        "p.csv", index=False
+    )
+    assert main(["draw", "p.csv", "-n", "3"]) == 0
+    assert all(record["content"].startswith("data:image/jpeg;base64,") for record in gallery()["records"])
+    assert table()["image"].map(lambda path: Path(path).is_file()).all()
+
+
+def test_more_rows_than_there_are_cannot_be_drawn(here, capsys):
+    assert main(["draw", "data.csv", "-n", "301"]) == 2
+    assert "number: expected 1 to 300" in capsys.readouterr().err
+    assert not Path("to_check").exists()
+
+
+@pytest.mark.parametrize("option", [[], ["--trusted_per_class", "2"]])
+def test_who_has_no_trusted_samples_is_told_how_to_get_some(here, option, capsys):
+    assert main(["train", "data.csv", *option]) == 2
+    error = capsys.readouterr().err
+    assert "emlc draw data.csv --number 200 --output to_check" in error
+    assert "--trusted_column" in error
