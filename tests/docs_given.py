@@ -19,11 +19,12 @@ from emlc.cli import main
 
 
 def tables() -> None:
-    """data.csv, trusted.csv and test.csv: wines; of 30 % of data.csv the label is random."""
+    """data.csv, trusted.csv and test.csv: wines; of 30 % of data.csv the label is random; truth.csv has all."""
     frame = load_wine(as_frame=True).frame.rename(columns={"target": "label"}).sample(frac=1, random_state=0)
     frame["label"] = frame["label"].map({0: "barolo", 1: "grignolino", 2: "barbera"})
     frame["id"] = [f"wine-{k}" for k in frame.index]
     data, trusted, test = frame[:110].copy(), frame[110:140], frame[140:]
+    data.rename(columns={"label": "truth"})[["id", "truth"]].to_csv("truth.csv", index=False)
     data.loc[data.index[:33], "label"] = np.random.default_rng(0).permutation(data["label"])[:33]
     for name, part in {"data": data, "trusted": trusted, "test": test}.items():
         part.to_csv(f"{name}.csv", index=False)

@@ -20,6 +20,10 @@ class SteepNetworkWarning(EMLCWarning):
     """A warning that finite differences are too coarse for a network, and another engine is used."""
 
 
+class RivalWarning(EMLCWarning):
+    """A warning that simple classifiers do as well, or that the result is worth nothing."""
+
+
 def raise_together(problems: Sequence[str], heading: str, *, shown: int | None = None) -> None:
     """Raise one :class:`InputError` that lists the problems, or return if there are none.
 

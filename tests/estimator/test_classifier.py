@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import joblib
@@ -24,6 +25,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import emlc
 import tiny
 from emlc import EMLCClassifier, InputError
+from emlc.errors import RivalWarning
 from emlc.estimator.adapter import CPU_STEPS, settings_of, split_of
 
 SMALL = {"width": 16, "epochs": 4, "device": "cpu", "random_state": 0}
@@ -429,3 +431,24 @@ def test_page_runs(tmp_path, monkeypatch, capsys):
         exec(block, names)
     assert "barolo" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_is_compared_with_simple_classifiers_only_if_asked():
+    X, given, _, trusted = data()
+    plain = EMLCClassifier(epochs=2, random_state=0, device="cpu").fit(X, given, trusted)
+    assert not hasattr(plain, "rivals_")
+    asked = EMLCClassifier(epochs=2, random_state=0, device="cpu", settings={"rivals": True})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RivalWarning)
+        asked.fit(X, given, trusted)
+    assert asked.rivals_.measured_on == "trusted"
+    assert {"emlc", "given labels", "trusted only", "gold loss correction"} == asked.rivals_.accuracy.keys()
+    np.testing.assert_array_equal(asked.predict_proba(X), plain.predict_proba(X))  # it changes nothing
+
+
+def test_a_fit_that_knows_nothing_warns():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 3)), rng.integers(0, 2, 200)
+    model = EMLCClassifier(epochs=2, random_state=0, device="cpu", settings={"rivals": True})
+    with pytest.warns(RivalWarning, match="no better than chance"):
+        model.fit(X, y, range(60))

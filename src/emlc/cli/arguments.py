@@ -48,11 +48,11 @@ def without_help_on_all(argv: Sequence[str]) -> tuple[list[str], bool]:
         The command line, and whether help on all settings is asked for.
     """
     words = list(argv)
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        if word == "--help_all" or (word in ("--help", "-h") and following == "all"):
-            at = words.index(word)
-            words[at : at + 1 + (word != "--help_all")] = ["--help"]
-            return words, True
+    for at, word in enumerate(words):
+        if word == "--help_all":
+            return [*words[:at], "--help", *words[at + 1 :]], True
+        if word in ("--help", "-h") and words[at + 1 : at + 2] == ["all"]:
+            return [*words[: at + 1], *words[at + 2 :]], True
     return words, False
 
 

@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv, help_on_all = without_help_on_all(normalized(sys.argv[1:] if argv is None else argv))
     parser, parsers = build_parsers(next((word for word in argv if word in COMMANDS), None))
-    if not help_on_all:
+    if not help_on_all and {"-h", "--help"} & {*argv}:  # what the help leaves out, --print_config would, too
         show_common_only(parsers["train"], Settings)
     try:
         try:

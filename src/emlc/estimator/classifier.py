@@ -1,5 +1,6 @@
 """A classifier with scikit-learn's interface, for many noisy labels and a few trusted ones."""
 
+import warnings
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -13,10 +14,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from emlc.config import estimator_settings
-from emlc.errors import InputError
+from emlc.errors import InputError, RivalWarning
 
 if TYPE_CHECKING:  # torch takes seconds to import: it is left to the first fit
-    from emlc.data import Samples
+    from emlc.data import Samples, Split
+    from emlc.labels.comparison import Comparison
     from emlc.runs.run import Run
 
 
@@ -60,6 +62,9 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         history_: Metrics, one row per epoch; accuracies in per cent. docs/run-directory.md names the columns.
         run_: The :class:`emlc.Run`, with ``student``, ``teacher`` and the resolved ``settings``. Its folder
             exists only if ``output`` is set.
+        rivals_: With ``settings={"rivals": True}``: the fit beside simple classifiers of the same samples, with
+            ``accuracy`` in per cent and ``standing``. Where the fit does not beat them, a
+            :class:`emlc.errors.RivalWarning` says so.
 
     Examples:
         A quarter of these labels is wrong, and the first 40 are known to be right:
@@ -122,6 +127,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_: NDArray[Any]
     run_: "Run"
     history_: pd.DataFrame
+    rivals_: "Comparison"
 
     def fit(self, X: ArrayLike, y: ArrayLike, trusted: ArrayLike | None = None) -> Self:
         """Learn from labelled samples.
@@ -169,6 +175,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = settings_of(parameters, further, split, seed)
         with trained(settings, split, self.output, verbose=bool(self.verbose)) as run:
             self.classes_, self.run_, self.history_ = classes, run, run.metrics
+            self._compare(split)
             self._labels = self._training_labels(split.noisy)
         return self
 
@@ -212,6 +219,16 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.run_.teacher is None:
             raise InputError(f"{self.method} corrects only the labels of training; emlc corrects others, too")
         return self._label_table(self._samples(X, y))
+
+    def _compare(self, split: "Split") -> None:
+        """Compare the fit with simple classifiers if asked to, and warn where it does not beat them."""
+        from emlc.labels.advice import advice_on
+        from emlc.runs.beside import compare_run, has_comparison
+
+        if has_comparison(self.run_):
+            self.rivals_ = compare_run(self.run_, split)
+            for advice in advice_on(self.rivals_):
+                warnings.warn(str(advice), RivalWarning, stacklevel=4)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -130,7 +130,7 @@ def superiority(right: Any, others: Any) -> float:
     """Return the p-value of McNemar's exact test that ``right`` (n,) is true more often than ``others``."""
     wins, losses = int((right & ~others).sum()), int((others & ~right).sum())
     n = wins + losses
-    return sum(comb(n, k) for k in range(wins, n + 1)) / 2**n
+    return float(sum(comb(n, k) for k in range(wins, n + 1)) / 2**n)
 
 
 def chance_of(predicted: Labels, labels: Labels) -> float:

@@ -130,7 +130,7 @@ def fit_linear(
     def closure() -> float:
         optimizer.zero_grad()
         total = loss(_logits(W, X)) + penalty / 2 * W[:-1].square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return float(total.detach())
 
     optimizer.step(closure)

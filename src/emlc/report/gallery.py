@@ -126,10 +126,11 @@ def plain_gallery(samples: Samples, contents: list[str] | None, columns: tuple[s
         contents: Their pictures as data URIs; None: texts or features, as the samples have them.
         columns: Names of the features, if they have names.
     """
-    kind, names, hidden, shown = "image", [], 0, contents or []
-    if contents is None:
-        kind, names, hidden, shown = _content(samples, len(samples), columns)
-    nothing = {"suggested": None, "true": None, "issue": False, "uncertain": False, "top": []}
+    is_image = contents is not None
+    kind, names, hidden, shown = (
+        ("image", [], 0, contents or []) if is_image else _content(samples, len(samples), columns)
+    )
+    nothing: dict[str, Any] = {"suggested": None, "true": None, "issue": False, "uncertain": False, "top": []}
     numbers = {"quality": 1.0, "retain": 1.0, "confidence": 1.0}
     records = [
         {"id": str(sample_id), "given": int(given), **nothing, **numbers, "content": content}

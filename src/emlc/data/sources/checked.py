@@ -10,9 +10,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from emlc.config import DataSettings
 from emlc.data.classes import shorten
@@ -63,14 +65,20 @@ def with_checked_labels(data: Source, settings: DataSettings) -> Source:
         raise InputError(
             f"{file}: none of {len(table):,} rows has been checked: the column {column} is empty"
         )
-    rows = pd.Index(data.ids, dtype=object).get_indexer(pd.Index(checked["id"], dtype=object))
+    rows = _positions(data.ids, checked["id"])
     raise_together(_problems(checked, labels, rows, data, file), file, shown=_SHOWN)
     if left := len(table) - len(checked):
         _log.info(f"{file}: {len(checked):,} labels are checked; {left:,} rows without one stay noisy")
-    return _trusting(data, rows, pd.Index(data.classes).get_indexer(pd.Index(labels)))
+    return _trusting(data, rows, _positions(data.classes, labels))
 
 
-def _trusting(data: Source, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]", codes: object) -> Source:
+def _positions(known: Sequence[object] | NDArray[np.object_], texts: "pd.Series[str]") -> NDArray[np.int64]:
+    """Return the position of each text among the known ones, -1 where it is none of them."""
+    index: pd.Index[Any] = pd.Index(known, dtype=object)
+    return index.get_indexer(pd.Index(texts, dtype=object)).astype(np.int64)
+
+
+def _trusting(data: Source, rows: NDArray[np.int64], codes: NDArray[np.int64]) -> Source:
     given, trusted = data.given.copy(), np.zeros(len(data), dtype=np.bool_)
     given[rows], trusted[rows] = codes, True
     truth = data.true_labels
@@ -81,7 +89,7 @@ def _trusting(data: Source, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]", 
 
 
 def _problems(
-    checked: pd.DataFrame, labels: "pd.Series[str]", rows: Sequence[int], data: Source, file: str
+    checked: pd.DataFrame, labels: "pd.Series[str]", rows: NDArray[np.int64], data: Source, file: str
 ) -> list[str]:
     twice, problems = checked["id"].duplicated(keep=False), []
     parts = zip(checked.index, checked["id"], checked["given_label"], labels, rows, twice, strict=True)
