@@ -19,7 +19,7 @@ from emlc.cli import main
 
 
 def tables() -> None:
-    """data.csv, trusted.csv and test.csv: wines; of 30 % of data.csv the label is random; truth.csv has all."""
+    """data.csv, trusted.csv and test.csv: wines; 30 % of data.csv's labels are random; truth.csv has all."""
     frame = load_wine(as_frame=True).frame.rename(columns={"target": "label"}).sample(frac=1, random_state=0)
     frame["label"] = frame["label"].map({0: "barolo", 1: "grignolino", 2: "barbera"})
     frame["id"] = [f"wine-{k}" for k in frame.index]

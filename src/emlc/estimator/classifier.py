@@ -62,8 +62,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         history_: Metrics, one row per epoch; accuracies in per cent. docs/run-directory.md names the columns.
         run_: The :class:`emlc.Run`, with ``student``, ``teacher`` and the resolved ``settings``. Its folder
             exists only if ``output`` is set.
-        rivals_: With ``settings={"rivals": True}``: the fit beside simple classifiers of the same samples, with
-            ``accuracy`` in per cent and ``standing``. Where the fit does not beat them, a
+        rivals_: With ``settings={"rivals": True}``: the fit beside simple classifiers of the same samples,
+            with ``accuracy`` in per cent and ``standing``. Where the fit does not beat them, a
             :class:`emlc.errors.RivalWarning` says so.
 
     Examples:
