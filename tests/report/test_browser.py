@@ -561,3 +561,23 @@ def test_what_is_decided_in_the_browser_is_trained_on(opened, hostile_run, tmp_p
     assert (split.loc[settled.index, "role"] == "trusted").all()
     assert (split.loc[settled.index, "given_label"] == settled).all()
     assert (split["role"] == "trusted").sum() == 15 + 6
+
+
+def test_labels_to_check_are_decided_on_without_suggestions(browser, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame({"a": range(6), "b": range(6), "label": ["cat", "dog"] * 3})
+    frame.to_csv("data.csv", index=False)
+    assert main(["draw", "data.csv", "-n", "4"]) == 0
+    opened = Opened(browser, (tmp_path / "to_check/to_check.html").as_uri())
+    opened.page.click("#start")
+    opened.press("a", "k", "s")  # there is nothing to accept
+    with opened.page.expect_download() as download:
+        opened.page.click("#download")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    assert [(row["id"], row["decision"]) for row in rows] == [
+        (opened.records[0]["id"], "keep"),
+        (opened.records[1]["id"], "skip"),
+    ]
+    assert opened.page.locator("[data-kind=accept]").count() == 0
+    assert opened.problems == []
+    assert opened.requests == [opened.url]
