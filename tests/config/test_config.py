@@ -110,9 +110,9 @@ def test_every_limit_has_a_case():
 
 TEXTS = {
     *("trusted_column", "label_column", "true_label_column", "id_column", "image_column", "text_column"),
-    *("human_labels_key", "method", "backbone", "teacher_backbone", "device"),
+    *("human_labels_key", "method", "backbone", "teacher_backbone", "device", "background"),
 }
-"""Settings that are texts, and name columns, methods, networks and devices: nothing of one machine alone."""
+"""Settings that are texts, and name columns, methods, networks, devices, colours: nothing of one machine."""
 
 
 @pytest.mark.parametrize("kind", [Settings, PretrainSettings])

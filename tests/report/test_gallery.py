@@ -179,3 +179,14 @@ def test_files_are_opened_again_and_the_pixels_serve_where_they_are_gone(tmp_pat
     for image in shown[3:]:
         assert image.size == (8, 8)
         assert (np.asarray(image) == 7).all()
+
+
+def test_files_of_many_bits_or_with_transparency_are_shown_as_people_see_them(tmp_path):
+    values = np.array([[0, 4095], [2048, 1024]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    Image.fromarray(np.array([[[0, 0, 0, 0], [0, 0, 0, 255]]], np.uint8)).save(tmp_path / "icon.png")
+    files = pa.array([str(tmp_path / name) for name in ("deep.png", "icon.png")], pa.large_string())
+    samples = replace(Samples.from_arrays(np.zeros((2, 1, 2, 2), np.uint8), ["a", "b"]), files=files)
+    deep, icon = (np.asarray(picture(uri)[1].convert("L")) for uri in thumbnails(samples))
+    assert np.abs(deep - values / 4095 * 255).max() <= 1
+    assert icon.tolist() == [[255, 0]]

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from PIL import ImageColor
+
 from emlc.config.data import BUNDLED_TEXT_MODEL
 from emlc.config.setting import facts_of
 
@@ -33,12 +35,23 @@ def data_problems(s: Any) -> Iterator[str]:
     for name in ("feature_columns", "image_column"):
         if s.text_column is not None and getattr(s, name) is not None:
             yield f"text_column and {name}: give one of the two"
+    yield from _image_problems(s)
     if s.text_model != BUNDLED_TEXT_MODEL and s.text_column is None:
         yield "text_model: embeds the texts of text_column, which is not given"
     if s.human_labels_key is not None and s.human_labels is None:
         yield "human_labels_key: names labels in the file human_labels, which is not given"
     if s.human_labels is not None and s.true_label_column is not None:
         yield "human_labels and true_label_column: with human labels, the data's own labels are the true ones"
+
+
+def _image_problems(s: Any) -> Iterator[str]:
+    try:
+        ImageColor.getrgb(s.background or "white")
+    except ValueError:
+        yield f"background: expected a colour, by name or as #rrggbb, got {s.background!r}"
+    limits = s.image_range
+    if limits is not None and not (len(limits) == 2 and -math.inf < limits[0] < limits[1] < math.inf):
+        yield f"image_range: expected two numbers, the smaller one first, got {limits}"
 
 
 def out_of_range(s: Any) -> Iterator[str]:

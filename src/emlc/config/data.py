@@ -65,6 +65,10 @@ class DataSettings:
         image_size: Resize images to squares of this many pixels per side (default: their own size).
         resize: Resize the shorter side of images to this many pixels, then crop a square of ``image_size``
             pixels per side from the centre; 256 and 224 are usual for Clothing1M.
+        background: Colour on which transparent images are composed, by name or as #rrggbb (null: their
+            alpha channel is dropped).
+        image_range: Two values that become black and white in images of more than 8 bits, 16-bit PNG or float
+            TIFF files (default: the smallest and the largest value in all noisy images).
         memory_gib: Hold decoded images in memory if all sets together take at most this many GiB; else they
             are read from disk whenever they are needed.
         image_cache: Folder in which decoded images are kept, so that no image is decoded twice. It takes
@@ -100,6 +104,8 @@ class DataSettings:
     classes: list[str] | None = None
     image_size: int | None = setting(None, at_least=1, common=True)
     resize: int | None = setting(None, at_least=1)
+    background: str | None = setting("white", expert=True)
+    image_range: list[float] | None = setting(None, expert=True)
     memory_gib: float = setting(8.0, free_on_resume=True, expert=True, at_least=0)
     image_cache: str | None = setting(None, path="folder", free_on_resume=True)
     noisy_limit: int | None = setting(None, draws=True, at_least=1)

@@ -20,7 +20,7 @@ from emlc.data.samples import Samples
 from emlc.data.sources.checked import is_checked_table, with_checked_labels
 from emlc.data.sources.human_labels import with_human_labels
 from emlc.data.sources.read import bundled_roles, open_source
-from emlc.data.sources.source import Role, Schema, check_input_shape, take_all
+from emlc.data.sources.source import Role, Schema, check_input_shape, take_all, with_image_range
 from emlc.errors import InputError
 from emlc.runtime.files import write_csv
 from emlc.runtime.streams import RandomStream, generator
@@ -105,6 +105,7 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
         has_trusted_source="trusted" in others,
         has_test_source="test" in others,
     )
+    data = with_image_range(data, rows.noisy)
     selections = {"noisy": (data, rows.noisy)}
     selections |= {role: (data, drawn) for role, drawn in _drawn(rows).items()}
     selections |= {role: (source, np.arange(len(source))) for role, source in others.items()}

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from emlc.data import Samples
+from emlc.data.images.formats import for_display, readable_formats
 from emlc.data.sources.folders import SPLIT_NAMES
 from emlc.data.writing.images import pixel_images
 from emlc.errors import InputError
@@ -131,7 +132,9 @@ def _write(path: Path, image: Path | bytes, link: bool) -> None:
 
 def _as_png(file: BinaryIO) -> bytes:
     out = io.BytesIO()
-    with Image.open(file) as opened:
+    with Image.open(file, formats=readable_formats()) as opened:
         picture = ImageOps.exif_transpose(opened)
-        (picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGB")).save(out, "PNG")
+        (picture if picture.mode in ("L", "RGB", "RGBA") else for_display(picture).convert("RGB")).save(
+            out, "PNG"
+        )
     return out.getvalue()

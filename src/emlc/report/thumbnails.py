@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from emlc.data import Samples
+from emlc.data.images.formats import for_display, readable_formats
 
 _SIDE = 160
 """Longer side of a thumbnail in pixels, as a card shows it. The browser scales up smaller images."""
@@ -56,9 +57,9 @@ def encoded_thumbnails(images: Iterable[Path | bytes | None]) -> list[str]:
 
 def _open(path: Any) -> Image.Image | None:
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=readable_formats()) as opened:
             opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # decodes JPEG at reduced size, which is faster
-            picture = ImageOps.exif_transpose(opened)
+            picture = for_display(ImageOps.exif_transpose(opened))
             picture = picture.convert("RGBA" if picture.mode == "P" else picture.mode)
             picture.thumbnail((_SIDE, _SIDE))
             return picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")

@@ -270,7 +270,10 @@ class Run:
         if self.settings.data is None:
             raise InputError(f"{self.folder}: trained on samples given from Python, which are not kept")
         device = str(next(self.student.parameters()).device)  # texts are embedded there
-        settings = replace(self.settings, device=device)
+        limits = None if self.schema.image_range is None else list(self.schema.image_range)
+        settings = replace(
+            self.settings, device=device, background=self.schema.background, image_range=limits
+        )
         split, _ = make_split(settings, settings, settings.seed)
         check_split(split, self.folder / "split.csv")
         return split

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2 import functional
 
+from emlc.data.images.formats import deep_values, flatten, is_deep, readable_formats, to_8_bits
+
 EncodedImage = Path | bytes | None  # a file, a file's content, or nothing where a table has no image
 
 _ORIENTATION = 0x0112
-_GREY_MODES = {"1", "L", "LA", "La", "I", "F"}  # and "I;16" with its variants
+_GREY_MODES = {"1", "L", "LA", "La"}  # and the deep ones
 
 
 @dataclass(frozen=True)
@@ -24,20 +26,27 @@ class ImageFormat:
         any_size: Whether an image of another size is resized; if not, it is refused.
         resize: Resize the shorter side to this many pixels, then crop (height, width) from the centre.
             None: stretch the image to (height, width).
+        background: Colour on which transparent images are composed, by name or as #rrggbb. None: their
+            alpha channel is dropped.
+        value_range: Values that become black and white in images of more than 8 bits; None: such images are
+            refused.
     """
 
     shape: tuple[int, int, int]
     any_size: bool = False
     resize: int | None = None
+    background: str | None = "white"
+    value_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is known about an image without decoding it: its size in pixels, and whether it is grey."""
+    """What is known about an image without decoding it: its size in pixels, and its kind of pixels."""
 
     height: int
     width: int
     is_grey: bool
+    is_deep: bool = False
 
 
 def read_header(image: EncodedImage) -> Header | str:
@@ -48,13 +57,23 @@ def read_header(image: EncodedImage) -> Header | str:
             # entry, getexif would decode a whole PNG file in search of one.)
             turned = "exif" in opened.info and opened.getexif().get(_ORIENTATION, 1) >= 5
             width, height = opened.size[::-1] if turned else opened.size
-            return Header(height, width, opened.mode in _GREY_MODES or opened.mode.startswith("I;16"))
+            deep = is_deep(opened.mode)
+            return Header(height, width, deep or opened.mode in _GREY_MODES, deep)
     except Exception as error:  # PIL's plugins raise anything on broken files
         return _reason(error)
 
 
+def read_values(image: EncodedImage) -> NDArray[np.float64] | None:
+    """Return the values (h, w) of an image of more than 8 bits; None of others, and of unreadable ones."""
+    try:
+        with _open(image) as opened:
+            return deep_values(opened) if is_deep(opened.mode) else None
+    except Exception:  # decoding it will tell why
+        return None
+
+
 def decode(image: EncodedImage, form: ImageFormat, out: NDArray[np.uint8]) -> str | None:
-    """Decode an image of any mode as grey or RGB; transparency is dropped.
+    """Decode an image of any mode as grey or RGB: upright, opaque, and with 8 bits.
 
     Args:
         image: A file or an embedded image.
@@ -67,7 +86,7 @@ def decode(image: EncodedImage, form: ImageFormat, out: NDArray[np.uint8]) -> st
     channels, height, width = form.shape
     try:
         with _open(image) as opened:
-            picture = _convert(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
+            picture = _convert(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB", form)
         out[:] = np.asarray(_resized(picture, form)).reshape(height, width, channels).transpose(2, 0, 1)
     except Exception as error:  # PIL's plugins raise anything on broken files
         return _reason(error)
@@ -77,14 +96,13 @@ def decode(image: EncodedImage, form: ImageFormat, out: NDArray[np.uint8]) -> st
 def _open(image: EncodedImage) -> Image.Image:
     if image is None:
         raise ValueError("no image in this row")
-    return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
+    return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=readable_formats())
 
 
-def _convert(picture: Image.Image, mode: str) -> Image.Image:
-    if picture.mode.startswith("I;16"):  # PIL would clip 16 bits at 255
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode == "P":  # converted directly to RGB, PIL warns of transparent palettes
-        picture = picture.convert("RGBA")
+def _convert(picture: Image.Image, mode: str, form: ImageFormat) -> Image.Image:
+    if is_deep(picture.mode):  # PIL would clip the values at 255
+        picture = to_8_bits(picture, form.value_range)
+    picture = flatten(picture, form.background)
     return picture if picture.mode == mode else picture.convert(mode)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from emlc.data.classes import shorten
-from emlc.data.images.decode import Header, ImageFormat, decode, read_header
+from emlc.data.images.decode import Header, ImageFormat, decode, read_header, read_values
 from emlc.data.images.encoded import EncodedBlock, EncodedImages
 from emlc.errors import InputError
 
@@ -45,7 +45,12 @@ class _HeaderBlock(NamedTuple):
     headers: list[Header | str]
 
 
-_Block = TypeVar("_Block", DecodedBlock, _HeaderBlock)
+class _RangeBlock(NamedTuple):
+    positions: NDArray[np.int64]
+    ranges: list[tuple[float, float]]
+
+
+_Block = TypeVar("_Block", DecodedBlock, _HeaderBlock, _RangeBlock)
 
 
 def decode_all(
@@ -106,7 +111,29 @@ def check_size(images: EncodedImages, rows: NDArray[np.int64], size: tuple[int, 
 
 def first_header(images: EncodedImages, rows: NDArray[np.int64]) -> Header | None:
     """Return the header of the first image whose header can be read, or None."""
-    return next(_headers(images, rows), None)
+    headers = (read_header(image) for _, block in images.fetch(rows, 1) for image in block)
+    return next((header for header in headers if isinstance(header, Header)), None)
+
+
+def find_value_range(images: EncodedImages, rows: NDArray[np.int64]) -> tuple[float, float] | None:
+    """Return the smallest and the largest value of the images if the first has more than 8 bits, else None.
+
+    If there is but one value, the range begins at 0 and ends at 1 or the largest value of 8, 16 or 32 bits.
+    """
+    first = first_header(images, rows)
+    if first is None or not first.is_deep:
+        return None
+
+    def read(block: EncodedBlock) -> _RangeBlock:
+        values = [each for image in block[1] if (each := read_values(image)) is not None and each.size]
+        return _RangeBlock(block[0], [(float(each.min()), float(each.max())) for each in values])
+
+    blocks = _in_threads(read, images.fetch(rows, _BLOCK), _CORES)
+    ranges = [r for b in _with_progress(blocks, "Reading the range of values", len(rows)) for r in b.ranges]
+    low, high = (min((r[0] for r in ranges), default=0.0), max((r[1] for r in ranges), default=0.0))
+    if low < high:
+        return low, high
+    return min(low, 0.0), next(limit for limit in (1.0, 255.0, 65535.0, 2.0**32, abs(high)) if high <= limit)
 
 
 def _headers(images: EncodedImages, rows: NDArray[np.int64]) -> Iterator[Header]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -14,11 +15,22 @@ from torch import Tensor
 from emlc.config import DataSettings
 from emlc.data.images.cache import ImageCache
 from emlc.data.images.decode import ImageFormat
-from emlc.data.images.decode_many import check_size, common_format, decode_all, first_header
+from emlc.data.images.decode_many import (
+    check_size,
+    common_format,
+    decode_all,
+    find_value_range,
+    first_header,
+)
 from emlc.data.images.encoded import EncodedImages
 from emlc.errors import InputError
 
 _log = logging.getLogger(__name__)
+
+_LOOKED_AT = 1000  # images of which the constant ones are counted, where all are decoded
+_BATCH_LOOKED_AT = 16  # the least number where they are decoded in batches
+_MANY_CONSTANT = 0.1  # share of them from which a warning is due
+_NEARLY_BLACK = 32
 
 Rows = NDArray[np.int64]
 
@@ -46,6 +58,7 @@ class StoredImages:
         self.rows = rows
         self.form = form
         self.cache = cache
+        self._looked_at = False
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -81,6 +94,9 @@ class StoredImages:
                     "--resume, or begin anew with --skip_unreadable, which finds all such images at the start"
                 )
             pixels[torch.from_numpy(block.positions)] = torch.from_numpy(block.pixels)
+        if not self._looked_at and len(pixels) >= _BATCH_LOOKED_AT:
+            self._looked_at = True
+            warn_of_empty_images(pixels, self.images.where)
         return pixels
 
     def take(self, rows: Rows) -> "StoredImages":
@@ -99,6 +115,9 @@ def load_images(
     sets: Mapping[str, tuple[EncodedImages, Rows]],
     settings: DataSettings,
     input_shape: tuple[int, ...] = (),
+    *,
+    background: str | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> dict[str, tuple[Inputs, NDArray[np.bool_]]]:
     """Open several image sets, which share their format and the memory budget.
 
@@ -114,6 +133,9 @@ def load_images(
         settings: Settings with ``image_size``, ``resize``, ``memory_gib``, ``image_cache`` and
             ``skip_unreadable``.
         input_shape: (channels, height, width) of the data, if known.
+        background: Colour on which transparent images are composed; None: their alpha channel is dropped.
+        value_range: Values that become black and white in images of more than 8 bits. None: such images are
+            refused if the ``input_shape`` is known, and else the range is that of the first set.
 
     Returns:
         By role, the images (k, channels, height, width) uint8, and a mask (m,) of the k rows that could be
@@ -126,6 +148,9 @@ def load_images(
     if not sets:
         return {}
     form = _format(sets, settings, input_shape)
+    if value_range is None and not input_shape:
+        value_range = find_value_range(*next(iter(sets.values())))
+    form = replace(form, background=background, value_range=value_range)
     folder = settings.image_cache
     stored = {
         role: StoredImages(images, rows, form, ImageCache(Path(folder), images, form) if folder else None)
@@ -143,7 +168,12 @@ def load_images(
         )
     opened = {role: _open(images, settings, in_memory=in_memory) for role, images in stored.items()}
     _report_unreadable([(stored[role].images.where, opened[role][1]) for role in opened], settings)
-    return {role: _without(inputs, failures) for role, (inputs, failures) in opened.items()}
+    readable = {role: _without(inputs, failures) for role, (inputs, failures) in opened.items()}
+    for role, (inputs, _) in readable.items():
+        if in_memory or folder:
+            rows = np.linspace(0, len(inputs) - 1, min(len(inputs), _LOOKED_AT)).astype(np.int64)
+            warn_of_empty_images(inputs[torch.from_numpy(rows)], stored[role].images.where)
+    return readable
 
 
 def _format(
@@ -217,6 +247,26 @@ def _report_unreadable(sets: Sequence[tuple[str, dict[int, str]]], settings: Dat
             lines += [f"  - {name}" for name in names]
     if lines:
         raise InputError("\n".join(lines))
+
+
+def warn_of_empty_images(images: Tensor, where: str) -> None:
+    """Warn if a tenth of the images (n, channels, height, width) have one colour, or all are nearly black."""
+    pixels = images.flatten(2)
+    if len(pixels) < 2 or pixels.shape[2] < 2:
+        return
+    constant = int((pixels == pixels[:, :, :1]).flatten(1).all(1).sum())
+    if constant >= max(2, _MANY_CONSTANT * len(images)):
+        _log.warning(
+            f"{where}: {constant} of {len(images)} images that were looked at have one colour all over. "
+            "Behind transparent ones --background sets it; of those with more than 8 bits --image_range sets "
+            "the values that become black and white"
+        )
+    elif (largest := int(pixels.max())) < _NEARLY_BLACK:
+        _log.warning(
+            f"{where}: {len(images)} images that were looked at are nearly black: no value is above "
+            f"{largest} of 255. Of files with 16 bits per colour only the upper 8 are read: scale such files "
+            "beforehand"
+        )
 
 
 def _without(inputs: Inputs, failures: dict[int, str]) -> tuple[Inputs, NDArray[np.bool_]]:

@@ -44,7 +44,7 @@ def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | No
 
 def open_source(source: str, settings: DataSettings, *, role: Role, schema: Schema | None = None) -> Source:
     """Read the ids and labels of a source, and leave its inputs for later; see :func:`read`."""
-    schema = schema or Schema(classes=tuple(settings.classes or ()))
+    schema = schema or _new_schema(settings)
     id_prefix = "" if role in ("data", "predict") else f"{role}-"
     if source in NAMED_SOURCES and settings.text_column is not None:
         raise InputError(f"text_column: {source} is a set of images")
@@ -69,6 +69,15 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
     if path.suffix.lower() == ".npz":
         return open_npz(path, settings, role, schema, id_prefix)
     raise InputError(f"{source}: not a known kind of source; expected {_KINDS}")
+
+
+def _new_schema(settings: DataSettings) -> Schema:
+    low, high = settings.image_range or (None, None)
+    return Schema(
+        classes=tuple(settings.classes or ()),
+        background=settings.background,
+        image_range=None if low is None or high is None else (low, high),
+    )
 
 
 def _check_table(path: Path, files: Sequence[Path]) -> None:

@@ -1,7 +1,8 @@
 """An opened source: ids and labels in memory, inputs read only for the samples that are taken."""
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,12 +12,17 @@ from numpy.typing import NDArray
 
 from emlc.config import DataSettings
 from emlc.data.annotations import Annotations
+from emlc.data.images.decode_many import find_value_range
 from emlc.data.images.encoded import EncodedImages, ImageFiles
 from emlc.data.images.stored import load_images
 from emlc.data.samples import Samples, check_finite
 from emlc.errors import InputError
 
+_log = logging.getLogger(__name__)
+
 Role = Literal["data", "trusted", "validation", "test", "predict"]
+
+_IMAGES_BEFORE = {"background": None, "image_range": (0.0, 65535.0)}  # for runs that do not have it on record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,10 @@ class Schema:
         text_column: Column of a table that has the texts whose embeddings are the inputs.
         text_model: The model that embeds the texts, as the setting names it; for a folder its absolute path.
         text_model_digest: Hash of the model's files, in hexadecimal.
+        background: Colour on which transparent images are composed; None: their alpha channel is dropped, as
+            in runs made before there was this setting.
+        image_range: Values that become black and white in images of more than 8 bits; None: not known yet, or
+            there are no such images in the data.
     """
 
     classes: tuple[str, ...] = ()
@@ -40,6 +50,8 @@ class Schema:
     text_column: str | None = None
     text_model: str | None = None
     text_model_digest: str | None = None
+    background: str | None = "white"
+    image_range: tuple[float, float] | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -47,7 +59,7 @@ class Schema:
         as_tuples: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
-        return cls(**as_tuples)
+        return cls(**(_IMAGES_BEFORE | as_tuples))
 
 
 LoadInputs = Callable[[NDArray[np.int64], Schema], torch.Tensor]
@@ -103,7 +115,10 @@ def take_all(
     first = next(iter(selections))
     if not input_shape and first in others:
         input_shape = tuple(others[first].shape[1:])
-    opened = load_images(images, settings, input_shape)
+    schema = selections[first][0].schema
+    opened = load_images(
+        images, settings, input_shape, background=schema.background, value_range=schema.image_range
+    )
     parts: dict[str, Samples] = {}
     for role, (source, rows) in selections.items():
         inputs, readable = opened.get(role) or (others[role], np.ones(len(rows), dtype=np.bool_))
@@ -120,6 +135,22 @@ def take_all(
         check_input_shape(samples, input_shape, source.name)
         parts[role] = samples
     return parts
+
+
+def with_image_range(source: Source, rows: NDArray[np.int64]) -> Source:
+    """Return the source with the range of values of its images in rows (m,), if it is not known and needed.
+
+    The range is logged, as all images of more than 8 bits are scaled by it.
+    """
+    if source.schema.image_range is not None or not isinstance(source.inputs, EncodedImages):
+        return source
+    found = find_value_range(source.inputs, rows)
+    if found is not None:
+        _log.info(
+            f"{source.name}: images of more than 8 bits; their values from {found[0]:g} to {found[1]:g} "
+            "become black to white; --image_range sets another range"
+        )
+    return replace(source, schema=replace(source.schema, image_range=found))
 
 
 def check_input_shape(samples: Samples, expected: tuple[int, ...], where: str) -> None:

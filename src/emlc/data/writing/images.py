@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from emlc.data.images.formats import for_display, readable_formats
 from emlc.data.images.stored import StoredImages
 from emlc.data.samples import Samples
 from emlc.errors import InputError
@@ -78,10 +79,10 @@ def _content(image: Path | bytes | None, sample_id: str) -> bytes:
 
 def browser_image(content: bytes) -> tuple[str, bytes]:
     """Return the MIME type and content of an image that browsers show: the image as it is, or as PNG."""
-    with Image.open(io.BytesIO(content)) as opened:
+    with Image.open(io.BytesIO(content), formats=readable_formats()) as opened:
         kind = Image.MIME.get(opened.format or "", "")
         if kind in _SHOWN_BY_BROWSERS:
             return kind, content
         file = io.BytesIO()
-        opened.convert("RGB").save(file, "PNG")
+        for_display(opened).convert("RGB").save(file, "PNG")
     return "image/png", file.getvalue()
