@@ -3,6 +3,6 @@
 from emlc.data.samples import Samples
 from emlc.data.sources.read import read
 from emlc.data.sources.source import Schema
-from emlc.data.split import Split, check_split, make_split, split_samples
+from emlc.data.split import Split, check_files, check_split, make_split, split_samples
 
-__all__ = ["Samples", "Schema", "Split", "check_split", "make_split", "read", "split_samples"]
+__all__ = ["Samples", "Schema", "Split", "check_files", "check_split", "make_split", "read", "split_samples"]

@@ -1,5 +1,6 @@
 """One disjoint split into noisy, trusted, validation and test samples, persisted with a run."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from emlc.data.overlap import without_overlap
 from emlc.data.samples import Samples
 from emlc.data.sources.checked import is_checked_table, with_checked_labels
 from emlc.data.sources.human_labels import with_human_labels
-from emlc.data.sources.read import bundled_roles, open_source
+from emlc.data.sources.read import bundled_roles, is_image_folder, open_source
 from emlc.data.sources.source import Role, Schema, check_input_shape, take_all, with_image_range
 from emlc.errors import InputError
 from emlc.runtime.files import write_csv
@@ -167,10 +168,7 @@ def check_split(split: Split, path: Path) -> None:
     Raises:
         InputError: If the file cannot be read, or differs; names the first row (from 0) that does.
     """
-    try:
-        saved = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    saved = _read_table(path)
     table = split.table()
     if list(saved.columns) != list(table.columns):
         raise InputError(
@@ -184,8 +182,49 @@ def check_split(split: Split, path: Path) -> None:
     was, now = (", ".join(t.iloc[row]) if row < len(t) else "nothing" for t in (saved, table))
     raise InputError(
         f"{path}: the data, settings or seed have changed since this run began: "
-        f"row {row} was ({was}), now ({now})"
+        f"row {row} was ({was}), now ({now}){_missing_ids(saved, table)}"
     )
+
+
+def check_files(path: Path, settings: DataSettings) -> None:
+    """Check that the image files of a split that was saved are still in the folders of their classes.
+
+    Images that a table names are checked where the table is opened.
+
+    Raises:
+        InputError: If files are missing; names the first three.
+    """
+    saved = _read_table(path)
+    if settings.data is None or not {"id", "role"} <= set(saved.columns):
+        return
+    others: dict[str, str] = {**_other_sources(settings.data, settings)}
+    for role in dict.fromkeys(saved["role"]):
+        of_role = (
+            "trusted" if role == "validation" and role not in others else role
+        )  # it may be a part of these
+        folder, prefix = (others[of_role], f"{of_role}/") if of_role in others else (settings.data, "")
+        if not is_image_folder(folder):
+            continue
+        names = [name.removeprefix(prefix) for name in saved["id"][saved["role"] == role]]
+        if gone := [name for name in names if not os.path.exists(os.path.join(folder, name))]:
+            raise InputError(
+                f"{folder}: {len(gone):,} of {len(names):,} {role} images that the run began with are missing: "
+                f"{shorten(gone, 3)}; put them back, or train anew"
+            )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _missing_ids(saved: pd.DataFrame, table: pd.DataFrame) -> str:
+    if not {"id"} <= set(saved.columns) & set(table.columns):
+        return ""
+    gone = saved["id"][~saved["id"].isin(table["id"])].tolist()
+    return f"; {len(gone):,} samples are missing, with the ids {shorten(gone, 3)}" if gone else ""
 
 
 def _differing_rows(saved: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.bool_]:

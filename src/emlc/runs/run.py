@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from emlc.config import Settings
 from emlc.config.methods import method_class
-from emlc.data import Samples, Schema, Split, check_split, make_split
+from emlc.data import Samples, Schema, Split, check_files, check_split, make_split
 from emlc.data.classes import shorten
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
@@ -274,6 +274,7 @@ class Run:
         settings = replace(
             self.settings, device=device, background=self.schema.background, image_range=limits
         )
+        check_files(self.folder / "split.csv", settings)
         split, _ = make_split(settings, settings, settings.seed)
         check_split(split, self.folder / "split.csv")
         return split

@@ -9,7 +9,7 @@ from rich.console import Console
 from emlc.config import Settings
 from emlc.config.methods import METHODS, method_class
 from emlc.config.sizes import fitted
-from emlc.data import Samples, Schema, Split, check_split, make_split, split_samples
+from emlc.data import Samples, Schema, Split, check_files, check_split, make_split, split_samples
 from emlc.errors import InputError
 from emlc.methods.base import Method
 from emlc.networks.weight_files import check_initial_weights
@@ -111,6 +111,8 @@ def _train(
         init = {settings.init, settings.teacher_init} - {"none", None}
         for source in init if is_new else ():
             check_initial_weights(source)
+        if resume and (folder / "split.csv").exists():
+            check_files(folder / "split.csv", settings)
         split, schema = _read(settings, data, trusted, validation, test)
         settings = _resolve_sizes(settings, folder, len(split.noisy))
         if resume and (folder / "split.csv").exists():

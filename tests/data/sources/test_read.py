@@ -158,7 +158,7 @@ def test_the_trusted_column(tmp_path, settings, values):
         ("data.csv", b"a,a,label\n1,2,u\n", "columns occur more than once: a"),
         ("data.csv", b"a,label\n", "no samples"),
         ("data.csv", b"note,label\nx,u\n", "neither an image column nor numeric features"),
-        ("data.csv", b"path,label\nno.png,u\n", r"column 'path' is not taken .*no\.png does not exist"),
+        ("data.csv", b"path,label\nno.png,u\n", r"column 'path': none of 1 image paths exists, .*'no\.png'"),
         ("data.parquet", b"nonsense", "cannot be read"),
         ("data.npz", b"nonsense", "cannot be read"),
         ("data.txt", b"nonsense", "not a known kind of source"),

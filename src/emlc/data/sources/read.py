@@ -86,6 +86,14 @@ def _check_table(path: Path, files: Sequence[Path]) -> None:
         raise InputError(f"{path}: texts are read from a column of a .csv file or of parquet files")
 
 
+def is_image_folder(source: str) -> bool:
+    """Return whether a source is a folder with one sub-folder of images per class, or an empty one."""
+    path = Path(source)
+    if source in NAMED_SOURCES or not path.is_dir() or is_clothing1m(path):
+        return False
+    return not any(path.glob("*.parquet"))
+
+
 def bundled_roles(source: str) -> set[Role]:
     """Return the roles of the further sets that a source brings along under the same name.
 

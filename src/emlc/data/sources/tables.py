@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from emlc.config import DataSettings
 from emlc.data.annotations import annotate
 from emlc.data.classes import shorten
+from emlc.data.images.decode import Header, read_header
 from emlc.data.images.encoded import EncodedImages, ImageFiles, ParquetImages
 from emlc.data.sources.columns import Columns, Defaults, find_columns, missing_column
+from emlc.data.sources.image_paths import check_some_exist, look_like_image_paths
 from emlc.data.sources.source import LoadInputs, Role, Schema, Source
 from emlc.data.sources.texts import TextInputs
 from emlc.data.texts.models import find_model, model_identity
@@ -37,7 +39,8 @@ _EVIDENCE = (
     *("predicted_label", "label_quality", "is_label_issue"),
 )
 _INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls a row number it wrote
-_PATH_COLUMNS = ("image", "img", "path", "file", "filename")
+_PATH_COLUMNS = ("image", "img", "path", "file", "filename", "file_name", "image_path")
+_VALUES_LOOKED_AT = 1000  # of each column, to find the one with image paths
 _UNREADABLE = (OSError, pa.ArrowException)
 
 
@@ -138,7 +141,11 @@ def open_table(
     if schema.text_column:
         texts = _texts(table, schema.text_column, settings)
         return Source(name=name, schema=schema, inputs=texts, texts=texts.take, **vars(annotations))
-    inputs = _images(table, schema.image_column) if schema.image_column else _load_features(table)
+    if schema.image_column is None:
+        return Source(name=name, schema=schema, inputs=_load_features(table), **vars(annotations))
+    inputs = _images(table, schema.image_column)
+    if isinstance(inputs, ImageFiles):
+        check_some_exist(name, schema.image_column, table.folder, table.texts(schema.image_column))
     return Source(name=name, schema=schema, inputs=inputs, **vars(annotations))
 
 
@@ -203,8 +210,10 @@ def _choose_inputs(
     free = [column for column in table.columns if column not in taken]
     evidence = _evidence(table.columns, classes) & set(free)
     free = [column for column in free if column not in evidence]
-    image_column = _find_image_column(table, free)
+    image_column = _find_image_column(table, free) or _find_images_of_ids(table, columns.id)
     if image_column is not None:
+        if unused := [column for column in free if column != image_column]:
+            _log.info(f"{table.name}: images: {image_column}; columns not used: {shorten(unused)}")
         return replace(schema, image_column=image_column)
     if evidence:
         _log.info(f"{table.name}: columns about labels are not used as features: {shorten(sorted(evidence))}")
@@ -239,20 +248,67 @@ def _texts(table: _Table, column: str, settings: DataSettings) -> TextInputs:
 
 
 def _find_image_column(table: _Table, candidates: Sequence[str]) -> str | None:
-    for column in candidates:
-        kind = table.type_of(column)
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            return column
-        if column.lower() in _PATH_COLUMNS and (first := _first_path(table, column)) and first.is_file():
-            return column
+    """Return the column of embedded images or of image paths, whether these exist or not.
+
+    Raises:
+        InputError: If several columns hold image paths, and none of them has a usual name.
+    """
+    found = [column for column in candidates if _has_images(table, column)]
+    embedded = [column for column in found if not _is_text(_value_type(table, column))]
+    usual = [column for column in found if column.lower() in _PATH_COLUMNS]
+    if len(found) > 1 and not embedded and not usual:
+        raise InputError(
+            f"{table.name}: the columns {shorten(found)} hold image paths; --image_column names one"
+        )
+    return next(iter([*embedded, *usual, *found]), None)
+
+
+def _has_images(table: _Table, column: str) -> bool:
+    kind = _value_type(table, column)
+    if pa.types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return any(isinstance(read_header(value), Header) for value in _first_values(table, column, 1))
+    if not _is_text(kind):
+        return False
+    if look_like_image_paths(_first_values(table, column, _VALUES_LOOKED_AT)):
+        return True
+    first = _first_path(table, column) if column.lower() in _PATH_COLUMNS else None
+    return first is not None and first.is_file()
+
+
+def _find_images_of_ids(table: _Table, column: str | None) -> str | None:
+    """Return the column of ids if these are paths of images that exist, as in some lists of files."""
+    if column is None or not _is_text(_value_type(table, column)):
+        return None
+    values = _first_values(table, column, _VALUES_LOOKED_AT)
+    if not look_like_image_paths(values):
+        return None
+    if any((table.folder / value).is_file() for value in values[:3]):
+        return column
+    _log.warning(
+        f"{table.name}: the ids in column {column!r} look like image files, but the first do not exist in "
+        f"{table.folder}; --image_column {column} takes them for images"
+    )
     return None
 
 
+def _first_values(table: _Table, column: str, n: int) -> list[Any]:
+    """Return those of the first n values of a column that are neither missing nor empty."""
+    values = table.dataset.head(n, columns=[column])[column].to_pylist()
+    return [value for value in values if value]
+
+
 def _first_path(table: _Table, column: str) -> Path | None:
-    if not _is_text(table.type_of(column)):
+    if not _is_text(_value_type(table, column)):
         return None
-    values = table.dataset.head(1, columns=[column])[column].to_pylist()
-    return table.folder / values[0] if values and values[0] else None
+    values = _first_values(table, column, 1)
+    return table.folder / values[0] if values else None
+
+
+def _value_type(table: _Table, column: str) -> pa.DataType:
+    kind = table.type_of(column)
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _numeric_columns(table: _Table, candidates: Sequence[str]) -> tuple[str, ...]:
