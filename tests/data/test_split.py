@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -263,6 +265,44 @@ def test_nothing_left_after_dropping(settings):
     data = Samples.from_arrays(np.eye(2), ["a", "b"], ids=["p", "q"])
     with pytest.raises(InputError, match="all noisy samples are also trusted samples"):
         split_samples(data, data, settings=settings(overlap="drop"))
+
+
+def twins(n=40, pairs=6):
+    """Random images, the first of which occur twice; the class is the parity of the row."""
+    X = np.random.default_rng(0).integers(0, 256, (n, 4, 4), dtype=np.uint8)
+    X[n - pairs :] = X[:pairs]
+    return Samples.from_arrays(X, np.arange(n) % 2)
+
+
+@pytest.mark.parametrize("drawn", [{"trusted_per_class": 4}, {"trusted_per_class": 4, "test_fraction": 0.3}])
+def test_twins_in_one_source_are_kept_apart(settings, logged, drawn):
+    for seed in range(4):
+        split = split_samples(twins(), settings=settings(**drawn), noise=SYMMETRIC, seed=seed)
+        keys = [
+            set(part.input_keys.to_pylist())
+            for part in (split.noisy, split.trusted, split.test)
+            if part is not None
+        ]
+        assert all(not (a & b) for k, a in enumerate(keys) for b in keys[:k])
+        assert len(split.trusted) >= 6
+    assert "noisy samples with the same image or text as trusted samples of the same source: " in logged.text
+
+
+def test_twins_of_marked_samples_and_of_held_out_ones_are_left_out(settings, logged):
+    marked = replace(twins(), trusted=np.arange(40) < 12)
+    split = split_samples(marked, settings=settings(validation_fraction=0.5))
+    assert split.noisy.ids.tolist() == [str(k) for k in range(12, 34)]
+    assert logged.text.count("removed") == 2  # twins of trusted and of validation samples
+
+
+def test_equal_features_in_one_source_stay(settings, logged):
+    X = np.arange(40.0)[:, None].repeat(2, axis=1)
+    X[20:] = X[:20]
+    split = split_samples(
+        Samples.from_arrays(X, np.arange(40) % 2), settings=settings(trusted_per_class=3), noise=SYMMETRIC
+    )
+    assert len(split.noisy) + len(split.trusted) == 40
+    assert "have the same features as trusted samples" in logged.text
 
 
 def test_equal_relative_paths_are_an_overlap_only_with_equal_pixels(settings, tmp_path, save_image):

@@ -15,14 +15,15 @@ _log = logging.getLogger(__name__)
 
 
 def without_overlap(
-    samples: Samples, others: Samples, role: str, other_role: str, overlap: Literal["error", "drop"]
+    samples: Samples, others: Samples, role: str, other_role: str, overlap: Literal["error", "drop", "twins"]
 ) -> Samples:
     """Return ``samples`` without those that are also among ``others``.
 
     Two samples are the same if their sources name the ids and these agree, if they are images with the
     same pixels, or if they are the same text. Images that stay on disk are compared by file, or by file
     and row. Row numbers and relative paths that agree mean nothing. Equal features are removed with
-    ``overlap="drop"``, and otherwise only cause a warning.
+    ``overlap="drop"``, and otherwise only cause a warning. "twins" is for sets of one source, in which an
+    image or a text occurs twice: they are removed like with "drop", but equal features stay.
 
     Raises:
         InputError: With ``overlap="error"``, if the sets share a sample; names the ids.
@@ -42,6 +43,12 @@ def without_overlap(
         return samples
     if overlap == "drop":
         _log.info(f"removed {shared.sum()} {role} samples that are also {other_role} samples")
+        return samples.take(~shared)
+    if overlap == "twins":
+        _log.warning(
+            f"removed {shared.sum()} {role} samples with the same image or text as {other_role} samples of "
+            f"the same source: {shorten(samples.ids[shared].tolist(), 5)}"
+        )
         return samples.take(~shared)
     raise InputError(
         f"{shared.sum()} samples are both {role} and {other_role}, by id, by file, or by identical pixels or "

@@ -94,9 +94,9 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
         raise InputError("data: no source is named; samples in memory go through split_samples")
     data = with_human_labels(open_source(settings.data, settings, role="data"), settings)
     data = with_checked_labels(data, settings)
+    sources = _other_sources(settings.data, settings)
     others = {
-        role: open_source(source, settings, role=role, schema=data.schema)
-        for role, source in _other_sources(settings.data, settings).items()
+        role: open_source(source, settings, role=role, schema=data.schema) for role, source in sources.items()
     }
     rows = draw_rows(
         data,
@@ -111,7 +111,8 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
     selections |= {role: (data, drawn) for role, drawn in _drawn(rows).items()}
     selections |= {role: (source, np.arange(len(source))) for role, source in others.items()}
     parts = take_all(selections, settings)
-    split = _assemble(parts, data.schema.classes, settings, noise, seed, settings.overlap)
+    own = set(parts) - {role for role, source in sources.items() if source != settings.data}
+    split = _assemble(parts, data.schema.classes, settings, noise, seed, settings.overlap, own)
     return split, replace(data.schema, classes=split.classes, input_shape=split.noisy.input_shape)
 
 
@@ -159,7 +160,8 @@ def split_samples(
     parts |= {role: data.take(drawn) for role, drawn in _drawn(rows).items()}
     parts |= {role: samples for role, samples in others.items() if samples is not None}
     overlap = "keep" if may_overlap else settings.overlap
-    return _assemble(parts, tuple(settings.classes or ()), settings, noise, seed, overlap)
+    own = set(parts) - {role for role, samples in others.items() if samples is not None}
+    return _assemble(parts, tuple(settings.classes or ()), settings, noise, seed, overlap, own)
 
 
 def check_split(split: Split, path: Path) -> None:
@@ -199,17 +201,16 @@ def check_files(path: Path, settings: DataSettings) -> None:
         return
     others: dict[str, str] = {**_other_sources(settings.data, settings)}
     for role in dict.fromkeys(saved["role"]):
-        of_role = (
-            "trusted" if role == "validation" and role not in others else role
-        )  # it may be a part of these
+        held_out = role == "validation" and role not in others
+        of_role = "trusted" if held_out else role
         folder, prefix = (others[of_role], f"{of_role}/") if of_role in others else (settings.data, "")
         if not is_image_folder(folder):
             continue
         names = [name.removeprefix(prefix) for name in saved["id"][saved["role"] == role]]
         if gone := [name for name in names if not os.path.exists(os.path.join(folder, name))]:
             raise InputError(
-                f"{folder}: {len(gone):,} of {len(names):,} {role} images that the run began with are missing: "
-                f"{shorten(gone, 3)}; put them back, or train anew"
+                f"{folder}: {len(gone):,} of {len(names):,} {role} images that the run began with are missing"
+                f": {shorten(gone, 3)}; put them back, or train anew"
             )
 
 
@@ -276,18 +277,30 @@ def _assemble(
     noise: NoiseSettings,
     seed: int,
     overlap: Literal["error", "drop", "keep"],
+    own: set[str],
 ) -> Split:
-    """Bring the sets to the same classes and inputs, remove what they share, and inject the noise."""
+    """Bring the sets to the same classes and inputs, remove what they share, and inject the noise.
+
+    Args:
+        parts: The sets by role.
+        declared: Names of the classes, if they are set.
+        settings: Which fraction of the trusted samples is held out for validation.
+        noise: The noise to inject.
+        seed: Seed of the draws.
+        overlap: What to do with samples that are in two sets.
+        own: Roles of the sets that come from the source of the data.
+    """
     if "trusted" not in parts:
         raise InputError("there are no trusted samples")
     parts = {role: part if role == "noisy" else _with_true_labels(part, role) for role, part in parts.items()}
     if settings.validation_fraction is not None and "validation" not in parts:
         parts |= _hold_out_validation(parts["trusted"], settings.validation_fraction, seed)
+        own = own | {"validation"} if "trusted" in own else own
     classes = declared or class_names(parts["noisy"].classes, parts["trusted"].classes)
     parts = {role: part.with_classes(classes, f"the {role} samples") for role, part in parts.items()}
     parts = _with_same_inputs(parts)
     if overlap != "keep":
-        parts = _disjoint(parts, overlap)
+        parts = _disjoint(parts, overlap, own)
     _check_all_classes_trusted(parts["trusted"])
     noisy, nominal = _inject(parts["noisy"], noise, generator(seed, RandomStream.LABEL_NOISE))
     return Split(
@@ -333,16 +346,22 @@ def _with_float_inputs(samples: Samples, role: str) -> Samples:
     return replace(samples, inputs=samples.inputs.float() / 255)
 
 
-def _disjoint(parts: dict[str, Samples], overlap: Literal["error", "drop"]) -> dict[str, Samples]:
+def _disjoint(
+    parts: dict[str, Samples], overlap: Literal["error", "drop"], own: set[str]
+) -> dict[str, Samples]:
     """Remove from the noisy set what is in another, and from the other sets what is in the test set.
 
-    Trusted and validation samples may coincide: without a validation set, the trusted set takes its place.
+    Of two sets that come from one source, twins are removed whatever ``overlap`` says: the user did not put
+    them there. Trusted and validation samples may coincide: without a validation set, the trusted set takes
+    its place.
     """
     pairs = [("noisy", "trusted"), ("noisy", "validation"), ("noisy", "test")]
     pairs += [("trusted", "test"), ("validation", "test")]
     for role, other in pairs:
         if role in parts and other in parts:
-            parts = parts | {role: without_overlap(parts[role], parts[other], role, other, overlap)}
+            twins = overlap == "error" and {role, other} <= own
+            kept = without_overlap(parts[role], parts[other], role, other, "twins" if twins else overlap)
+            parts = parts | {role: kept}
             if len(parts[role]) == 0:
                 raise InputError(f"all {role} samples are also {other} samples")
     return parts
