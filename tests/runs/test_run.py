@@ -244,3 +244,45 @@ def test_networks_stay_in_evaluation_mode(run):
     assert not any(
         module.training for network in (loaded.student, loaded.teacher) for module in network.modules()
     )
+
+
+def test_arrays_and_lists_are_predicted_like_tensors(run):
+    inputs = tiny.unlike(12, 3).inputs
+    expected = run.predict_proba(inputs)
+    for given in (inputs.numpy(), inputs.double().numpy(), inputs.tolist()):
+        assert torch.equal(run.predict_proba(given), expected)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.zeros((2, 3)), r"inputs: each has shape \(3,\), but the run learned from shape \(4,\)"),
+        (torch.zeros(2, 3), r"inputs: each has shape \(3,\)"),
+        (np.zeros(4), "inputs: expected"),
+        (np.array([["a"] * 4]), "inputs: expected numbers"),
+        (np.full((2, 4), np.nan), "inputs: row 0 .*: expected a finite number"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(run, inputs, message):
+    with pytest.raises(InputError, match=message):
+        run.predict_proba(inputs)
+
+
+def test_images_are_predicted_from_arrays(tmp_path):
+    settings = tiny.settings(image=True, output=str(tmp_path / "run"), epochs=1)
+    trained = train(settings, tiny.samples(image=True), lean=True, console=QUIET)
+    images = tiny.unlike(6, 3, image=True).inputs
+    expected = trained.predict_proba(images)
+    assert torch.equal(trained.predict_proba(images.numpy()), expected)
+    assert torch.equal(trained.predict_proba(images[:, 0].numpy()), expected)
+    assert torch.equal(trained.predict_proba(images.permute(0, 2, 3, 1).numpy() / 255), expected)
+
+
+def test_a_lean_run_has_metrics_and_says_that_it_has_no_summary(tmp_path):
+    trained = train(tiny.settings(output=str(tmp_path / "run")), tiny.samples(), lean=True, console=QUIET)
+    assert trained.metrics["epoch"].tolist() == [1, 2]
+    with pytest.raises(InputError, match=r"summary\.json: no such file: a lean run has none"):
+        _ = trained.summary
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(InputError, match=r"metrics\.csv: no such file: the folder is gone; EMLCClassifier"):
+        _ = trained.metrics

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from emlc.runs.fonts import drawable
 from emlc.runtime.colours import BLUE, GREEN, ORANGE
 from emlc.runtime.files import atomic_write
 
@@ -107,8 +109,10 @@ def plot_confusion(axes: Axes, confusion: pd.DataFrame) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.grid(False)
-    axes.set_xticks(range(len(counts)), list(confusion.columns), rotation=45, ha="right")
-    axes.set_yticks(range(len(counts)), list(confusion.index))
+    names, families = drawable(list(map(str, confusion.columns)))
+    texts: dict[str, Any] = {"fontfamily": families, "parse_math": False}  # a class may be called $x$
+    axes.set_xticks(range(len(counts)), names, rotation=45, ha="right", **texts)
+    axes.set_yticks(range(len(counts)), names, **texts)
     axes.set(title="Confusion", xlabel="predicted", ylabel="label")
     if len(counts) <= 20:
         for (row, column), count in np.ndenumerate(counts):

@@ -29,6 +29,7 @@ from emlc.config.methods import method_class
 from emlc.data import Samples, Schema, Split, check_files, check_split, make_split
 from emlc.data.classes import shorten
 from emlc.data.images.stored import Inputs
+from emlc.data.samples import array_inputs, check_finite
 from emlc.errors import InputError
 from emlc.labels.decision import LEAST, Decision
 from emlc.labels.evidence import decide
@@ -140,14 +141,28 @@ class Run:
         transition = _transition(networks.get(method.noise_model), schema.classes)
         return cls(folder, settings, schema, method.student, teacher, which, transition=transition)
 
-    def predict_proba(self, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
+    def predict_proba(self, inputs: Inputs | NDArray[Any], ranks: Ranks | None = None) -> Tensor:
         """Predict the student's class probabilities (n, C), float32 in [0, 1], on the CPU.
 
         Args:
-            inputs: (n, ...) as stored: images as uint8, or feature rows as float32.
+            inputs: (n, ...) as stored: images as uint8, or feature rows as float32; or an array that
+                :meth:`Samples.from_arrays` takes.
             ranks: Processes that share the work. All of them have to call this, and all get all rows.
+
+        Raises:
+            InputError: the inputs are no numbers, not finite, or of another shape than in training.
         """
-        return inference.predict_proba(self.student, inputs, ranks)
+        return inference.predict_proba(self.student, self._checked(inputs), ranks)
+
+    def _checked(self, inputs: Inputs | NDArray[Any]) -> Inputs:
+        """Return inputs as the networks take them, if they have the shape of those in training."""
+        if not isinstance(inputs, Tensor) and not hasattr(inputs, "read"):  # images on disk are read later
+            inputs = array_inputs(inputs, "inputs")
+            check_finite(inputs, np.arange(len(inputs)).astype(object), "inputs")
+        expected, found = self.schema.input_shape, tuple(inputs.shape[1:])
+        if len(found) == len(expected) and found != expected:
+            raise InputError(f"inputs: each has shape {found}, but the run learned from shape {expected}")
+        return inputs
 
     def correct_labels(
         self, samples: Samples, ranks: Ranks | None = None, *, all_probabilities: bool = False
@@ -281,13 +296,29 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The figures of ``summary.json``, by name."""
-        return read_json(self.folder / "summary.json")
+        """The figures of ``summary.json``, by name.
+
+        Raises:
+            InputError: there is none: the run was lean or was interrupted, or its folder is gone.
+        """
+        return read_json(self._file("summary.json", "a lean run has none, nor has one that was interrupted"))
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The table ``metrics.csv``, one row per epoch."""
-        return pd.read_csv(self.folder / "metrics.csv")
+        """The table ``metrics.csv``, one row per epoch.
+
+        Raises:
+            InputError: there is none, as the folder of the run is gone.
+        """
+        return pd.read_csv(self._file("metrics.csv", "it is written when the training ends"))
+
+    def _file(self, name: str, why: str) -> Path:
+        path = self.folder / name
+        if not self.folder.exists():
+            why = "the folder is gone; EMLCClassifier deletes it if it has no output, and keeps its history_"
+        if not path.exists():
+            raise InputError(f"{path}: no such file: {why}")
+        return path
 
 
 def _transition(network: nn.Module | None, classes: tuple[str, ...]) -> pd.DataFrame | None:
