@@ -199,7 +199,7 @@ def check_files(path: Path, settings: DataSettings) -> None:
     saved = _read_table(path)
     if settings.data is None or not {"id", "role"} <= set(saved.columns):
         return
-    others: dict[str, str] = {**_other_sources(settings.data, settings)}
+    others = {str(role): source for role, source in _other_sources(settings.data, settings).items()}
     for role in dict.fromkeys(saved["role"]):
         held_out = role == "validation" and role not in others
         of_role = "trusted" if held_out else role

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -156,13 +156,16 @@ class Run:
 
     def _checked(self, inputs: Inputs | NDArray[Any]) -> Inputs:
         """Return inputs as the networks take them, if they have the shape of those in training."""
-        if not isinstance(inputs, Tensor) and not hasattr(inputs, "read"):  # images on disk are read later
-            inputs = array_inputs(inputs, "inputs")
-            check_finite(inputs, np.arange(len(inputs)).astype(object), "inputs")
-        expected, found = self.schema.input_shape, tuple(inputs.shape[1:])
+        checked: Inputs
+        if isinstance(inputs, Tensor) or hasattr(inputs, "read"):  # as images on disk have
+            checked = cast(Inputs, inputs)
+        else:
+            checked = array_inputs(inputs, "inputs")
+            check_finite(checked, np.arange(len(checked)).astype(np.object_), "inputs")
+        expected, found = self.schema.input_shape, tuple(checked.shape[1:])
         if len(found) == len(expected) and found != expected:
             raise InputError(f"inputs: each has shape {found}, but the run learned from shape {expected}")
-        return inputs
+        return checked
 
     def correct_labels(
         self, samples: Samples, ranks: Ranks | None = None, *, all_probabilities: bool = False

@@ -87,7 +87,7 @@ def test_deep_images_beside_those_of_eight_bits_are_refused_with_a_way_out(tmp_p
     save_image(tmp_path / "a" / "00.png", size=(3, 4), grey=True)
     save_values(tmp_path / "b", "12 bits")
     with pytest.raises(
-        InputError, match=r"(?s)12 images cannot be read.*has values from 0 .*--image_range LOW"
+        InputError, match=r"(?s)12 images cannot be read.*has values from 0 .*--image_range ..LOW"
     ):
         read(str(tmp_path), settings(), role="data")
     inputs = read(str(tmp_path), settings(image_range=[0, 4095]), role="data").inputs

@@ -53,7 +53,7 @@ def to_8_bits(picture: Image.Image, value_range: tuple[float, float] | None) -> 
     if value_range is None:
         raise ValueError(
             f"has values from {values.min():g} to {values.max():g}, where the first image has 8 bits; "
-            "--image_range LOW HIGH says which values are black and white"
+            '--image_range "[LOW, HIGH]" says which values are black and white'
         )
     low, high = value_range
     levels = np.floor((values - low) * (256 / (high - low)))  # cuts 16 bits to their upper 8

@@ -19,7 +19,7 @@ def look_like_image_paths(values: Sequence[object]) -> bool:
     """Return whether most of the values, without missing ones, are texts that end like image files."""
     texts = [value.strip().lower() for value in values if isinstance(value, str) and value.strip()]
     alike = sum(re.split(r"[?#]", text)[0].endswith(readable_endings()) for text in texts)
-    return alike > _MOST * len(texts)
+    return bool(alike > _MOST * len(texts))
 
 
 def check_some_exist(where: str, column: str, folder: Path, paths: pa.Array) -> None:
