@@ -323,8 +323,11 @@ def test_unreadable_images_are_left_out_beforehand(broken, settings, logged, mem
                 (6, 6), Image.Resampling.BILINEAR
             )
             np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(picture))
-    assert f"{broken}/data: left out 2 unreadable images" in logged.messages
-    assert f"{broken}/trusted: left out 1 unreadable images" in logged.messages
+    assert (
+        f"{broken}/data: left out 2 unreadable images: cats/05.png: not an image, dogs/08.png: "
+        in logged.text
+    )
+    assert f"{broken}/trusted: left out 1 unreadable images: dogs/04.png: " in logged.text
 
 
 def test_an_unreadable_image_is_named_when_it_is_needed(broken, settings):

@@ -85,6 +85,7 @@ def test_what_looks_like_image_paths(values, expected):
         ("/home/someone/photos/", "photos", "photos/0.jpg"),
         ("photos\\", "photos", "photos/0.jpg"),
         ("photos/", "../photos", "../photos/0.jpg"),  # one level up
+        ("Photos/", "photos", "photos/0.jpg"),
     ],
 )
 @pytest.mark.parametrize("named", [{}, {"image_column": "file_name"}])

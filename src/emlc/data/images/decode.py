@@ -96,6 +96,8 @@ def decode(image: EncodedImage, form: ImageFormat, out: NDArray[np.uint8]) -> st
 def _open(image: EncodedImage) -> Image.Image:
     if image is None:
         raise ValueError("no image in this row")
+    if isinstance(image, Path) and image.exists() and not image.is_file():
+        raise ValueError("not a file")  # opening a pipe would wait for ever
     return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=readable_formats())
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emlc.config import DataSettings
+from emlc.data.classes import shorten
 from emlc.data.images.cache import ImageCache
 from emlc.data.images.decode import ImageFormat
 from emlc.data.images.decode_many import (
@@ -241,7 +242,7 @@ def _report_unreadable(sets: Sequence[tuple[str, dict[int, str]]], settings: Dat
     lines = []
     for where, names in unreadable.items():
         if names and settings.skip_unreadable:
-            _log.warning(f"{where}: left out {len(names)} unreadable images")
+            _log.warning(f"{where}: left out {len(names)} unreadable images: {shorten(names, 3)}")
         elif names:
             lines.append(f"{where}: {len(names)} images cannot be read; --skip_unreadable leaves them out:")
             lines += [f"  - {name}" for name in names]

@@ -55,6 +55,19 @@ def _alternatives(folder: Path, path: str) -> Iterator[Path]:
             file = base.joinpath(*parts[start:])
             if os.path.isfile(file):
                 yield file
+    if (other := _in_other_case(folder, parts)) is not None:
+        yield other
+
+
+def _in_other_case(folder: Path, parts: Sequence[str]) -> Path | None:
+    """Return the file whose path differs from the parts in upper and lower case alone."""
+    for part in parts:
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        match = next((name for name in names if name.lower() == part.lower()), None)
+        if match is None:
+            return None
+        folder = folder / match
+    return folder
 
 
 def _folders(folder: Path) -> list[Path]:
