@@ -61,7 +61,8 @@ class DataSettings:
             the data become the true ones; the file's clean_label must agree with these row by row.
         human_labels_key: Which labels of that file to use: worst, aggregate, random1, random2 or random3 of
             CIFAR-10N, or the name of a column (default: the only ones in the file).
-        classes: Class names, in the order of their indices (default: those found in the data, sorted).
+        classes: Class names, in the order of the integers that stand for them as labels (default: those found
+            in the data, sorted).
         image_size: Resize images to squares of this many pixels per side (default: their own size).
         resize: Resize the shorter side of images to this many pixels, then crop a square of ``image_size``
             pixels per side from the centre; 256 and 224 are usual for Clothing1M.
@@ -76,8 +77,21 @@ class DataSettings:
         noisy_limit: Use a random subset of this many noisy samples.
         skip_unreadable: Leave out images that cannot be read, and report how many. For images that neither
             fit in memory nor have a cache, this takes one pass over all of them.
-        overlap: What to do with samples that are in two sets. error: stop and list them. drop: remove noisy
-            samples that are also in another set, and other samples that are also test samples.
+        overlap: What to do with samples that are in two sets. trusted: a trusted label wins: leave noisy
+            samples out that are also trusted or validation samples; stop and list others. error: stop and
+            list all. drop: leave out noisy samples that are also in another set, and other samples that are
+            also test samples.
+        separator: Character between the cells of CSV files, or tab (default: found by content, of comma,
+            semicolon, tab and bar).
+        encoding: Encoding of CSV files, such as utf-8, cp1252 or gb18030 (default: found by content: UTF-8,
+            UTF-16, else cp1252).
+        drop_unlabelled: Leave out samples without a label, and report how many.
+        drop_untrusted_classes: Leave out samples of classes without a trusted sample, and of classes that the
+            data do not have, and report how many.
+        repeated_ids: What to do with ids that occur more than once in a source. error: stop and list them.
+            first: keep the first row of each. number: keep all rows, and number their ids.
+        merge_spellings: Count class names as one that differ only in case, spaces, hyphens or underscores, or
+            the way a number or truth value is written (Cat and cat, 1 and 01): the most frequent one is kept.
     """
 
     data: str | None = setting(None, path="source", names=NAMED_SOURCES, draws=True)
@@ -110,7 +124,13 @@ class DataSettings:
     image_cache: str | None = setting(None, path="folder", free_on_resume=True)
     noisy_limit: int | None = setting(None, draws=True, at_least=1)
     skip_unreadable: bool = False
-    overlap: Literal["error", "drop"] = setting("error", expert=True)
+    overlap: Literal["trusted", "error", "drop"] = setting("trusted", expert=True)
+    separator: str | None = None
+    encoding: str | None = None
+    drop_unlabelled: bool = False
+    drop_untrusted_classes: bool = False
+    repeated_ids: Literal["error", "first", "number"] = setting("error", expert=True)
+    merge_spellings: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Ids, classes and labels of samples: everything that is known about them except their inputs."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from emlc.data.classes import UNKNOWN, TextLabels, class_names, encode, shorten, text_labels
+from emlc.config import DataSettings
+from emlc.data.classes import (
+    UNKNOWN,
+    Numerals,
+    TextLabels,
+    class_labels,
+    class_names,
+    decode,
+    encode,
+    shorten,
+    text_labels,
+)
+from emlc.data.spellings import merged_names, tell_merged, tell_spellings
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +38,8 @@ class Annotations:
         trusted: (n,) bool, marks the samples whose labels are trusted; None without such a mark.
         own_ids: True if the source names the ids, so that equal ids mean the same sample in every
             source; False for row numbers and for paths relative to a folder.
+        left_out: (n,) bool, marks the samples of a source that are not used, as the settings ask for; None
+            if all are used. Their labels may be -1.
     """
 
     ids: NDArray[np.object_]
@@ -31,6 +48,7 @@ class Annotations:
     true_labels: NDArray[np.int64] | None = None
     trusted: NDArray[np.bool_] | None = None
     own_ids: bool = False
+    left_out: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,6 +76,26 @@ class Annotations:
             own_ids=self.own_ids,
         )
 
+    @property
+    def in_use(self) -> NDArray[np.bool_]:
+        """(n,) bool, true for the samples that are not left out."""
+        return np.ones(len(self), dtype=np.bool_) if self.left_out is None else ~self.left_out
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerNames:
+    """Class names that integer labels of a file stand for, in the order of the integers from 0.
+
+    Attributes:
+        labels: Names for the given labels; empty: integers have no names.
+        true_labels: Names for the true labels.
+        numerals: Whether integers are indices or names where some of the names are integers.
+    """
+
+    labels: tuple[str, ...] = ()
+    true_labels: tuple[str, ...] = ()
+    numerals: Numerals = "names"
+
 
 def annotate(
     n: int,
@@ -70,6 +108,8 @@ def annotate(
     true_labels: ArrayLike | None = None,
     trusted: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
+    integer_names: IntegerNames | None = None,
+    settings: DataSettings | None = None,
 ) -> Annotations:
     """Check the ids and labels of ``n`` samples, and encode the labels as class indices.
 
@@ -81,17 +121,23 @@ def annotate(
         own_ids: Whether ``ids`` mean the same sample in every source.
         labels: (n,) strings, integers or booleans.
         true_labels: (n,) like ``labels``, with missing values where the true label is not known.
-        trusted: (n,) booleans, 0 and 1, or the words true and false.
-        classes: Class names, by default the sorted distinct labels and true labels.
+        trusted: (n,) booleans, 0 and 1, or words such as yes and no; a missing value means no.
+        classes: Class names, by default those of the integers, else the sorted distinct labels and true
+            labels.
+        integer_names: Names of integer labels; by default integers are names themselves.
+        settings: Which samples to leave out, and whether spellings are merged; by default none.
 
     Raises:
         InputError: See :meth:`Samples.from_arrays`.
     """
     if n == 0:
         raise InputError(f"{where}: no samples")
+    settings = settings or DataSettings()
+    names = integer_names or IntegerNames()
     id_labels = None if ids is None else text_labels(ids, f"{where}: ids")
     texts, true_texts = (
-        None if values is None else text_labels(values, where) for values in (labels, true_labels)
+        None if values is None else decode(class_labels(values, where), own, names.numerals)
+        for values, own in ((labels, names.labels), (true_labels, names.true_labels))
     )
     mask = None if trusted is None else _mask(trusted, where)
     for name, values in {
@@ -102,23 +148,84 @@ def annotate(
     }.items():
         if values is not None and len(values) != n:
             raise InputError(f"{where}: {n} samples but {len(values)} {name}")
-    id_texts = _default_ids(n, id_prefix) if id_labels is None else _unique_ids(id_labels, where)
-    texts_of_labels = [labels.texts for labels in (texts, true_texts) if labels is not None]
-    names = tuple(classes) if classes else class_names(*texts_of_labels)
-    _check_classes(names, where)
+    left_out = np.zeros(n, dtype=np.bool_)
+    if id_labels is None:
+        id_texts = _default_ids(n, id_prefix)
+    else:
+        id_texts, left_out = _unique_ids(id_labels, where, settings)
+    declared = tuple(classes or dict.fromkeys((*names.labels, *names.true_labels)))
+    _check_classes(declared, where)
+    texts, true_texts = _spelled(texts, true_texts, declared, where, settings)
+    all_classes = declared or class_names(*(part.texts for part in (texts, true_texts) if part is not None))
+    unknown_allowed = settings.drop_untrusted_classes
+    codes = true_codes = None
+    if texts is not None:
+        codes = encode(
+            texts,
+            all_classes,
+            id_texts,
+            where,
+            may_be_missing=settings.drop_unlabelled,
+            may_be_unknown=unknown_allowed,
+        )
+        left_out |= _left_out(codes, texts, where)
+    if true_texts is not None:
+        true_codes = encode(
+            true_texts, all_classes, id_texts, where, may_be_missing=True, may_be_unknown=unknown_allowed
+        )
+    if left_out.all():
+        raise InputError(f"{where}: no samples are left, of {n:,}")
     return Annotations(
         ids=id_texts,
-        classes=names,
-        labels=None if texts is None else encode(texts, names, id_texts, where),
-        true_labels=(
-            None if true_texts is None else encode(true_texts, names, id_texts, where, may_be_missing=True)
-        ),
+        classes=all_classes,
+        labels=codes,
+        true_labels=true_codes,
         trusted=mask,
         own_ids=own_ids and ids is not None,
+        left_out=left_out if left_out.any() else None,
     )
 
 
-_TRUTH_VALUES = {"true": 1, "1": 1, "false": 0, "0": 0}
+def _spelled(
+    texts: TextLabels | None,
+    true_texts: TextLabels | None,
+    declared: tuple[str, ...],
+    where: str,
+    settings: DataSettings,
+) -> tuple[TextLabels | None, TextLabels | None]:
+    """Merge the spellings of class names if the settings say so, else tell of them."""
+    counts = dict.fromkeys(declared, 0)
+    for part in (texts, true_texts):
+        for text, number in ({} if part is None else part.counts()).items():
+            counts[text] = counts.get(text, 0) + number
+    if not settings.merge_spellings:
+        tell_spellings(counts, where)
+        return texts, true_texts
+    names = merged_names(counts, declared)
+    tell_merged(counts, names, where)
+    merged = [
+        None if part is None else part.renamed([names.get(text, text) for text in part.texts])
+        for part in (texts, true_texts)
+    ]
+    return merged[0], merged[1]
+
+
+def _left_out(codes: NDArray[np.int64], texts: TextLabels, where: str) -> NDArray[np.bool_]:
+    """Return (n,) which samples are without a known label, and tell how many there are."""
+    missing = texts.codes == UNKNOWN
+    outside = (codes == UNKNOWN) & ~missing
+    if missing.any():
+        _log.warning(f"{where}: left out {missing.sum():,} samples without a label")
+    if outside.any():
+        names = [texts.texts[code] for code in np.unique(texts.codes[outside])]
+        _log.warning(f"{where}: left out {outside.sum():,} samples of unknown classes: {shorten(names)}")
+    return missing | outside
+
+
+_TRUTH_VALUES = {
+    **dict.fromkeys(("true", "t", "yes", "y", "x", "1", "1.0", "\u2713", "\u2714"), 1),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0", ""), 0),
+}
 
 
 def _default_ids(n: int, prefix: str) -> NDArray[np.object_]:
@@ -126,29 +233,70 @@ def _default_ids(n: int, prefix: str) -> NDArray[np.object_]:
 
 
 def _mask(values: ArrayLike, where: str) -> NDArray[np.bool_]:
-    labels = text_labels(values, where)
-    meanings = [_TRUTH_VALUES.get(text.lower(), UNKNOWN) for text in labels.texts]
-    mask = np.array([*meanings, UNKNOWN])[labels.codes]  # missing values have code -1: the last entry
-    for row in np.flatnonzero(mask == UNKNOWN)[:1]:
+    labels = text_labels(values, f"{where}: trusted column")
+    meanings = [_TRUTH_VALUES.get(text.strip().lower(), UNKNOWN) for text in labels.texts]
+    mask = np.array([*meanings, 0])[labels.codes]  # missing values have code -1: the last entry
+    unclear = mask == UNKNOWN
+    if unclear.any():
+        row, others = int(np.argmax(unclear)), int(unclear.sum()) - 1
+        more = f" (like {others:,} other rows)" if others else ""
         raise InputError(
-            f"{where}: row {row}: expected true or false (1 or 0) in the trusted column, "
-            f"found {labels.decoded()[row]!r}"
+            f"{where}: row {row}{more}: expected true or false (1 or 0, yes or no, x or blank) in the trusted "
+            f"column, found {labels.decoded()[row]!r}"
         )
     return mask.astype(np.bool_)
 
 
-def _unique_ids(labels: TextLabels, where: str) -> NDArray[np.object_]:
-    for row in np.flatnonzero(labels.codes == UNKNOWN)[:1]:
-        raise InputError(f"{where}: row {row} has no id")
-    repeated = np.flatnonzero(np.bincount(labels.codes) > 1).tolist()
-    if repeated:
-        repeated.sort(key=lambda code: labels.texts[code])
-        examples = [
-            f"{labels.texts[code]!r} in rows {shorten(np.flatnonzero(labels.codes == code).tolist(), 5)}"
-            for code in repeated[:5]
-        ]
-        raise InputError(f"{where}: {len(repeated)} ids occur more than once: {'; '.join(examples)}")
-    return labels.decoded()
+def _unique_ids(
+    labels: TextLabels, where: str, settings: DataSettings
+) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """Return the ids (n,), and which of the samples (n,) are left out as their id has occurred before."""
+    missing = labels.codes == UNKNOWN
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise InputError(
+            f"{where}: row {row} has no id ({missing.sum():,} rows have none); --id_column names another "
+            "column"
+        )
+    repeated = np.flatnonzero(np.bincount(labels.codes) > 1)
+    again = np.zeros(len(labels), dtype=np.bool_)
+    if len(repeated) == 0:
+        return labels.decoded(), again
+    if settings.repeated_ids == "error":
+        raise InputError(_repeated_message(labels, repeated.tolist(), where))
+    first = np.unique(labels.codes, return_index=True)[1]
+    again[:] = True
+    again[first] = False
+    if settings.repeated_ids == "first":
+        _log.warning(f"{where}: left out {again.sum():,} rows whose id has occurred before")
+        return labels.decoded(), again
+    _log.warning(f"{where}: numbered {again.sum():,} rows whose id has occurred before: ID#2, ID#3")
+    return _numbered(labels, again), np.zeros(len(labels), dtype=np.bool_)
+
+
+def _repeated_message(labels: TextLabels, repeated: list[int], where: str) -> str:
+    repeated.sort(key=lambda code: labels.texts[code])
+    examples = [
+        f"{labels.texts[code]!r} in rows {shorten(np.flatnonzero(labels.codes == code).tolist(), 5)}"
+        for code in repeated[:5]
+    ]
+    return (
+        f"{where}: {len(repeated)} ids occur more than once: {'; '.join(examples)}; --id_column names "
+        "another column, --repeated_ids first leaves later rows of an id out, and --repeated_ids number keeps "
+        "them as samples of their own"
+    )
+
+
+def _numbered(labels: TextLabels, again: NDArray[np.bool_]) -> NDArray[np.object_]:
+    ids, taken = labels.decoded(), set(labels.texts)
+    number = dict.fromkeys(labels.texts, 1)
+    for row in np.flatnonzero(again):
+        base = ids[row]
+        while ids[row] in taken:
+            number[base] += 1
+            ids[row] = f"{base}#{number[base]}"
+        taken.add(ids[row])
+    return ids
 
 
 def _check_classes(classes: Sequence[str], where: str) -> None:

@@ -56,7 +56,8 @@ def draw_rows(
         raise InputError("the data have no labels")
     _check_one_trusted(data, settings, has_trusted_source)
     truth = _known_truth(data, noise)
-    free = np.ones(len(data), dtype=np.bool_) if data.trusted is None else ~data.trusted
+    in_use = data.in_use
+    free = in_use if data.trusted is None else in_use & ~data.trusted
     if settings.test_fraction is not None and not has_test_source and truth is None:
         _log.warning(
             "note: --test_fraction draws test samples whose labels are as noisy as the others, so test "
@@ -67,7 +68,7 @@ def draw_rows(
     if settings.trusted_per_class is not None:
         trusted = _draw_trusted(truth, free, data.classes, settings, seed)
     else:
-        trusted = np.flatnonzero([] if data.trusted is None else data.trusted)
+        trusted = np.flatnonzero([] if data.trusted is None else data.trusted & data.in_use)
     free[trusted] = False
     noisy = np.flatnonzero(free)
     if settings.noisy_limit is not None and settings.noisy_limit < len(noisy):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from emlc.data.annotations import Annotations, annotate
+from emlc.data.annotations import Annotations, IntegerNames, annotate
 from emlc.data.classes import TextLabels, encode
 from emlc.data.images.stored import Inputs, StoredImages
 from emlc.errors import InputError
@@ -140,6 +140,7 @@ class Samples(Annotations):
             true_labels=true_labels,
             trusted=trusted,
             classes=classes,
+            integer_names=IntegerNames(labels=tuple(classes or ()), true_labels=tuple(classes or ())),
         )
         check_finite(inputs, annotations.ids, "X")
         return cls(inputs=inputs, **vars(annotations))

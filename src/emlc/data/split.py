@@ -109,7 +109,7 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
     data = with_image_range(data, rows.noisy)
     selections = {"noisy": (data, rows.noisy)}
     selections |= {role: (data, drawn) for role, drawn in _drawn(rows).items()}
-    selections |= {role: (source, np.arange(len(source))) for role, source in others.items()}
+    selections |= {role: (source, source.rows_in_use) for role, source in others.items()}
     parts = take_all(selections, settings)
     own = set(parts) - {role for role, source in sources.items() if source != settings.data}
     split = _assemble(parts, data.schema.classes, settings, noise, seed, settings.overlap, own)

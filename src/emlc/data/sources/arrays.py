@@ -1,5 +1,6 @@
 """Read .npz files and the digits that come with scikit-learn."""
 
+import logging
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings
-from emlc.data.annotations import annotate
-from emlc.data.classes import text_labels
+from emlc.data.annotations import IntegerNames, annotate
+from emlc.data.classes import Numerals, class_labels, is_integer, shorten
 from emlc.data.samples import array_inputs
 from emlc.data.sources.columns import Defaults, find_columns, missing_column
 from emlc.data.sources.source import Role, Schema, Source, in_memory
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 _INPUT_NAMES = ("X", "x", "images", "features", "embeddings")
 _DEFAULTS = Defaults(
@@ -40,7 +43,9 @@ def open_npz(path: Path, settings: DataSettings, role: Role, schema: Schema, id_
     if name is None:
         raise missing_column(candidates, "image_column", arrays, where)
     inputs = array_inputs(arrays[name], f"{where}: {name}")
-    declared = schema.classes or tuple(text_labels(arrays.get("classes", []), where).decoded())
+    names = _integer_names(arrays, columns.label, settings, schema, where)
+    if not schema.classes and "classes" in arrays:
+        schema = replace(schema, classes=names.labels, has_integers=True)
     annotations = annotate(
         len(inputs),
         where=where,
@@ -49,9 +54,11 @@ def open_npz(path: Path, settings: DataSettings, role: Role, schema: Schema, id_
         labels=arrays[columns.label] if columns.label else None,
         true_labels=arrays[columns.true_label] if columns.true_label else None,
         trusted=arrays[columns.trusted] if columns.trusted else None,
-        classes=declared,
+        classes=schema.classes,
+        integer_names=names,
+        settings=settings,
     )
-    return in_memory(where, annotations, inputs, replace(schema, classes=declared))
+    return in_memory(where, annotations, inputs, schema)
 
 
 def open_digits(role: Role, schema: Schema, id_prefix: str) -> Source:
@@ -59,6 +66,7 @@ def open_digits(role: Role, schema: Schema, id_prefix: str) -> Source:
     from sklearn.datasets import load_digits  # takes more than a second to import
 
     digits = load_digits()
+    names = tuple(str(name) for name in digits.target_names)
     images = (digits.images * 15).astype(np.uint8)[:, None]  # 17 grey levels, 0 to 16
     annotations = annotate(
         len(images),
@@ -66,9 +74,41 @@ def open_digits(role: Role, schema: Schema, id_prefix: str) -> Source:
         id_prefix=id_prefix,
         labels=None if role == "predict" else digits.target,
         true_labels=digits.target if role == "data" else None,
-        classes=schema.classes or [str(name) for name in digits.target_names],
+        classes=schema.classes or names,
+        integer_names=IntegerNames(labels=names, true_labels=names),
     )
     return in_memory("digits", annotations, array_inputs(images, "digits"), schema)
+
+
+def _integer_names(
+    arrays: dict[str, NDArray[np.generic]],
+    label: str | None,
+    settings: DataSettings,
+    schema: Schema,
+    where: str,
+) -> IntegerNames:
+    """Return what integer labels stand for: the file's own ``classes``, else as the settings or data say.
+
+    Of classes that are called by integers, such labels are indices if all of them fit, as encoders write
+    them; but names if the classes are integers rather than texts, and have all of the labels.
+    """
+    if "classes" not in arrays:
+        names = schema.integer_names(settings)
+        return IntegerNames(labels=names, true_labels=names)
+    names = tuple(class_labels(arrays["classes"], f"{where}: classes").decoded().tolist())
+    texts = () if label is None else class_labels(arrays[label], f"{where}: {label}").texts
+    integers = [text for text in texts if is_integer(text)]
+    fit = all(-1 <= int(text) < len(names) for text in integers)
+    are_names = set(integers) <= set(names)
+    as_names = are_names and (arrays["classes"].dtype.kind in "iub" or not fit)
+    numerals: Numerals = "names" if as_names or not fit else "indices"
+    if are_names and fit and any(names[int(text)] != text for text in integers):
+        meaning = "names of classes" if as_names else "indices into 'classes'"
+        _log.warning(
+            f"{where}: {label} has integers that are both names and indices of classes "
+            f"({shorten(names, 5)}); they are read as {meaning}; labels that are texts would leave no doubt"
+        )
+    return IntegerNames(labels=names, true_labels=names, numerals=numerals)
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:

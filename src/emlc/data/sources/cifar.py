@@ -12,7 +12,7 @@ from filelock import FileLock
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from emlc.config import DataSettings
-from emlc.data.annotations import annotate
+from emlc.data.annotations import IntegerNames, annotate
 from emlc.data.classes import shorten
 from emlc.data.noise import CIFAR10_CLASSES, CIFAR100_CLASSES, canonical_class
 from emlc.data.samples import array_inputs
@@ -46,7 +46,9 @@ def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id
         if any(folder.glob("train*.parquet")):
             return _open_parquet(name, folder, settings, role, schema, id_prefix)
     dataset = _load(name, root, train=role != "test")
-    schema = replace(schema, classes=schema.classes or tuple(dataset.classes))
+    names = tuple(dataset.classes)
+    if not schema.classes:
+        schema = replace(schema, classes=names, has_integers=True)
     annotations = annotate(
         len(dataset.targets),
         where=name,
@@ -54,6 +56,8 @@ def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id
         labels=None if role == "predict" else dataset.targets,
         true_labels=dataset.targets if role == "data" else None,
         classes=schema.classes,
+        integer_names=IntegerNames(labels=names, true_labels=names),
+        settings=settings,
     )
     return in_memory(name, annotations, array_inputs(dataset.data, name), schema)
 

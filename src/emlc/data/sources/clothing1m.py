@@ -15,7 +15,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings
-from emlc.data.annotations import annotate
+from emlc.data.annotations import IntegerNames, annotate
 from emlc.data.images.encoded import ImageFiles
 from emlc.data.sources.source import Role, Schema, Source
 from emlc.errors import InputError
@@ -74,7 +74,9 @@ def open_clothing1m(folder: Path, role: Role, schema: Schema) -> Source:
     noisy = role in ("data", "predict")
     keys = _noisy_keys(lists, where) if noisy else _read(lists / _CLEAN_KEYS[role], "path")["path"]
     labels = None if role == "predict" else _labels(keys, lists / (_NOISY_LABELS if noisy else _CLEAN_LABELS))
-    schema = replace(schema, classes=schema.classes or _class_names(lists))
+    names = _class_names(lists)
+    if not schema.classes:
+        schema = replace(schema, classes=names, has_integers=True)
     annotations = annotate(
         len(keys),
         where=where,
@@ -82,6 +84,7 @@ def open_clothing1m(folder: Path, role: Role, schema: Schema) -> Source:
         own_ids=False,  # the same path in another folder may be another image
         labels=labels,
         classes=schema.classes,
+        integer_names=IntegerNames(labels=names),
     )
     images = ImageFiles(where, folder, keys.combine_chunks())
     return Source(name=where, schema=schema, inputs=images, **vars(annotations))

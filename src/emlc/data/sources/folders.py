@@ -68,6 +68,7 @@ def open_folder(folder: Path, settings: DataSettings, role: Role, schema: Schema
         own_ids=False,  # the same relative path in another folder may be another image
         labels=None if role == "predict" else [path.split("/")[0] for path in listing.images],
         classes=schema.classes,
+        settings=settings,
     )
     images = ImageFiles(where, folder, pa.array(listing.images, pa.large_string()))
     return Source(name=where, schema=schema, inputs=images, **vars(annotations))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emlc.config import DataSettings
 from emlc.data.annotations import Annotations
-from emlc.data.classes import encode, shorten, text_labels
+from emlc.data.classes import class_labels, decode, encode, shorten
 from emlc.errors import InputError
 
 _CLEAN = "clean_label"
@@ -68,7 +68,7 @@ def with_human_labels(data: _Annotated, settings: DataSettings) -> _Annotated:
 
 
 def _encoded(values: Any, data: Annotations, where: str) -> NDArray[np.int64]:
-    labels = text_labels(values, where)
+    labels = decode(class_labels(values, where), data.classes)
     if len(labels) != len(data):
         raise InputError(f"{where}: {len(labels):,} labels, but the data have {len(data):,} samples")
     return encode(labels, data.classes, data.ids, where)

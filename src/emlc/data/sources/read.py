@@ -3,18 +3,37 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from emlc.config import NAMED_SOURCES, DataSettings
 from emlc.data.samples import Samples
 from emlc.data.sources.arrays import open_digits, open_npz
 from emlc.data.sources.cifar import CIFAR, open_cifar
 from emlc.data.sources.clothing1m import find_clothing1m, is_clothing1m, open_clothing1m
+from emlc.data.sources.delimited import is_delimited
 from emlc.data.sources.folders import open_folder
 from emlc.data.sources.source import Role, Schema, Source
 from emlc.data.sources.tables import open_table, parquet_files
 from emlc.errors import InputError
 
+_TO_PARQUET = "pandas.{}.to_parquet('data.parquet') makes a parquet file of it"
+_SAVE_AS_CSV = "save the sheet as CSV UTF-8, or " + _TO_PARQUET.format("read_excel(FILE)")
+_UNPACK = "unpack it first"
+_CONVERSIONS = {
+    **dict.fromkeys((".jsonl", ".ndjson"), _TO_PARQUET.format("read_json(FILE, lines=True)")),
+    ".json": _TO_PARQUET.format("read_json(FILE)"),
+    **dict.fromkeys((".feather", ".arrow", ".ipc"), _TO_PARQUET.format("read_feather(FILE)")),
+    ".orc": _TO_PARQUET.format("read_orc(FILE)"),
+    ".dta": _TO_PARQUET.format("read_stata(FILE)"),
+    ".sav": _TO_PARQUET.format("read_spss(FILE)"),
+    **dict.fromkeys((".h5", ".hdf5"), _TO_PARQUET.format("read_hdf(FILE)")),
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), _SAVE_AS_CSV),
+    **dict.fromkeys((".parq", ".pq"), "give it the ending .parquet"),
+    ".npy": "numpy.savez('data.npz', X=features, y=labels) makes an .npz file",
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".pt", ".joblib"), "pickles could run any code; write .npz or .parquet"
+    ),
+    ".txt": "if it is a table, give it the ending .csv or .tsv",
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
+}
 _KINDS = (
     f"{' | '.join(NAMED_SOURCES)} | a .csv, .parquet or .npz file | a folder or glob of parquet files | "
     "a folder of images"
@@ -39,7 +58,7 @@ def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | No
         InputError: If the source does not exist or its content is wrong.
     """
     opened = open_source(source, settings, role=role, schema=schema)
-    return opened.take(np.arange(len(opened)), settings)
+    return opened.take(opened.rows_in_use, settings)
 
 
 def open_source(source: str, settings: DataSettings, *, role: Role, schema: Schema | None = None) -> Source:
@@ -64,17 +83,24 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
         raise InputError(f"{source}: no such file or folder; expected {_KINDS}")
     if path.is_dir():
         return open_folder(path, settings, role, schema, id_prefix)
-    if path.suffix.lower() == ".csv":
+    if is_delimited(path):
         return open_table([path], source, settings, role, schema, id_prefix)
     if path.suffix.lower() == ".npz":
         return open_npz(path, settings, role, schema, id_prefix)
-    raise InputError(f"{source}: not a known kind of source; expected {_KINDS}")
+    raise InputError(f"{source}: {_advice(path)}; expected {_KINDS}")
+
+
+def _advice(path: Path) -> str:
+    """Return what is wrong with a file of another kind, and how to convert it."""
+    advice = _CONVERSIONS.get(path.suffix.lower())
+    return "not a known kind of source" if advice is None else f"{path.suffix} files are not read: {advice}"
 
 
 def _new_schema(settings: DataSettings) -> Schema:
     low, high = settings.image_range or (None, None)
     return Schema(
         classes=tuple(settings.classes or ()),
+        has_integers=bool(settings.classes),
         background=settings.background,
         image_range=None if low is None or high is None else (low, high),
     )
@@ -82,7 +108,7 @@ def _new_schema(settings: DataSettings) -> Schema:
 
 def _check_table(path: Path, files: Sequence[Path]) -> None:
     """Raise an :class:`InputError` for a source that is not a table, and so has no column of texts."""
-    if not files and path.exists() and path.suffix.lower() != ".csv":
+    if not files and path.exists() and not is_delimited(path):
         raise InputError(f"{path}: texts are read from a column of a .csv file or of parquet files")
 
 

@@ -31,6 +31,8 @@ class Schema:
 
     Attributes:
         classes: Class names; empty: the sorted distinct labels of the data.
+        has_integers: Whether integer labels of files without class names are indices of ``classes``, as the
+            data's own are; else such labels are an error, unless the settings say what they stand for.
         input_shape: (d,) for features, or (channels, height, width); empty: not known yet.
         image_column: Column of a table that has the images.
         feature_columns: Columns of a table that have the features, in order; empty for other inputs.
@@ -44,6 +46,7 @@ class Schema:
     """
 
     classes: tuple[str, ...] = ()
+    has_integers: bool = False
     input_shape: tuple[int, ...] = ()
     image_column: str | None = None
     feature_columns: tuple[str, ...] = ()
@@ -60,6 +63,10 @@ class Schema:
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         return cls(**(_IMAGES_BEFORE | as_tuples))
+
+    def integer_names(self, settings: DataSettings) -> tuple[str, ...]:
+        """Return the names, in order, that integer labels of a file without class names stand for, if any."""
+        return tuple(settings.classes or ()) or (self.classes if self.has_integers else ())
 
 
 LoadInputs = Callable[[NDArray[np.int64], Schema], torch.Tensor]
@@ -85,6 +92,11 @@ class Source(Annotations):
     def take(self, rows: NDArray[np.int64], settings: DataSettings | None = None) -> Samples:
         """Read the samples of rows (m,); see :func:`take_all`."""
         return take_all({"data": (self, rows)}, settings or DataSettings(), self.schema.input_shape)["data"]
+
+    @property
+    def rows_in_use(self) -> NDArray[np.int64]:
+        """The rows (m,) of the samples that are not left out."""
+        return np.flatnonzero(self.in_use)
 
 
 def take_all(

@@ -1,7 +1,6 @@
 """Read CSV and parquet tables of numeric features, texts, image paths or embedded images."""
 
 import glob
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -18,11 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings
-from emlc.data.annotations import annotate
+from emlc.data.annotations import IntegerNames, annotate
 from emlc.data.classes import shorten
 from emlc.data.images.decode import Header, read_header
 from emlc.data.images.encoded import EncodedImages, ImageFiles, ParquetImages
+from emlc.data.sources.class_names import hugging_face_names
 from emlc.data.sources.columns import Columns, Defaults, find_columns, missing_column
+from emlc.data.sources.delimited import is_delimited, read_delimited
 from emlc.data.sources.image_paths import check_some_exist, look_like_image_paths
 from emlc.data.sources.source import LoadInputs, Role, Schema, Source
 from emlc.data.sources.texts import TextInputs
@@ -65,7 +66,10 @@ class _Table:
 
     def column(self, name: str) -> "pd.Series[Any]":
         """Return all values of a column, (n,)."""
-        values: pd.Series[Any] = self._read(self.dataset.to_table, columns=[name])[name].to_pandas()
+        column = self._read(self.dataset.to_table, columns=[name])[name]
+        values: pd.Series[Any] = column.to_pandas(
+            integer_object_nulls=True
+        )  # as floats, they would be rounded
         return values
 
     def texts(self, name: str) -> pa.Array:
@@ -125,8 +129,10 @@ def open_table(
     has_fine_labels = "fine_label" in table.columns and "label" not in table.columns
     defaults = _CIFAR100_DEFAULTS if has_fine_labels else _DEFAULTS
     columns = find_columns(table.columns, settings, role, defaults, name)
-    classes = schema.classes or _hugging_face_classes(table, columns) or tuple(default_classes)
-    schema = replace(schema, classes=classes)
+    names = _integer_names(table, columns, settings, schema, default_classes)
+    if not schema.classes and (names.labels or default_classes):
+        classes = tuple(dict.fromkeys((*names.labels, *names.true_labels)))
+        schema = replace(schema, classes=classes, has_integers=True)
     annotations = annotate(
         table.dataset.count_rows(),
         where=name,
@@ -136,6 +142,8 @@ def open_table(
         true_labels=table.column(columns.true_label) if columns.true_label else None,
         trusted=table.column(columns.trusted) if columns.trusted else None,
         classes=schema.classes,
+        integer_names=names,
+        settings=settings,
     )
     schema = _choose_inputs(table, settings, columns, schema, annotations.classes)
     if schema.text_column:
@@ -152,7 +160,7 @@ def open_table(
 def _open_dataset(files: Sequence[Path], settings: DataSettings) -> pads.Dataset:
     name = str(files[0])
     try:
-        if files[0].suffix.lower() == ".csv":
+        if is_delimited(files[0]):
             dataset = pads.InMemoryDataset(_read_csv(files[0], settings))
         else:
             dataset = pads.dataset([str(file) for file in files], format="parquet")
@@ -160,7 +168,9 @@ def _open_dataset(files: Sequence[Path], settings: DataSettings) -> pads.Dataset
         raise InputError(f"{name}: cannot be read: {error}") from error
     repeated = [column for column in dataset.schema.names if dataset.schema.names.count(column) > 1]
     if repeated:
-        raise InputError(f"{name}: columns occur more than once: {shorten(sorted(set(repeated)))}")
+        raise InputError(
+            f"{name}: columns occur more than once: {shorten(sorted(set(repeated)))}; rename or remove one"
+        )
     return dataset
 
 
@@ -171,26 +181,27 @@ def _read_csv(file: Path, settings: DataSettings) -> pa.Table:
         settings.true_label_column,
         settings.id_column,
         settings.text_column,
+        settings.trusted_column,
         *_DEFAULTS.label,
         *_DEFAULTS.true_label,
         *_DEFAULTS.id,
     ]
-    return pyarrow.csv.read_csv(
-        file,
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=settings.text_column is not None),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types={column: pa.string() for column in as_text if column is not None}
-        ),
-    )
+    return read_delimited(file, [column for column in as_text if column is not None], settings)
 
 
-def _hugging_face_classes(table: _Table, columns: Columns) -> tuple[str, ...]:
-    try:
-        metadata = json.loads((table.dataset.schema.metadata or {}).get(b"huggingface", b"{}"))
-        feature = metadata.get("info", {}).get("features", {}).get(columns.label) or {}
-        return tuple(feature.get("names") or ()) if feature.get("_type") == "ClassLabel" else ()
-    except (ValueError, AttributeError):  # another program's metadata under that name
-        return ()
+def _integer_names(
+    table: _Table, columns: Columns, settings: DataSettings, schema: Schema, defaults: Sequence[str]
+) -> IntegerNames:
+    """Return what integer labels stand for: by the files' metadata, else as the settings or the data say."""
+    if is_delimited(table.files[0]):
+        own: dict[str, tuple[str, ...]] = {}
+    else:
+        own = hugging_face_names(table.files)
+    given, true = (own.get(column or "", ()) for column in (columns.label, columns.true_label))
+    if not (given or true):
+        names = tuple(defaults) or schema.integer_names(settings)
+        return IntegerNames(labels=names, true_labels=names)
+    return IntegerNames(labels=given or true, true_labels=true or given, numerals="indices")
 
 
 def _choose_inputs(
