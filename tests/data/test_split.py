@@ -163,7 +163,7 @@ def test_exactly_one_thing_says_what_is_trusted(settings, features, mask):
 
 def test_a_class_without_trusted_samples_is_named(settings, features):
     data = Samples.from_arrays(**features, trusted=np.arange(60) == 0)
-    with pytest.raises(InputError, match="2 of 3 classes have no trusted sample: 1, 2;"):
+    with pytest.raises(InputError, match=r"2 of 3 classes have no trusted sample: 1 \(19\), 2 \(20\);"):
         split_samples(data, settings=settings())
 
 
@@ -218,10 +218,11 @@ def test_a_shared_id_is_refused_or_dropped(settings, logged, role):
     parts = {"trusted": Samples.from_arrays(np.eye(4)[:2] + 1, list("ab"), ids=list("tu"))}
     parts[role] = Samples.from_arrays(np.eye(4)[:2] + 2, list("ab"), ids=list("qx"))
     with pytest.raises(InputError, match=rf"1 samples are both noisy and {role}.*: q; --overlap drop"):
-        split_samples(data, **parts, settings=settings())
-    split = split_samples(data, **parts, settings=settings(overlap="drop"))
+        split_samples(data, **parts, settings=settings(overlap="trusted" if role == "test" else "error"))
+    split = split_samples(data, **parts, settings=settings(overlap="drop" if role == "test" else "trusted"))
     assert ids(split.noisy) == ["p", "r", "s"]
     assert f"removed 1 noisy samples that are also {role} samples" in logged.text
+    assert f"1 noisy samples have the id of a {role} sample, but other inputs, such as q;" in logged.text
 
 
 def test_equal_row_numbers_are_no_overlap(settings):
@@ -234,8 +235,8 @@ def test_identical_pixels_are_an_overlap(settings):
     data = Samples.from_arrays(pixels[:6], [0, 1] * 3)
     trusted = Samples.from_arrays(pixels[4:], [0, 1] * 2)
     with pytest.raises(InputError, match=r"2 samples are both noisy and trusted.*: 4, 5;"):
-        split_samples(data, trusted, settings=settings())
-    dropped = split_samples(data, trusted, settings=settings(overlap="drop"))
+        split_samples(data, trusted, settings=settings(overlap="error"))
+    dropped = split_samples(data, trusted, settings=settings())
     assert ids(dropped.noisy) == ["0", "1", "2", "3"]
 
 
@@ -310,8 +311,8 @@ def test_equal_relative_paths_are_an_overlap_only_with_equal_pixels(settings, tm
         save_image(tmp_path / "data" / name, k)
         save_image(tmp_path / "trusted" / name, k if k == 1 else k + 10)
     named = settings(tmp_path / "data", trusted=str(tmp_path / "trusted"))
-    with pytest.raises(InputError, match=r"1 samples are both noisy and trusted.*: cats/b\.png;"):
-        make_split(named, CLEAN, seed=0)
+    split, _ = make_split(named, CLEAN, seed=0)
+    assert ids(split.noisy) == ["cats/a.png", "dogs/a.png"]
 
 
 # Sources
@@ -427,8 +428,17 @@ def test_too_few_trusted_samples_to_hold_some_out(settings, features):
         )
 
 
-def test_equal_features_are_told_and_dropped_on_demand(settings, logged):
+def test_equal_features_are_one_sample_where_features_tell_samples_apart(settings, logged):
     data = Samples.from_arrays(np.arange(8).reshape(4, 2), ["a", "b", "a", "b"])
+    trusted = Samples.from_arrays([[0, 1], [9, 9]], ["b", "a"])
+    split = split_samples(data, trusted, settings=settings())
+    assert ids(split.noisy) == ["1", "2", "3"]
+    assert split.trusted.labels.tolist() == [1, 0]
+    assert "removed 1 noisy samples that are also trusted samples" in logged.text
+
+
+def test_equal_features_are_told_and_dropped_on_demand(settings, logged):
+    data = Samples.from_arrays([[0, 1], [2, 3], [2, 3], [6, 7]], ["a", "b", "a", "b"])
     trusted = Samples.from_arrays([[0, 1], [9, 9]], ["a", "b"])
     split = split_samples(data, trusted, settings=settings())
     assert len(split.noisy) == 4

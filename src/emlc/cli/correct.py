@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
     trained.require_teacher()
     from emlc.labels.files import label_paths
-    from emlc.runs.outputs import check_keeps_sources
+    from emlc.runs.outputs import check_keeps_sources, remember_output
     from emlc.runtime.files import check_file
 
     csv, parquet = label_paths(run_arguments.output_file(trained, arguments, "labels"))
@@ -57,6 +57,7 @@ def run(arguments: Namespace) -> None:
     else:
         samples = run_arguments.read_samples(trained, arguments, role="data")
     meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
+    remember_output(trained.folder, csv, arguments.data)
     share = meter.issues / meter.total
     print(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")
     decision = trained.decision

@@ -17,7 +17,9 @@ USAGE = "RUN [DATA] [options]"
 
 def add_arguments(parser: ArgumentParser) -> None:
     run_arguments.add_run_arguments(parser, "samples with true labels (default: the run's own test set)")
-    parser.add_argument("--output", type=str | None, help="directory (default: RUN/evaluation)")
+    parser.add_argument(
+        "--output", type=str | None, help="directory (default: RUN/evaluation, RUN/evaluation-DATA)"
+    )
 
 
 def run(arguments: Namespace) -> None:
@@ -34,12 +36,18 @@ def run(arguments: Namespace) -> None:
     from rich.text import Text
 
     from emlc.runs.evaluation import evaluate_probabilities
+    from emlc.runs.outputs import default_path, remember_output
 
     evaluation = evaluate_probabilities(
         trained.predict_proba(samples.inputs), samples.given, trained.schema.classes
     )
-    folder = Path(arguments.output) if arguments.output else trained.folder / "evaluation"
+    folder = (
+        Path(arguments.output)
+        if arguments.output
+        else default_path(trained.folder, "evaluation", "", arguments.data)
+    )
     evaluation.save(folder)
+    remember_output(trained.folder, folder, arguments.data)
     table = Table(title=f"{len(samples):,} samples, {arguments.weights} weights")
     for heading in evaluation.per_class.columns:
         table.add_column(str(heading), justify="left" if heading == "class" else "right")

@@ -24,6 +24,7 @@ def run(arguments: Namespace) -> None:
     path = run_arguments.output_file(trained, arguments, "predictions")
     samples = run_arguments.read_samples(trained, arguments, role="predict")
     from emlc.labels.table import prediction_table
+    from emlc.runs.outputs import remember_output
     from emlc.runtime.files import write_csv
 
     table = prediction_table(
@@ -33,4 +34,5 @@ def run(arguments: Namespace) -> None:
         all_probabilities=arguments.all_probabilities,
     )
     write_csv(path, table)
+    remember_output(trained.folder, path, arguments.data)
     print(f"{len(table):,} samples classified: {path}")

@@ -25,6 +25,22 @@ def add_run_arguments(parser: ArgumentParser, data_help: str, *, data_required: 
     add_weights_arguments(parser)
     parser.add_argument("data", type=str | None, nargs=None if data_required else "?", help=data_help)
     parser.add_argument("--label_column", type=str | None, help="label column of DATA, if not as in training")
+    parser.add_argument(
+        "--classes",
+        type=list[str] | None,
+        help="names of the classes that integer labels of DATA stand for, in their order from 0",
+    )
+    parser.add_argument("--separator", type=str | None, help="of a CSV file (default: found by content)")
+    parser.add_argument("--encoding", type=str | None, help="of a CSV file (default: found by content)")
+    parser.add_argument(
+        "--drop_unlabelled", type=bool, default=False, help="leave samples without a label out"
+    )
+    parser.add_argument(
+        "--drop_untrusted_classes",
+        type=bool,
+        default=False,
+        help="leave samples of classes out that the run does not have",
+    )
 
 
 def add_weights_arguments(parser: ArgumentParser) -> None:
@@ -50,6 +66,12 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
     values = {field.name: getattr(run.settings, field.name) for field in fields(DataSettings)}
     if role == "data":  # labels are corrected without true labels or trusted samples
         values |= {"true_label_column": None, "trusted_column": None}
+    for name in ("separator", "encoding"):  # those of the training data need not be those of DATA
+        values[name] = getattr(arguments, name)
+    for name in ("drop_unlabelled", "drop_untrusted_classes"):
+        values[name] = values[name] or getattr(arguments, name)
+    if arguments.classes is not None:
+        values["classes"] = arguments.classes
     if arguments.label_column is not None:
         values |= {"label_column": arguments.label_column, "true_label_column": None}
     if getattr(arguments, "true_label_column", None) is not None:
@@ -65,13 +87,15 @@ def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:
     Raises:
         InputError: The file is a directory, or would replace data.
     """
-    from emlc.runs.outputs import check_keeps_sources
+    from emlc.runs.outputs import check_keeps_sources, default_path
     from emlc.runtime.files import check_file
 
-    data = None if arguments.data is None else Path(arguments.data).stem
-    last = "last" if arguments.weights == "last" else None
-    name = "-".join(filter(None, (stem, data, last)))
-    path = run.folder / f"{name}.csv" if arguments.output is None else Path(arguments.output)
+    last = "-last" if arguments.weights == "last" else ""
+    path = (
+        default_path(run.folder, stem, f"{last}.csv", arguments.data)
+        if arguments.output is None
+        else Path(arguments.output)
+    )
     check_file(path)
     check_keeps_sources(run, path, data=arguments.data)
     return path

@@ -1,5 +1,6 @@
 """Checks that settings of training and of pretraining share; each yields one message per problem."""
 
+import codecs
 import math
 import re
 from collections.abc import Iterator
@@ -38,6 +39,12 @@ def data_problems(s: Any) -> Iterator[str]:
     yield from _image_problems(s)
     if s.text_model != BUNDLED_TEXT_MODEL and s.text_column is None:
         yield "text_model: embeds the texts of text_column, which is not given"
+    if s.separator is not None and (s.separator in ('"', "\n", "\r") or _separator_length(s.separator) != 1):
+        yield f"separator: expected one character, or tab, got {s.separator!r}"
+    if s.encoding is not None and not _is_encoding(s.encoding):
+        yield f"encoding: expected the name of an encoding, such as utf-8 or cp1252, got {s.encoding!r}"
+    if s.classes is not None and len(set(s.classes)) < max(len(s.classes), 1):
+        yield "classes: expected different names, at least one"
     if s.human_labels_key is not None and s.human_labels is None:
         yield "human_labels_key: names labels in the file human_labels, which is not given"
     if s.human_labels is not None and s.true_label_column is not None:
@@ -52,6 +59,17 @@ def _image_problems(s: Any) -> Iterator[str]:
     limits = s.image_range
     if limits is not None and not (len(limits) == 2 and -math.inf < limits[0] < limits[1] < math.inf):
         yield f"image_range: expected two numbers, the smaller one first, got {limits}"
+
+
+def _separator_length(separator: str) -> int:
+    return 1 if separator in ("tab", "\\t") else len(separator.encode())
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return codecs.lookup(name)._is_text_encoding
+    except LookupError:
+        return False
 
 
 def out_of_range(s: Any) -> Iterator[str]:

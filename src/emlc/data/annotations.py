@@ -219,7 +219,8 @@ def _left_out(codes: NDArray[np.int64], texts: TextLabels, where: str) -> NDArra
     if outside.any():
         names = [texts.texts[code] for code in np.unique(texts.codes[outside])]
         _log.warning(f"{where}: left out {outside.sum():,} samples of unknown classes: {shorten(names)}")
-    return missing | outside
+    left_out: NDArray[np.bool_] = missing | outside
+    return left_out
 
 
 _TRUTH_VALUES = {
@@ -241,8 +242,8 @@ def _mask(values: ArrayLike, where: str) -> NDArray[np.bool_]:
         row, others = int(np.argmax(unclear)), int(unclear.sum()) - 1
         more = f" (like {others:,} other rows)" if others else ""
         raise InputError(
-            f"{where}: row {row}{more}: expected true or false (1 or 0, yes or no, x or blank) in the trusted "
-            f"column, found {labels.decoded()[row]!r}"
+            f"{where}: row {row}{more}: expected true or false (1 or 0, yes or no, x or blank) in the "
+            f"trusted column, found {labels.decoded()[row]!r}"
         )
     return mask.astype(np.bool_)
 
@@ -282,8 +283,8 @@ def _repeated_message(labels: TextLabels, repeated: list[int], where: str) -> st
     ]
     return (
         f"{where}: {len(repeated)} ids occur more than once: {'; '.join(examples)}; --id_column names "
-        "another column, --repeated_ids first leaves later rows of an id out, and --repeated_ids number keeps "
-        "them as samples of their own"
+        "another column, --repeated_ids first leaves later rows of an id out, and --repeated_ids number "
+        "keeps them as samples of their own"
     )
 
 

@@ -15,15 +15,22 @@ _log = logging.getLogger(__name__)
 
 
 def without_overlap(
-    samples: Samples, others: Samples, role: str, other_role: str, overlap: Literal["error", "drop", "twins"]
+    samples: Samples,
+    others: Samples,
+    role: str,
+    other_role: str,
+    overlap: Literal["error", "drop", "twins"],
+    *,
+    equal_rows: bool | None = None,
 ) -> Samples:
     """Return ``samples`` without those that are also among ``others``.
 
     Two samples are the same if their sources name the ids and these agree, if they are images with the
     same pixels, or if they are the same text. Images that stay on disk are compared by file, or by file
-    and row. Row numbers and relative paths that agree mean nothing. Equal features are removed with
-    ``overlap="drop"``, and otherwise only cause a warning. "twins" is for sets of one source, in which an
-    image or a text occurs twice: they are removed like with "drop", but equal features stay.
+    and row. Row numbers and relative paths that agree mean nothing. Equal features mean the same sample if
+    ``equal_rows`` says so, by default with ``overlap="drop"``, and otherwise only cause a warning. "twins" is
+    for sets of one source, in which an image or a text occurs twice: they are removed like with "drop", but
+    equal features stay.
 
     Raises:
         InputError: With ``overlap="error"``, if the sets share a sample; names the ids.
@@ -32,7 +39,9 @@ def without_overlap(
     shared = np.zeros(len(samples), dtype=np.bool_)
     if samples.own_ids and others.own_ids:
         shared |= pd.Series(samples.ids, dtype=object).isin(others.ids).to_numpy()
-    if samples.inputs.ndim == 4 or samples.texts is not None or overlap == "drop":
+    if equal_rows is None:
+        equal_rows = overlap == "drop"
+    if samples.inputs.ndim == 4 or samples.texts is not None or equal_rows:
         shared |= same
     if not shared.any():
         if same.any():  # equal rows of numbers may well be different samples: that is for the user to say
@@ -41,8 +50,14 @@ def without_overlap(
                 "--overlap drop removes them"
             )
         return samples
+    if (others_differ := shared & ~same).any():
+        _log.warning(
+            f"{others_differ.sum():,} {role} samples have the id of a {other_role} sample, but other inputs, "
+            f"such as {shorten(samples.ids[others_differ].tolist(), 3)}; if these ids only number the rows, "
+            "--id_column names another column"
+        )
     if overlap == "drop":
-        _log.info(f"removed {shared.sum()} {role} samples that are also {other_role} samples")
+        _log.info(f"removed {shared.sum():,} {role} samples that are also {other_role} samples")
         return samples.take(~shared)
     if overlap == "twins":
         _log.warning(

@@ -1,6 +1,6 @@
 """Samples: inputs, ids and labels, checked once when they are created."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -53,18 +53,39 @@ class Samples(Annotations):
         files, texts = (None if a is None else a.take(pa.array(indices)) for a in (self.files, self.texts))
         return Samples(inputs=inputs, files=files, texts=texts, **vars(self.annotations(indices)))
 
-    def with_classes(self, classes: tuple[str, ...], where: str) -> Self:
+    def with_classes(
+        self,
+        classes: tuple[str, ...],
+        where: str,
+        *,
+        names: Mapping[str, str] | None = None,
+        may_be_unknown: bool = False,
+    ) -> Self:
         """Return the samples with labels as indices into another list of classes, matched by name.
+
+        Args:
+            classes: The class names.
+            where: What the samples are, for messages.
+            names: Names to match in place of those of the samples, for some of them.
+            may_be_unknown: Whether a label may be outside ``classes``; it becomes -1.
 
         Raises:
             InputError: If a label is not among ``classes``; names its row and id, with ``where``.
         """
-        if classes == self.classes:
+        if classes == self.classes and not names:
             return self
+        texts = [(names or {}).get(name, name) for name in self.classes]
         labels, true_labels = (
             None
             if codes is None
-            else encode(TextLabels(codes, self.classes), classes, self.ids, where, may_be_missing=True)
+            else encode(
+                TextLabels(codes, self.classes).renamed(texts),
+                classes,
+                self.ids,
+                where,
+                may_be_missing=True,
+                may_be_unknown=may_be_unknown,
+            )
             for codes in (self.labels, self.true_labels)
         )
         return replace(self, classes=classes, labels=labels, true_labels=true_labels)

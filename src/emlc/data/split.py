@@ -8,12 +8,14 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings, NoiseSettings
 from emlc.data import noise as label_noise
-from emlc.data.classes import UNKNOWN, class_names, shorten
+from emlc.data.classes import UNKNOWN, shorten
+from emlc.data.common_classes import with_common_classes, with_trusted_classes
 from emlc.data.draw import Rows, draw_rows, hold_out
 from emlc.data.images.stored import StoredImages
 from emlc.data.overlap import without_overlap
@@ -113,7 +115,13 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
     parts = take_all(selections, settings)
     own = set(parts) - {role for role, source in sources.items() if source != settings.data}
     split = _assemble(parts, data.schema.classes, settings, noise, seed, settings.overlap, own)
-    return split, replace(data.schema, classes=split.classes, input_shape=split.noisy.input_shape)
+    schema = replace(
+        data.schema,
+        classes=split.classes,
+        has_integers=data.schema.has_integers and data.schema.classes == split.classes,
+        input_shape=split.noisy.input_shape,
+    )
+    return split, schema
 
 
 def split_samples(
@@ -276,7 +284,7 @@ def _assemble(
     settings: DataSettings,
     noise: NoiseSettings,
     seed: int,
-    overlap: Literal["error", "drop", "keep"],
+    overlap: Literal["trusted", "error", "drop", "keep"],
     own: set[str],
 ) -> Split:
     """Bring the sets to the same classes and inputs, remove what they share, and inject the noise.
@@ -296,12 +304,11 @@ def _assemble(
     if settings.validation_fraction is not None and "validation" not in parts:
         parts |= _hold_out_validation(parts["trusted"], settings.validation_fraction, seed)
         own = own | {"validation"} if "trusted" in own else own
-    classes = declared or class_names(parts["noisy"].classes, parts["trusted"].classes)
-    parts = {role: part.with_classes(classes, f"the {role} samples") for role, part in parts.items()}
+    parts = with_common_classes(parts, declared, settings)
     parts = _with_same_inputs(parts)
     if overlap != "keep":
         parts = _disjoint(parts, overlap, own)
-    _check_all_classes_trusted(parts["trusted"])
+    parts = with_trusted_classes(parts, drop=settings.drop_untrusted_classes)
     noisy, nominal = _inject(parts["noisy"], noise, generator(seed, RandomStream.LABEL_NOISE))
     return Split(
         **(parts | {"noisy": noisy}),
@@ -347,7 +354,7 @@ def _with_float_inputs(samples: Samples, role: str) -> Samples:
 
 
 def _disjoint(
-    parts: dict[str, Samples], overlap: Literal["error", "drop"], own: set[str]
+    parts: dict[str, Samples], overlap: Literal["trusted", "error", "drop"], own: set[str]
 ) -> dict[str, Samples]:
     """Remove from the noisy set what is in another, and from the other sets what is in the test set.
 
@@ -355,26 +362,29 @@ def _disjoint(
     them there. Trusted and validation samples may coincide: without a validation set, the trusted set takes
     its place.
     """
-    pairs = [("noisy", "trusted"), ("noisy", "validation"), ("noisy", "test")]
-    pairs += [("trusted", "test"), ("validation", "test")]
-    for role, other in pairs:
+    trusted_wins: Literal["error", "drop"] = "error" if overlap == "error" else "drop"
+    otherwise: Literal["error", "drop"] = "drop" if overlap == "drop" else "error"
+    pairs = [("noisy", "trusted", trusted_wins), ("noisy", "validation", trusted_wins)]
+    pairs += [("noisy", "test", otherwise), ("trusted", "test", otherwise), ("validation", "test", otherwise)]
+    for role, other, action in pairs:
         if role in parts and other in parts:
-            twins = overlap == "error" and {role, other} <= own
-            kept = without_overlap(parts[role], parts[other], role, other, "twins" if twins else overlap)
+            twins = overlap != "drop" and {role, other} <= own
+            equal_rows = overlap == "drop" or (action == "drop" and not twins and _are_distinct(parts[role]))
+            kept = without_overlap(
+                parts[role], parts[other], role, other, "twins" if twins else action, equal_rows=equal_rows
+            )
             parts = parts | {role: kept}
             if len(parts[role]) == 0:
                 raise InputError(f"all {role} samples are also {other} samples")
     return parts
 
 
-def _check_all_classes_trusted(trusted: Samples) -> None:
-    counts = np.bincount(trusted.given, minlength=len(trusted.classes))
-    absent = [name for name, count in zip(trusted.classes, counts, strict=True) if count == 0]
-    if absent:
-        raise InputError(
-            f"{len(absent)} of {len(counts)} classes have no trusted sample: {shorten(absent)}; "
-            "every class needs at least one: have more samples checked, some of these classes among them"
-        )
+def _are_distinct(samples: Samples) -> bool:
+    """Tell whether rows of numbers are those of one sample each: at least 99 % of them occur once."""
+    if samples.inputs.ndim != 2:
+        return False
+    occurrences = pc.value_counts(samples.input_keys).field("counts").to_numpy()
+    return bool((occurrences == 1).sum() >= 0.99 * len(samples))
 
 
 def _inject(noisy: Samples, noise: NoiseSettings, rng: np.random.Generator) -> tuple[Samples, float | None]:

@@ -354,7 +354,7 @@ def test_images_on_disk_overlap_by_path(tmp_path, settings, save_image):
     (tmp_path / "lists" / "trusted.csv").write_text("path,label\n" + same)
     named = {"trusted": str(tmp_path / "lists" / "trusted.csv")} | STORED
     with pytest.raises(InputError, match=r"2 samples are both noisy and trusted, .*; noisy ids: 3, 4;"):
-        make_split(settings(tmp_path / "data.csv", **named), CLEAN, seed=0)
+        make_split(settings(tmp_path / "data.csv", **named, overlap="error"), CLEAN, seed=0)
     split, _ = make_split(settings(tmp_path / "data.csv", **named, overlap="drop"), CLEAN, seed=0)
     assert split.noisy.ids.tolist() == [str(k) for k in range(24) if k not in (3, 4)]
 

@@ -209,8 +209,14 @@ def test_only_the_taken_rows_are_decoded_in_their_order(tmp_path, settings, save
 
 
 def test_a_label_outside_hugging_face_names_is_refused(tmp_path, settings, save_hugging_face):
+    save_hugging_face(tmp_path / "data.parquet", ["zebra", "ant"], label=[1, 2])
+    with pytest.raises(InputError, match=r"data\.parquet: row 1 .* '2', .* zebra, ant"):
+        read(str(tmp_path / "data.parquet"), settings(), role="data")
+
+
+def test_hugging_face_writes_a_missing_label_as_minus_one(tmp_path, settings, save_hugging_face):
     save_hugging_face(tmp_path / "data.parquet", ["zebra", "ant"], label=[1, -1])
-    with pytest.raises(InputError, match=r"data\.parquet: row 1 .* '-1', .* zebra, ant"):
+    with pytest.raises(InputError, match=r"data\.parquet: row 1 \(id '1'\) has no label"):
         read(str(tmp_path / "data.parquet"), settings(), role="data")
 
 

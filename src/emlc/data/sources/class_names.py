@@ -23,9 +23,9 @@ def hugging_face_names(files: Sequence[Path]) -> dict[str, tuple[str, ...]]:
             first, found = (part.get(column, ()) for part in (names[0], others))
             if first != found:
                 raise InputError(
-                    f"{file}: the integers of column {column!r} stand for {shorten(found) or 'no names'}, "
-                    f"but in {files[0]} for {shorten(first) or 'no names'}; write both with the same names in "
-                    "the same order, or with names in place of integers"
+                    f"{file}: the integers of {column!r} stand for {shorten(found) or 'no names'}, but in "
+                    f"{files[0]} for {shorten(first) or 'no names'}; write both with the same names in the "
+                    "same order, or with names in place of integers"
                 )
     return names[0]
 

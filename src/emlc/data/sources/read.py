@@ -28,9 +28,7 @@ _CONVERSIONS = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), _SAVE_AS_CSV),
     **dict.fromkeys((".parq", ".pq"), "give it the ending .parquet"),
     ".npy": "numpy.savez('data.npz', X=features, y=labels) makes an .npz file",
-    **dict.fromkeys(
-        (".pkl", ".pickle", ".pt", ".joblib"), "pickles could run any code; write .npz or .parquet"
-    ),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), "a pickle could run any code; write .npz or .parquet"),
     ".txt": "if it is a table, give it the ending .csv or .tsv",
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
 }
@@ -93,7 +91,7 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
 def _advice(path: Path) -> str:
     """Return what is wrong with a file of another kind, and how to convert it."""
     advice = _CONVERSIONS.get(path.suffix.lower())
-    return "not a known kind of source" if advice is None else f"{path.suffix} files are not read: {advice}"
+    return "not a known kind of source" + (f": {advice}" if advice else "")
 
 
 def _new_schema(settings: DataSettings) -> Schema:

@@ -67,9 +67,8 @@ class _Table:
     def column(self, name: str) -> "pd.Series[Any]":
         """Return all values of a column, (n,)."""
         column = self._read(self.dataset.to_table, columns=[name])[name]
-        values: pd.Series[Any] = column.to_pandas(
-            integer_object_nulls=True
-        )  # as floats, they would be rounded
+        # Integers beside missing values would become floats, and be rounded.
+        values: pd.Series[Any] = column.to_pandas(integer_object_nulls=True)
         return values
 
     def texts(self, name: str) -> pa.Array:
