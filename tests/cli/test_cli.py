@@ -479,7 +479,7 @@ DATA = ["data.csv", "--trusted", "trusted.csv", *SMALL]
         (
             "trusted.csv",
             lambda t: t.assign(id=t["id"].where(t.index != 2, "s9")),
-            [],
+            ["--overlap", "error"],
             ["1 samples are both noisy and trusted", "s9", "--overlap drop"],
         ),
         (

@@ -48,6 +48,9 @@ OUT_OF_RANGE = {
     "stem": ["small"],
     "method": ["mcl"],
     "overlap": ["ignore"],
+    "separator": ["", "::"],
+    "encoding": ["utf-9", "base64", ""],
+    "repeated_ids": ["drop"],
     "noise": ["flip"],
     "noise_draw": ["all"],
     "meta_gradient": ["precise"],
@@ -63,6 +66,9 @@ CLASHES = [
     ({"nesterov": True, "momentum": 0.0}, "nesterov: needs momentum"),
     ({"nesterov": True, "teacher_momentum": 0.0}, "nesterov: needs teacher_momentum"),
     ({"test": "t.csv", "test_fraction": 0.5}, "test and test_fraction"),
+    ({"separator": "\n"}, "separator: expected one character, or tab, got '\\n'"),
+    ({"classes": ["cat", "cat"]}, "classes: expected different names"),
+    ({"classes": []}, "classes: expected different names, at least one"),
     ({"trusted": "t.csv"}, "give exactly one of the three, got trusted and trusted_per_class"),
     (
         {"trusted_column": "t", "trusted_per_class": None, "trusted": "t.csv"},
@@ -111,8 +117,9 @@ def test_every_limit_has_a_case():
 TEXTS = {
     *("trusted_column", "label_column", "true_label_column", "id_column", "image_column", "text_column"),
     *("human_labels_key", "method", "backbone", "teacher_backbone", "device", "background"),
+    *("separator", "encoding"),
 }
-"""Settings that are texts, and name columns, methods, networks, devices, colours: nothing of one machine."""
+"""Settings that are texts, and name columns, methods, networks, devices, formats: nothing of one machine."""
 
 
 @pytest.mark.parametrize("kind", [Settings, PretrainSettings])

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,10 +13,9 @@ import yaml
 
 from emlc.config import AnySettings, DataSettings, Precision, PretrainSettings, Settings, names_of, paths_of
 from emlc.data.images.stored import Inputs
-from emlc.data.sources.text_files import COMPRESSED
 from emlc.errors import InputError
 from emlc.runtime.distributed import Ranks
-from emlc.runtime.files import write_text
+from emlc.runtime.files import source_stem, write_text
 from emlc.runtime.precision import computes_bfloat16
 
 S = TypeVar("S", Settings, PretrainSettings)
@@ -100,14 +98,6 @@ def resolve_precision(settings: S, folder: Path, ranks: Ranks, inputs: Inputs) -
 def data_name(settings: DataSettings) -> str:
     """Return the data's name, as a part of the default directory's name."""
     return "arrays" if settings.data is None else source_stem(settings.data)
-
-
-def source_stem(source: str) -> str:
-    """Return the name of a source without folder, endings and wildcards, as a part of other names."""
-    name = Path(source).name
-    for ending in COMPRESSED:
-        name = name.removesuffix(ending)
-    return re.sub(r"[*?\[\]]", "", Path(name).stem) or "data"
 
 
 def environment(settings: AnySettings, ranks: Ranks, *packages: str) -> dict[str, Any]:

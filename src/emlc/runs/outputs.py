@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emlc.config import NAMED_SOURCES, paths_of
 from emlc.errors import InputError
-from emlc.runs.directory import source_stem
-from emlc.runtime.files import read_json, write_json
+from emlc.runtime.files import read_json, source_stem, write_json
 
 if TYPE_CHECKING:
     from emlc.runs.run import Run

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,9 @@ from emlc.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+"""Endings of compressed files that are read."""
 
 _TEMPORARY = ".writing-"
 
@@ -59,6 +63,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def source_stem(source: str) -> str:
+    """Return the name of a source without folder, endings and wildcards, as a part of other names."""
+    name = Path(source).name
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return re.sub(r"[*?\[\]]", "", Path(name).stem) or "data"
 
 
 def _temporary(path: Path) -> Path:

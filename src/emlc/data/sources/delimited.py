@@ -14,8 +14,9 @@ import pyarrow.csv
 
 from emlc.config import DataSettings
 from emlc.data.sources.decimals import with_decimal_points
-from emlc.data.sources.text_files import COMPRESSED, TextFile, find_encoding, open_bytes
+from emlc.data.sources.text_files import TextFile, find_encoding, open_bytes
 from emlc.errors import InputError
+from emlc.runtime.files import COMPRESSED
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +50,10 @@ def read_delimited(path: Path, as_text: Sequence[str], settings: DataSettings) -
     text = file.start[hint.end() :] if hint else file.start.removeprefix("\ufeff")
     separator = _named(settings.separator) or (hint[1] if hint else _find_separator(text, as_text))
     _tell(file, separator, settings)
-    if file.quotes % 2:
-        _check_closed(file, separator)
     header = next(_rows(text, separator), [])
     table = _read(file, separator, int(bool(hint)), [cell for cell in header if cell.strip() in as_text])
+    if file.quotes and table.num_rows + 1 + bool(hint) < file.lines:
+        _check_quotes(file, separator)
     table = _without_blank_columns(_trimmed(table), path)
     return with_decimal_points(table, path, as_text) if separator != "," else table
 
@@ -98,21 +99,26 @@ def _tell(file: TextFile, separator: str, settings: DataSettings) -> None:
         _log.info(f"{file.path}: cells are separated by {_SEPARATORS.get(separator, repr(separator))}")
 
 
-def _check_closed(file: TextFile, separator: str) -> None:
-    """Raise an :class:`InputError` if a quotation mark is never closed: it would swallow all further rows."""
+def _check_quotes(file: TextFile, separator: str) -> None:
+    """Check the cells with line breaks: those between two stray quotation marks would swallow rows.
+
+    Raises:
+        InputError: If a quotation mark is not closed, or not where a cell ends.
+    """
     lines: list[str] = []
-    row, last = -2, lines
+    row = -1
     with open_bytes(file.path) as binary:
         text = io.TextIOWrapper(binary, encoding=file.encoding, newline="")
         try:
             for cells in csv.reader(_remembered(text, lines), delimiter=separator):
-                row, last = row + bool(cells), lines.copy()
+                if len(lines) > 1:
+                    list(csv.reader(lines, delimiter=separator, strict=True))
+                row += bool(cells)
                 lines.clear()
-            for _ in csv.reader(last, delimiter=separator, strict=True):
-                pass
         except csv.Error as error:
             raise InputError(
-                f"{file.path}: row {row + (last is lines)}: a quotation mark is not closed ({error})"
+                f"{file.path}: row {row}: a quotation mark is not closed where its cell ends ({error}); "
+                "quotation marks within a cell must be doubled"
             ) from error
 
 
@@ -130,6 +136,8 @@ def _read(file: TextFile, separator: str, skip: int, as_text: Sequence[str]) -> 
         try:
             return _parse(file, separator, skip, as_text, use_threads=False, block_size=file.size + 1)
         except pa.ArrowInvalid as error:
+            if file.quotes:
+                _check_quotes(file, separator)
             raise InputError(f"{file.path}: cannot be read: {_reason(str(error), skip)}") from error
 
 

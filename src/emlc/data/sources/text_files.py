@@ -15,9 +15,6 @@ import pyarrow as pa
 
 from emlc.errors import InputError
 
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-"""Endings of compressed files that are read."""
-
 _BLOCK = 2**22  # bytes read at a time
 _SAMPLE = 2**18
 _UNDEFINED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # in Windows' code page 1252
@@ -52,6 +49,7 @@ class TextFile:
         encoding: Python's name of its encoding.
         size: Number of bytes, without compression.
         quotes: Number of quotation marks.
+        lines: Number of line breaks.
         start: Its first 256 KiB as text, or all of it.
         odd: A line that is not in UTF-8, if the encoding was guessed for that reason.
     """
@@ -60,6 +58,7 @@ class TextFile:
     encoding: str
     size: int
     quotes: int
+    lines: int
     start: str
     odd: str | None = None
 
@@ -119,7 +118,7 @@ def find_encoding(path: Path, encoding: str | None = None) -> TextFile:
         guess = "latin-1" if contents.bytes & _UNDEFINED else "cp1252"
         found = "utf-8" if contents.odd is None else guess
     start = codecs.getincrementaldecoder(found)("replace").decode(first[:_SAMPLE])
-    return TextFile(path, found, contents.size, contents.quotes, start, contents.odd)
+    return TextFile(path, found, contents.size, contents.quotes, contents.lines, start, contents.odd)
 
 
 class _Contents:
@@ -128,12 +127,13 @@ class _Contents:
     Attributes:
         size: Number of bytes.
         quotes: Number of quotation marks.
+        lines: Number of line breaks.
         bytes: The kinds of bytes that tell encodings apart.
         odd: A line that is not in the encoding, if there is one.
     """
 
     def __init__(self, encoding: str) -> None:
-        self.size = self.quotes = 0
+        self.size = self.quotes = self.lines = 0
         self.bytes: set[int] = set()
         self.odd: str | None = None
         self._decoder = codecs.getincrementaldecoder(encoding)()
@@ -142,6 +142,7 @@ class _Contents:
         """Add a block; an empty one is the end of the file."""
         self.size += len(block)
         self.quotes += block.count(b'"')
+        self.lines += block.count(b"\n")
         self.bytes |= {byte for byte in _TELLING if byte in block}
         if self.odd is None:
             try:
