@@ -147,12 +147,14 @@ def decode(labels: TextLabels, names: Sequence[str], numerals: Numerals = "names
 
     Args:
         labels: n labels. -1 stands for no label, unless it is a name.
-        names: Class names in the order of their indices.
+        names: Class names in the order of their indices; without any, integers stay as they are.
         numerals: Whether integers are indices or names where some of the names are integers.
 
     Returns:
         n labels. What is neither a name nor an index stays as it is.
     """
+    if not names:
+        return labels
     known = set(names)
     are_names = numerals == "names" and any(map(is_integer, names))
 

@@ -121,9 +121,9 @@ def _check_no_integers(parts: Mapping[str, Samples]) -> None:
     noisy = parts["noisy"].classes
     for role, part in parts.items():
         are_integers = [[*map(is_integer, names)] for names in (noisy, part.classes)]
-        if not (all(are_integers[0]) and not any(are_integers[1])) and not (
-            all(are_integers[1]) and not any(are_integers[0])
-        ):
+        is_mixed = any(all(a) and not any(b) for a, b in (are_integers, are_integers[::-1]))
+        spellings = find_spellings(dict.fromkeys((*noisy, *part.classes), 0))  # 0 and False, for example
+        if not is_mixed or spellings:
             continue
         integers, others = ("noisy", role) if all(are_integers[0]) else (role, "noisy")
         found, names = (parts[each].classes for each in (integers, others))

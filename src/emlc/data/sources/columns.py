@@ -45,7 +45,9 @@ def find_columns(
     Raises:
         InputError: If a column is needed and missing.
     """
-    sample_id = _Request("id_column", settings.id_column, defaults.id)
+    others = {settings.label_column, settings.true_label_column, settings.trusted_column}
+    ids = tuple(name for name in defaults.id if name not in others)
+    sample_id = _Request("id_column", settings.id_column, ids)
     label = _Request("label_column", settings.label_column, defaults.label)
     true_label = _Request("true_label_column", settings.true_label_column, defaults.true_label)
     trusted = _Request("trusted_column", settings.trusted_column, defaults.trusted)
