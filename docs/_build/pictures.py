@@ -14,7 +14,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 def corrected(folder: Path) -> None:
     """Draw the sixteen labels of lowest quality, with the labels that emlc suggests."""
-    labels = pd.read_csv(folder / "runs/first/labels.csv").sort_values("label_quality").head(16)
+    labels = pd.read_csv(folder / "runs/first/labels.csv", keep_default_na=False).sort_values("label_quality").head(16)
     images = pd.read_csv(folder / "train.csv").set_index("id")["image"]
     figure, axes = plt.subplots(2, 8, figsize=(9, 3.1), dpi=110)
     for axis, row in zip(axes.flat, labels.itertuples(), strict=True):

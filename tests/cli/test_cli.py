@@ -169,6 +169,51 @@ def test_predict_beside_the_run_by_default(run):
     assert pd.read_csv(run / "predictions-test.csv").shape == (30, 3)
 
 
+def test_inputs_of_one_name_have_outputs_of_their_own(run, tmp_path, capsys):
+    for k, folder in enumerate(("first", "second")):
+        (tmp_path / folder).mkdir()
+        table(5 + k, seed=k, wrong=0, prefix=folder).to_csv(tmp_path / folder / "new.csv", index=False)
+    table(7, seed=3, wrong=0, prefix="third").to_parquet(tmp_path / "first/new.parquet")
+    sources = ["first/new.csv", "second/new.csv", "first/new.parquet"]
+    for _ in range(2):  # again, over its own output
+        for source in sources:
+            assert main(["predict", str(run), str(tmp_path / source)]) == 0
+    assert "predictions-new-2.csv" in capsys.readouterr().out
+    for number, (rows, prefix) in {"": (5, "first"), "-2": (6, "second"), "-3": (7, "third")}.items():
+        predictions = pd.read_csv(run / f"predictions-new{number}.csv")
+        assert len(predictions) == rows
+        assert predictions["id"].str.startswith(prefix).all()
+    assert not (run / "predictions-new-4.csv").exists()
+    for source in sources[:2]:
+        assert main(["evaluate", str(run), str(tmp_path / source)]) == 0
+        assert main(["correct", str(run), str(tmp_path / source)]) == 0
+    for name in ("evaluation-new", "evaluation-new-2", "labels-new.csv", "labels-new-2.parquet"):
+        assert (run / name).exists()
+    assert json.loads((run / "evaluation-new-2/evaluation.json").read_text())["samples"] == 6
+
+
+def test_data_called_last_does_not_take_the_name_of_the_last_weights(run, tmp_path):
+    table(5, seed=1, wrong=0).to_csv(tmp_path / "last.csv", index=False)
+    assert main(["correct", str(run), str(tmp_path / "last.csv")]) == 0
+    assert (run / "labels-last-2.csv").is_file()
+    assert not (run / "labels-last.csv").exists()
+
+
+def test_evaluate_says_what_integers_stand_for(run, tmp_path, capsys):
+    data = table(30, seed=2, wrong=0).drop(columns="truth")
+    numbers = dict(zip(tiny.CLASSES, (2, 0, 1), strict=True))
+    data.assign(label=data["label"].map(numbers)).to_csv(tmp_path / "new.csv", index=False, sep=";")
+    argv = ["evaluate", str(run), str(tmp_path / "new.csv")]
+    assert main(argv) == 2
+    assert "integers without names" in capsys.readouterr().err
+    order = sorted(numbers, key=lambda name: numbers[name])
+    assert main([*argv, "--classes", json.dumps(order)]) == 0
+    accuracy = json.loads((run / "evaluation-new/evaluation.json").read_text())["accuracy"]
+    assert accuracy == pytest.approx(
+        json.loads((run / "summary.json").read_text())["test_accuracy"], abs=1e-3
+    )
+
+
 def test_correct_writes_the_labels_again(run, capsys):
     written = (run / "labels.csv").read_bytes()
     (run / "labels.csv").unlink()

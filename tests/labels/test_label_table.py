@@ -180,6 +180,9 @@ def test_what_is_no_label_table_is_refused():
     table = label_table(samples(), PREDICTIONS, DECISION)
     with pytest.raises(InputError, match="no column label_quality"):
         to_cleanlab(table.drop(columns="label_quality"))
+    as_read = table.assign(given_label=table["given_label"].mask(table.index == 2))
+    with pytest.raises(InputError, match=r"row 2, column 'given_label'.*keep_default_na=False"):
+        to_cleanlab(as_read)
     with pytest.raises(InputError, match=re.escape("row 3, column 'given_label': '007' is none of")):
         to_cleanlab(table, ["cat", "cow"])
 

@@ -20,6 +20,8 @@ from emlc.data.classes import (
     shorten,
     text_labels,
 )
+from emlc.data.ids import default_ids, unique_ids
+from emlc.data.marks import trusted_marks
 from emlc.data.spellings import merged_names, tell_merged, tell_spellings
 from emlc.errors import InputError
 
@@ -139,7 +141,7 @@ def annotate(
         None if values is None else decode(class_labels(values, where), own, names.numerals)
         for values, own in ((labels, names.labels), (true_labels, names.true_labels))
     )
-    mask = None if trusted is None else _mask(trusted, where)
+    mask = None if trusted is None else trusted_marks(trusted, where)
     for name, values in {
         "ids": id_labels,
         "labels": texts,
@@ -148,31 +150,29 @@ def annotate(
     }.items():
         if values is not None and len(values) != n:
             raise InputError(f"{where}: {n} samples but {len(values)} {name}")
-    left_out = np.zeros(n, dtype=np.bool_)
     if id_labels is None:
-        id_texts = _default_ids(n, id_prefix)
+        id_texts, left_out = default_ids(n, id_prefix), np.zeros(n, dtype=np.bool_)
     else:
-        id_texts, left_out = _unique_ids(id_labels, where, settings)
+        id_texts, left_out = unique_ids(id_labels, where, settings)
     declared = tuple(classes or dict.fromkeys((*names.labels, *names.true_labels)))
     _check_classes(declared, where)
     texts, true_texts = _spelled(texts, true_texts, declared, where, settings)
     all_classes = declared or class_names(*(part.texts for part in (texts, true_texts) if part is not None))
-    unknown_allowed = settings.drop_untrusted_classes
-    codes = true_codes = None
-    if texts is not None:
-        codes = encode(
-            texts,
+    codes, true_codes = (
+        None
+        if part is None
+        else encode(
+            part,
             all_classes,
             id_texts,
             where,
-            may_be_missing=settings.drop_unlabelled,
-            may_be_unknown=unknown_allowed,
+            may_be_missing=settings.drop_unlabelled or part is true_texts,
+            may_be_unknown=settings.drop_untrusted_classes,
         )
+        for part in (texts, true_texts)
+    )
+    if texts is not None and codes is not None:
         left_out |= _left_out(codes, texts, where)
-    if true_texts is not None:
-        true_codes = encode(
-            true_texts, all_classes, id_texts, where, may_be_missing=True, may_be_unknown=unknown_allowed
-        )
     if left_out.all():
         raise InputError(f"{where}: no samples are left, of {n:,}")
     return Annotations(
@@ -221,83 +221,6 @@ def _left_out(codes: NDArray[np.int64], texts: TextLabels, where: str) -> NDArra
         _log.warning(f"{where}: left out {outside.sum():,} samples of unknown classes: {shorten(names)}")
     left_out: NDArray[np.bool_] = missing | outside
     return left_out
-
-
-_TRUTH_VALUES = {
-    **dict.fromkeys(("true", "t", "yes", "y", "x", "1", "1.0", "\u2713", "\u2714"), 1),
-    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0", ""), 0),
-}
-
-
-def _default_ids(n: int, prefix: str) -> NDArray[np.object_]:
-    return np.array([f"{prefix}{row}" for row in range(n)], dtype=np.object_)
-
-
-def _mask(values: ArrayLike, where: str) -> NDArray[np.bool_]:
-    labels = text_labels(values, f"{where}: trusted column")
-    meanings = [_TRUTH_VALUES.get(text.strip().lower(), UNKNOWN) for text in labels.texts]
-    mask = np.array([*meanings, 0])[labels.codes]  # missing values have code -1: the last entry
-    unclear = mask == UNKNOWN
-    if unclear.any():
-        row, others = int(np.argmax(unclear)), int(unclear.sum()) - 1
-        more = f" (like {others:,} other rows)" if others else ""
-        raise InputError(
-            f"{where}: row {row}{more}: expected true or false (1 or 0, yes or no, x or blank) in the "
-            f"trusted column, found {labels.decoded()[row]!r}"
-        )
-    return mask.astype(np.bool_)
-
-
-def _unique_ids(
-    labels: TextLabels, where: str, settings: DataSettings
-) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
-    """Return the ids (n,), and which of the samples (n,) are left out as their id has occurred before."""
-    missing = labels.codes == UNKNOWN
-    if missing.any():
-        row = int(np.argmax(missing))
-        raise InputError(
-            f"{where}: row {row} has no id ({missing.sum():,} rows have none); --id_column names another "
-            "column"
-        )
-    repeated = np.flatnonzero(np.bincount(labels.codes) > 1)
-    again = np.zeros(len(labels), dtype=np.bool_)
-    if len(repeated) == 0:
-        return labels.decoded(), again
-    if settings.repeated_ids == "error":
-        raise InputError(_repeated_message(labels, repeated.tolist(), where))
-    first = np.unique(labels.codes, return_index=True)[1]
-    again[:] = True
-    again[first] = False
-    if settings.repeated_ids == "first":
-        _log.warning(f"{where}: left out {again.sum():,} rows whose id has occurred before")
-        return labels.decoded(), again
-    _log.warning(f"{where}: numbered {again.sum():,} rows whose id has occurred before: ID#2, ID#3")
-    return _numbered(labels, again), np.zeros(len(labels), dtype=np.bool_)
-
-
-def _repeated_message(labels: TextLabels, repeated: list[int], where: str) -> str:
-    repeated.sort(key=lambda code: labels.texts[code])
-    examples = [
-        f"{labels.texts[code]!r} in rows {shorten(np.flatnonzero(labels.codes == code).tolist(), 5)}"
-        for code in repeated[:5]
-    ]
-    return (
-        f"{where}: {len(repeated)} ids occur more than once: {'; '.join(examples)}; --id_column names "
-        "another column, --repeated_ids first leaves later rows of an id out, and --repeated_ids number "
-        "keeps them as samples of their own"
-    )
-
-
-def _numbered(labels: TextLabels, again: NDArray[np.bool_]) -> NDArray[np.object_]:
-    ids, taken = labels.decoded(), set(labels.texts)
-    number = dict.fromkeys(labels.texts, 1)
-    for row in np.flatnonzero(again):
-        base = ids[row]
-        while ids[row] in taken:
-            number[base] += 1
-            ids[row] = f"{base}#{number[base]}"
-        taken.add(ids[row])
-    return ids
 
 
 def _check_classes(classes: Sequence[str], where: str) -> None:

@@ -54,8 +54,8 @@ def without_overlap(
         if (others_differ := shared & ~same).any():
             _log.warning(
                 f"{others_differ.sum():,} {role} samples have the id of a {other_role} sample, but other "
-                f"inputs, such as {shorten(samples.ids[others_differ].tolist(), 3)}; if these ids only number "
-                "the rows, --id_column names another column"
+                f"inputs, such as {shorten(samples.ids[others_differ].tolist(), 3)}; if these ids only "
+                "number the rows, --id_column names another column"
             )
         _log.info(f"removed {shared.sum():,} {role} samples that are also {other_role} samples")
         return samples.take(~shared)

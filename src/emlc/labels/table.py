@@ -153,6 +153,13 @@ def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> p
     missing = [name for name in _CLEANLAB if name not in labels]
     if missing:
         raise InputError(f"labels: not a label table: no column {', '.join(missing)}")
+    for name in ("given_label", "predicted_label"):
+        if (absent := labels[name].isna().to_numpy()).any():
+            raise InputError(
+                f"labels: row {int(absent.argmax())}, column {name!r}: expected a class, found nothing; "
+                "pandas takes classes such as NA for missing values, unless it reads the file with "
+                "keep_default_na=False"
+            )
     texts = {name: labels[name].astype(str) for name in ("given_label", "predicted_label")}
     if classes is None:
         classes = class_names(*texts.values())

@@ -136,6 +136,8 @@ def next_settings(settings: Settings, reading: Mapping[str, Any], files: Mapping
     sources = {role: os.path.abspath(file) for role, file in files.items()}
     no_draws = dict.fromkeys(names_of(Settings, lambda facts: facts.draws))
     changes: dict[str, Any] = no_draws | asdict(NoiseSettings()) | dict(reading) | sources
+    # The files are written by emlc, each sample with an id of its own.
+    changes |= {"separator": None, "encoding": None, "repeated_ids": "error"}
     return replace(settings, **changes, output=None)
 
 
