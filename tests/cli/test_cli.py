@@ -202,13 +202,13 @@ def test_data_called_last_does_not_take_the_name_of_the_last_weights(run, tmp_pa
 def test_evaluate_says_what_integers_stand_for(run, tmp_path, capsys):
     data = table(30, seed=2, wrong=0).drop(columns="truth")
     numbers = dict(zip(tiny.CLASSES, (2, 0, 1), strict=True))
-    data.assign(label=data["label"].map(numbers)).to_csv(tmp_path / "new.csv", index=False, sep=";")
-    argv = ["evaluate", str(run), str(tmp_path / "new.csv")]
+    data.assign(label=data["label"].map(numbers)).to_csv(tmp_path / "integers.csv", index=False, sep=";")
+    argv = ["evaluate", str(run), str(tmp_path / "integers.csv")]
     assert main(argv) == 2
     assert "integers without names" in capsys.readouterr().err
     order = sorted(numbers, key=lambda name: numbers[name])
     assert main([*argv, "--classes", json.dumps(order)]) == 0
-    accuracy = json.loads((run / "evaluation-new/evaluation.json").read_text())["accuracy"]
+    accuracy = json.loads((run / "evaluation-integers/evaluation.json").read_text())["accuracy"]
     assert accuracy == pytest.approx(
         json.loads((run / "summary.json").read_text())["test_accuracy"], abs=1e-3
     )

@@ -155,7 +155,8 @@ def annotate(
     else:
         id_texts, left_out = unique_ids(id_labels, where, settings)
     declared = tuple(classes or dict.fromkeys((*names.labels, *names.true_labels)))
-    _check_classes(declared, where)
+    for each in (classes or (), names.labels, names.true_labels):
+        _check_classes(each, where)
     texts, true_texts = _spelled(texts, true_texts, declared, where, settings)
     all_classes = declared or class_names(*(part.texts for part in (texts, true_texts) if part is not None))
     codes, true_codes = (

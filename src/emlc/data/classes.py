@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from emlc.errors import InputError
 
 UNKNOWN = -1  # index of a true label that is not known
+_LONGEST = 200  # characters of a name in a message
 
 Numerals = Literal["indices", "names"]
 """What integer labels are where class names are integers themselves."""
@@ -66,6 +67,8 @@ def text_labels(values: ArrayLike, where: str) -> TextLabels:
             raise InputError(
                 f"{where}: expected one label per sample, found an array of shape {values.shape}"
             )
+    if isinstance(values, np.ndarray) and values.dtype.names is not None:
+        raise InputError(_no_text(where, 0, values[0].item()))
     series = pd.Series(values)
     try:
         codes, distinct = pd.factorize(series)
@@ -122,8 +125,8 @@ def _text(value: Any) -> str | None:
 def _no_text(where: str, row: int, value: Any) -> str:
     if isinstance(value, float | np.floating | Decimal):
         return (
-            f"{where}: labels must be strings or integers, but row {row} is {value}; to use fractions as "
-            "names of classes, write them as strings"
+            f"{where}: expected strings or integers, but row {row} is {value}; to use fractions as names, "
+            "write them as strings"
         )
     if isinstance(value, bytes | bytearray):
         return f"{where}: row {row}: expected a text in UTF-8, found the bytes {value!r:.60}"
@@ -229,9 +232,10 @@ def _advice(labels: TextLabels, classes: Sequence[str] | dict[str, int]) -> str:
 
 
 def shorten(names: Sequence[object], limit: int = 20) -> str:
-    """Join the first ``limit`` names by commas, and say how many more there are."""
+    """Join the first ``limit`` names by commas, long ones cut, and say how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(str, names[:limit])) + more
+    texts = [text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..." for text in map(str, names[:limit])]
+    return ", ".join(texts) + more
 
 
 def is_integer(text: str) -> bool:

@@ -70,7 +70,8 @@ def tell_spellings(counts: Mapping[str, int], where: str) -> None:
 
 
 def _key(name: str) -> str:
-    text = unicodedata.normalize("NFKC", name).strip().casefold()
+    visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    text = unicodedata.normalize("NFKC", visible).strip().casefold()
     if re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text):
         return str(int(text.partition(".")[0]))
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text)

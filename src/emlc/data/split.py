@@ -299,7 +299,10 @@ def _assemble(
         own: Roles of the sets that come from the source of the data.
     """
     if "trusted" not in parts:
-        raise InputError("there are no trusted samples")
+        column = settings.trusted_column
+        raise InputError(
+            "there are no trusted samples" + (f": no row is marked in column {column!r}" if column else "")
+        )
     parts = {role: part if role == "noisy" else _with_true_labels(part, role) for role, part in parts.items()}
     if settings.validation_fraction is not None and "validation" not in parts:
         parts |= _hold_out_validation(parts["trusted"], settings.validation_fraction, seed)

@@ -67,6 +67,13 @@ def test_an_encoding_can_be_named(tmp_path, settings):
         read(str(tmp_path / "data.csv"), settings(encoding="utf-8"), role="data")
 
 
+@pytest.mark.parametrize("broken", ["Käse".encode()[:2], b"\xed\xa0\x80", b"\xff"])
+def test_a_broken_byte_in_utf_8_is_no_other_encoding(tmp_path, settings, broken):
+    (tmp_path / "data.csv").write_bytes(text_of(ROWS).encode() + b"4.5,Brot," + broken)
+    with pytest.raises(InputError, match=r"data\.csv: expected utf-8, which is not so near '4\.5,Brot,"):
+        read(str(tmp_path / "data.csv"), settings(), role="data")
+
+
 def test_utf_8_is_read_without_a_word(tmp_path, settings, logged):
     (tmp_path / "data.csv").write_text(text_of([row[:2] for row in ROWS]))
     check_is_rows(read(str(tmp_path / "data.csv"), settings(), role="data"))

@@ -232,6 +232,22 @@ def test_bytes_in_npz_are_text(tmp_path, settings):
     assert (samples.classes, samples.ids.tolist()) == (("u", "v"), ["p", "q"])
 
 
+def test_records_in_npz_are_one_clear_error(tmp_path, settings):
+    save_npz(tmp_path / "data.npz", np.array([(1, 2), (3, 4)], dtype="i4,i4"))
+    with pytest.raises(InputError, match=r"data\.npz: row 0: expected one string or integer, found tuple"):
+        read(str(tmp_path / "data.npz"), settings(), role="data")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz"])
+def test_class_names_of_a_file_must_differ(tmp_path, settings, kind):
+    if kind == "npz":
+        save_npz(tmp_path / "data.npz", [0, 1], classes=["u", "u"])
+    else:
+        save_class_labels(tmp_path / "data.parquet", ["u", "u"], [0, 1])
+    with pytest.raises(InputError, match=rf"data\.{kind}: class names must differ.*: u"):
+        read(str(tmp_path / f"data.{kind}"), settings(), role="data")
+
+
 def test_the_label_column_may_be_called_id(tmp_path, settings):
     (tmp_path / "data.csv").write_text("a,id\n1,u\n2,u\n3,v\n")
     samples = read(str(tmp_path / "data.csv"), settings(label_column="id"), role="data")

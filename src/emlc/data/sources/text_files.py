@@ -4,6 +4,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,9 +107,10 @@ def find_encoding(path: Path, encoding: str | None = None) -> TextFile:
             contents.add(block)
             block = file.read(_BLOCK)
         contents.add(b"")
-    if found is not None and contents.odd is not None:
+    if contents.odd is not None and (found is not None or contents.is_broken):
         raise InputError(
-            f"{path}: expected {found}, which is not so near {contents.odd!r}; --encoding names another"
+            f"{path}: expected {found or 'utf-8'}, which is not so near {contents.odd!r}; --encoding names "
+            "another"
         )
     if found is None and contents.bytes & {0}:
         raise InputError(
@@ -130,12 +132,16 @@ class _Contents:
         lines: Number of line breaks.
         bytes: The kinds of bytes that tell encodings apart.
         odd: A line that is not in the encoding, if there is one.
+        is_broken: Whether most other characters beyond ASCII are in the encoding, by all appearances.
     """
 
     def __init__(self, encoding: str) -> None:
         self.size = self.quotes = self.lines = 0
         self.bytes: set[int] = set()
         self.odd: str | None = None
+        self.is_broken = False
+        self._last = b""
+        self._has_more_than_ascii = False
         self._decoder = codecs.getincrementaldecoder(encoding)()
 
     def add(self, block: bytes) -> None:
@@ -146,9 +152,15 @@ class _Contents:
         self.bytes |= {byte for byte in _TELLING if byte in block}
         if self.odd is None:
             try:
-                self._decoder.decode(block, final=not block)
+                text = self._decoder.decode(block, final=not block)
+                self._has_more_than_ascii |= not text.isascii()
             except UnicodeError as error:
-                self.odd = _line(block, getattr(error, "start", 0))
+                self.odd = _line(block, getattr(error, "start", 0)) or _line(self._last, len(self._last) - 1)
+                replaced = block.decode("utf-8", "replace")
+                bad = replaced.count("\ufffd")
+                good = sum(map(len, re.findall(r"[^\x00-\x7f]+", replaced))) - bad
+                self.is_broken = self._has_more_than_ascii or good > bad
+            self._last = block[-80:]
 
 
 def _by_content(start: bytes) -> str | None:
