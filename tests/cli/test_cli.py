@@ -214,6 +214,12 @@ def test_evaluate_says_what_integers_stand_for(run, tmp_path, capsys):
     )
 
 
+def test_one_class_is_nothing_to_learn(here, capsys):
+    for name in ("data", "trusted"):
+        spoil(f"{name}.csv", lambda t: t.assign(label="cow"))
+    assert refused_training(DATA, capsys) == "there is 1 class, 'cow'; training needs at least 2"
+
+
 def test_correct_writes_the_labels_again(run, capsys):
     written = (run / "labels.csv").read_bytes()
     (run / "labels.csv").unlink()

@@ -64,11 +64,10 @@ def with_trusted_classes(parts: Mapping[str, Samples], *, drop: bool) -> dict[st
     if not absent:
         return dict(parts)
     if not drop:
-        numbers = np.bincount(parts["noisy"].given, minlength=len(classes))
-        listed = [f"{name} ({numbers[classes.index(name)]:,})" for name in absent]
+        samples = int(np.isin(parts["noisy"].given, [classes.index(name) for name in absent]).sum())
         raise InputError(
-            f"{len(absent)} of {len(counts)} classes have no trusted sample: {shorten(listed)}; every class "
-            "needs at least one; --drop_untrusted_classes leaves their samples, as counted, out"
+            f"{len(absent)} of {len(counts)} classes have no trusted sample: {shorten(absent)}; every class "
+            f"needs at least one; --drop_untrusted_classes leaves these out, with {samples:,} noisy samples"
         )
     kept = tuple(name for name in classes if name not in absent)
     _log.warning(f"left out classes without a trusted sample: {shorten(absent)}")
