@@ -190,8 +190,6 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
     if ranks.size > 1 and not method_class(settings.method).joint:
         joint = ", ".join(name for name in METHODS if method_class(name).joint)
         raise InputError(f"method: {settings.method} trains in one process; in several train {joint}")
-    if len(split.classes) < 2:
-        raise InputError(f"there is 1 class, {split.classes[0]!r}; training needs at least 2")
     for name, parts in (("noisy", 1), ("trusted", 1 + settings.student_trusted)):
         samples = len(getattr(split, name))
         if samples < 2:
@@ -206,6 +204,8 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
                 f"{name}_augmentation: {', '.join(augmentation)} is for images, "
                 "but the samples are rows of numbers"
             )
+    if len(split.classes) < 2:
+        raise InputError(f"there is 1 class, {split.classes[0]!r}; training needs at least 2")
 
 
 def _write_inputs(folder: Path, settings: Settings, split: Split, schema: Schema) -> None:

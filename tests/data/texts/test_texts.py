@@ -371,8 +371,8 @@ def test_a_text_in_two_sets_is_one_sample(encoder, table):
     trusted.loc[0, "text"] = shared
     trusted.to_csv(table / "trusted.csv", index=False)
     with pytest.raises(InputError, match=r"1 samples are both noisy and trusted, .* texts; noisy ids: r25"):
-        make_split(run_settings(table), run_settings(table), 0)
-    dropped = run_settings(table, overlap="drop")
+        make_split(run_settings(table, overlap="error"), run_settings(table), 0)
+    dropped = run_settings(table)
     split, schema = make_split(dropped, dropped, 0)
     assert shared in split.trusted.texts.to_pylist()
     assert shared not in split.noisy.texts.to_pylist()
