@@ -51,7 +51,7 @@ def unique_ids(
     again[first] = False
     if settings.repeated_ids == "first":
         _log.warning(f"{where}: left out {again.sum():,} rows whose id has occurred before")
-        return labels.decoded(), again
+        return _numbered(labels, again), again
     _log.warning(f"{where}: numbered {again.sum():,} rows whose id has occurred before: ID#2, ID#3")
     return _numbered(labels, again), np.zeros(len(labels), dtype=np.bool_)
 

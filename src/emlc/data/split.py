@@ -261,7 +261,7 @@ def _other_sources(data: str, settings: DataSettings) -> dict[Role, str]:
         "test": [settings.test_fraction],
     }
     sources: dict[Role, str] = {}
-    is_checked = is_checked_table(settings.trusted)
+    is_checked = is_checked_table(settings.trusted, settings)
     for role, values in draw_settings.items():
         named: str | None = getattr(settings, role)
         if role == "trusted" and is_checked:

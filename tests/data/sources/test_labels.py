@@ -441,3 +441,16 @@ def test_a_trusted_row_in_the_main_file_too_counts_as_trusted(tmp_path, settings
     assert split.noisy.ids.tolist() == ["q", "s", "t", "u"]
     assert names(split.trusted) == ["y", "x"]
     assert "removed 2 noisy samples that are also trusted samples" in logged.text
+
+
+def test_a_table_of_checked_labels_may_have_been_saved_by_a_spreadsheet(tmp_path, settings):
+    given = ["Käse", "Brot", "Käse", "Brot", ""]
+    frame = pd.DataFrame({"id": list("pqrst"), "a": np.arange(5.0), "label": given})
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    rows = ["id;given_label;checked_label", "q;Brot;Käse", "r;Käse;", "s;Brot;Brot", "t;;Käse"]
+    (tmp_path / "checked.csv").write_bytes("\r\n".join(rows).encode("cp1252"))
+    chosen = settings(tmp_path / "data.csv", trusted=str(tmp_path / "checked.csv"), drop_unlabelled=True)
+    split, _ = make_split(chosen, NoiseSettings(), 0)
+    assert split.trusted.ids.tolist() == ["q", "s", "t"]
+    assert names(split.trusted) == ["Käse", "Brot", "Käse"]
+    assert split.noisy.ids.tolist() == ["p", "r"]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from emlc.config import DataSettings
 from emlc.data.classes import shorten
+from emlc.data.sources.delimited import header_of, is_delimited, read_delimited
 from emlc.data.sources.source import Source
 from emlc.errors import InputError, raise_together
 
@@ -32,13 +33,13 @@ _SHOWN = 10
 """Number of wrong rows that a message lists."""
 
 
-def is_checked_table(source: str | None) -> bool:
+def is_checked_table(source: str | None, settings: DataSettings) -> bool:
     """Tell whether a source is a table of checked labels, by the names of its columns."""
-    if source is None or not source.lower().endswith(".csv") or not Path(source).is_file():
+    if source is None or not is_delimited(Path(source)) or not Path(source).is_file():
         return False
     try:
-        header = set(pd.read_csv(source, nrows=0, encoding="utf-8-sig").columns)
-    except ValueError:  # whoever reads it as data says what is wrong
+        header = set(header_of(Path(source), settings))
+    except InputError:  # whoever reads it as data says what is wrong
         return False
     return header >= _BY_HAND or header >= _BY_BROWSER
 
@@ -52,10 +53,10 @@ def with_checked_labels(data: Source, settings: DataSettings) -> Source:
         InputError: no row is checked; an id is not in the data, or twice in the table; a given label is not
             the one of the data; or a checked label is no class. Rows are numbered from 0.
     """
-    if settings.trusted is None or not is_checked_table(settings.trusted):
+    if settings.trusted is None or not is_checked_table(settings.trusted, settings):
         return data
     file = settings.trusted
-    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    table = read_delimited(Path(file), [*_BY_HAND, *_BY_BROWSER], settings).to_pandas()
     by_hand = CHECKED in table
     is_checked = table[CHECKED].str.strip() != "" if by_hand else table["decision"] != "skip"
     checked = table[is_checked]
@@ -79,13 +80,14 @@ def _positions(known: Sequence[object] | NDArray[np.object_], texts: "pd.Series[
 
 
 def _trusting(data: Source, rows: NDArray[np.int64], codes: NDArray[np.int64]) -> Source:
-    given, trusted = data.given.copy(), np.zeros(len(data), dtype=np.bool_)
-    given[rows], trusted[rows] = codes, True
+    given, trusted, in_use = data.given.copy(), np.zeros(len(data), dtype=np.bool_), data.in_use
+    given[rows], trusted[rows], in_use[rows] = codes, True, True
     truth = data.true_labels
     if truth is not None:  # what was checked counts more than the column of true labels
         truth = truth.copy()
         truth[rows] = codes
-    return replace(data, labels=given, true_labels=truth, trusted=trusted)
+    left_out = None if in_use.all() else ~in_use
+    return replace(data, labels=given, true_labels=truth, trusted=trusted, left_out=left_out)
 
 
 def _problems(
@@ -99,7 +101,7 @@ def _problems(
             problems.append(f"{where}: expected an id of the data, {data.name} has none such")
         elif is_twice:
             problems.append(f"{where}: the id occurs more than once")
-        elif given != (found := data.classes[data.given[row]]):
+        elif given != (found := [*data.classes, ""][data.given[row]]):  # -1 where there is none
             problems.append(
                 f"{where}: given_label: {data.name} has {found!r}, found {given!r}: the data, or the order "
                 "of their rows, have changed since this table was written"

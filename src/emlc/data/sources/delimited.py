@@ -45,17 +45,33 @@ def read_delimited(path: Path, as_text: Sequence[str], settings: DataSettings) -
     Raises:
         InputError: If the file cannot be read; names the row (from 0) where that is known.
     """
-    file = find_encoding(path, settings.encoding)
-    hint = re.match(r"\ufeff?sep=(.)\r?\n", file.start)  # Excel's own way to name the separator
-    text = file.start[hint.end() :] if hint else file.start.removeprefix("\ufeff")
-    separator = _named(settings.separator) or (hint[1] if hint else _find_separator(text, as_text))
+    file, separator, text, skip = _dialect(path, as_text, settings)
     _tell(file, separator, settings)
     header = next(_rows(text, separator), [])
-    table = _read(file, separator, int(bool(hint)), [cell for cell in header if cell.strip() in as_text])
-    if file.quotes and table.num_rows + 1 + bool(hint) < file.lines:
+    table = _read(file, separator, skip, [cell for cell in header if cell.strip() in as_text])
+    if file.quotes and table.num_rows + 1 + skip < file.lines:
         _check_quotes(file, separator)
     table = _without_blank_columns(_trimmed(table), path)
     return with_decimal_points(table, path, as_text) if separator != "," else table
+
+
+def header_of(path: Path, settings: DataSettings) -> list[str]:
+    """Return the names of the columns of a CSV file.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    _, separator, text, _ = _dialect(path, (), settings)
+    return [cell.strip() for cell in next(_rows(text, separator), [])]
+
+
+def _dialect(path: Path, wanted: Sequence[str], settings: DataSettings) -> tuple[TextFile, str, str, int]:
+    """Find how a CSV file is written: its encoding, its separator, its first rows, and lines to skip."""
+    file = find_encoding(path, settings.encoding)
+    hint = re.match(r"\ufeff?sep=(.)\r?\n", file.start)  # Excel's own way to name the separator
+    text = file.start[hint.end() :] if hint else file.start.removeprefix("\ufeff")
+    separator = _named(settings.separator) or (hint[1] if hint else _find_separator(text, wanted))
+    return file, separator, text, int(bool(hint))
 
 
 def _named(separator: str | None) -> str | None:
