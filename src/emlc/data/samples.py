@@ -30,11 +30,13 @@ class Samples(Annotations):
             memory budget are :class:`~emlc.data.images.stored.StoredImages`.
         files: (n,) absolute paths of the image files; None if the inputs do not come from image files.
         texts: (n,) texts whose embeddings are the inputs; None for other inputs.
+        table: n rows of the columns from which the inputs were computed; None if these are the inputs.
     """
 
     inputs: Inputs
     files: pa.Array | None = None
     texts: pa.Array | None = None
+    table: pa.Table | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -50,8 +52,12 @@ class Samples(Annotations):
             inputs = self.inputs.take(indices)
         else:
             inputs = self.inputs[torch.from_numpy(indices)]
-        files, texts = (None if a is None else a.take(pa.array(indices)) for a in (self.files, self.texts))
-        return Samples(inputs=inputs, files=files, texts=texts, **vars(self.annotations(indices)))
+        files, texts, table = (
+            None if values is None else values.take(pa.array(indices))
+            for values in (self.files, self.texts, self.table)
+        )
+        annotations = vars(self.annotations(indices))
+        return Samples(inputs=inputs, files=files, texts=texts, table=table, **annotations)
 
     def with_classes(
         self,
@@ -211,7 +217,8 @@ def check_finite(
     value = inputs.flatten(1)[sample, feature].item()
     raise InputError(
         f"{where}: row {row} (id {str(ids[sample])!r}), column {column}: "
-        f"expected a finite number, found {value} (missing or too large)"
+        f"expected a finite number, found {value} (missing or too large); missing values are replaced in "
+        "tables (.csv, .parquet), and in arrays by scikit-learn's SimpleImputer"
     )
 
 

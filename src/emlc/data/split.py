@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,8 @@ class Split:
             transition matrix, the expected rate. None without injection.
         noise_rate_actual: Fraction of wrong labels among the noisy samples with a known true label;
             None if no true label is known.
+        columns: Of a table in memory: how its columns became features, as in
+            :class:`~emlc.data.sources.source.Schema`.
     """
 
     noisy: Samples
@@ -51,6 +53,7 @@ class Split:
     test: Samples | None = None
     noise_rate_nominal: float | None = None
     noise_rate_actual: float | None = None
+    columns: tuple[dict[str, Any], ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -75,7 +78,9 @@ class Split:
                 yield role, samples
 
 
-def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple[Split, Schema]:
+def make_split(
+    settings: DataSettings, noise: NoiseSettings, seed: int, known: Schema | None = None
+) -> tuple[Split, Schema]:
     """Read the sources, draw the split and inject the noise.
 
     The same settings and seed give the same split. Only the inputs of chosen samples are read. Some sources
@@ -85,6 +90,8 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
         settings: The sources and how they are divided.
         noise: Noise to inject into the noisy samples. It does not change which samples are in which set.
         seed: Seed of all draws.
+        known: How a run read its data. Of it, the columns of a table are used; by default they are found
+            from the noisy samples.
 
     Returns:
         The split, and how the data were read.
@@ -94,21 +101,25 @@ def make_split(settings: DataSettings, noise: NoiseSettings, seed: int) -> tuple
     """
     if settings.data is None:
         raise InputError("data: no source is named; samples in memory go through split_samples")
-    data = with_human_labels(open_source(settings.data, settings, role="data"), settings)
+    schema = Schema(classes=tuple(settings.classes or ()))
+    if known is not None:
+        schema = replace(schema, feature_columns=known.feature_columns, columns=known.columns)
+    data = with_human_labels(open_source(settings.data, settings, role="data", schema=schema), settings)
     data = with_checked_labels(data, settings)
     sources = _other_sources(settings.data, settings)
-    others = {
-        role: open_source(source, settings, role=role, schema=data.schema) for role, source in sources.items()
-    }
     rows = draw_rows(
         data,
         settings,
         noise,
         seed,
-        has_trusted_source="trusted" in others,
-        has_test_source="test" in others,
+        has_trusted_source="trusted" in sources,
+        has_test_source="test" in sources,
     )
     data = with_image_range(data, rows.noisy)
+    data = data.fitted(rows.noisy)
+    others = {
+        role: open_source(source, settings, role=role, schema=data.schema) for role, source in sources.items()
+    }
     selections = {"noisy": (data, rows.noisy)}
     selections |= {role: (data, drawn) for role, drawn in _drawn(rows).items()}
     selections |= {role: (source, source.rows_in_use) for role, source in others.items()}
@@ -314,7 +325,10 @@ def _assemble(
     parts = with_trusted_classes(parts, drop=settings.drop_untrusted_classes)
     noisy, nominal = _inject(parts["noisy"], noise, generator(seed, RandomStream.LABEL_NOISE))
     return Split(
-        **(parts | {"noisy": noisy}),
+        noisy=noisy,
+        trusted=parts["trusted"],
+        validation=parts.get("validation"),
+        test=parts.get("test"),
         noise_rate_nominal=nominal,
         noise_rate_actual=label_noise.actual_rate(noisy.given, noisy.true_labels),
     )

@@ -19,6 +19,7 @@ from emlc.config import DataSettings, Settings, estimator_settings
 from emlc.config.sizes import adds_warm_up, fitted
 from emlc.data import Samples, Split, split_samples
 from emlc.data.classes import shorten
+from emlc.data.columns.encoding import Column, as_dict
 from emlc.data.samples import array_inputs, check_finite
 from emlc.errors import InputError, SteepNetworkWarning
 from emlc.runs.run import Run
@@ -82,19 +83,32 @@ def trusted_mask(trusted: Any, n: int) -> NDArray[np.bool_]:
 
 
 def split_of(
-    samples: Samples, mask: NDArray[np.bool_] | None, validation_fraction: float | None, seed: int
+    samples: Samples,
+    mask: NDArray[np.bool_] | None,
+    validation_fraction: float | None,
+    seed: int,
+    columns: Iterable[Column] = (),
 ) -> Split:
     """Split samples by role. Without a mask all samples are learned from, and choose the epoch too.
+
+    Args:
+        samples: All samples of the fit.
+        mask: (n,) which of them are trusted.
+        validation_fraction: Share of the trusted samples that is held out.
+        seed: Seed of the split.
+        columns: How the columns of a table became the samples' features.
 
     Raises:
         InputError: a class has no trusted sample, or too few to hold a fraction out.
     """
     settings = DataSettings(classes=list(samples.classes), validation_fraction=validation_fraction)
+    encoding = tuple(map(as_dict, columns))
     if mask is not None:
         marked = replace(samples, trusted=mask)
-        return split_samples(marked, settings=settings, seed=seed, may_overlap=True)
+        split = split_samples(marked, settings=settings, seed=seed, may_overlap=True)
+        return replace(split, columns=encoding)
     split = split_samples(samples, samples, settings=settings, seed=seed, may_overlap=True)
-    return replace(split, noisy=replace(split.trusted, true_labels=None))
+    return replace(split, noisy=replace(split.trusted, true_labels=None), columns=encoding)
 
 
 def settings_of(

@@ -11,13 +11,20 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_is_fitted,
+    check_X_y,
+    column_or_1d,
+    validate_data,
+)
 
 from emlc.config import estimator_settings
 from emlc.errors import InputError, RivalWarning
 
 if TYPE_CHECKING:  # torch takes seconds to import: it is left to the first fit
     from emlc.data import Samples, Split
+    from emlc.data.columns.encoding import Column
     from emlc.labels.comparison import Comparison
     from emlc.runs.run import Run
 
@@ -124,6 +131,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
+    _columns: "tuple[Column, ...]" = ()  # empty: X was an array, also in a fit that was pickled before
+    _names: list[str]
     classes_: NDArray[Any]
     run_: "Run"
     history_: pd.DataFrame
@@ -133,8 +142,10 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Learn from labelled samples.
 
         Args:
-            X: (n, d) numbers or embeddings; or images (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3
-                channels, integers from 0 to 255 or floats from 0 to 1.
+            X: (n, d) numbers or embeddings; or a table of pandas, whose columns may be numbers, categories,
+                booleans, times or embeddings, with missing values (docs/data.md); or images (n, h, w),
+                (n, h, w, c) or (n, c, h, w) with 1 or 3 channels, integers from 0 to 255 or floats from 0
+                to 1.
             y: (n,) labels of two classes or more.
             trusted: Boolean mask (n,), or indices, of the samples whose labels are trusted; at least one
                 sample of every class. None: all labels are trusted.
@@ -153,7 +164,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise
 
     def _fit(self, X: ArrayLike, y: ArrayLike, trusted: ArrayLike | None) -> Self:
-        inputs, labels = validate_data(self, X, y, allow_nd=True)
+        inputs, labels = self._checked(X, y)
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
@@ -165,7 +176,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if mask is not None and mask.all():
             mask = None
         samples = samples_of(inputs, codes.astype(np.int64), classes)
-        split = split_of(samples, mask, self.validation_fraction, seed)
+        split = split_of(samples, mask, self.validation_fraction, seed, self._columns)
         parameters = {k: v for k, v in self.get_params(deep=False).items() if k in estimator_settings()}
         if mask is None:
             parameters |= {"method": "cross-entropy"}
@@ -249,13 +260,37 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "run_")
         from emlc.estimator.adapter import samples_of
 
-        inputs = validate_data(self, X, reset=False, allow_nd=True)
+        inputs = self._checked_again(X)
         codes = None if y is None else self._codes(y, len(inputs))
         samples = samples_of(inputs, codes, self.classes_)
         expected = self.run_.schema.input_shape
         if samples.input_shape != expected:
             raise InputError(f"X: expected samples of shape {expected}, found {samples.input_shape}")
         return samples
+
+    def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Check X and y, and convert X to an array; find how the columns of a table become features."""
+        self._columns = ()
+        if not isinstance(X, pd.DataFrame):
+            inputs, labels = validate_data(self, X, y, allow_nd=True)
+            return inputs, labels
+        validate_data(self, X, y, skip_check_array=True)
+        from emlc.estimator.frames import encode_frame, fit_frame
+
+        self._columns, self._names = fit_frame(X), [str(name) for name in X.columns]
+        inputs, labels = check_X_y(encode_frame(X, self._names, self._columns), y, dtype=None)
+        return inputs, labels
+
+    def _checked_again(self, X: ArrayLike) -> NDArray[Any]:
+        """Check X as in the fit, and convert it to an array."""
+        if not self._columns:
+            inputs: NDArray[Any] = validate_data(self, X, reset=False, allow_nd=True)
+            return inputs
+        validate_data(self, X, reset=False, skip_check_array=True)
+        from emlc.estimator.frames import encode_frame
+
+        features: NDArray[Any] = check_array(encode_frame(X, self._names, self._columns))
+        return features
 
     def _codes(self, y: ArrayLike, n: int) -> NDArray[np.int64]:
         labels = column_or_1d(y, warn=True)

@@ -144,10 +144,19 @@ def _shown(
     return iter([_address(file, document_root) for file in samples.files.to_pylist()])
 
 
-def _rows(samples: Samples, names: tuple[str, ...]) -> Iterator[dict[str, float]]:
+def _rows(samples: Samples, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    if samples.table is not None:
+        for row in samples.table.to_pylist():
+            yield {name: _plain(value) for name, value in row.items()}
+        return
     names = names or tuple(map(str, range(samples.input_shape[0])))
     for k in range(len(samples)):
         yield dict(zip(names, samples.inputs[k].tolist(), strict=True))  # type: ignore[index]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it: dates, decimals and the like as text."""
+    return value if value is None or isinstance(value, str | int | float | list) else str(value)
 
 
 def _data_uris(samples: Samples) -> Iterator[str]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from emlc.config import NoiseSettings, Settings, names_of, paths_of
 from emlc.data import Schema
+from emlc.data.columns.encoding import is_plain
 from emlc.errors import InputError
 from emlc.networks.standardize import Standardize
 from emlc.runs.checkpoint import save_networks
@@ -60,6 +61,8 @@ def describe(run: Run) -> dict[str, Any]:
     schema, settings = run.schema, run.settings
     is_image = len(schema.input_shape) == 3
     meaning = "channels, height, width; 0 to 1" if is_image else "features as they are in the data"
+    if not is_plain(schema.encoding):
+        meaning = "features, computed from the feature_columns as columns tells"
     if schema.text_column:
         meaning = "embeddings of texts by text_model"
     return {
@@ -70,6 +73,8 @@ def describe(run: Run) -> dict[str, Any]:
             "shape": ["batch", *schema.input_shape],
             "meaning": meaning,
             "feature_columns": list(schema.feature_columns) or None,
+            "features": list(schema.feature_names) or None,
+            "columns": list(schema.columns) or None,
             "text_column": schema.text_column,
             "text_model": _portable(schema).text_model,
             "image_size": settings.image_size if is_image else None,

@@ -5,7 +5,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from emlc.data.writing.columnar import InputColumns, annotation_columns, fits_csv, free_names, write_table
+from emlc.data.writing.columnar import (
+    InputColumns,
+    annotation_columns,
+    fits_csv,
+    free_names,
+    has_lists,
+    write_table,
+)
 from emlc.data.writing.write import write_with_images
 from emlc.errors import InputError
 from emlc.exports.corrected import Corrected, relative_files
@@ -43,6 +50,8 @@ def export_table(run: Run, output: Path) -> str | None:
     image = run.schema.image_column or "image"
     names = free_names(list(columns), [*values, image])
     table = pa.table({names[name]: column for name, column in columns.items()} | values)
+    if output.suffix == ".csv" and has_lists(table):
+        raise InputError(f"output: {output} cannot hold columns of lists; name a .parquet file")
     embeds = inputs is None and output.suffix == ".parquet"
     with atomic_write(output) as temporary:
         if embeds:

@@ -24,6 +24,9 @@ _LEAST_SHOWN = 0.001
 _SHOWN_VALUES = 12
 """Number of features shown of a sample that has many."""
 
+_SHOWN_LETTERS = 40
+"""Number of characters shown of a value in a table."""
+
 _SHOWN_CHARACTERS = 2000
 """Number of characters shown of a text."""
 
@@ -155,11 +158,24 @@ def _content(
         return "text", [], 0, [_shortened(text or "") for text in samples.texts.to_pylist()]
     if samples.inputs.ndim == 4:
         return "image", [], 0, thumbnails(samples)
-    values = samples.inputs[torch.arange(n)]
-    shown = _SHOWN_VALUES if values.shape[1] > _SHOWN_VALUES + 4 else values.shape[1]
+    width = samples.input_shape[0] if samples.table is None else samples.table.num_columns
+    shown = _SHOWN_VALUES if width > _SHOWN_VALUES + 4 else width
     names = list(columns[:shown]) or [str(k) for k in range(shown)]
-    contents = [[f"{value:.5g}" for value in row] for row in values[:, :shown].tolist()]
-    return "values", names, values.shape[1] - shown, contents
+    if samples.table is not None:
+        rows = zip(*(samples.table[name].to_pylist() for name in names), strict=True)
+        return "values", names, width - shown, [list(map(_shown_value, row)) for row in rows]
+    values = samples.inputs[torch.arange(n)]
+    contents = [[_shown_value(value) for value in row] for row in values[:, :shown].tolist()]
+    return "values", names, width - shown, contents
+
+
+def _shown_value(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.5g}"
+    text = str(value)
+    return text if len(text) <= _SHOWN_LETTERS else text[: _SHOWN_LETTERS - 1] + "…"
 
 
 def _shortened(text: str) -> str:

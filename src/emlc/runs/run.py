@@ -293,7 +293,7 @@ class Run:
             self.settings, device=device, background=self.schema.background, image_range=limits
         )
         check_files(self.folder / "split.csv", settings)
-        split, _ = make_split(settings, settings, settings.seed)
+        split, _ = make_split(settings, settings, settings.seed, self.schema)
         check_split(split, self.folder / "split.csv")
         return split
 

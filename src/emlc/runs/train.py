@@ -183,7 +183,13 @@ def _read(settings: Settings, data: Samples | Split | None, *others: Samples | N
         split = data
     else:
         split = split_samples(data, *others, settings=settings, noise=settings, seed=settings.seed)
-    return split, Schema(classes=split.classes, input_shape=tuple(split.noisy.inputs.shape[1:]))
+    columns = tuple(column["name"] for column in split.columns)
+    return split, Schema(
+        classes=split.classes,
+        input_shape=tuple(split.noisy.inputs.shape[1:]),
+        feature_columns=columns,
+        columns=split.columns,
+    )
 
 
 def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
@@ -215,7 +221,7 @@ def _write_inputs(folder: Path, settings: Settings, split: Split, schema: Schema
 
 
 def _log_inputs(split: Split, schema: Schema, ranks: Ranks) -> None:
-    if schema.feature_columns:
+    if schema.feature_columns and not schema.columns:
         _log.info(f"features: {', '.join(schema.feature_columns)}")
     if schema.text_column:
         _log.info(f"texts: {schema.text_column}, embedded by {schema.text_model}")

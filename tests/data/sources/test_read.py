@@ -61,18 +61,20 @@ def test_evidence_on_the_labels_is_no_feature(tmp_path, settings, logged, sign):
     assert named.inputs.tolist() == [[9], [9]]
 
 
-def test_a_value_that_is_no_number_is_named(tmp_path, settings):
+def test_values_that_are_no_numbers_are_named(tmp_path, settings, logged):
     path = tmp_path / "data.csv"
     path.write_text("a,b,label\n1,2,u\n2,oops,v\n3,4,v\n")
-    with pytest.raises(InputError, match=r"data\.csv: row 1, column 'b': expected a number, found 'oops'"):
-        read(str(path), settings(), role="data")
+    assert read(str(path), settings(), role="data").inputs.tolist() == [[1], [2], [3]]
+    assert "not used as features: b (3 different values, numbers but for 'oops')" in logged.text
+    with pytest.raises(InputError, match=r"column 'b' \(--feature_columns\) cannot be learned from: 3"):
+        read(str(path), settings(feature_columns=["b"]), role="data")
 
 
-def test_a_missing_number_is_named(tmp_path, settings):
+def test_a_number_that_is_not_finite_is_named(tmp_path, settings):
     path = tmp_path / "data.csv"
-    path.write_text("id,a,b,label\np,1,2,u\nq,2,,v\n")
+    path.write_text("id,a,b,label\np,1,2,u\nq,2,inf,v\nr,2,3,v\n")
     with pytest.raises(
-        InputError, match=r"data\.csv: row 1 \(id 'q'\), column 'b': expected a finite number"
+        InputError, match=r"data\.csv: row 1 \(id 'q'\), column 'b': expected a finite number, found inf"
     ):
         read(str(path), settings(), role="data")
 
@@ -157,7 +159,7 @@ def test_the_trusted_column(tmp_path, settings, values):
         ("data.csv", b"a,label\n1\n", "cannot be read"),
         ("data.csv", b"a,a,label\n1,2,u\n", "columns occur more than once: a"),
         ("data.csv", b"a,label\n", "no samples"),
-        ("data.csv", b"note,label\nx,u\n", "neither an image column nor numeric features"),
+        ("data.csv", b"note,label\nx,u\n", "neither an image column nor columns to learn"),
         ("data.csv", b"path,label\nno.png,u\n", r"column 'path': none of 1 image paths exists, .*'no\.png'"),
         ("data.parquet", b"nonsense", "cannot be read"),
         ("data.npz", b"nonsense", "cannot be read"),

@@ -111,9 +111,9 @@ class NumberColumn(Column):
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryColumn(Column):
-    """A column of categories: one feature, 0 or 1, per frequent level, and one for the others if there are any.
+    """A column of categories: a 0-1 feature per frequent level, and one for the others if there are any.
 
-    A category that training had not seen counts as one of the others; without others, it has zeros everywhere.
+    A category that training had not seen is one of the others; without others, it has zeros everywhere.
 
     Attributes:
         levels: The levels that are frequent in training, sorted.
@@ -165,7 +165,7 @@ class VectorColumn(Column):
             raise InputError(
                 f"column {self.name!r}: expected lists of {len(self.fill)} numbers, found {found}"
             )
-        is_missing = np.isnan(x).any(axis=1)
+        is_missing = np.asarray(np.isnan(x).any(axis=1))
         filled = np.where(np.isnan(x), self.fill, x)
         return Encoded(self._with_indicator(filled, is_missing), is_missing, np.zeros(len(x), dtype=np.bool_))
 
@@ -183,8 +183,11 @@ def as_dict(column: Column) -> dict[str, Any]:
 
 def from_dict(values: Mapping[str, Any]) -> Column:
     """Build a column from the result of :func:`as_dict`, also if JSON made its tuples lists."""
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return _KINDS[plain.pop("kind")](**plain)
+    plain: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    kind: str = plain.pop("kind")
+    return _KINDS[kind](**plain)
 
 
 def feature_names(columns: Sequence[Column]) -> tuple[str, ...]:
@@ -215,7 +218,8 @@ def encode(
         InputError: most values of a column are not of its kind.
     """
     features = np.empty((len(table), len(feature_names(columns))), dtype=np.float32)
-    remarks, first = [], 0
+    remarks: list[str] = []
+    first = 0
     for column in columns:
         values = table[column.name]
         encoded = _encode_column(values, column, where)

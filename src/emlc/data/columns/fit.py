@@ -1,6 +1,7 @@
 """Find the kind of each column from the training data, and fit how it becomes features."""
 
 import logging
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from emlc.data.classes import shorten
 from emlc.data.columns.encoding import CategoryColumn, Column, VectorColumn
 from emlc.data.columns.fit_numbers import NumberFit
 from emlc.data.columns.telling import describe_columns
@@ -39,7 +41,7 @@ MOST_COLUMNS = 100
 """Number of columns up to which skewed ones are transformed: more are the features of some network."""
 
 _FREQUENT = 10
-"""Number of samples from which on a category is frequent; on fewer than 1,000 rows 1 % of them, at least 2."""
+"""Number of samples from which on a category is frequent; below 1,000 rows 1 % of them, at least 2."""
 
 _TRIED = 1000
 """Number of distinct texts, the most frequent ones, on which formats of times are tried."""
@@ -48,13 +50,16 @@ _WORDS_OF_TEXT = 4
 """Mean number of words from which on values that nearly all differ are called texts."""
 
 
-def fit_columns(table: pa.Table, where: str, *, named: bool = False) -> tuple[Column, ...]:
+def fit_columns(
+    table: pa.Table, where: str, *, named: bool = False, classes: Sequence[str] = ()
+) -> tuple[Column, ...]:
     """Find how each column of a table becomes features, and tell it in one line of the log.
 
     Args:
         table: The training samples (n rows), with the columns to learn from.
         where: File or array, for messages.
         named: Whether the user named the columns, so that none may be left out.
+        classes: Class names. A column of nothing but these has further labels, and is left out.
 
     Returns:
         The columns that are learned from, in the table's order; none if nothing can be learned from any.
@@ -63,17 +68,21 @@ def fit_columns(table: pa.Table, where: str, *, named: bool = False) -> tuple[Co
         InputError: a named column cannot become features.
     """
     fit = NumberFit(keeps_all=named, transforms=table.num_columns <= MOST_COLUMNS)
+    labels = set() if named or _are_truth_words(classes) else set(classes)
     columns: list[Column] = []
     left_out: dict[str, str] = {}
     for name in table.column_names:
         fitted = _fit_column(name, table[name], fit)
+        if isinstance(fitted, CategoryColumn) and {*fitted.levels, *fitted.others} <= labels:
+            fitted = "class names"
         if isinstance(fitted, Column):
             columns.append(fitted)
         elif named:
             raise InputError(f"{where}: column {name!r} (--feature_columns) cannot be learned from: {fitted}")
         else:
             left_out[name] = fitted
-    _log.info(f"{where}: {describe_columns(columns, left_out)}")
+    level = logging.WARNING if left_out else logging.INFO
+    _log.log(level, f"{where}: {describe_columns(columns, left_out)}")
     return tuple(columns)
 
 
@@ -99,7 +108,7 @@ def _fit_text(name: str, values: Any, fit: NumberFit) -> Column | str:
     if len(counts) == 0:
         return "empty"
     levels = pd.Series(counts.index, dtype=object)
-    if any(set(levels.str.lower()) <= pair for pair in TRUTH_PAIRS):
+    if _are_truth_words(levels):
         return fit.column(name, numbers(values, is_boolean=True), is_boolean=True)
     if _are_nearly_all(~np.isnan(parse_numbers(levels)), counts):
         return fit.column(name, numbers(values))
@@ -109,26 +118,36 @@ def _fit_text(name: str, values: Any, fit: NumberFit) -> Column | str:
     return _fit_category(name, found, keeps=fit.keeps_all)
 
 
+def _are_truth_words(words: Iterable[str]) -> bool:
+    return any({word.lower() for word in words} <= pair for pair in TRUTH_PAIRS)
+
+
 def _are_nearly_all(is_kind: NDArray[np.bool_], counts: "pd.Series[int]") -> bool:
     return bool(counts.to_numpy()[is_kind].sum() >= NEARLY_ALL * counts.sum())
 
 
 def _fit_category(name: str, found: pa.Array, *, keeps: bool) -> Column | str:
     counts, missing = found.to_pandas().value_counts(), found.null_count
+    if len(counts) == 1 and not missing and not keeps:
+        return "constant"
     least = max(2, min(_FREQUENT, len(found) // 100))
     frequent = counts[counts >= least].nlargest(MOST_LEVELS)
     if len(frequent) == 0 or (frequent.sum() < counts.sum() / 2 and not keeps):
-        words = pd.Series(counts.index, dtype=object).str.split().str.len().mean()
-        return (
-            "texts; --text_column learns from them"
-            if words >= _WORDS_OF_TEXT
-            else f"{len(counts):,} different values"
-        )
-    if len(counts) == 1 and not missing and not keeps:
-        return "constant"
+        return _left_out(counts)
     levels = tuple(sorted(frequent.index))
     others = tuple(sorted(set(counts.index) - set(levels)))
     return CategoryColumn(name=name, has_missing=missing > 0, levels=levels, others=others)
+
+
+def _left_out(counts: "pd.Series[int]") -> str:
+    """Return why a column of texts is left out, whose values nearly all differ."""
+    levels = pd.Series(counts.index, dtype=object)
+    if np.mean([len(text.split()) for text in levels]) >= _WORDS_OF_TEXT:
+        return "texts; --text_column learns from them"
+    is_number = ~np.isnan(parse_numbers(levels))
+    others = shorten([repr(text) for text in levels[~is_number]], 3)
+    mixed = f", numbers but for {others}" if is_number.mean() > 1 / 2 else ""
+    return f"{len(counts):,} different values{mixed}"
 
 
 def _fit_vector(name: str, values: Any) -> Column | str:

@@ -139,8 +139,9 @@ def parse_times(texts: "pd.Series[Any]", format: str) -> Floats:
 def _parsed(values: Any, parse: "Callable[[pd.Series[Any]], Floats]") -> Floats:
     """Parse each distinct text once."""
     encoded = texts(values).dictionary_encode()
-    parsed = np.append(parse(encoded.dictionary.to_pandas().astype(object)), np.nan)
-    return parsed[encoded.indices.fill_null(len(parsed) - 1).to_numpy(zero_copy_only=False)]
+    parsed: Floats = np.append(parse(encoded.dictionary.to_pandas().astype(object)), np.nan)
+    codes = np.asarray(encoded.indices.fill_null(len(parsed) - 1).to_numpy(zero_copy_only=False))
+    return parsed[codes]
 
 
 def _plain(values: Any) -> pa.Array:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from emlc.config import DataSettings
 from emlc.data.annotations import Annotations
+from emlc.data.columns.encoding import Column, feature_names, from_dict
 from emlc.data.images.decode_many import find_value_range
 from emlc.data.images.encoded import EncodedImages, ImageFiles
 from emlc.data.images.stored import load_images
@@ -35,7 +36,9 @@ class Schema:
             data's own are; else such labels are an error, unless the settings say what they stand for.
         input_shape: (d,) for features, or (channels, height, width); empty: not known yet.
         image_column: Column of a table that has the images.
-        feature_columns: Columns of a table that have the features, in order; empty for other inputs.
+        feature_columns: Columns of a table that are learned from, in order; empty for other inputs.
+        columns: How each of these becomes features, as plain values
+            (:mod:`emlc.data.columns.encoding`); empty: they are numbers, and the features themselves.
         text_column: Column of a table that has the texts whose embeddings are the inputs.
         text_model: The model that embeds the texts, as the setting names it; for a folder its absolute path.
         text_model_digest: Hash of the model's files, in hexadecimal.
@@ -50,6 +53,7 @@ class Schema:
     input_shape: tuple[int, ...] = ()
     image_column: str | None = None
     feature_columns: tuple[str, ...] = ()
+    columns: tuple[dict[str, Any], ...] = ()
     text_column: str | None = None
     text_model: str | None = None
     text_model_digest: str | None = None
@@ -68,6 +72,16 @@ class Schema:
         """Return the names, in order, that integer labels of a file without class names stand for, if any."""
         return tuple(settings.classes or ()) or (self.classes if self.has_integers else ())
 
+    @property
+    def encoding(self) -> tuple[Column, ...]:
+        """How each of the ``feature_columns`` becomes features."""
+        return tuple(map(from_dict, self.columns))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the d features of a table."""
+        return feature_names(self.encoding) or self.feature_columns
+
 
 LoadInputs = Callable[[NDArray[np.int64], Schema], torch.Tensor]
 """A function that reads the inputs of some rows: (m,) int64 to (m, ...)."""
@@ -82,16 +96,25 @@ class Source(Annotations):
         schema: How the source is read.
         inputs: Its encoded images, or a function that reads other inputs.
         texts: A function that reads the texts of rows (m,), if the inputs are embeddings of texts.
+        table: A function that reads the ``feature_columns`` of rows (m,), unless these are the inputs.
+        fit: A function that finds from rows (m,) how a table's columns become features; None: it is known.
     """
 
     name: str
     schema: Schema
     inputs: EncodedImages | LoadInputs
     texts: Callable[[NDArray[np.int64]], pa.Array] | None = None
+    table: Callable[[NDArray[np.int64], Schema], pa.Table | None] | None = None
+    fit: Callable[[NDArray[np.int64]], Schema] | None = None
+
+    def fitted(self, rows: NDArray[np.int64]) -> "Source":
+        """Return the source with a schema fitted to the training samples, rows (m,), if it needs one."""
+        return self if self.fit is None else replace(self, schema=self.fit(rows), fit=None)
 
     def take(self, rows: NDArray[np.int64], settings: DataSettings | None = None) -> Samples:
         """Read the samples of rows (m,); see :func:`take_all`."""
-        return take_all({"data": (self, rows)}, settings or DataSettings(), self.schema.input_shape)["data"]
+        selections = {"data": (self.fitted(rows), rows)}
+        return take_all(selections, settings or DataSettings(), self.schema.input_shape)["data"]
 
     @property
     def rows_in_use(self) -> NDArray[np.int64]:
@@ -139,9 +162,12 @@ def take_all(
             raise InputError(f"{source.name}: no samples")
         files = source.inputs.identities(rows) if isinstance(source.inputs, ImageFiles) else None
         texts = None if source.texts is None else source.texts(rows)
-        samples = Samples(inputs=inputs, files=files, texts=texts, **vars(source.annotations(rows)))
+        table = None if source.table is None else source.table(rows, source.schema)
+        samples = Samples(
+            inputs=inputs, files=files, texts=texts, table=table, **vars(source.annotations(rows))
+        )
         if isinstance(inputs, torch.Tensor):
-            columns = source.schema.feature_columns
+            columns = source.schema.feature_names
             check_finite(inputs, samples.ids, source.name, rows=rows, columns=columns)
         input_shape = input_shape or samples.input_shape
         check_input_shape(samples, input_shape, source.name)

@@ -3,7 +3,7 @@
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from emlc.config import DataSettings
 from emlc.data.annotations import IntegerNames, annotate
 from emlc.data.classes import shorten
+from emlc.data.columns.encoding import CategoryColumn, as_dict, encode, is_plain
+from emlc.data.columns.fit import fit_columns
 from emlc.data.images.decode import Header, read_header
 from emlc.data.images.encoded import EncodedImages, ImageFiles, ParquetImages
 from emlc.data.sources.class_names import hugging_face_names
@@ -76,11 +78,16 @@ class _Table:
         values = self._read(self.dataset.to_table, columns=[name])[name]
         return values.cast(pa.large_string()).combine_chunks()
 
-    def rows(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pd.DataFrame:
-        """Return the values of some columns in some rows, in their order."""
-        read = self._read(self.dataset.take, indices=pa.array(rows), columns=list(columns))
-        frame: pd.DataFrame = read.to_pandas()
-        return frame
+    def rows(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+        """Return the values of some columns in some rows, in their order.
+
+        Raises:
+            InputError: If a column is missing.
+        """
+        for column in columns:
+            if column not in self.columns:
+                raise missing_column([column], "feature_columns", self.columns, self.name)
+        return self._read(self.dataset.take, indices=pa.array(rows), columns=list(columns))
 
     def _read(self, read: Any, **arguments: Any) -> pa.Table:
         try:
@@ -116,15 +123,17 @@ def open_table(
     """Open a CSV file, or parquet files of the same columns, as one table.
 
     The inputs are in the schema's columns, else in those of the settings, else in an image column that is
-    recognised by its content (embedded images, or paths relative to the table), else in the numeric columns
-    that have no other role. Texts become embeddings. Class names are the schema's, else those in a Hugging
-    Face parquet file's metadata, else ``default_classes``.
+    recognised by its content (embedded images, or paths relative to the table), else in all columns that have
+    no other role and can become features: see :func:`emlc.data.columns.fit.fit_columns`. Texts become
+    embeddings. Class names are the schema's, else those in a Hugging Face parquet file's metadata, else
+    ``default_classes``.
 
     Raises:
         InputError: If the table cannot be read, a column is missing, or a value is wrong; names the
             file, the column and the row (from 0).
     """
-    table = _Table(name, files, _open_dataset(files, settings))
+    is_fitted = bool(schema.feature_columns)
+    table = _Table(name, files, _open_dataset(files, settings, schema))
     has_fine_labels = "fine_label" in table.columns and "label" not in table.columns
     defaults = _CIFAR100_DEFAULTS if has_fine_labels else _DEFAULTS
     columns = find_columns(table.columns, settings, role, defaults, name)
@@ -148,19 +157,27 @@ def open_table(
     if schema.text_column:
         texts = _texts(table, schema.text_column, settings)
         return Source(name=name, schema=schema, inputs=texts, texts=texts.take, **vars(annotations))
-    if schema.image_column is None:
-        return Source(name=name, schema=schema, inputs=_load_features(table), **vars(annotations))
-    inputs = _images(table, schema.image_column)
-    if isinstance(inputs, ImageFiles):
-        check_some_exist(name, schema.image_column, table.folder, table.texts(schema.image_column))
-    return Source(name=name, schema=schema, inputs=inputs, **vars(annotations))
+    if schema.image_column:
+        images = _images(table, schema.image_column)
+        if isinstance(images, ImageFiles):
+            check_some_exist(name, schema.image_column, table.folder, table.texts(schema.image_column))
+        return Source(name=name, schema=schema, inputs=images, **vars(annotations))
+    is_named = bool(settings.feature_columns)
+    return Source(
+        name=name,
+        schema=schema,
+        inputs=_load_features(table),
+        table=None if is_fitted and not schema.columns else _load_columns(table),
+        fit=None if is_fitted else _fit_columns(table, schema, annotations.classes, named=is_named),
+        **vars(annotations),
+    )
 
 
-def _open_dataset(files: Sequence[Path], settings: DataSettings) -> pads.Dataset:
+def _open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) -> pads.Dataset:
     name = str(files[0])
     try:
         if is_delimited(files[0]):
-            dataset = pads.InMemoryDataset(_read_csv(files[0], settings))
+            dataset = pads.InMemoryDataset(_read_csv(files[0], settings, schema))
         else:
             dataset = pads.dataset([str(file) for file in files], format="parquet")
     except _UNREADABLE as error:
@@ -173,9 +190,10 @@ def _open_dataset(files: Sequence[Path], settings: DataSettings) -> pads.Dataset
     return dataset
 
 
-def _read_csv(file: Path, settings: DataSettings) -> pa.Table:
-    # Ids, labels and texts are kept as written: neither "007" nor a class called "NA" may change.
+def _read_csv(file: Path, settings: DataSettings, schema: Schema) -> pa.Table:
+    # Ids, labels, texts and categories are kept as written: neither "007" nor a class called "NA" may change.
     as_text = [
+        *(column.name for column in schema.encoding if isinstance(column, CategoryColumn)),
         settings.label_column,
         settings.true_label_column,
         settings.id_column,
@@ -227,7 +245,7 @@ def _choose_inputs(
         return replace(schema, image_column=image_column)
     if evidence:
         _log.info(f"{table.name}: columns about labels are not used as features: {shorten(sorted(evidence))}")
-    return replace(schema, feature_columns=_numeric_columns(table, free))
+    return replace(schema, feature_columns=tuple(free))
 
 
 def _evidence(columns: Sequence[str], classes: Sequence[str]) -> set[str]:
@@ -321,45 +339,61 @@ def _value_type(table: _Table, column: str) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _numeric_columns(table: _Table, candidates: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that have a number in them; the others are text, and are left out."""
-    numeric = tuple(column for column in candidates if _has_numbers(table, column))
-    if not numeric:
-        missing = [
-            f" (column {column!r} is not taken for image paths, since {path} does not exist)"
-            for column in candidates
-            if column.lower() in _PATH_COLUMNS and (path := _first_path(table, column))
-        ]
-        raise InputError(
-            f"{table.name}: found neither an image column nor numeric features{''.join(missing)}; columns: "
-            f"{shorten(table.columns)}; name them by --image_column or --feature_columns, or texts by "
-            "--text_column"
-        )
-    text = [column for column in candidates if column not in numeric]
-    if text:
-        _log.warning(f"{table.name}: columns without numbers are not used as features: {shorten(text)}")
-    return numeric
+def _fit_columns(
+    table: _Table, schema: Schema, classes: Sequence[str], *, named: bool
+) -> Callable[[NDArray[np.int64]], Schema]:
+    """Return a function that finds from some rows how the schema's columns become features."""
+
+    def fit(rows: NDArray[np.int64]) -> Schema:
+        values = table.rows(rows, schema.feature_columns)
+        columns = fit_columns(values, table.name, named=named, classes=classes)
+        if not columns:
+            raise _no_features(table, schema.feature_columns)
+        names = tuple(column.name for column in columns)
+        return replace(schema, feature_columns=names, columns=tuple(map(as_dict, columns)))
+
+    return fit
 
 
-def _has_numbers(table: _Table, column: str) -> bool:
-    kind = table.type_of(column)
-    if _is_text(kind):
-        return bool(pd.to_numeric(table.column(column), errors="coerce").notna().any())
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+def _no_features(table: _Table, candidates: Sequence[str]) -> InputError:
+    missing = [
+        f" (column {column!r} is not taken for image paths, since {path} does not exist)"
+        for column in candidates
+        if column.lower() in _PATH_COLUMNS and (path := _first_path(table, column))
+    ]
+    return InputError(
+        f"{table.name}: found neither an image column nor columns to learn from{''.join(missing)}; columns: "
+        f"{shorten(table.columns)}; name them by --image_column or --feature_columns, or texts by "
+        "--text_column"
+    )
 
 
 def _load_features(table: _Table) -> LoadInputs:
     def load(rows: NDArray[np.int64], schema: Schema) -> torch.Tensor:
-        for column in schema.feature_columns:
-            if column not in table.columns:
-                raise missing_column([column], "feature_columns", table.columns, table.name)
-        frame = table.rows(rows, schema.feature_columns)
-        features = np.empty(frame.shape, dtype=np.float32)
-        for k, column in enumerate(schema.feature_columns):
-            features[:, k] = _numbers(frame[column], rows, table.name)
+        values = table.rows(rows, schema.feature_columns)
+        if not schema.columns:
+            return torch.from_numpy(_as_numbers(values.to_pandas(), rows, table.name))
+        features, remarks = encode(values, schema.encoding, table.name, rows)
+        if remarks:
+            _log.warning(f"{table.name}: values that training did not have: {'; '.join(remarks)}")
         return torch.from_numpy(features)
 
     return load
+
+
+def _load_columns(table: _Table) -> Callable[[NDArray[np.int64], Schema], pa.Table | None]:
+    def load(rows: NDArray[np.int64], schema: Schema) -> pa.Table | None:
+        return None if is_plain(schema.encoding) else table.rows(rows, schema.feature_columns)
+
+    return load
+
+
+def _as_numbers(frame: pd.DataFrame, rows: NDArray[np.int64], where: str) -> NDArray[np.float32]:
+    """Convert columns that are the features themselves, as all were in runs of before."""
+    features = np.empty(frame.shape, dtype=np.float32)
+    for k, column in enumerate(frame.columns):
+        features[:, k] = _numbers(frame[column], rows, where)
+    return features
 
 
 def _numbers(column: "pd.Series[Any]", rows: NDArray[np.int64], where: str) -> NDArray[np.float64]:

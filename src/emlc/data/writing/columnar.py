@@ -22,14 +22,14 @@ _LINE_BREAK = "[\r\n]"
 
 @dataclass(frozen=True)
 class InputColumns:
-    """The columns of a table that hold the inputs: numbers, paths of image files, or texts.
+    """The columns of a table that hold the inputs: numbers, columns that become them, image paths, or texts.
 
     Attributes:
         kind: The attribute of the samples that the columns hold.
         names: Names of the columns: one per feature, or a single one.
     """
 
-    kind: Literal["inputs", "files", "texts"]
+    kind: Literal["inputs", "table", "files", "texts"]
     names: tuple[str, ...]
 
     @classmethod
@@ -39,15 +39,25 @@ class InputColumns:
             return cls("texts", (getattr(settings, "text_column", None) or "text",))
         if all(part.files is not None for part in parts):
             return cls("files", (schema.image_column or "image",))
+        if all(part.table is not None for part in parts):
+            return cls("table", schema.feature_columns)
         return cls("inputs", schema.feature_columns) if schema.feature_columns else None
 
     def values(self, parts: Sequence[Samples]) -> dict[str, Any]:
         """Return the values of each column, (n,), for all parts one after another."""
+        if self.kind == "table":
+            table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
+            return {name: _decoded(table[name]) for name in self.names}
         if self.kind != "inputs":
             texts = pa.chunked_array([getattr(part, self.kind) for part in parts], pa.large_string())
             return {self.names[0]: texts}
         features = torch.cat([part.inputs for part in parts if isinstance(part.inputs, torch.Tensor)])
         return {name: features[:, k].contiguous().numpy() for k, name in enumerate(self.names)}
+
+
+def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return values that are stored as indices into a dictionary, which CSV does not have, as they are."""
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
 def annotation_columns(parts: Sequence[Samples]) -> dict[str, pa.Array]:
@@ -85,8 +95,15 @@ def free_names(preferred: Sequence[str], taken: Collection[str]) -> dict[str, st
     return names
 
 
+def has_lists(table: pa.Table) -> bool:
+    """Return whether a column has lists, which a CSV file cannot hold."""
+    return any(pa.types.is_nested(column.type) for column in table.columns)
+
+
 def fits_csv(table: pa.Table) -> bool:
-    """Return whether no name and no text has a line break, at which a reader of CSV may cut the row."""
+    """Return whether there are no lists, and no line breaks, at which a reader of CSV may cut the row."""
+    if has_lists(table):
+        return False
     texts = [pa.array(table.column_names, pa.string())]
     texts += [column for column in table.columns if pa.types.is_string(column.type)]
     texts += [column for column in table.columns if pa.types.is_large_string(column.type)]

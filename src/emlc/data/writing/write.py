@@ -87,9 +87,9 @@ def _write_tables(sets: Sets, folder: Path, settings: DataSettings, inputs: Inpu
 def _column_settings(
     present: Sequence[str], names: Mapping[str, str], inputs: InputColumns
 ) -> dict[str, Any]:
-    option = {"inputs": "feature_columns", "files": "image_column", "texts": "text_column"}[inputs.kind]
+    option = {"files": "image_column", "texts": "text_column"}.get(inputs.kind, "feature_columns")
     columns: dict[str, Any] = dict.fromkeys(("feature_columns", "image_column"))
-    columns |= {option: list(inputs.names) if inputs.kind == "inputs" else inputs.names[0]}
+    columns |= {option: list(inputs.names) if option == "feature_columns" else inputs.names[0]}
     return columns | {
         f"{name}_column": column if column in present else None for name, column in names.items()
     }
