@@ -36,7 +36,7 @@ def encode_frame(X: Any, names: Sequence[str], columns: Sequence[Column]) -> NDA
     """
     features, remarks = encode(_table(pd.DataFrame(X).set_axis(list(names), axis=1)), columns, "X")
     if remarks:
-        _log.warning(f"X: values that training did not have: {'; '.join(remarks)}")
+        _log.warning(f"X: {'; '.join(remarks)}")
     return features
 
 

@@ -66,16 +66,17 @@ class Column:
 class NumberColumn(Column):
     """A column of numbers, booleans (as 0 and 1), or times (in days), where NaN is a missing value.
 
-    The feature is (f(x) - shift) / scale, where f is the Yeo-Johnson transformation or the identity.
+    The feature is (x - shift) / scale, with 0 and 1 unless float32 would lose digits; where the column is
+    skewed, a second one is the Yeo-Johnson transformation of x / unit.
 
     Attributes:
         fill: The value in place of a missing one: the median.
         is_boolean: Whether words such as yes and no stand for 1 and 0.
         format: The format of times, as pandas writes it; None for numbers.
-        power: Exponent of Yeo and Johnson (Biometrika 87, 2000), for skewed columns.
-        unit: The transformation is that of x / unit.
         shift: What is subtracted.
         scale: By what is divided.
+        power: Exponent of the transformation (Yeo and Johnson, Biometrika 87, 2000); None: not skewed.
+        unit: The unit of the transformation.
         has_hours: Whether two further features tell the time of day, as an angle.
     """
 
@@ -83,10 +84,10 @@ class NumberColumn(Column):
     fill: float = 0.0
     is_boolean: bool = False
     format: str | None = None
-    power: float | None = None
-    unit: float = 1.0
     shift: float = 0.0
     scale: float = 1.0
+    power: float | None = None
+    unit: float = 1.0
     has_hours: bool = False
 
     @property
@@ -95,15 +96,16 @@ class NumberColumn(Column):
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        hours = tuple(f"{self.name} {part} of the day" for part in ("sin", "cos")) if self.has_hours else ()
-        return (self.name, *hours, *self._indicator())
+        further = [] if self.power is None else [f"{self.name}, less skewed"]
+        further += [f"{self.name}, {part} of the day" for part in ("sine", "cosine")] if self.has_hours else []
+        return (self.name, *further, *self._indicator())
 
     def encode(self, values: Any) -> Encoded:
         x = numbers(values, is_boolean=self.is_boolean) if self.format is None else times(values, self.format)
         is_missing = np.isnan(x)
         x = np.where(is_missing, self.fill, x)
-        y = x if self.power is None else yeo_johnson(x / self.unit, self.power)
-        parts = [(y - self.shift) / self.scale]
+        parts = [(x - self.shift) / self.scale]
+        parts += [] if self.power is None else [yeo_johnson(x / self.unit, self.power)]
         parts += [f(2 * np.pi * x) for f in (np.sin, np.cos)] if self.has_hours else []
         features = self._with_indicator(np.column_stack(parts), is_missing)
         return Encoded(features, is_missing, np.zeros(len(x), dtype=np.bool_))
@@ -273,13 +275,14 @@ def _wrong_kind(
 def _remarks(values: Any, column: Column, encoded: Encoded, is_wrong: NDArray[np.bool_]) -> Iterator[str]:
     """Yield a remark on values that are taken for missing, on new missing ones, and on new categories."""
     if is_wrong.any():
-        yield f"{is_wrong.sum()} in {column.name} are no {column.kind} ({_examples(values, is_wrong)})"
+        examples = _examples(values, is_wrong)
+        yield f"{column.name}: {is_wrong.sum()} taken for missing, as they are no {column.kind} ({examples})"
     new = encoded.is_missing & ~is_wrong
     if new.any() and not column.has_missing:
-        yield f"{new.sum()} in {column.name} are missing, as none was in training"
+        yield f"{column.name}: {new.sum()} missing, as none was in training"
     if encoded.is_unseen.any():
         examples = _examples(values, encoded.is_unseen)
-        yield f"{encoded.is_unseen.sum()} in {column.name} are categories new to it ({examples})"
+        yield f"{column.name}: {encoded.is_unseen.sum()} of categories that training did not have ({examples})"
 
 
 def _examples(values: Any, mask: NDArray[np.bool_]) -> str:

@@ -38,7 +38,7 @@ MOST_LEVELS = 64
 """Maximum number of categories of a column that have a feature of their own."""
 
 MOST_COLUMNS = 100
-"""Number of columns up to which skewed ones are transformed: more are the features of some network."""
+"""Number of columns up to which skewed ones are also transformed: more are the features of some network."""
 
 _FREQUENT = 10
 """Number of samples from which on a category is frequent; below 1,000 rows 1 % of them, at least 2."""

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emlc.data.columns.encoding import NumberColumn, yeo_johnson
+from emlc.data.columns.encoding import NumberColumn
 from emlc.data.columns.values import Floats
 
-SKEWED = 1.0
-"""Skewness from which on a column is transformed; that of an exponential distribution is 2."""
+SKEWED = 2.0
+"""Skewness, that of an exponential distribution, above which a column is also transformed."""
 
 _ROW_NUMBERS = 100
 """Number of rows from which on consecutive integers are taken for row numbers."""
@@ -26,7 +26,7 @@ class NumberFit:
 
     Attributes:
         keeps_all: Whether constant columns and row numbers are kept.
-        transforms: Whether skewed columns are transformed.
+        transforms: Whether skewed columns are also transformed.
     """
 
     keeps_all: bool
@@ -45,18 +45,17 @@ class NumberFit:
             if format is None and _are_row_numbers(x):
                 return "row numbers"
         power, unit = _power(finite) if self.transforms and format is None else (None, 1.0)
-        y = finite if power is None else yeo_johnson(finite / unit, power)
-        shift, scale = _standardization(y, is_transformed=power is not None)
+        shift, scale = _standardization(finite)
         return NumberColumn(
             name=name,
             has_missing=has_missing,
             fill=float(np.median(finite)),
             is_boolean=is_boolean,
             format=format,
-            power=power,
-            unit=unit,
             shift=shift,
             scale=scale,
+            power=power,
+            unit=unit,
             has_hours=format is not None and _have_hours(finite),
         )
 
@@ -74,7 +73,8 @@ def _power(x: Floats) -> tuple[float | None, float]:
 
     The unit, a tenth of the median magnitude, makes the result independent of the unit of the column.
     """
-    deviation = x.std()
+    with np.errstate(over="ignore"):
+        deviation = x.std()
     if not 0 < deviation < np.inf or len(np.unique(x)) < 3:
         return None, 1.0
     if abs(np.mean(((x - x.mean()) / deviation) ** 3)) <= SKEWED:
@@ -86,10 +86,11 @@ def _power(x: Floats) -> tuple[float | None, float]:
     return float(PowerTransformer(standardize=False).fit(some).lambdas_[0]), unit
 
 
-def _standardization(y: Floats, *, is_transformed: bool) -> tuple[float, float]:
-    """Return mean and deviation if the values are transformed, or lose digits as float32; else 0 and 1."""
-    deviation = float(y.std()) or 1.0
-    rounding = float(np.abs(y).max()) * float(np.finfo(np.float32).eps)
-    if not is_transformed and rounding <= _ROUNDING * deviation:
+def _standardization(x: Floats) -> tuple[float, float]:
+    """Return mean and deviation if the values would lose digits as float32; else 0 and 1."""
+    with np.errstate(over="ignore"):  # numbers that not even their square fits stay: float32 refuses them
+        deviation = float(x.std()) or 1.0
+    rounding = float(np.abs(x).max()) * float(np.finfo(np.float32).eps)
+    if rounding <= _ROUNDING * deviation:
         return 0.0, 1.0
-    return float(y.mean()), deviation
+    return float(x.mean()), deviation

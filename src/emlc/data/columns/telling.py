@@ -40,7 +40,7 @@ def _remarks(column: Column) -> Iterator[str]:
     if isinstance(column, VectorColumn):
         yield str(len(column.fill))
     if isinstance(column, NumberColumn) and column.power is not None:
-        yield "made less skewed"
+        yield "skewed: also transformed"
     if isinstance(column, NumberColumn) and column.format not in (None, "ISO8601"):
         yield f"as {column.format}"
     if column.has_missing:

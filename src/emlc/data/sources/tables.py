@@ -375,7 +375,7 @@ def _load_features(table: _Table) -> LoadInputs:
             return torch.from_numpy(_as_numbers(values.to_pandas(), rows, table.name))
         features, remarks = encode(values, schema.encoding, table.name, rows)
         if remarks:
-            _log.warning(f"{table.name}: values that training did not have: {'; '.join(remarks)}")
+            _log.warning(f"{table.name}: {'; '.join(remarks)}")
         return torch.from_numpy(features)
 
     return load
