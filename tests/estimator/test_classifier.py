@@ -25,6 +25,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import emlc
 import tiny
 from emlc import EMLCClassifier, InputError
+from emlc.config import DataSettings
+from emlc.data import read
 from emlc.errors import RivalWarning
 from emlc.estimator.adapter import CPU_STEPS, settings_of, split_of
 
@@ -138,6 +140,29 @@ def test_data_frames():
     assert estimator.correct_labels()["id"].tolist() == np.flatnonzero(~trusted).tolist()
     with pytest.raises(ValueError, match="feature names"):
         estimator.predict(frame[list("edcba")])
+
+
+def test_a_table_of_columns_of_every_kind(tmp_path):
+    X, given, truth, trusted = data()
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    frame["a"] = pd.cut(frame["a"], [-9, 0, 1.5, 99], labels=["low", "middle", "high"])
+    frame["b"] = frame["b"].mask(np.arange(120) % 10 == 5)
+    frame["c"] = [1, "two", None] * 40  # of several types
+    estimator = EMLCClassifier(**SMALL | {"epochs": 12}, output=tmp_path / "run")
+    estimator.fit(frame, given, trusted)
+    assert estimator.score(frame, truth) > 0.8
+    assert estimator.n_features_in_ == 5
+    again = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(again.predict_proba(frame), estimator.predict_proba(frame))
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    run = emlc.Run.load(tmp_path / "run")
+    samples = read(str(tmp_path / "new.csv"), DataSettings(), role="predict", schema=run.schema)
+    np.testing.assert_allclose(run.predict_proba(samples.inputs), estimator.predict_proba(frame), atol=1e-5)
+    with pytest.raises(ValueError, match=r"(?s)feature names.*missing.*- b"):
+        estimator.predict(frame.drop(columns="b"))
+    with pytest.raises(ValueError, match="column 'd': expected a number"):
+        estimator.predict(frame.assign(d="x"))
+    assert estimator.predict(frame.assign(d=np.nan, a="new")).shape == (120,)
 
 
 def test_pipeline():

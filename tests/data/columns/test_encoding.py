@@ -158,7 +158,9 @@ def test_other_words_among_numbers_are_told():
     assert features[-1].tolist() == [3, 1]
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float64(), 2), pa.large_list(pa.int16())])
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32()), pa.list_(pa.float64(), 2), pa.large_list(pa.int16())]
+)
 def test_lists_are_one_block_of_features(kind):
     values = pa.array([[1, 2], [3, 6], None], kind)
     assert encoded(values) == [[1, 2, 0], [3, 6, 0], [2, 4, 1]]
@@ -182,7 +184,7 @@ def test_missing_values_that_training_did_not_have_are_imputed_and_told():
 def test_a_column_of_another_kind_is_named_with_its_row():
     with pytest.raises(InputError, match=r"t: row 1, column 'x': expected a number, .* found 'b', .* 2 of 3"):
         encoded([1, 2, 4], ["1", "b", "c"])
-    with pytest.raises(InputError, match="column 'x': expected a category, .* found values of type list"):
+    with pytest.raises(InputError, match=r"column 'x': expected a category, .* found values of type list"):
         encoded(["a", "a", "b", "b"], pa.array([[1]]))
 
 

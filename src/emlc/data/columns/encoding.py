@@ -97,7 +97,9 @@ class NumberColumn(Column):
     @property
     def feature_names(self) -> tuple[str, ...]:
         further = [] if self.power is None else [f"{self.name}, less skewed"]
-        further += [f"{self.name}, {part} of the day" for part in ("sine", "cosine")] if self.has_hours else []
+        further += (
+            [f"{self.name}, {part} of the day" for part in ("sine", "cosine")] if self.has_hours else []
+        )
         return (self.name, *further, *self._indicator())
 
     def encode(self, values: Any) -> Encoded:
@@ -282,7 +284,8 @@ def _remarks(values: Any, column: Column, encoded: Encoded, is_wrong: NDArray[np
         yield f"{column.name}: {new.sum()} missing, as none was in training"
     if encoded.is_unseen.any():
         examples = _examples(values, encoded.is_unseen)
-        yield f"{column.name}: {encoded.is_unseen.sum()} of categories that training did not have ({examples})"
+        n = encoded.is_unseen.sum()
+        yield f"{column.name}: {n} of categories that training did not have ({examples})"
 
 
 def _examples(values: Any, mask: NDArray[np.bool_]) -> str:

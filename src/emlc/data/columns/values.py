@@ -141,7 +141,8 @@ def _parsed(values: Any, parse: "Callable[[pd.Series[Any]], Floats]") -> Floats:
     encoded = texts(values).dictionary_encode()
     parsed: Floats = np.append(parse(encoded.dictionary.to_pandas().astype(object)), np.nan)
     codes = np.asarray(encoded.indices.fill_null(len(parsed) - 1).to_numpy(zero_copy_only=False))
-    return parsed[codes]
+    values_of_rows: Floats = parsed[codes]
+    return values_of_rows
 
 
 def _plain(values: Any) -> pa.Array:
