@@ -25,7 +25,7 @@ BLOCKS = [block for page in PAGES if page.name != RUN_ELSEWHERE for block in blo
 NOT_RUN = {
     "CONTRIBUTING.md": ["it runs this test"],
     "docs/benchmarks.md": ["takes an hour"] * 2,
-    "docs/data.md": ["needs a million photographs"],
+    "docs/data.md": ["takes minutes, and needs the generator of the tables", "needs a million photographs"],
     "docs/export.md": ["needs FiftyOne"],
     "docs/how-to/reproduce.md": ["needs a GPU for days", "needs two machines", *["takes an hour"] * 2],
     "docs/index.md": ["installs"],

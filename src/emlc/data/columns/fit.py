@@ -128,7 +128,7 @@ def _are_nearly_all(is_kind: NDArray[np.bool_], counts: "pd.Series[int]") -> boo
 
 def _fit_category(name: str, found: pa.Array, *, keeps: bool) -> Column | str:
     counts, missing = found.to_pandas().value_counts(), found.null_count
-    if len(counts) == 1 and not missing and not keeps:
+    if len(counts) == 1 < len(found) and not missing and not keeps:
         return "constant"
     least = max(2, min(_FREQUENT, len(found) // 100))
     frequent = counts[counts >= least].nlargest(MOST_LEVELS)

@@ -40,7 +40,7 @@ class NumberFit:
         if len(finite) == 0:
             return "empty"
         if not self.keeps_all and not has_missing:
-            if finite.min() == finite.max():
+            if len(x) > 1 and finite.min() == finite.max():
                 return "constant"
             if format is None and _are_row_numbers(x):
                 return "row numbers"
