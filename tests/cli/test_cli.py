@@ -519,7 +519,7 @@ DATA = ["data.csv", "--trusted", "trusted.csv", *SMALL]
             "data.csv",
             lambda t: t.assign(b=t["b"].mask(t.index == 4)),
             [],
-            ["data.csv", "row 4", "'b'", "nan"],
+            ["data.csv", "row 4", "'b'", "inf"],
         ),
         (
             "data.csv",
@@ -572,7 +572,7 @@ DATA = ["data.csv", "--trusted", "trusted.csv", *SMALL]
     ],
     ids=[
         "class without trusted samples",
-        "nan",
+        "infinite number",
         "duplicate id",
         "overlap",
         "label outside the classes",

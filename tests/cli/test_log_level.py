@@ -12,15 +12,15 @@ TRAIN = ["train", "data.csv", "--trusted_column", "t", "--test_fraction", "0.2",
 TRAIN += ["--epochs", "2", "--noisy_batch", "16", "--device", "cpu"]
 
 LABEL_TABLE = "data.csv: columns about labels are not used as features: corrected_label, label_quality"
-TEXTS = "data.csv: columns without numbers are not used as features: note"
+LEFT_OUT = "data.csv: not used as features: note (constant)"
 DOUBTFUL = (
     "note: --test_fraction draws test samples whose labels are as noisy as the others, "
     "so test accuracy is measured against noisy labels"
 )
 MESSAGES = [
     LABEL_TABLE,
-    TEXTS,
     DOUBTFUL,
+    LEFT_OUT,
     "features: a, b",
     "3 classes; samples: 36 noisy, 15 trusted, 9 test",
     "emlc epoch 1/2",
@@ -42,7 +42,7 @@ def here(tmp_path, monkeypatch):
     [
         ([], MESSAGES),
         (["--log_level", "info"], MESSAGES),
-        (["--log-level", "warning"], [TEXTS, DOUBTFUL]),
+        (["--log-level", "warning"], [DOUBTFUL, LEFT_OUT]),
         (["--log_level=error"], []),
     ],
     ids=["by default", "info", "warning", "error"],

@@ -10,6 +10,7 @@ from emlc.config import Settings
 from emlc.config.methods import METHODS, method_class
 from emlc.config.sizes import fitted
 from emlc.data import Samples, Schema, Split, check_files, check_split, make_split, split_samples
+from emlc.data.columns.telling import describe_columns
 from emlc.errors import InputError
 from emlc.methods.base import Method
 from emlc.networks.weight_files import check_initial_weights
@@ -221,7 +222,9 @@ def _write_inputs(folder: Path, settings: Settings, split: Split, schema: Schema
 
 
 def _log_inputs(split: Split, schema: Schema, ranks: Ranks) -> None:
-    if schema.feature_columns and not schema.columns:
+    if schema.columns:
+        _log.info(f"features: {describe_columns(schema.encoding)}")
+    elif schema.feature_columns:
         _log.info(f"features: {', '.join(schema.feature_columns)}")
     if schema.text_column:
         _log.info(f"texts: {schema.text_column}, embedded by {schema.text_model}")

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from emlc.data.columns.fit import MOST_COLUMNS, MOST_LEVELS, fit_columns
+from emlc.data.columns.telling import describe_columns
 from emlc.errors import InputError
 
 N = 200
@@ -20,7 +21,10 @@ N = 200
         (list(range(1, N + 1)), "row numbers"),
         ([f"id-{k}" for k in range(N)], "200 different values"),
         ([f"note {k} of many words" for k in range(N)], "texts; --text_column learns from them"),
-        ([f"{k}.5" if k % 5 else f"<{k}" for k in range(N)], "numbers but for '<0', '<5', '<10' and 37 more"),
+        (
+            [f"{k}.5" if k % 5 else f"<{k}" for k in range(N)],
+            "200 different values, numbers but for '<0', '<5', '<10' and 37 more",
+        ),
         ([b"x"] * N, "values of type binary"),
         ([[1.0] * (1 + k % 2) for k in range(N)], "lists of differing lengths"),
         ([{"a": 1}] * N, "values of type struct<a: int64>"),
@@ -31,9 +35,7 @@ def test_what_cannot_be_learned_from_is_left_out_and_told(logged, values, reason
     table = pa.table({"x": values, "good": np.arange(N) % 7})
     (column,) = fit_columns(table, "data.csv", classes=["cat", "cow", "dog"])
     assert column.name == "good"
-    assert f"data.csv: numbers: good; not used as features: x ({reason}" in logged.text.replace(
-        "200 different values, numbers", "numbers"
-    )
+    assert f"data.csv: not used as features: x ({reason}" in logged.text
 
 
 def test_a_named_column_is_kept_or_refused_with_the_reason():
@@ -56,7 +58,7 @@ def test_only_the_most_frequent_categories_have_features_of_their_own():
     assert set(column.others) == {f"c{k}" for k in range(MOST_LEVELS, 100)}
 
 
-def test_one_line_says_what_was_done_with_every_column(logged):
+def test_one_line_says_what_was_done_with_every_column():
     table = pa.table(
         {
             "a": np.exp(np.linspace(0, 8, N)),
@@ -66,11 +68,9 @@ def test_one_line_says_what_was_done_with_every_column(logged):
             "e": [[1.0, 2]] * N,
         }
     )
-    fit_columns(table, "data.csv")
-    assert logged.text.count("\n") == 1
-    assert logged.text.endswith(
-        "data.csv: numbers: a (skewed: also transformed), b (some missing); categories: c (2); "
-        "times: d (as %d.%m.%Y); vectors: e (2)\n"
+    assert describe_columns(fit_columns(table, "data.csv")) == (
+        "numbers a (skewed: also transformed), b (1 missing); categories c (2); "
+        "times d (as %d.%m.%Y); vectors e (2)"
     )
 
 

@@ -34,12 +34,12 @@ class Column:
 
     Attributes:
         name: Name of the column.
-        has_missing: Whether one feature tells where the value is missing, since it was in training.
+        missing: Number of missing values in training. If there are any, a feature tells where one is missing.
     """
 
     kind: ClassVar[str]
     name: str
-    has_missing: bool = False
+    missing: int = 0
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -56,10 +56,10 @@ class Column:
         raise NotImplementedError
 
     def _with_indicator(self, features: Floats, is_missing: NDArray[np.bool_]) -> Floats:
-        return np.column_stack([features, is_missing]) if self.has_missing else features
+        return np.column_stack([features, is_missing]) if self.missing else features
 
     def _indicator(self) -> tuple[str, ...]:
-        return (f"{self.name} is missing",) if self.has_missing else ()
+        return (f"{self.name} is missing",) if self.missing else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +280,7 @@ def _remarks(values: Any, column: Column, encoded: Encoded, is_wrong: NDArray[np
         examples = _examples(values, is_wrong)
         yield f"{column.name}: {is_wrong.sum()} taken for missing, as they are no {column.kind} ({examples})"
     new = encoded.is_missing & ~is_wrong
-    if new.any() and not column.has_missing:
+    if new.any() and not column.missing:
         yield f"{column.name}: {new.sum()} missing, as none was in training"
     if encoded.is_unseen.any():
         examples = _examples(values, encoded.is_unseen)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from emlc.data.classes import shorten
 from emlc.data.columns.encoding import CategoryColumn, Column, VectorColumn
 from emlc.data.columns.fit_numbers import NumberFit
-from emlc.data.columns.telling import describe_columns
 from emlc.data.columns.values import (
     MISSING_WORDS,
     TIME_FORMATS,
@@ -53,7 +52,7 @@ _WORDS_OF_TEXT = 4
 def fit_columns(
     table: pa.Table, where: str, *, named: bool = False, classes: Sequence[str] = ()
 ) -> tuple[Column, ...]:
-    """Find how each column of a table becomes features, and tell it in one line of the log.
+    """Find how each column of a table becomes features; one line of the log names those that are left out.
 
     Args:
         table: The training samples (n rows), with the columns to learn from.
@@ -81,8 +80,9 @@ def fit_columns(
             raise InputError(f"{where}: column {name!r} (--feature_columns) cannot be learned from: {fitted}")
         else:
             left_out[name] = fitted
-    level = logging.WARNING if left_out else logging.INFO
-    _log.log(level, f"{where}: {describe_columns(columns, left_out)}")
+    if left_out:
+        reasons = [f"{name} ({reason})" for name, reason in left_out.items()]
+        _log.warning(f"{where}: not used as features: {shorten(reasons)}")
     return tuple(columns)
 
 
@@ -136,7 +136,7 @@ def _fit_category(name: str, found: pa.Array, *, keeps: bool) -> Column | str:
         return _left_out(counts)
     levels = tuple(sorted(frequent.index))
     others = tuple(sorted(set(counts.index) - set(levels)))
-    return CategoryColumn(name=name, has_missing=missing > 0, levels=levels, others=others)
+    return CategoryColumn(name=name, missing=missing, levels=levels, others=others)
 
 
 def _left_out(counts: "pd.Series[int]") -> str:
@@ -158,4 +158,4 @@ def _fit_vector(name: str, values: Any) -> Column | str:
     if not is_there.any():
         return "empty"
     fill = np.nan_to_num(x[is_there]).mean(axis=0)
-    return VectorColumn(name=name, has_missing=bool(np.isnan(x).any()), fill=tuple(fill.tolist()))
+    return VectorColumn(name=name, missing=int(np.isnan(x).any(axis=1).sum()), fill=tuple(fill.tolist()))

@@ -36,10 +36,10 @@ class NumberFit:
         self, name: str, x: Floats, *, is_boolean: bool = False, format: str | None = None
     ) -> NumberColumn | str:
         """Return how numbers (n,), with NaN where missing, become features, or why they are left out."""
-        finite, has_missing = x[np.isfinite(x)], bool(np.isnan(x).any())
+        finite, missing = x[np.isfinite(x)], int(np.isnan(x).sum())
         if len(finite) == 0:
             return "empty"
-        if not self.keeps_all and not has_missing:
+        if not self.keeps_all and not missing:
             if len(x) > 1 and finite.min() == finite.max():
                 return "constant"
             if format is None and _are_row_numbers(x):
@@ -48,7 +48,7 @@ class NumberFit:
         shift, scale = _standardization(finite)
         return NumberColumn(
             name=name,
-            has_missing=has_missing,
+            missing=missing,
             fill=float(np.median(finite)),
             is_boolean=is_boolean,
             format=format,

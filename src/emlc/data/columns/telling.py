@@ -1,6 +1,6 @@
-"""Describe in one line what is done with each column."""
+"""Describe in one line how columns become features."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from emlc.data.columns.encoding import CategoryColumn, Column, NumberColumn, VectorColumn
 
@@ -8,16 +8,14 @@ _MOST_NAMED = 20
 """Maximum number of columns of a kind that are named; of more, the first ones and their number."""
 
 
-def describe_columns(columns: Sequence[Column], left_out: Mapping[str, str]) -> str:
-    """Describe in one line how columns become features, and which are left out, by the reason."""
+def describe_columns(columns: Sequence[Column]) -> str:
+    """Describe in one line how columns become features: their names by kind, with what is special."""
     groups: dict[str, list[str]] = {}
     for column in columns:
         groups.setdefault(_kind(column), []).append(_named(column))
-    parts = [f"{kind}: {_listed(names)}" for kind, names in groups.items()]
-    if left_out:
-        reasons = [f"{name} ({reason})" for name, reason in left_out.items()]
-        parts.append(f"not used as features: {_listed(reasons)}")
-    return "; ".join(parts)
+    if groups.keys() == {"numbers"}:
+        return _listed(groups["numbers"])
+    return "; ".join(f"{kind} {_listed(names)}" for kind, names in groups.items())
 
 
 def _kind(column: Column) -> str:
@@ -43,8 +41,8 @@ def _remarks(column: Column) -> Iterator[str]:
         yield "skewed: also transformed"
     if isinstance(column, NumberColumn) and column.format not in (None, "ISO8601"):
         yield f"as {column.format}"
-    if column.has_missing:
-        yield "some missing"
+    if column.missing:
+        yield f"{column.missing:,} missing"
 
 
 def _listed(names: Sequence[str]) -> str:
