@@ -517,7 +517,7 @@ DATA = ["data.csv", "--trusted", "trusted.csv", *SMALL]
         ("trusted.csv", lambda t: t[t["label"] != "cow"], [], ["1 of 3 classes have no trusted sample: cow"]),
         (
             "data.csv",
-            lambda t: t.assign(b=t["b"].mask(t.index == 4)),
+            lambda t: t.assign(b=t["b"].mask(t.index == 4, float("inf"))),
             [],
             ["data.csv", "row 4", "'b'", "inf"],
         ),
