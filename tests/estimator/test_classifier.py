@@ -125,7 +125,7 @@ def test_images(shape, dtype):
     X = rng.integers(0, 100, (40, *shape))
     X[y == 1] += 120
     X = X.astype(dtype) if dtype == np.uint8 else X / 255
-    estimator = EMLCClassifier(**(SMALL | {"width": 4, "epochs": 6})).fit(X, y, np.arange(10))
+    estimator = EMLCClassifier(**(SMALL | {"width": 4, "epochs": 20})).fit(X, y, np.arange(10))
     assert estimator.score(X, y) > 0.9
     with pytest.raises(ValueError, match="X"):
         estimator.predict(np.repeat(X, 2, axis=X.shape.index(8)))

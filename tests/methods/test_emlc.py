@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy, cross_entropy, log_softmax
 
 import tiny
+from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.meta.metagradient import InnerSGD
 from emlc.methods import emlc as emlc_module
@@ -93,15 +94,13 @@ def slow_step(
     trusted,
     *,
     meta_weight,
-    ce_weight=None,
+    ce_weight=1.0,
     bce_weight=1.0,
     likelihood_weight=1.0,
     anchor_weight=1.0,
 ):
     """The parameters of student and teacher after a first step with empty momentum buffers."""
     student, teacher, s = deepcopy(method.student), deepcopy(method.teacher), method.settings
-    if ce_weight is None:
-        ce_weight = 1.0 if s.teacher == "gate" else 0.1
     eta = method.student_sgd.param_groups[0]["lr"]
     w = dict(student.named_parameters())
     v = {name: torch.zeros_like(p) for name, p in w.items()}
@@ -256,6 +255,20 @@ def test_the_noise_aware_teacher_keeps_the_shares_of_the_classes_in_the_noisy_ba
     q = torch.stack([method.teacher(b.inputs, b.labels).soft_labels.mean(dim=0) for b in noisy]).mean(dim=0)
     method.step(noisy, trusted)
     torch.testing.assert_close(method.teacher.noisy_shares, 0.99 * before + 0.01 * q.detach())
+
+
+@pytest.mark.parametrize(
+    ("trusted", "weight"), [(1, 0.1), (12, 5 * 12 / 75), (40, 1.0)], ids=["least", "share", "most"]
+)
+def test_the_fewer_the_trusted_samples_the_less_they_weigh_beside_given_labels(trusted, weight):
+    method = make_method(teacher="noise-aware", meta_weight=0.0)
+    data = tiny.samples()
+    rows = [torch.arange(75)[:trusted].numpy(), torch.arange(75)[trusted:].numpy()]
+    split = Split(noisy=data.take(rows[1]), trusted=data.take(rows[0]))
+    method.bind(split)
+    method.teacher.noisy_shares.copy_(method.teacher.trusted_shares)
+    noisy, batch = make_batches(1)
+    assert_step_is(method, [noisy], batch, meta_weight=0.0, ce_weight=weight)
 
 
 def test_the_noise_aware_teacher_learns_from_given_labels_without_a_meta_loss():

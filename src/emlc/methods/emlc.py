@@ -29,8 +29,9 @@ from emlc.runtime.streams import RandomStream
 
 _NOISE_AWARE_SHARE = 0.05
 """Meta weight of the noise-aware teacher as a share of the gate's: its likelihood teaches it, too."""
-_NOISE_AWARE_CE_WEIGHT = 0.1
-"""Weight of its cross-entropy on trusted samples, of which it sees each far more often than a noisy one."""
+_TRUSTED_WORTH = 5.0
+"""How many noisy samples a trusted one is worth in its losses; see :func:`_ce_weight`."""
+_MIN_CE_WEIGHT = 0.1
 
 
 class _Step(NamedTuple):
@@ -74,19 +75,13 @@ class EMLC(Method):
         backbone, dim = self.build_backbone(settings.teacher_backbone or settings.backbone)
         self.teacher = build_teacher(settings, backbone, dim, num_classes)
         self._loss_weights = {
-            "teacher_ce": self._ce_weight(settings),
+            "teacher_ce": 1.0 if settings.ce_weight is None else settings.ce_weight,
             "teacher_bce": settings.bce_weight,
             "teacher_nll": settings.likelihood_weight,
             "teacher_anchor": settings.anchor_weight,
             "noisy_head_ce": 1.0,  # nothing else learns from it
         }
         self._engine = EngineChoice(self, exact=settings.meta_gradient == "exact")
-
-    @staticmethod
-    def _ce_weight(settings: Settings) -> float:
-        if settings.ce_weight is not None:
-            return settings.ce_weight
-        return _NOISE_AWARE_CE_WEIGHT if settings.teacher == "noise-aware" else 1.0
 
     def load_initial_weights(self) -> list[str]:
         s = self.settings
@@ -113,6 +108,8 @@ class EMLC(Method):
         super().bind(split)
         if isinstance(self.teacher, NoiseAwareTeacher):
             self.teacher.count_trusted(torch.from_numpy(split.trusted.given))
+            if self.settings.ce_weight is None:
+                self._loss_weights["teacher_ce"] = _ce_weight(len(split.trusted), len(split.noisy))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "teacher": self.teacher_sgd}
@@ -306,6 +303,15 @@ class EMLC(Method):
         )
         self._engine.used(engine, steps[0].record)
         return coefficients
+
+
+def _ce_weight(m: int, n: int) -> float:
+    """Return the weight of the noise-aware teacher's cross-entropy on m trusted samples, beside n noisy ones.
+
+    A step has as large a batch of the few as of the many. At equal weights the few are learned by heart long
+    before the others have taught anything.
+    """
+    return min(1.0, max(_MIN_CE_WEIGHT, _TRUSTED_WORTH * m / (m + n)))
 
 
 def _joined(noisy: Batch, trusted: Batch | None) -> Tensor:
