@@ -79,7 +79,7 @@ def test_table_1_runs_emlc_as_its_presets_have_it(label, suffix, look_ahead):
     for run in runs:
         preset = read_yaml(preset_path(f"{run.data}{suffix}", "train"))
         others = {"noise": run.noise, "noise_rate": run.noise_rate, "look_ahead": look_ahead}
-        beside = {"init": run.init, "output": None}
+        beside = {"init": run.init, "output": None, "rivals": False}
         assert run.as_dict() == Settings(**{**preset, **others, **beside}).as_dict()
 
 
