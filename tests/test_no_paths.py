@@ -12,6 +12,7 @@ import torch
 import yaml
 
 import emlc
+import image_models
 import sources
 from emlc import Run
 from emlc.config import Settings, names_of, paths_of
@@ -44,15 +45,21 @@ def texts(home):
     return sources.csv_features(home)
 
 
+def embedded_photos(home):
+    """Embeddings of images by a network in a folder."""
+    return sources.image_folder(home) | {"image_model": str(image_models.save_model(home / "our-network"))}
+
+
 LABELLED = {
     "rows": noisy_rows,
     "human labels": sources.human_labels,
     "image files": sources.image_folder,
     "image paths": sources.image_paths,
     "pixels": sources.embedded_images,
+    "embedded images": embedded_photos,
 }
 RUNS = LABELLED | {"texts": texts}
-IMAGES = ("image files", "image paths", "pixels")
+IMAGES = ("image files", "image paths", "pixels", "embedded images")
 ONLY_IMAGES = ("imagefolder", "fiftyone")
 NETWORKS = ("onnx", "torch-export", "safetensors")
 
@@ -172,3 +179,10 @@ def test_a_text_model_of_a_folder_is_looked_for_in_the_working_directory_and_not
     settings = yaml.safe_load((tmp_path / "model" / "settings.yaml").read_text(encoding="utf-8"))
     assert settings["text_model"] == "./our-model"
     assert Run.load(tmp_path / "model", device="cpu").schema.text_model == "./our-model"
+
+
+def test_an_image_model_of_a_folder_is_looked_for_in_the_working_directory(runs, tmp_path):
+    export(runs["embedded images"], "safetensors", tmp_path / "model")
+    settings = yaml.safe_load((tmp_path / "model" / "settings.yaml").read_text(encoding="utf-8"))
+    assert settings["image_model"] == "./our-network"
+    assert Run.load(tmp_path / "model", device="cpu").schema.image_model == "./our-network"

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from scipy.spatial.distance import pdist
+from sklearn.decomposition import PCA
 from torch import nn
 from torchvision.models import VisionTransformer, list_models
 from torchvision.models.regnet import BlockParams
@@ -293,6 +295,49 @@ def test_features_are_standardised_by_column(monkeypatch):
     expected = (x - x.mean(axis=0)) / x.std(axis=0)
     np.testing.assert_allclose(standardize(inputs)(inputs), expected, atol=1e-3)
     np.testing.assert_allclose(Statistics(inputs).std.numpy(), x.std(axis=0, keepdims=True), rtol=1e-12)
+
+
+def uneven_features(n=400, d=12):
+    """Features that vary much in some directions, none of them an axis, and little in the others."""
+    rng = np.random.default_rng(0)
+    axes, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    return torch.from_numpy(5 + rng.normal(size=(n, d)) * 2.0 ** -np.arange(d) @ axes.T).float()
+
+
+def test_features_are_standardised_as_a_whole():
+    inputs = uneven_features()
+    x = inputs.double().numpy()
+    centred = x - x.mean(axis=0)
+    layer = Standardize(Statistics(inputs, "whole"))
+    np.testing.assert_allclose(layer(inputs), centred / centred.std(), atol=1e-5)
+
+
+def test_features_are_reduced_to_their_principal_components(monkeypatch):
+    monkeypatch.setattr("emlc.networks.standardize.COMPONENTS", 4)
+    monkeypatch.setattr("emlc.networks.standardize._VALUES_AT_ONCE", 1000)
+    inputs = uneven_features()
+    standardized = Standardize(Statistics(inputs, "components"))(inputs).double().numpy()
+    expected = PCA(4).fit_transform(inputs.double().numpy())
+    # Distances tell components from others, but not their signs, nor how they are rotated.
+    np.testing.assert_allclose(pdist(standardized), pdist(expected) / expected.std(), rtol=1e-4)
+    np.testing.assert_allclose(standardized.std(), 1, rtol=1e-5)
+
+
+def test_of_rotated_components_none_weighs_more_than_others():
+    inputs = torch.randn(3000, 300, generator=torch.manual_seed(0)) * torch.linspace(3, 0, 300) ** 2
+    standardized = Standardize(Statistics(inputs, "components"))(inputs)
+    assert standardized.shape == (3000, 256)
+    deviations = standardized.std(dim=0)
+    assert deviations.max() / deviations.min() < 2 < inputs.std(dim=0).max() / inputs.std(dim=0)[:256].min()
+
+
+def test_a_network_on_components_is_loaded_without_its_inputs():
+    inputs = uneven_features()
+    trained, dim = build_backbone("shallow", inputs, scaling="components")
+    loaded, _ = build_backbone("shallow", torch.zeros(2, 12), scaling="components")
+    loaded.load_state_dict(trained.state_dict())
+    assert dim == 256
+    assert torch.equal(loaded.eval()(inputs), trained.eval()(inputs))
 
 
 def test_images_are_standardised_by_channel(monkeypatch):

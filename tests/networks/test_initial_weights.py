@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 
+from emlc.architectures.weight_files import check_initial_weights
 from emlc.errors import InputError
 from emlc.networks.backbones import Classifier, build_backbone
 from emlc.networks.initial_weights import load_initial_weights
-from emlc.networks.weight_files import check_initial_weights
 
 IMAGES = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -222,7 +222,7 @@ class Shortcut(nn.Module):
 
 
 def test_weights_that_a_network_of_ones_own_has_no_layer_for_are_not_taken_for_a_head(tmp_path, monkeypatch):
-    monkeypatch.setattr("emlc.networks.backbones._imported", lambda _: lambda shape: Shortcut(linear=False))
+    monkeypatch.setattr("emlc.architectures.layers._imported", lambda _: lambda shape: Shortcut(linear=False))
     path = saved(tmp_path / "w.pt", Shortcut(linear=True).state_dict())
     message = refusal(path, "nets:shortcut", inputs=IMAGES[:, :, :2, :2])
     assert message.splitlines()[1:] == ["  - unexpected: shortcut.weight, shortcut.bias"]

@@ -89,13 +89,13 @@ def test_without_decisions_the_data_are_written_as_they_are(source, tmp_path):
 
 def test_texts_stay_texts(tmp_path, monkeypatch):
     """With line breaks, which take a parquet file; the model that embeds them is named in the settings."""
-    pytest.importorskip("emlc.data.texts.embed")
+    pytest.importorskip("emlc.data.embeddings.texts")
 
     class Lengths:
         def encode(self, block, **_):
             return np.array([[len(text), text.count("o"), 1] for text in block], dtype=np.float32)
 
-    monkeypatch.setattr("emlc.data.texts.embed.load_model", lambda folder, device: Lengths())
+    monkeypatch.setattr("emlc.data.embeddings.texts.load_model", lambda folder, device: Lengths())
     texts = [f'{"good" * (k % 3)} film,\n"number" {k}' for k in range(40)]
     labels = np.array(["bad", "good"])[np.arange(40) % 2]
     table = pd.DataFrame({"review": texts, "label": labels, "checked": np.arange(40) < 8})

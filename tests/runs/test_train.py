@@ -128,7 +128,8 @@ def test_the_pictures_show_something(run, name):
 
 
 def test_the_saved_settings_are_those_of_the_run(run):
-    settings = tiny.settings(output=str(run.folder), epochs=8, precision="float32")
+    resolved = {"precision": "float32", "image_model": "none", "standardize": "columns"}
+    settings = tiny.settings(output=str(run.folder), epochs=8, **resolved)
     assert yaml.safe_load((run.folder / "settings.yaml").read_text()) == settings.as_dict()
     assert run.settings == settings
 

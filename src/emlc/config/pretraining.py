@@ -107,6 +107,8 @@ def _pretrain_problems(s: PretrainSettings) -> Iterator[str]:
     yield from backbone_problems(s)
     if s.text_column is not None:
         yield "text_column: pretraining is for images; the text_model of `emlc train` is pretrained already"
+    if s.image_model not in ("auto", "none"):
+        yield "image_model: pretraining is for images as they are; the image_model is pretrained already"
     trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
     if len(trusted) > 1:
         yield f"trusted, trusted_column, trusted_per_class: give at most one, got {' and '.join(trusted)}"

@@ -7,8 +7,9 @@ from dataclasses import field, fields
 from typing import Any, Literal, NamedTuple
 
 PathKind = Literal["source", "file", "model", "folder", "output"]
-"""What a path leads to. source: samples. file: another file that is read. model: a folder with a text model,
-not its name on the hub. folder: a cache, or the data sets of this machine. output: the run directory."""
+"""What a path leads to. source: samples. file: another file that is read. model: a folder or file with a
+model, not the name of one on a hub. folder: a cache, or the data sets of this machine. output: the run
+directory."""
 
 
 class SettingFacts(NamedTuple):
@@ -61,7 +62,7 @@ class SettingFacts(NamedTuple):
         """Return whether a value of the setting is a path, and not None or a name."""
         if self.path is None or not isinstance(value, str) or value in self.names:
             return False
-        return self.path != "model" or value.startswith("~") or os.path.isabs(value) or os.path.isdir(value)
+        return self.path != "model" or value.startswith("~") or os.path.isabs(value) or os.path.exists(value)
 
 
 def setting(default: Any, **facts: Any) -> Any:

@@ -41,6 +41,9 @@ class NetworkSettings:
             a file: written by `emlc pretrain`, a run's student.safetensors, or a checkpoint (.pt, .pth) of
             SupContrast, lightly or torchvision.
         teacher_init: Initial weights of the teacher's backbone (default: the same as the student's).
+        standardize: How features are standardised. columns: each by its own standard deviation. whole: all by
+            one number. components: reduced to at most 256 principal components, all divided by one number.
+            auto: components for embeddings of images, else columns.
         width: Units of the hidden layers of shallow and mlp; channels of the cnn's first stage.
         label_embedding_dim: Width of the teacher's label embedding.
         gate_hidden_dim: Hidden units of the teacher's gate.
@@ -51,6 +54,7 @@ class NetworkSettings:
     stem: Literal["auto", "cifar", "imagenet"] = setting("auto", expert=True)
     init: str = setting("none", path="file", names=NAMED_WEIGHTS, common=True)
     teacher_init: str | None = setting(None, path="file", names=NAMED_WEIGHTS, expert=True)
+    standardize: Literal["auto", "columns", "whole", "components"] = setting("auto", expert=True)
     width: int | None = setting(None, at_least=1)
     label_embedding_dim: int = setting(128, expert=True, at_least=1)
     gate_hidden_dim: int = setting(128, expert=True, at_least=1)
@@ -191,7 +195,8 @@ class RunSettings:
 def estimator_settings() -> set[str]:
     """Return the names of the settings that apply when one process fits samples given from Python."""
     groups_of_fit = (NetworkSettings, MethodSettings, OptimisationSettings)
-    return {name for group in groups_of_fit for name in names_of(group)} - {"devices"} | {"rivals"}
+    names = {name for group in groups_of_fit for name in names_of(group)} - {"devices"}
+    return names | {"rivals", "image_model", "image_size", "embedding_cache"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +221,11 @@ class Settings(
     def batch(self) -> int:
         """Noisy samples per student step; as long as it is left to the data, that of large data."""
         return MOST_NOISY_BATCH if self.noisy_batch is None else self.noisy_batch
+
+    @property
+    def scaling(self) -> Literal["columns", "whole", "components"]:
+        """How features are standardised; before the data are known, auto is columns."""
+        return "columns" if self.standardize == "auto" else self.standardize
 
     @property
     def warm_up(self) -> int:

@@ -41,7 +41,7 @@ def without_overlap(
         shared |= pd.Series(samples.ids, dtype=object).isin(others.ids).to_numpy()
     if equal_rows is None:
         equal_rows = overlap == "drop"
-    if samples.inputs.ndim == 4 or samples.texts is not None or equal_rows:
+    if samples.pictures is not None or samples.texts is not None or equal_rows:
         shared |= same
     if not shared.any():
         if same.any():  # equal rows of numbers may well be different samples: that is for the user to say

@@ -31,12 +31,21 @@ class Samples(Annotations):
         files: (n,) absolute paths of the image files; None if the inputs do not come from image files.
         texts: (n,) texts whose embeddings are the inputs; None for other inputs.
         table: n rows of the columns from which the inputs were computed; None if these are the inputs.
+        images: The n images whose embeddings are the inputs; None for other inputs.
+        image_keys: (n,) hashes of these images' files or pixels, in hexadecimal.
     """
 
     inputs: Inputs
     files: pa.Array | None = None
     texts: pa.Array | None = None
     table: pa.Table | None = None
+    images: Inputs | None = None
+    image_keys: pa.Array | None = None
+
+    @property
+    def pictures(self) -> Inputs | None:
+        """The images that the inputs are, or whose embeddings they are; None for other inputs."""
+        return self.inputs if self.inputs.ndim == 4 else self.images
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -47,17 +56,14 @@ class Samples(Annotations):
         """Return the samples at some indices, in their order, or where a boolean mask (n,) is true."""
         rows = np.asarray(rows)
         indices = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64)
-        inputs: Inputs
-        if isinstance(self.inputs, StoredImages):
-            inputs = self.inputs.take(indices)
-        else:
-            inputs = self.inputs[torch.from_numpy(indices)]
-        files, texts, table = (
-            None if values is None else values.take(pa.array(indices))
-            for values in (self.files, self.texts, self.table)
+        arrays: dict[str, Any] = {
+            name: None if (values := getattr(self, name)) is None else values.take(pa.array(indices))
+            for name in ("files", "texts", "table", "image_keys")
+        }
+        images = None if self.images is None else _take(self.images, indices)
+        return Samples(
+            inputs=_take(self.inputs, indices), images=images, **arrays, **vars(self.annotations(indices))
         )
-        annotations = vars(self.annotations(indices))
-        return Samples(inputs=inputs, files=files, texts=texts, table=table, **annotations)
 
     def with_classes(
         self,
@@ -100,12 +106,14 @@ class Samples(Annotations):
     def input_keys(self) -> pa.Array:
         """(n,) texts that are equal where the inputs are equal: a hash of the values, in hexadecimal.
 
-        Embeddings have the hash of their text, since their last bits depend on how texts were batched.
+        Embeddings have the hash of their text or image, as their last bits depend on how these were batched.
         Stored images are too many to be read, and have their path, or file and row: two files with the
         same image differ.
         """
         if isinstance(self.inputs, StoredImages):
             return self.inputs.identities()
+        if self.image_keys is not None:
+            return self.image_keys
         if self.texts is not None:
             return pa.array([_hash(text.encode()) for text in self.texts.to_pylist()], pa.large_string())
         rows = self.inputs.contiguous().numpy()
@@ -171,6 +179,10 @@ class Samples(Annotations):
         )
         check_finite(inputs, annotations.ids, "X")
         return cls(inputs=inputs, **vars(annotations))
+
+
+def _take(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
+    return inputs.take(rows) if isinstance(inputs, StoredImages) else inputs[torch.from_numpy(rows)]
 
 
 def _hash(values: Any) -> str:

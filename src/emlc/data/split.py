@@ -22,8 +22,14 @@ from emlc.data.overlap import without_overlap
 from emlc.data.samples import Samples
 from emlc.data.sources.checked import is_checked_table, with_checked_labels
 from emlc.data.sources.human_labels import with_human_labels
-from emlc.data.sources.read import bundled_roles, is_image_folder, open_source
-from emlc.data.sources.source import Role, Schema, check_input_shape, take_all, with_image_range
+from emlc.data.sources.read import (
+    bundled_roles,
+    is_image_folder,
+    new_schema,
+    open_source,
+    with_image_model,
+)
+from emlc.data.sources.source import Role, Schema, Source, check_input_shape, take_all, with_image_range
 from emlc.errors import InputError
 from emlc.runtime.files import write_csv
 from emlc.runtime.streams import RandomStream, generator
@@ -79,7 +85,11 @@ class Split:
 
 
 def make_split(
-    settings: DataSettings, noise: NoiseSettings, seed: int, known: Schema | None = None
+    settings: DataSettings,
+    noise: NoiseSettings,
+    seed: int,
+    known: Schema | None = None,
+    opened: Source | None = None,
 ) -> tuple[Split, Schema]:
     """Read the sources, draw the split and inject the noise.
 
@@ -90,8 +100,9 @@ def make_split(
         settings: The sources and how they are divided.
         noise: Noise to inject into the noisy samples. It does not change which samples are in which set.
         seed: Seed of all draws.
-        known: How a run read its data. Of it, the columns of a table are used; by default they are found
-            from the noisy samples.
+        known: How a run read its data. Of it, the columns of a table and the models of texts and images are
+            used; by default the columns are found from the noisy samples.
+        opened: The data, if they have been opened already.
 
     Returns:
         The split, and how the data were read.
@@ -101,10 +112,8 @@ def make_split(
     """
     if settings.data is None:
         raise InputError("data: no source is named; samples in memory go through split_samples")
-    schema = Schema(classes=tuple(settings.classes or ()))
-    if known is not None:
-        schema = replace(schema, feature_columns=known.feature_columns, columns=known.columns)
-    data = with_human_labels(open_source(settings.data, settings, role="data", schema=schema), settings)
+    opened = opened or open_source(settings.data, settings, role="data", schema=_schema(settings, known))
+    data = with_human_labels(with_image_model(opened, settings.image_model), settings)
     data = with_checked_labels(data, settings)
     sources = _other_sources(settings.data, settings)
     rows = draw_rows(
@@ -133,6 +142,14 @@ def make_split(
         input_shape=split.noisy.input_shape,
     )
     return split, schema
+
+
+def _schema(settings: DataSettings, known: Schema | None) -> Schema:
+    """Return the schema that the settings say, with what of a run's schema does not follow from them."""
+    columns, images = ("feature_columns", "columns"), ("image_model", "image_model_digest")
+    names = (*columns, *images, "text_column", "text_model", "text_model_digest")
+    taken: dict[str, Any] = {} if known is None else {name: getattr(known, name) for name in names}
+    return replace(new_schema(settings), **taken)
 
 
 def split_samples(

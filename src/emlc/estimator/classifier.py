@@ -49,7 +49,11 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight_decay: Weight decay of student and teacher.
         schedule: Schedule of the learning rates: constant | cosine. With cosine they fall to zero.
         backbone: The networks' backbone: auto | linear | shallow | mlp | cnn | a network of
-            torchvision.models | module:factory; auto is shallow for rows of numbers and cnn for images.
+            torchvision.models | module:factory; auto is shallow for rows of numbers and embeddings of images,
+            and cnn for the pixels of images.
+        image_model: Pretrained network whose embeddings of images are learned from: auto | none |
+            efficientnet-lite0 | torchvision:NAME | timm:NAME | a folder; auto is efficientnet-lite0, if it is
+            installed, for up to 100,000 images. See docs/images.md.
         width: Units of the hidden layers of shallow and mlp, or channels of the cnn's first stage.
         init: Initial weights: none | imagenet | a file, for example one that ``emlc pretrain`` wrote.
         validation_fraction: Share of the trusted samples that is held out to choose the epoch; None: the
@@ -103,6 +107,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight_decay: float = 0.0,
         schedule: Literal["constant", "cosine"] = "cosine",
         backbone: str = "auto",
+        image_model: str = "auto",
         width: int | None = None,
         init: str = "none",
         validation_fraction: float | None = None,
@@ -122,6 +127,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.backbone = backbone
+        self.image_model = image_model
         self.width = width
         self.init = init
         self.validation_fraction = validation_fraction
@@ -263,7 +269,10 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inputs = self._checked_again(X)
         codes = None if y is None else self._codes(y, len(inputs))
         samples = samples_of(inputs, codes, self.classes_)
-        expected = self.run_.schema.input_shape
+        schema = self.run_.schema
+        expected = schema.input_shape
+        if schema.image_model is not None and samples.inputs.ndim == 4:
+            return samples  # of any size: the run embeds them
         if samples.input_shape != expected:
             raise InputError(f"X: expected samples of shape {expected}, found {samples.input_shape}")
         return samples
@@ -311,7 +320,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         estimate = load_estimate(self.run_.folder / self.run_.which)
         if estimate.soft_labels is None:
             return None
-        tables = estimate_label_tables(estimate, noisy, self.run_.student)
+        tables = estimate_label_tables(estimate, self.run_.embedded(noisy), self.run_.student)
         return self._with_original_labels(pd.concat(tables, ignore_index=True), noisy)
 
     def _label_table(self, samples: "Samples") -> pd.DataFrame:

@@ -48,8 +48,8 @@ class Corrected:
 
     @property
     def are_images(self) -> bool:
-        """Whether the inputs are images."""
-        return self.noisy.inputs.ndim == 4
+        """Whether the samples are images."""
+        return self.noisy.pictures is not None
 
 
 def relative_files(samples: Samples, folder: Path) -> list[str]:

@@ -32,7 +32,7 @@ def export_fiftyone(run: Run, output: Path) -> str:
         InputError: If the samples are not images.
     """
     check_free(output)
-    if len(run.schema.input_shape) != 3:
+    if not run.schema.has_images:
         raise InputError("fiftyone: shows images, and the samples are not images")
     corrected = Corrected.of(run)
     parts = {"noisy": corrected.noisy, "trusted": corrected.trusted}

@@ -43,7 +43,7 @@ def export_image_folder(run: Run, output: Path, *, link: bool = False) -> str:
             files.
     """
     check_free(output)
-    if len(run.schema.input_shape) != 3:
+    if not run.schema.has_images:
         raise InputError("imagefolder: the samples are not images")
     corrected = Corrected.of(run)
     parts = [corrected.noisy, corrected.trusted]

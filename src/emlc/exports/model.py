@@ -1,7 +1,8 @@
 """Export the student as a file that other programs run: ONNX, torch.export's format, or plain weights.
 
-The exported network takes the student's inputs as float32: features as they are, or images scaled to [0, 1].
-Standardisation is its first layer. Its output are class probabilities.
+The exported network takes float32: features as they are, or images scaled to [0, 1]. Standardisation is its
+first layer; in a run on embeddings of images, the network that embeds them comes before it. Its output are
+class probabilities.
 """
 
 import io
@@ -22,9 +23,11 @@ from torch import Tensor, nn
 from emlc.config import NoiseSettings, Settings, names_of, paths_of
 from emlc.data import Schema
 from emlc.data.columns.encoding import is_plain
+from emlc.data.embeddings.images import ImageEmbedder
 from emlc.errors import InputError
 from emlc.networks.standardize import Standardize
 from emlc.runs.checkpoint import save_networks
+from emlc.runs.images import embedder
 from emlc.runs.run import Run
 from emlc.runtime.files import (
     atomic_folder,
@@ -41,10 +44,16 @@ _TOLERANCE = 1e-3
 
 
 class Deployed(nn.Module):
-    """A student followed by a softmax: float32 inputs (n, ...) become probabilities (n, C), on the CPU."""
+    """A student followed by a softmax: float32 inputs (n, ...) become probabilities (n, C), on the CPU.
 
-    def __init__(self, student: nn.Module) -> None:
+    Args:
+        student: Inputs to logits.
+        embed: What comes before the student: images to embeddings.
+    """
+
+    def __init__(self, student: nn.Module, embed: nn.Module | None = None) -> None:
         super().__init__()
+        self.embed = nn.Identity() if embed is None else deepcopy(embed).cpu()
         self.student = deepcopy(student).cpu()
         for module in self.student.modules():
             if isinstance(module, Standardize):
@@ -52,14 +61,15 @@ class Deployed(nn.Module):
         self.eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        logits: Tensor = self.student(inputs)
+        logits: Tensor = self.student(self.embed(inputs))
         return logits.softmax(dim=1)
 
 
 def describe(run: Run) -> dict[str, Any]:
     """Describe, for JSON, what a program has to know to use an exported network."""
     schema, settings = run.schema, run.settings
-    is_image = len(schema.input_shape) == 3
+    is_image = schema.has_images
+    shape = _input_shape(run)
     meaning = "channels, height, width; 0 to 1" if is_image else "features as they are in the data"
     if not is_plain(schema.encoding):
         meaning = "features, computed from the feature_columns as columns tells"
@@ -70,14 +80,15 @@ def describe(run: Run) -> dict[str, Any]:
         "input": {
             "name": "inputs",
             "dtype": "float32",
-            "shape": ["batch", *schema.input_shape],
+            "shape": ["batch", *shape],
             "meaning": meaning,
             "feature_columns": list(schema.feature_columns) or None,
             "features": list(schema.feature_names) or None,
             "columns": list(schema.columns) or None,
             "text_column": schema.text_column,
             "text_model": _portable(schema).text_model,
-            "image_size": settings.image_size if is_image else None,
+            "image_model": _portable(schema).image_model,
+            "image_size": settings.image_size if schema.image_model is None else shape[-1],
             "resize": settings.resize if is_image else None,
         },
         "output": {
@@ -101,7 +112,7 @@ def export_onnx(run: Run, output: Path) -> str:
     import onnxruntime
 
     check_file(output)
-    network, example = Deployed(run.student), _example(run, 2)
+    network, example = _deployed(run), _example(run, 2)
     program = _exported(
         lambda: torch.onnx.export(
             network,
@@ -135,7 +146,7 @@ def export_torch(run: Run, output: Path) -> str:
     if output.suffix != ".pt2":
         raise InputError(f"output: torch.export.load needs a name that ends in .pt2, got {output}")
     check_file(output)
-    network, example = Deployed(run.student), _example(run, 2)
+    network, example = _deployed(run), _example(run, 2)
     program = _exported(
         lambda: torch.export.export(network, (example,), dynamic_shapes=_BATCH), "torch.export"
     )
@@ -211,10 +222,11 @@ def _without_paths(settings: Settings) -> dict[str, Any]:
 
 
 def _portable(schema: Schema) -> Schema:
-    """Return a schema whose text model, if it is a folder, is looked for in the working directory."""
-    if schema.text_model is None or not os.path.isabs(schema.text_model):
-        return schema
-    return replace(schema, text_model=_in_working_directory(schema.text_model))
+    """Return a schema whose model of texts or images, if a path, is looked for in the working directory."""
+    models = {"text_model": schema.text_model, "image_model": schema.image_model}
+    paths = {name: model for name, model in models.items() if model is not None and os.path.isabs(model)}
+    changes: dict[str, Any] = {name: _in_working_directory(path) for name, path in paths.items()}
+    return replace(schema, **changes)
 
 
 def _in_working_directory(model: str) -> str:
@@ -222,23 +234,44 @@ def _in_working_directory(model: str) -> str:
     return f".{os.sep}{Path(model).name}"
 
 
+def _embedder(run: Run) -> ImageEmbedder | None:
+    """Return what embeds the run's images; what it embeds here is not kept."""
+    schema = run.schema
+    if schema.image_model is None:
+        return None
+    return embedder(schema, replace(run.settings, embedding_cache=None, device="cpu"))
+
+
+def _deployed(run: Run) -> Deployed:
+    embed = _embedder(run)
+    return Deployed(run.student, None if embed is None else embed.model.network)
+
+
+def _input_shape(run: Run) -> tuple[int, ...]:
+    embed = _embedder(run)
+    return run.schema.input_shape if embed is None else embed.form.shape
+
+
 def _example(run: Run, n: int) -> Tensor:
     """Draw inputs (n, ...): images of uniform noise, or features distributed like the training data."""
-    shape, generator = run.schema.input_shape, torch_generator(0, RandomStream.EXAMPLE_INPUTS)
+    shape, generator = _input_shape(run), torch_generator(0, RandomStream.EXAMPLE_INPUTS)
     if len(shape) == 3:
-        return torch.rand(n, *shape, generator=generator)
+        return (255 * torch.rand(n, *shape, generator=generator)).round() / 255
     standardize = next(m for m in run.student.modules() if isinstance(m, Standardize))
-    noise = torch.randn(n, *shape, generator=generator)
-    return noise * standardize.std.cpu() + standardize.mean.cpu()
+    noise = torch.randn(n, standardize.std.shape[1], generator=generator) * standardize.std.cpu()
+    basis = standardize.basis
+    return (noise if basis is None else noise @ basis.T.cpu()) + standardize.mean.cpu()
 
 
 def _real_inputs(run: Run, n: int) -> Iterator[Tensor]:
     """Yield one batch of up to n of the run's noisy samples, if they can be read again."""
     try:
-        inputs = run.split().noisy.inputs
-        yield inputs[torch.linspace(0, len(inputs) - 1, min(n, len(inputs))).long()]
+        noisy = run.split().noisy
     except InputError:  # the data are gone, or were arrays from Python: examples have to suffice
         return
+    embed, inputs = _embedder(run), noisy.inputs if noisy.pictures is None else noisy.pictures
+    rows = torch.linspace(0, len(inputs) - 1, min(n, len(inputs))).long()
+    yield inputs[rows] if embed is None else embed.pixels(inputs[rows])
 
 
 def _exported(export: Callable[[], Any], to: str) -> Any:
@@ -259,10 +292,11 @@ def _difference(run: Run, exported: Callable[[Tensor], Tensor]) -> str:
         InputError: If the difference is too large, or not a number.
     """
     differences = []
+    without_cache = replace(run, settings=replace(run.settings, embedding_cache=None))
     for inputs in (_example(run, 1), _example(run, 5), *_real_inputs(run, 5)):
         scaled = inputs / 255 if inputs.dtype == torch.uint8 else inputs.float()
         with torch.no_grad():
-            differences.append((exported(scaled) - run.predict_proba(inputs)).abs().max())
+            differences.append((exported(scaled) - without_cache.predict_proba(inputs)).abs().max())
     largest = torch.stack(differences).max().item()  # NaN if one of them is
     if not largest <= _TOLERANCE:
         raise InputError(f"the exported network is not the run's: its probabilities differ by {largest:.2g}")

@@ -103,7 +103,7 @@ class Method(ABC):
         self.num_classes = num_classes
         self.hyper: Any = settings.hyper_parameters
         self.look_ahead = settings.look_ahead if self.looks_ahead else 1
-        self._inputs, self._statistics = inputs, Statistics(inputs)
+        self._inputs, self._statistics = inputs, Statistics(inputs, settings.scaling)
         self.student: nn.Module = self.build_student()
         self.decisions: dict[str, str] = {}
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from torch import nn
 from torchvision.models import ResNet
 
+from emlc.architectures.weight_files import Source, imagenet_weights, read_weights
 from emlc.errors import InputError
 from emlc.networks.standardize import Standardize
-from emlc.networks.weight_files import Source, imagenet_weights, read_weights
 
 _LISTED = 5
 """Number of names that a message lists; it says how many more there are."""

@@ -156,7 +156,7 @@ def _content(
         return "none", [], 0, [None] * n
     if samples.texts is not None:
         return "text", [], 0, [_shortened(text or "") for text in samples.texts.to_pylist()]
-    if samples.inputs.ndim == 4:
+    if samples.pictures is not None:
         return "image", [], 0, thumbnails(samples)
     width = samples.input_shape[0] if samples.table is None else samples.table.num_columns
     shown = _SHOWN_VALUES if width > _SHOWN_VALUES + 4 else width

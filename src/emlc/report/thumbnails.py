@@ -33,9 +33,10 @@ def thumbnails(samples: Samples) -> list[str]:
     if samples.files is not None:
         with ThreadPoolExecutor(cpu_count()) as pool:  # PIL decodes without holding the interpreter's lock
             pictures = list(pool.map(_open, samples.files.to_pylist()))
+    assert samples.pictures is not None
     missing = np.array([k for k, picture in enumerate(pictures) if picture is None], dtype=np.int64)
     for block in np.array_split(missing, -(-len(missing) // _BLOCK) or 1):
-        for k, pixels in zip(block, samples.inputs[torch.from_numpy(block)], strict=True):
+        for k, pixels in zip(block, samples.pictures[torch.from_numpy(block)], strict=True):
             pictures[k] = _picture(pixels)
     return [data_uri(picture) for picture in pictures if picture is not None]
 

@@ -109,7 +109,7 @@ def _without_issues(rest: Samples, table: pd.DataFrame) -> Samples:
 
 def _without_copies(rest: Samples, reviewed: Samples, settings: Settings) -> Samples:
     """Leave out samples that a run would refuse beside a reviewed sample, such as a copy of its image."""
-    if len(rest) == 0 or not (rest.inputs.ndim == 4 or settings.overlap == "drop"):
+    if len(rest) == 0 or not (rest.pictures is not None or settings.overlap == "drop"):
         return rest
     return without_overlap(rest, reviewed, "noisy", "trusted", "drop")
 

@@ -137,7 +137,7 @@ def _drawn(noisy: Samples, most: int, seed: int) -> Samples:
 
 def _features(run: Run, inputs: Inputs) -> Floats:
     if inputs.ndim == 2:
-        return inputs[torch.arange(len(inputs))].double().numpy()
+        return run.reduced(inputs)
     return represent(run.student.get_submodule("backbone"), inputs).flatten(1).double().numpy()
 
 

@@ -23,6 +23,9 @@ S = TypeVar("S", Settings, PretrainSettings)
 OF_THE_DATA = ("noisy_batch", "epochs")
 """Settings that are chosen by the size of the data where they are None; a run keeps what was chosen."""
 
+_RESOLVED = ("precision", "image_model", "standardize")
+"""Settings whose value auto becomes another one that the run keeps."""
+
 
 def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
     """Raise an :class:`InputError` if the folder holds a run that must not be overwritten or resumed."""
@@ -36,7 +39,7 @@ def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
         )
     before, now = read_settings(folder, type(settings)).as_dict(), with_absolute_paths(settings).as_dict()
     free = names_of(type(settings), lambda facts: facts.free_on_resume)
-    free |= {"precision"} if settings.precision == "auto" else set()
+    free |= {name for name in _RESOLVED if getattr(settings, name, None) == "auto"}
     free |= {name for name in OF_THE_DATA if getattr(settings, name, 0) is None}
     changed = [k for k in now if k not in free and before.get(k) != now[k]]
     if changed:

@@ -39,9 +39,11 @@ from emlc.networks import inference
 from emlc.networks.backbones import build_backbone
 from emlc.networks.inference import Predictions, predict_both, represent
 from emlc.networks.initial_weights import load_initial_weights
+from emlc.networks.standardize import Standardize
 from emlc.networks.teacher import AnyTeacher
 from emlc.runs.checkpoint import load_networks
 from emlc.runs.directory import read_settings
+from emlc.runs.images import embed_inputs, embed_samples
 from emlc.runtime.distributed import Ranks, pick_device
 from emlc.runtime.files import read_json
 from emlc.runtime.streams import RandomStream, generator, seed_torch
@@ -146,13 +148,16 @@ class Run:
 
         Args:
             inputs: (n, ...) as stored: images as uint8, or feature rows as float32; or an array that
-                :meth:`Samples.from_arrays` takes.
+                :meth:`Samples.from_arrays` takes. Images are embedded, if the run learned from embeddings.
             ranks: Processes that share the work. All of them have to call this, and all get all rows.
 
         Raises:
             InputError: the inputs are no numbers, not finite, or of another shape than in training.
         """
-        return inference.predict_proba(self.student, self._checked(inputs), ranks)
+        checked = self._checked(inputs)
+        embedded = embed_inputs(checked, self.schema, self._settings_here)
+        known = checked if embedded is None else embedded.vectors
+        return inference.predict_proba(self.student, known, ranks)
 
     def _checked(self, inputs: Inputs | NDArray[Any]) -> Inputs:
         """Return inputs as the networks take them, if they have the shape of those in training."""
@@ -196,13 +201,26 @@ class Run:
                 f"classes: expected those of the run, {shorten(self.schema.classes)}, found "
                 f"{shorten(samples.classes)}; name the run's classes where the samples are made"
             )
-        for block in blocks(samples):
+        for block in blocks(self.embedded(samples)):
             predictions = predict_both(self.student, teacher, block.inputs, block.given, ranks)
             yield (
                 block,
                 label_table(block, predictions, decision, all_probabilities=all_probabilities),
                 predictions,
             )
+
+    def embedded(self, samples: Samples) -> Samples:
+        """Return samples with embeddings in place of images, if the run learned from embeddings.
+
+        Raises:
+            InputError: the image model is not available, or not the one that the run learned from.
+        """
+        return embed_samples(samples, self.schema, self._settings_here)
+
+    @property
+    def _settings_here(self) -> Settings:
+        """The settings, with the device of the networks: texts and images are embedded there."""
+        return replace(self.settings, device=str(next(self.student.parameters()).device))
 
     @cached_property
     def decision(self) -> Decision:
@@ -258,7 +276,7 @@ class Run:
         self, sets: list[Samples], ranks: Ranks | None
     ) -> list[NDArray[np.float64]]:
         if sets[0].inputs.ndim == 2:
-            return [samples.inputs[torch.arange(len(samples))].double().numpy() for samples in sets]
+            return [self.reduced(samples.inputs, ranks) for samples in sets]
         s = self.settings
         with torch.random.fork_rng(devices=[]):
             seed_torch(s.seed, RandomStream.INITIAL_WEIGHTS)
@@ -266,6 +284,13 @@ class Run:
         load_initial_weights(backbone, s.init, s.backbone)
         backbone.to(next(self.student.parameters()).device)
         return [represent(backbone, samples.inputs, ranks).double().numpy() for samples in sets]
+
+    def reduced(self, rows: Inputs, ranks: Ranks | None = None) -> NDArray[np.float64]:
+        """Return rows of features (n, d), reduced to components (n, k) if the networks do that first."""
+        standardize = next(m for m in self.student.modules() if isinstance(m, Standardize))
+        if standardize.basis is None:
+            return rows[torch.arange(len(rows))].double().numpy()
+        return represent(standardize, rows, ranks).double().numpy()
 
     def require_teacher(self) -> AnyTeacher:
         """Return the teacher, or raise an :class:`InputError` if the run's method has none."""
@@ -287,11 +312,8 @@ class Run:
         """
         if self.settings.data is None:
             raise InputError(f"{self.folder}: trained on samples given from Python, which are not kept")
-        device = str(next(self.student.parameters()).device)  # texts are embedded there
         limits = None if self.schema.image_range is None else list(self.schema.image_range)
-        settings = replace(
-            self.settings, device=device, background=self.schema.background, image_range=limits
-        )
+        settings = replace(self._settings_here, background=self.schema.background, image_range=limits)
         check_files(self.folder / "split.csv", settings)
         split, _ = make_split(settings, settings, settings.seed, self.schema)
         check_split(split, self.folder / "split.csv")

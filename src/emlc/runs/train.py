@@ -6,14 +6,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from emlc.architectures.weight_files import check_initial_weights
 from emlc.config import Settings
 from emlc.config.methods import METHODS, method_class
 from emlc.config.sizes import fitted
 from emlc.data import Samples, Schema, Split, check_files, check_split, make_split, split_samples
 from emlc.data.columns.telling import describe_columns
+from emlc.data.sources.read import open_source
 from emlc.errors import InputError
 from emlc.methods.base import Method
-from emlc.networks.weight_files import check_initial_weights
 from emlc.runs.beside import FILE, compare_run, has_comparison
 from emlc.runs.directory import (
     OF_THE_DATA,
@@ -24,6 +25,7 @@ from emlc.runs.directory import (
     write_settings,
 )
 from emlc.runs.fit import fit
+from emlc.runs.images import embed_split, images_in, resolve_image_model, side_of
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.runs.results import write_decision, write_results
 from emlc.runs.run import Run
@@ -114,7 +116,7 @@ def _train(
             check_initial_weights(source)
         if resume and (folder / "split.csv").exists():
             check_files(folder / "split.csv", settings)
-        split, schema = _read(settings, data, trusted, validation, test)
+        settings, split, schema = _read(settings, folder, data, trusted, validation, test)
         settings = _resolve_sizes(settings, folder, len(split.noisy))
         if resume and (folder / "split.csv").exists():
             check_split(split, folder / "split.csv")
@@ -177,20 +179,23 @@ def _check_one_source(settings: Settings, data: Samples | Split | None, *others:
         raise InputError("trusted, validation and test samples in memory go with data in memory")
 
 
-def _read(settings: Settings, data: Samples | Split | None, *others: Samples | None) -> tuple[Split, Schema]:
+def _read(
+    settings: Settings, folder: Path, data: Samples | Split | None, *others: Samples | None
+) -> tuple[Settings, Split, Schema]:
+    """Read the samples, and embed their images if the settings, which are returned as resolved, want that."""
     if data is None:
-        return make_split(settings, settings, settings.seed)
+        assert settings.data is not None
+        opened = open_source(settings.data, settings, role="data")
+        settings = resolve_image_model(settings, folder, *images_in(opened))
+        return settings, *make_split(settings, settings, settings.seed, opened=opened)
     if isinstance(data, Split):
         split = data
     else:
         split = split_samples(data, *others, settings=settings, noise=settings, seed=settings.seed)
-    columns = tuple(column["name"] for column in split.columns)
-    return split, Schema(
-        classes=split.classes,
-        input_shape=tuple(split.noisy.inputs.shape[1:]),
-        feature_columns=columns,
-        columns=split.columns,
-    )
+    pictures = split.noisy.pictures
+    images = (0, None) if pictures is None else (len(pictures), side_of(pictures))
+    settings = resolve_image_model(settings, folder, *images)
+    return settings, *embed_split(split, settings)
 
 
 def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
@@ -228,6 +233,8 @@ def _log_inputs(split: Split, schema: Schema, ranks: Ranks) -> None:
         _log.info(f"features: {', '.join(schema.feature_columns)}")
     if schema.text_column:
         _log.info(f"texts: {schema.text_column}, embedded by {schema.text_model}")
+    if schema.image_model:
+        _log.info(f"images: embedded by {schema.image_model}; --image_model none learns from their pixels")
     _log.info(describe_split(split))
     if ranks.size > 1:
         _log.info(f"{ranks.size} processes, this one on {ranks.device}")

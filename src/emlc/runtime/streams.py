@@ -83,6 +83,8 @@ class RandomStream(IntEnum):
     """How labels are shuffled to see what chance would predict."""
     CHECKED_SAMPLES = 34
     """Which samples are drawn to be checked, and their order."""
+    FEATURE_ROTATION = 35
+    """The rotation of the principal components of features."""
 
 
 def generator(seed: int, stream: RandomStream, *position: int) -> np.random.Generator:

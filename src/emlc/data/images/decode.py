@@ -87,7 +87,7 @@ def decode(image: EncodedImage, form: ImageFormat, out: NDArray[np.uint8]) -> st
     try:
         with _open(image) as opened:
             picture = _convert(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB", form)
-        out[:] = np.asarray(_resized(picture, form)).reshape(height, width, channels).transpose(2, 0, 1)
+        out[:] = np.asarray(resized(picture, form)).reshape(height, width, channels).transpose(2, 0, 1)
     except Exception as error:  # PIL's plugins raise anything on broken files
         return _reason(error)
     return None
@@ -108,11 +108,16 @@ def _convert(picture: Image.Image, mode: str, form: ImageFormat) -> Image.Image:
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def _resized(picture: Image.Image, form: ImageFormat) -> Image.Image:
+def resized(picture: Image.Image, form: ImageFormat) -> Image.Image:
+    """Resize a picture to a format's height and width.
+
+    Raises:
+        ValueError: If it has another size, and the format takes only its own.
+    """
     _, height, width = form.shape
     if form.resize is not None:
-        resized = functional.resize(picture, [form.resize])
-        cropped: Image.Image = functional.center_crop(resized, [height, width])
+        smaller = functional.resize(picture, [form.resize])
+        cropped: Image.Image = functional.center_crop(smaller, [height, width])
         return cropped
     if picture.size == (width, height):
         return picture

@@ -168,7 +168,7 @@ def load_images(
             f"bytes take {_gib(size)}, more than the {settings.memory_gib:g} GiB of --memory_gib"
         )
     opened = {role: _open(images, settings, in_memory=in_memory) for role, images in stored.items()}
-    _report_unreadable([(stored[role].images.where, opened[role][1]) for role in opened], settings)
+    report_unreadable([(stored[role].images.where, opened[role][1]) for role in opened], settings)
     readable = {role: _without(inputs, failures) for role, (inputs, failures) in opened.items()}
     for role, (inputs, _) in readable.items():
         if in_memory or folder:
@@ -234,7 +234,7 @@ def _find_unreadable(stored: StoredImages) -> dict[int, str]:
     return failures
 
 
-def _report_unreadable(sets: Sequence[tuple[str, dict[int, str]]], settings: DataSettings) -> None:
+def report_unreadable(sets: Sequence[tuple[str, dict[int, str]]], settings: DataSettings) -> None:
     """Raise one error for the unreadable images of all sets, or log that they are left out."""
     unreadable: dict[str, list[str]] = {}
     for where, failures in sets:

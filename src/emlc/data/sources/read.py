@@ -1,9 +1,11 @@
 """Read a source of any kind."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from emlc.config import NAMED_SOURCES, DataSettings
+from emlc.data.embeddings.image_models import load_image_model
 from emlc.data.samples import Samples
 from emlc.data.sources.arrays import open_digits, open_npz
 from emlc.data.sources.cifar import CIFAR, open_cifar
@@ -56,12 +58,16 @@ def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | No
         InputError: If the source does not exist or its content is wrong.
     """
     opened = open_source(source, settings, role=role, schema=schema)
+    opened = with_image_model(opened, settings.image_model)
     return opened.take(opened.rows_in_use, settings)
 
 
 def open_source(source: str, settings: DataSettings, *, role: Role, schema: Schema | None = None) -> Source:
-    """Read the ids and labels of a source, and leave its inputs for later; see :func:`read`."""
-    schema = schema or _new_schema(settings)
+    """Read the ids and labels of a source, and leave its inputs for later; see :func:`read`.
+
+    Whether images are embedded is left to the schema, and to :func:`with_image_model`.
+    """
+    schema = schema or new_schema(settings)
     id_prefix = "" if role in ("data", "predict") else f"{role}-"
     if source in NAMED_SOURCES and settings.text_column is not None:
         raise InputError(f"text_column: {source} is a set of images")
@@ -94,7 +100,8 @@ def _advice(path: Path) -> str:
     return "not a known kind of source" + (f": {advice}" if advice else "")
 
 
-def _new_schema(settings: DataSettings) -> Schema:
+def new_schema(settings: DataSettings) -> Schema:
+    """Return what the settings alone say of how the data are read."""
     low, high = settings.image_range or (None, None)
     return Schema(
         classes=tuple(settings.classes or ()),
@@ -102,6 +109,26 @@ def _new_schema(settings: DataSettings) -> Schema:
         background=settings.background,
         image_range=None if low is None or high is None else (low, high),
     )
+
+
+def with_image_model(source: Source, name: str) -> Source:
+    """Return a source with embeddings of its images as inputs.
+
+    Args:
+        source: The training data, or a source that is read in the same way.
+        name: The model, as the setting ``image_model`` names it. With auto or none, and for a source whose
+            schema names a model already, the source stays as it is.
+
+    Raises:
+        InputError: If the model is not available, or the source has no images.
+    """
+    if name in ("auto", "none") or source.schema.image_model is not None:
+        return source
+    if not source.has_images:
+        raise InputError(f"image_model: {source.name} has no images that {name} could embed")
+    model = load_image_model(name)
+    schema = replace(source.schema, image_model=model.name, image_model_digest=model.digest)
+    return replace(source, schema=schema)
 
 
 def _check_table(path: Path, files: Sequence[Path]) -> None:

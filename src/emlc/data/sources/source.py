@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from emlc.config import DataSettings
 from emlc.data.annotations import Annotations
 from emlc.data.columns.encoding import Column, feature_names, from_dict
+from emlc.data.embeddings.images import EmbeddedImages, ImageEmbedder
 from emlc.data.images.decode_many import find_value_range
 from emlc.data.images.encoded import EncodedImages, ImageFiles
-from emlc.data.images.stored import load_images
+from emlc.data.images.stored import StoredImages, load_images, report_unreadable
 from emlc.data.samples import Samples, check_finite
 from emlc.errors import InputError
 
@@ -42,6 +43,8 @@ class Schema:
         text_column: Column of a table that has the texts whose embeddings are the inputs.
         text_model: The model that embeds the texts, as the setting names it; for a folder its absolute path.
         text_model_digest: Hash of the model's files, in hexadecimal.
+        image_model: The model whose embeddings of images are the inputs; for a folder its absolute path.
+        image_model_digest: Hash of the model's weights, in hexadecimal.
         background: Colour on which transparent images are composed; None: their alpha channel is dropped, as
             in runs made before there was this setting.
         image_range: Values that become black and white in images of more than 8 bits; None: not known yet, or
@@ -57,8 +60,15 @@ class Schema:
     text_column: str | None = None
     text_model: str | None = None
     text_model_digest: str | None = None
+    image_model: str | None = None
+    image_model_digest: str | None = None
     background: str | None = "white"
     image_range: tuple[float, float] | None = None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the samples are images, embedded or not."""
+        return len(self.input_shape) == 3 or self.image_model is not None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -87,6 +97,17 @@ LoadInputs = Callable[[NDArray[np.int64], Schema], torch.Tensor]
 """A function that reads the inputs of some rows: (m,) int64 to (m, ...)."""
 
 
+@dataclass(frozen=True)
+class InMemory:
+    """Inputs (n, ...) that are already read."""
+
+    inputs: torch.Tensor
+
+    def __call__(self, rows: NDArray[np.int64], _: Schema) -> torch.Tensor:
+        """Return the inputs of rows (m,)."""
+        return self.inputs[torch.from_numpy(rows)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source(Annotations):
     """An opened source, with everything except the inputs in memory.
@@ -110,6 +131,13 @@ class Source(Annotations):
     def fitted(self, rows: NDArray[np.int64]) -> "Source":
         """Return the source with a schema fitted to the training samples, rows (m,), if it needs one."""
         return self if self.fit is None else replace(self, schema=self.fit(rows), fit=None)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the source has images, not features or texts."""
+        if isinstance(self.inputs, InMemory):
+            return self.inputs.inputs.ndim == 4
+        return isinstance(self.inputs, EncodedImages)
 
     def take(self, rows: NDArray[np.int64], settings: DataSettings | None = None) -> Samples:
         """Read the samples of rows (m,); see :func:`take_all`."""
@@ -137,15 +165,16 @@ def take_all(
     Raises:
         InputError: If a set has no samples, or an input is unreadable, not finite or of another shape.
     """
+    embedded = _embed(selections, settings)
     images = {
         role: (source.inputs, rows)
         for role, (source, rows) in selections.items()
-        if isinstance(source.inputs, EncodedImages)
+        if isinstance(source.inputs, EncodedImages) and role not in embedded
     }
     others = {
         role: source.inputs(rows, source.schema)
         for role, (source, rows) in selections.items()
-        if not isinstance(source.inputs, EncodedImages)
+        if not isinstance(source.inputs, EncodedImages) and role not in embedded
     }
     first = next(iter(selections))
     if not input_shape and first in others:
@@ -154,6 +183,7 @@ def take_all(
     opened = load_images(
         images, settings, input_shape, background=schema.background, value_range=schema.image_range
     )
+    opened |= {role: (each.vectors, each.readable) for role, each in embedded.items()}
     parts: dict[str, Samples] = {}
     for role, (source, rows) in selections.items():
         inputs, readable = opened.get(role) or (others[role], np.ones(len(rows), dtype=np.bool_))
@@ -166,6 +196,8 @@ def take_all(
         samples = Samples(
             inputs=inputs, files=files, texts=texts, table=table, **vars(source.annotations(rows))
         )
+        if role in embedded:
+            samples = replace(samples, images=embedded[role].images, image_keys=embedded[role].keys)
         if isinstance(inputs, torch.Tensor):
             columns = source.schema.feature_names
             check_finite(inputs, samples.ids, source.name, rows=rows, columns=columns)
@@ -173,6 +205,31 @@ def take_all(
         check_input_shape(samples, input_shape, source.name)
         parts[role] = samples
     return parts
+
+
+def _embed(
+    selections: Mapping[str, tuple[Source, NDArray[np.int64]]], settings: DataSettings
+) -> dict[str, EmbeddedImages]:
+    """Embed the images of the sets whose schema has an image model."""
+    embedded: dict[str, EmbeddedImages] = {}
+    for role, (source, rows) in selections.items():
+        schema = source.schema
+        if schema.image_model is None or not source.has_images:
+            continue
+        embed = ImageEmbedder.of(
+            schema.image_model,
+            settings,
+            schema.image_model_digest,
+            background=schema.background,
+            value_range=schema.image_range,
+        )
+        if isinstance(source.inputs, EncodedImages):
+            embedded[role] = embed(StoredImages(source.inputs, rows, embed.form), source.name)
+        else:
+            embedded[role] = embed(source.inputs(rows, schema), source.name)
+    names = [(selections[role][0].name, each.failures) for role, each in embedded.items()]
+    report_unreadable(names, settings)
+    return embedded
 
 
 def with_image_range(source: Source, rows: NDArray[np.int64]) -> Source:
@@ -201,8 +258,4 @@ def check_input_shape(samples: Samples, expected: tuple[int, ...], where: str) -
 
 def in_memory(name: str, annotations: Annotations, inputs: torch.Tensor, schema: Schema) -> Source:
     """Return a source whose inputs, (n, ...), are already read."""
-
-    def load(rows: NDArray[np.int64], _: Schema) -> torch.Tensor:
-        return inputs[torch.from_numpy(rows)]
-
-    return Source(name=name, schema=schema, inputs=load, **vars(annotations))
+    return Source(name=name, schema=schema, inputs=InMemory(inputs), **vars(annotations))

@@ -21,6 +21,7 @@ from emlc.data.annotations import IntegerNames, annotate
 from emlc.data.classes import shorten
 from emlc.data.columns.encoding import CategoryColumn, as_dict, encode, is_plain
 from emlc.data.columns.fit import fit_columns
+from emlc.data.embeddings.text_models import find_model, model_identity
 from emlc.data.images.decode import Header, read_header
 from emlc.data.images.encoded import EncodedImages, ImageFiles, ParquetImages
 from emlc.data.sources.class_names import hugging_face_names
@@ -29,7 +30,6 @@ from emlc.data.sources.delimited import is_delimited, read_delimited
 from emlc.data.sources.image_paths import check_some_exist, look_like_image_paths
 from emlc.data.sources.source import LoadInputs, Role, Schema, Source
 from emlc.data.sources.texts import TextInputs
-from emlc.data.texts.models import find_model, model_identity
 from emlc.errors import InputError
 
 _log = logging.getLogger(__name__)

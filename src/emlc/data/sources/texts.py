@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings
+from emlc.data.embeddings.text_models import find_model, model_identity
+from emlc.data.embeddings.texts import embed
 from emlc.data.sources.source import Schema
-from emlc.data.texts.embed import embed
-from emlc.data.texts.models import find_model, model_identity
 from emlc.errors import InputError
 
 

@@ -31,14 +31,15 @@ def png(pixels: Tensor) -> bytes:
 
 def pixel_images(samples: Samples) -> Iterator[bytes]:
     """Yield the pixels of n images, as the networks see them, each as a PNG file."""
+    assert samples.pictures is not None
     for rows in torch.arange(len(samples)).split(_BLOCK):
-        for pixels in samples.inputs[rows]:
+        for pixels in samples.pictures[rows]:
             yield png(pixels)
 
 
 def can_be_copied(samples: Samples) -> bool:
     """Return whether the original images are available, and not only their pixels."""
-    return samples.files is not None or isinstance(samples.inputs, StoredImages)
+    return samples.files is not None or isinstance(samples.pictures, StoredImages)
 
 
 def original_images(samples: Samples) -> Iterator[bytes]:
@@ -52,8 +53,8 @@ def original_images(samples: Samples) -> Iterator[bytes]:
         if samples.files is not None:
             images: list[Path | bytes | None] = [Path(path) for path in samples.files[block].to_pylist()]
         else:
-            assert isinstance(samples.inputs, StoredImages)
-            images = _fetch(samples.inputs, samples.inputs.rows[block])
+            assert isinstance(samples.pictures, StoredImages)
+            images = _fetch(samples.pictures, samples.pictures.rows[block])
         for image, sample_id in zip(images, samples.ids[block], strict=True):
             yield _content(image, sample_id)
 

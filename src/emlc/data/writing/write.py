@@ -4,7 +4,7 @@
 inputs                      are written as
 ==========================  ========================================================================
 features of a table         columns of a .csv or .parquet file, by their own names
-image files                 a column with their paths
+image files                 a column with their paths, also if the inputs are their embeddings
 embeddings of texts         a column with the texts
 images without files        a .parquet file with the original images in it, or their pixels as PNG
 other features, or floats   an .npz file
@@ -61,7 +61,7 @@ def write_sets(sets: Sets, folder: Path, settings: DataSettings, schema: Schema)
     inputs = InputColumns.find(parts, settings, schema)
     if inputs is not None:
         reading = _write_tables(sets, folder, settings, inputs)
-    elif parts[0].inputs.dtype == torch.uint8:
+    elif parts[0].pictures is not None and parts[0].pictures.dtype == torch.uint8:
         reading = _write_embedded(sets, folder, schema.image_column or "image")
     else:
         reading = _write_arrays(sets, folder)
@@ -104,8 +104,9 @@ def _write_embedded(sets: Sets, folder: Path, column: str) -> dict[str, Any]:
         write_with_images(folder / f"{role}.parquet", table, column, parts, as_they_were=as_they_were)
         if role == "data":
             reading = _column_settings(table.column_names, names, inputs)
-    # The pixels are resized already; resizing them again would change them.
-    reading |= {} if as_they_were else {"resize": None}
+    # Pixels that networks saw are resized already; resizing them again would change them.
+    is_resized = not as_they_were and sets["data"][0].images is None
+    reading |= {"resize": None} if is_resized else {}
     return reading | {role: f"{role}.parquet" for role in sets}
 
 
@@ -133,7 +134,8 @@ def _write_arrays(sets: Sets, folder: Path) -> dict[str, Any]:
         arrays: dict[str, Any] = {
             _ARRAYS[name]: _plain(column) for name, column in annotation_columns(parts).items()
         }
-        X = torch.cat([part.inputs for part in parts if isinstance(part.inputs, torch.Tensor)])
+        inputs = [part.inputs if part.pictures is None else part.pictures for part in parts]
+        X = torch.cat([each for each in inputs if isinstance(each, torch.Tensor)])
         classes = np.array(parts[0].classes)
         np.savez(folder / f"{role}.npz", X=X.numpy(), classes=classes, **arrays)
     unnamed = ("id_column", "label_column", "true_label_column", "image_column", "feature_columns")

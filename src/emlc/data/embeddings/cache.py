@@ -1,4 +1,4 @@
-"""Keep embeddings on disk, so that no text is embedded twice: one SQLite file per model."""
+"""Keep embeddings on disk, so that nothing is embedded twice: one SQLite file per model."""
 
 import logging
 import sqlite3
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Block = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Positions (m,) among the requested texts, and their embeddings (m, d)."""
+"""Positions (m,) among the requested texts or images, and their embeddings (m, d)."""
 
 _LIMIT = 8 * 2**30
 """Largest number of bytes of embeddings in a file; beyond it the oldest are deleted."""
@@ -29,9 +29,9 @@ _WAIT = 60.0  # seconds that another process may take to write a block
 
 
 class EmbeddingCache:
-    """The embeddings of one model, looked up by text.
+    """The embeddings of one model, looked up by a hash of what was embedded.
 
-    A row holds a hash of the text, the embedding, and a hash of both, so that a damaged row is skipped. A
+    A row holds the hash, the embedding, and a hash of both, so that a damaged row is skipped. A
     file that is not such a database is replaced. Several processes may share a folder.
 
     Args:
@@ -59,12 +59,12 @@ class EmbeddingCache:
         finally:
             lock.release()
 
-    def read(self, texts: Sequence[str]) -> Iterator[Block]:
-        """Yield the embeddings of those texts that are in the file, in blocks."""
+    def read(self, keys: Sequence[bytes]) -> Iterator[Block]:
+        """Yield the embeddings of those keys that are in the file, in blocks."""
         if self._path is None or not self._path.exists():
             return
-        for start in range(0, len(texts), _READ):
-            positions = {text_key(text): start + k for k, text in enumerate(texts[start : start + _READ])}
+        for start in range(0, len(keys), _READ):
+            positions = {key: start + k for k, key in enumerate(keys[start : start + _READ])}
             intact = self._rows(list(positions))
             if intact:
                 vectors = np.frombuffer(b"".join(intact.values()), dtype="<f4")
@@ -80,13 +80,13 @@ class EmbeddingCache:
         rows = self._with(select, empty.copy)
         return {key: vector for key, vector, digest in rows if digest == _digest(key, vector)}
 
-    def write(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Write the embeddings (m, d) of m texts."""
+    def write(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
+        """Write the embeddings (m, d) of m keys."""
         if self._path is None:
             return
         rows = []
-        for text, vector in zip(texts, vectors.astype("<f4"), strict=True):
-            key, values = text_key(text), vector.tobytes()
+        for key, vector in zip(keys, vectors.astype("<f4"), strict=True):
+            values = vector.tobytes()
             rows.append((key, values, _digest(key, values)))
         max_rows = _LIMIT // vectors[0].nbytes
 
@@ -125,9 +125,12 @@ class EmbeddingCache:
         )
 
 
-def text_key(text: str) -> bytes:
-    """Return the hash by which a text is looked up, 16 bytes."""
-    return blake2b(text.encode(), digest_size=16).digest()
+def content_key(*parts: bytes) -> bytes:
+    """Return the hash by which a text or an image is looked up, 16 bytes."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
 
 
 def _digest(key: bytes, vector: bytes) -> bytes:

@@ -51,15 +51,17 @@ def check_initial_weights(init: str | None) -> None:
         raise InputError(f"init: expected none, imagenet or a file, and there is no file {path}{how}")
 
 
-def imagenet_weights(name: str) -> Source:
+def imagenet_weights(name: str, setting: str = "init") -> Source:
     """Get torchvision's default weights of a network, by torchvision's names, through torch.hub's cache.
+
+    Errors name ``setting``, which asked for them.
 
     Raises:
         InputError: torchvision has no such network, or its weights cannot be downloaded; says where to put
             the file.
     """
     if name not in list_models(module=torchvision.models):
-        raise InputError(f"init: imagenet has weights for the networks of torchvision, not for {name}")
+        raise InputError(f"{setting}: imagenet has weights for the networks of torchvision, not for {name}")
     weights = get_model_weights(name).DEFAULT
     try:
         # Read as plain tensors first: a file in the cache must not run code.
@@ -70,7 +72,7 @@ def imagenet_weights(name: str) -> Source:
     except Exception as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
         raise InputError(
-            f"init: cannot get torchvision's weights of {name}: {_first_line(error)}. "
+            f"{setting}: cannot get torchvision's weights of {name}: {_first_line(error)}. "
             f"Without a network, fetch {weights.url} elsewhere and put it at {cache}"
         ) from error
     # These two were trained on inputs standardised by 0.5 and 0.5, to which their code converts ImageNet's.

@@ -18,9 +18,9 @@ import torch
 from emlc.cli import main
 from emlc.config import DataSettings, PretrainSettings, Settings
 from emlc.data import make_split, read
-from emlc.data.texts import embed as texts
-from emlc.data.texts.cache import text_key
-from emlc.data.texts.models import find_model, load_model, model_identity
+from emlc.data.embeddings import texts
+from emlc.data.embeddings.cache import content_key
+from emlc.data.embeddings.text_models import find_model, load_model, model_identity
 from emlc.errors import InputError
 from emlc.runs.run import Run
 from emlc.runs.train import train
@@ -41,7 +41,7 @@ class BagOfWords:
         return np.array([sum(self.word(w) for w in text.lower().split()) for text in block], np.float32)
 
     def word(self, word):
-        return np.random.default_rng(list(text_key(word))).normal(size=32)
+        return np.random.default_rng(list(content_key(word.encode()))).normal(size=32)
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_a_broken_file_is_begun_anew(spoil, encoder, tmp_path, logged):
 def test_a_spoilt_row_is_made_again(encoder, tmp_path):
     first = texts.embed(["a", "b"], cache=str(tmp_path))
     with sqlite3.connect(cache_file(tmp_path)) as connection:
-        connection.execute("UPDATE embeddings SET vector = zeroblob(128) WHERE key = ?", (text_key("a"),))
+        connection.execute("UPDATE embeddings SET vector = zeroblob(128) WHERE key = ?", (content_key(b"a"),))
     connection.close()
     encoder.asked.clear()
     assert torch.equal(texts.embed(["a", "b"], cache=str(tmp_path)), first)
@@ -210,7 +210,7 @@ def test_a_spoilt_row_is_made_again(encoder, tmp_path):
 
 
 def test_the_file_is_bounded_and_the_oldest_go(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr("emlc.data.texts.cache._LIMIT", 5 * 32 * 4)
+    monkeypatch.setattr("emlc.data.embeddings.cache._LIMIT", 5 * 32 * 4)
     for k in range(8):
         texts.embed([str(k)], cache=str(tmp_path))
     encoder.asked.clear()
@@ -437,6 +437,8 @@ def test_a_model_that_changed_is_noticed(encoder, table, tmp_path):
     (folder / "vocab.txt").write_text("other words")
     with pytest.raises(InputError, match=r"the files of .*model have changed since the run began"):
         read(str(table / "reviews.csv"), settings(table), role="test", schema=run.schema)
+    with pytest.raises(InputError, match=r"the files of .*model have changed since the run began"):
+        run.split()
 
 
 # The example

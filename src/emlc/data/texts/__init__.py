@@ -1,1 +1,0 @@
-"""Texts: embedded once by a pretrained model."""
