@@ -275,13 +275,31 @@ def test_an_image_in_two_sets_counts_as_one_sample(tmp_path):
     shutil.copy(next((tmp_path / "photos/red").iterdir()), tmp_path / "checked/red/again.png")
     sources = {"data": str(tmp_path / "photos"), "trusted": str(tmp_path / "checked")}
     values = vars(settings(tmp_path)) | sources
+    stopping = DataSettings(**(values | {"overlap": "error"}))
     with pytest.raises(InputError, match="1 samples are both noisy and trusted"):
-        make_split(DataSettings(**values), Settings(trusted_per_class=1), 0)
-    dropping = DataSettings(**(values | {"overlap": "drop"}))
-    split, schema = make_split(dropping, Settings(trusted_per_class=1), 0)
+        make_split(stopping, Settings(trusted_per_class=1), 0)
+    split, schema = make_split(DataSettings(**values), Settings(trusted_per_class=1), 0)
     assert (len(split.noisy), len(split.trusted)) == (29, 10)
     assert schema.has_images
     assert schema.image_model == str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (200, 10, 30)])
+def test_transparent_images_are_composed_on_the_background_that_is_set(colour, tmp_path):
+    for k in range(8):
+        path = tmp_path / f"photos/{'ab'[k % 2]}/{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGBA", (20 + k, 20), (0, 0, k, 0)).save(path)
+    changes = {} if colour == (255, 255, 255) else {"background": "#{:02x}{:02x}{:02x}".format(*colour)}
+    values = vars(settings(tmp_path, **changes)) | {"data": str(tmp_path / "photos")}
+    save_photos(tmp_path / "checked", 9)
+    for name, other in (("a", "blue"), ("b", "green")):
+        (tmp_path / "checked" / other).rename(tmp_path / "checked" / name)
+    shutil.rmtree(tmp_path / "checked/red")
+    marked = DataSettings(**(values | {"trusted": str(tmp_path / "checked")}))
+    split, schema = make_split(marked, Settings(trusted_per_class=1), 0)
+    assert split.noisy.images[torch.arange(8)].unique().tolist() == sorted({*colour})
+    assert schema.background == values["background"]
 
 
 # Models
