@@ -31,6 +31,7 @@ from emlc.runs.metrics import epoch_metrics
 from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.streams import RandomStream
+from emlc.runtime.threads import threads_for
 
 FLUSH_EVERY = 20
 """Steps after which the losses are read from the device and averaged over the ranks."""
@@ -64,6 +65,21 @@ def fit(
     Returns:
         The final progress, with the metrics of every epoch and the losses of every step.
     """
+    parameters = sum(p.numel() for network in method.networks().values() for p in network.parameters())
+    with threads_for(math.prod(split.noisy.input_shape), parameters):
+        return _fit(method, split, settings, reporter, folder, ranks, resumable=resumable)
+
+
+def _fit(
+    method: Method,
+    split: Split,
+    settings: Settings,
+    reporter: Reporter,
+    folder: Path,
+    ranks: Ranks,
+    *,
+    resumable: bool,
+) -> Progress:
     method.setup(ranks)
     method.bind(split)
     noisy, trusted = _streams(method, split, settings, ranks)

@@ -1,0 +1,36 @@
+"""Small networks are trained by one thread, unless the user says how many."""
+
+import pytest
+import torch
+
+from emlc.runtime.threads import threads_for
+
+
+@pytest.fixture(autouse=True)
+def four_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "parameters", "threads"), [(256, 10**5, 1), (3 * 224 * 224, 10**5, 4), (256, 10**8, 4)]
+)
+def test_small_networks_take_one_thread(numbers, parameters, threads):
+    with threads_for(numbers, parameters):
+        assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 4
+
+
+def test_the_threads_come_back_after_an_error():
+    with pytest.raises(KeyboardInterrupt), threads_for(1, 1):
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == 4
+
+
+def test_the_users_number_wins(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    with threads_for(1, 1):
+        assert torch.get_num_threads() == 4
