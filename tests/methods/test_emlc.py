@@ -258,7 +258,7 @@ def test_the_noise_aware_teacher_keeps_the_shares_of_the_classes_in_the_noisy_ba
 
 
 @pytest.mark.parametrize(
-    ("trusted", "weight"), [(1, 0.1), (12, 5 * 12 / 75), (40, 1.0)], ids=["least", "share", "most"]
+    ("trusted", "weight"), [(1, 0.1), (4, (4 / 75 / 0.07) ** 2), (40, 1.0)], ids=["least", "share", "most"]
 )
 def test_the_fewer_the_trusted_samples_the_less_they_weigh_beside_given_labels(trusted, weight):
     method = make_method(teacher="noise-aware", meta_weight=0.0)

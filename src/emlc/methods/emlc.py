@@ -29,8 +29,8 @@ from emlc.runtime.streams import RandomStream
 
 _NOISE_AWARE_SHARE = 0.05
 """Meta weight of the noise-aware teacher as a share of the gate's: its likelihood teaches it, too."""
-_TRUSTED_WORTH = 5.0
-"""How many noisy samples a trusted one is worth in its losses; see :func:`_ce_weight`."""
+_FULL_CE_SHARE = 0.07
+"""Share of trusted samples among all from which their cross-entropy has weight 1; see :func:`_ce_weight`."""
 _MIN_CE_WEIGHT = 0.1
 
 
@@ -309,9 +309,10 @@ def _ce_weight(m: int, n: int) -> float:
     """Return the weight of the noise-aware teacher's cross-entropy on m trusted samples, beside n noisy ones.
 
     A step has as large a batch of the few as of the many. At equal weights the few are learned by heart long
-    before the others have taught anything.
+    before the others have taught anything; where they are many, they teach most. The numbers were chosen on
+    digits (7 % trusted, 1,300 samples) and CIFAR-10 (0.2 and 2 %, 50,000 samples).
     """
-    return min(1.0, max(_MIN_CE_WEIGHT, _TRUSTED_WORTH * m / (m + n)))
+    return min(1.0, max(_MIN_CE_WEIGHT, (m / (m + n) / _FULL_CE_SHARE) ** 2))
 
 
 def _joined(noisy: Batch, trusted: Batch | None) -> Tensor:
