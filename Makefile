@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo bench test lint types tests docs format clean
+.PHONY: demo bench test lint types tests faults docs format clean
 
 demo: $(INSTALLED)  ## train on digits of scikit-learn with wrong labels, and correct them
 	$(BIN)/emlc demo
@@ -23,6 +23,9 @@ types: $(INSTALLED)
 
 tests: $(INSTALLED)  ## also build the documentation, with warnings as errors
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+
+faults: $(INSTALLED)  ## kill commands at every rename, and repeat them; a quarter of an hour
+	OMP_NUM_THREADS=1 $(BIN)/pytest -rP --numprocesses auto --maxprocesses 4 tests/faults.py
 
 docs: $(INSTALLED)  ## build the documentation into site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -63,7 +63,7 @@ def run(case: str, folder: Path, ranks: Ranks, stop_at: int | None = None) -> No
     probe = Probe(samples, 0, ranks)
     folder.mkdir(exist_ok=True)
     reporter = StopAt(stop_at)
-    progress = fit(simclr, samples.inputs, probe, settings, reporter, folder / "checkpoint.pt", ranks)
+    progress = fit(simclr, samples.inputs, probe, settings, reporter, folder, ranks)
     if ranks.is_first:
         save_networks(folder, simclr.networks())
         torch.save([progress.losses, [row["knn_accuracy"] for row in progress.history]], folder / "told.pt")

@@ -251,6 +251,7 @@ def test_a_run_is_never_overwritten_nor_mixed(tmp_path, capsys):
     assert main([str(word) for word in run]) == 0
     assert "holds a run already" in refused(run, capsys)
     assert "temperature was 0.5, now 0.1" in refused([*run, "--resume", "--temperature", "0.1"], capsys)
+    (tmp_path / "run" / "backbone.safetensors").unlink()  # else it is finished
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"broken")
     assert "not a checkpoint of this run" in refused([*run, "--resume"], capsys)
 

@@ -134,6 +134,12 @@ def copy(whole, tmp_path):
     return shutil.copytree(whole(*RANDOM), tmp_path / "copy")
 
 
+@pytest.fixture
+def unfinished(copy):
+    (copy / "summary.json").unlink()
+    return copy
+
+
 def assert_same_run(folder: Path, other: Path) -> None:
     for which in ("chosen", "last"):
         for network in ("student", "teacher"):
@@ -169,9 +175,68 @@ def test_a_process_killed_from_outside_and_resumed(start, spawn, whole, tmp_path
     assert_same_run(tmp_path / "run", whole(*RANDOM))
 
 
-def test_resuming_a_finished_run_changes_nothing(spawn, whole, copy):
-    assert spawn([*ARGUMENTS, *RANDOM, "--output", str(copy), "--resume", "--workers", "1"]) == 0
-    assert_same_run(copy, whole(*RANDOM))
+def test_resuming_a_finished_run_touches_nothing_and_says_so(copy, capsys):
+    def files():
+        return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in copy.rglob("*")}
+
+    before = files()
+    assert main([*ARGUMENTS, *RANDOM, "--output", str(copy), "--resume", "--workers", "1"]) == 0
+    assert files() == before
+    assert f"{copy} is finished, and is left as it is" in capsys.readouterr().err
+
+
+def test_a_terminated_run_says_how_to_go_on_and_does(tmp_path, capsys, monkeypatch):
+    assert main([*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "whole")]) == 0
+    argv = [*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "run")]
+    save, saved = torch.save, []
+
+    def interrupted_save(*arguments):
+        save(*arguments)
+        saved.append(1)
+        if len(saved) == 3:  # while a temporary file is there
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(torch, "save", interrupted_save)
+    assert main(argv) == 143
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("emlc: ")]
+    assert told == ["emlc: terminated; `emlc train ... --resume` goes on from the last checkpoint"]
+    assert not list((tmp_path / "run").rglob(".*"))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert main([*argv, "--resume"]) == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_told_and_the_one_before_leads_to_the_same_end(
+    spawn, whole, tmp_path, capsys
+):
+    argv = [*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "run"), "--resume"]
+    assert spawn(argv, "after", "/checkpoint.pt", 3) == -signal.SIGKILL
+    path = tmp_path / "run/checkpoint.pt"
+    teacher = torch.load(path, weights_only=True)["networks"]["teacher"]
+    weights = teacher["noisy_head.weight"].numpy().tobytes()
+    content = bytearray(path.read_bytes())
+    content[content.index(weights) + 3] ^= 1
+    path.write_bytes(content)
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert f"{path}: not a checkpoint of this run: it was damaged after it was written" in err
+    assert "without that file, --resume goes on from the checkpoint before, checkpoint.before.pt" in err
+    path.unlink()
+    assert spawn(argv) == 0
+    assert_same_run(tmp_path / "run", whole(*RANDOM))
+
+
+@pytest.mark.parametrize("which", ["chosen", "last"])
+def test_a_flipped_bit_in_the_weights_is_told(copy, capsys, which):
+    path = copy / which / "student.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    assert main(["predict", str(copy), "digits", "--weights", which]) == 2
+    message = f"{path}: not the weights of this student: damaged after it was written"
+    assert message in capsys.readouterr().err
+    other = {"chosen": "last", "last": "chosen"}[which]
+    assert main(["predict", str(copy), "digits", "--weights", other]) == 0
 
 
 def test_loading_processes_may_change_on_the_way(spawn, whole, tmp_path):
@@ -231,28 +296,28 @@ class Harmful:
 @pytest.mark.parametrize(
     "content", [b"", b"garbage", pickle.dumps(Harmful())], ids=["empty", "garbage", "pickle"]
 )
-def test_a_broken_checkpoint(copy, capsys, content):
-    (copy / "checkpoint.pt").write_bytes(content)
-    assert main([*ARGUMENTS, *RANDOM, "--output", str(copy), "--resume"]) == 2
+def test_a_broken_checkpoint(unfinished, capsys, content):
+    (unfinished / "checkpoint.pt").write_bytes(content)
+    assert main([*ARGUMENTS, *RANDOM, "--output", str(unfinished), "--resume"]) == 2
     err = capsys.readouterr().err
-    assert f"emlc: error: {copy}/checkpoint.pt: not a checkpoint of this run: " in err
+    assert f"emlc: error: {unfinished}/checkpoint.pt: not a checkpoint of this run: " in err
     assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.99])
-def test_half_a_checkpoint(copy, capsys, cut):
-    content = (copy / "checkpoint.pt").read_bytes()
-    (copy / "checkpoint.pt").write_bytes(content[: int(cut * len(content))])
-    assert main([*ARGUMENTS, *RANDOM, "--output", str(copy), "--resume"]) == 2
+def test_half_a_checkpoint(unfinished, capsys, cut):
+    content = (unfinished / "checkpoint.pt").read_bytes()
+    (unfinished / "checkpoint.pt").write_bytes(content[: int(cut * len(content))])
+    assert main([*ARGUMENTS, *RANDOM, "--output", str(unfinished), "--resume"]) == 2
     assert "checkpoint.pt: not a checkpoint of this run" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_other_networks(copy, capsys):
-    path = copy / "checkpoint.pt"
+def test_a_checkpoint_of_other_networks(unfinished, capsys):
+    path = unfinished / "checkpoint.pt"
     state = torch.load(path, weights_only=True)
     del state["networks"]["teacher"]["noisy_head.weight"]
     torch.save(state, path)
-    assert main([*ARGUMENTS, *RANDOM, "--output", str(copy), "--resume"]) == 2
+    assert main([*ARGUMENTS, *RANDOM, "--output", str(unfinished), "--resume"]) == 2
     assert "noisy_head.weight" in capsys.readouterr().err
 
 

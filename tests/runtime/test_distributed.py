@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from emlc.cli import main
 from emlc.config import Settings
 from emlc.runs.reporters import QuietReporter
 from emlc.runs.train import train
+from emlc.runtime.locks import in_use
 
 TESTS = Path(__file__).parents[1]
 
@@ -110,6 +112,42 @@ def test_a_rank_that_dies_ends_the_run_which_then_goes_on(tmp_path):
     reached = resume_until(again, epochs=len(left) + 1)
     timeless = [name for name in left if name != "seconds"]
     pd.testing.assert_frame_equal(reached[timeless].iloc[: len(left)], left[timeless])
+
+
+def test_a_killed_launcher_takes_its_ranks_along(tmp_path):
+    arguments = [*DIGITS, *SMALL, "--epochs", "400", "--output", str(tmp_path / "run")]
+    run = start_emlc(*arguments, "--devices", "2")
+    wait_for(lambda: (tmp_path / "run" / "checkpoint.pt").exists(), run)
+    run.kill()
+    run.communicate(timeout=60)  # returns when the last of them has closed its output
+    assert run.returncode == -signal.SIGKILL
+    with in_use(tmp_path / "run"):  # the first rank holds it no more
+        assert not list((tmp_path / "run").rglob(".writing-*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_ends_all_ranks_with_one_message(tmp_path, capfd, number, status, word):
+    arguments = [*DIGITS, *SMALL, "--epochs", "400", "--output", str(tmp_path / "run")]
+
+    def send():
+        while not (tmp_path / "run" / "checkpoint.pt").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with several.forked_ranks(tmp_path / "logs"):
+        assert main([*arguments, "--devices", "2"]) == status
+    sender.join()
+    logs = [*(tmp_path / "logs").rglob("stderr.log"), *(tmp_path / "logs").rglob("stdout.log")]
+    assert len(logs) == 4
+    messages = capfd.readouterr().err + "".join(log.read_text() for log in logs)
+    told = [line for line in messages.splitlines() if line.startswith("emlc: ")]
+    assert told == [f"emlc: {word}; `emlc train ... --resume` goes on from the last checkpoint"]
+    assert "Traceback" not in messages
+    assert not list((tmp_path / "run").rglob(".*"))
 
 
 def test_bad_input_is_reported_once(tmp_path, capfd):

@@ -26,12 +26,16 @@ def run(arguments: Namespace) -> None:
     options = StepOptions(**{f.name: arguments[f.name] for f in fields(StepOptions)})
     from rich.console import Console
 
+    from emlc.runs.outputs import check_ours
     from emlc.runtime.distributed import pick_device
     from emlc.runtime.files import write_json
     from emlc.timing.hardware import describe_hardware, describe_versions
     from emlc.timing.report import save_plot, tables
     from emlc.timing.step import measure_steps
 
+    check_ours(Path(options.output), Path(options.output), '"hardware"')
+    if options.plot is not None:
+        check_ours(Path(options.plot), Path(options.plot), "Matplotlib")
     records = measure_steps(options)
     hardware = describe_hardware(pick_device(options.device))
     write_json(

@@ -43,21 +43,26 @@ def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
     trained.require_teacher()
     from emlc.labels.files import label_paths
-    from emlc.runs.outputs import check_keeps_sources, remember_output
+    from emlc.runs.outputs import check_keeps_sources, check_ours, remember_output
     from emlc.runtime.files import check_file
 
-    csv, parquet = label_paths(run_arguments.output_file(trained, arguments, "labels"))
-    for path in (csv, parquet):
+    default = run_arguments.default_output(trained, arguments, "labels")
+    output = Path(arguments.output or default)
+    check_file(output)
+    csv, parquet = label_paths(output)
+    for path, usual in zip((csv, parquet), label_paths(default), strict=True):
         check_file(path)
-    check_keeps_sources(trained, csv, parquet, data=arguments.data)
+        check_keeps_sources(trained, path, data=arguments.data)
+        check_ours(path, usual, "corrected_label")
+    check_ours(_quality_path(csv), _quality_path(default), '"cleanlab"')
     if arguments.data is None:
         split = trained.split()
         trained = trained.with_decision(split)
         samples = split.noisy
     else:
         samples = run_arguments.read_samples(trained, arguments, role="data")
-    meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
     remember_output(trained.folder, csv, arguments.data)
+    meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
     share = meter.issues / meter.total
     print(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")
     decision = trained.decision
@@ -120,6 +125,10 @@ def _write(trained: "Run", samples: "Samples", path: Path, *, all_probabilities:
     return meter
 
 
+def _quality_path(csv: Path) -> Path:
+    return csv.with_name("label_quality.json" if csv.stem == "labels" else f"{csv.stem}-quality.json")
+
+
 def _print_quality(meter: "QualityMeter", csv: Path) -> None:
     figures = meter.figures()
     if figures is None:
@@ -130,7 +139,7 @@ def _print_quality(meter: "QualityMeter", csv: Path) -> None:
     from emlc.labels.quality import FIGURES, figures_rows
     from emlc.runtime.files import write_json
 
-    path = csv.with_name("label_quality.json" if csv.stem == "labels" else f"{csv.stem}-quality.json")
+    path = _quality_path(csv)
     write_json(path, figures)
     table = Table(title="against the true labels, %")
     table.add_column("")

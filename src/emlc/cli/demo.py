@@ -30,9 +30,11 @@ def run(arguments: Namespace) -> None:
     settings = {method: demo_settings(method, folder, arguments.seed, arguments.epochs) for method in METHODS}
     from rich.console import Console
 
+    from emlc.runs.outputs import check_our_folder
     from emlc.runs.train import train
     from emlc.runtime.files import write_json
 
+    check_our_folder(folder, METHODS[0])
     for method in METHODS:
         _remove_earlier_demo(folder / method, settings[method])
     summaries: dict[str, dict[str, Any]] = {}
@@ -50,6 +52,7 @@ def run(arguments: Namespace) -> None:
 def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
     """Remove the run of an earlier demo; any other run in its place is an error."""
     from emlc.runs.directory import read_settings
+    from emlc.runtime.locks import in_use
 
     if not folder.exists():
         return
@@ -57,7 +60,8 @@ def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
     free = {"seed", "epochs", "output", *(name for name in now if now[name] == "auto")}
     if any(before[name] != now[name] for name in now if name not in free):
         raise InputError(f"output: {folder} holds a run that is not the demo's; name another directory")
-    shutil.rmtree(folder)
+    with in_use(folder):
+        shutil.rmtree(folder)
 
 
 def demo_settings(method: str, folder: Path, seed: int, epochs: int) -> Settings:

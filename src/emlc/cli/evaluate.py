@@ -24,6 +24,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
+    from emlc.runs.outputs import check_our_folder, default_path, remember_output
+
+    default = default_path(trained.folder, "evaluation", "", arguments.data)
+    folder = Path(arguments.output or default)
+    check_our_folder(folder, "evaluation.json")
     if arguments.data is None:
         test = trained.split().test
         if test is None:
@@ -36,18 +41,12 @@ def run(arguments: Namespace) -> None:
     from rich.text import Text
 
     from emlc.runs.evaluation import evaluate_probabilities
-    from emlc.runs.outputs import default_path, remember_output
 
     evaluation = evaluate_probabilities(
         trained.predict_proba(samples.inputs), samples.given, trained.schema.classes
     )
-    folder = (
-        Path(arguments.output)
-        if arguments.output
-        else default_path(trained.folder, "evaluation", "", arguments.data)
-    )
-    evaluation.save(folder)
     remember_output(trained.folder, folder, arguments.data)
+    evaluation.save(folder)
     table = Table(title=f"{len(samples):,} samples, {arguments.weights} weights")
     for heading in evaluation.per_class.columns:
         table.add_column(str(heading), justify="left" if heading == "class" else "right")

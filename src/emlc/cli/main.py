@@ -34,6 +34,7 @@ from emlc.cli.arguments import normalized, show_common_only, without_help_on_all
 from emlc.cli.problems import explain
 from emlc.config import Settings
 from emlc.errors import EMLCWarning, InputError
+from emlc.runtime.signals import LAUNCHER, Terminated, stoppable
 
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
@@ -93,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 on success, 2 for bad input, 130 if interrupted, 1 if a run failed or a process of it died.
+        0 on success, 2 for bad input, 130 if interrupted, 143 if terminated, 1 if a run failed or a process
+        of it died.
     """
     argv, help_on_all = without_help_on_all(normalized(sys.argv[1:] if argv is None else argv))
     parser, parsers = build_parsers(next((word for word in argv if word in COMMANDS), None))
@@ -110,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise explain(parsers[argv[0]], argv[1:], error, kind) from None
         chosen = arguments[arguments.command]
         chosen.argv = argv  # several processes are started with the same command line
-        with _messages(chosen.log_level):
+        with stoppable(), _messages(chosen.log_level):
             return COMMANDS[arguments.command].run(chosen) or 0
     except (InputError, FloatingPointError) as error:
         _print_error(error)
@@ -122,16 +124,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
         print(f"emlc: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        resumes = hasattr(COMMANDS.get(argv[0] if argv else ""), "SETTINGS")
-        hint = f"; `emlc {argv[0]} ... --resume` goes on from the last checkpoint" if resumes else ""
-        print(f"emlc: interrupted{hint}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        return _interrupted(argv, error)
     except RuntimeError as error:
         if type(error).__name__ != "RankLost":  # importing the class would import torch, which takes seconds
             raise
         _print_error(error)
         return 1
+
+
+def _interrupted(argv: Sequence[str], error: KeyboardInterrupt) -> int:
+    """Tell of Ctrl-C or SIGTERM once, however many processes there are; return the exit status."""
+    is_told = LAUNCHER not in os.environ and int(os.environ.get("RANK", 0)) == 0
+    resumes = hasattr(COMMANDS.get(argv[0] if argv else ""), "SETTINGS")
+    hint = f"; `emlc {argv[0]} ... --resume` goes on from the last checkpoint" if resumes else ""
+    how, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+    if is_told:
+        print(f"emlc: {how}{hint}", file=sys.stderr)
+    return status
 
 
 @contextmanager

@@ -4,6 +4,8 @@ DATA needs no labels. The result is a CSV file with the columns id, predicted_la
 predicted_probability, and with --all_probabilities one column probability_CLASS per class.
 """
 
+from pathlib import Path
+
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
@@ -21,7 +23,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
-    path = run_arguments.output_file(trained, arguments, "predictions")
+    from emlc.runs.outputs import check_keeps_sources, check_ours
+    from emlc.runtime.files import check_file
+
+    default = run_arguments.default_output(trained, arguments, "predictions")
+    path = Path(arguments.output or default)
+    check_file(path)
+    check_keeps_sources(trained, path, data=arguments.data)
+    check_ours(path, default, "predicted_probability")
     samples = run_arguments.read_samples(trained, arguments, role="predict")
     from emlc.labels.table import prediction_table
     from emlc.runs.outputs import remember_output
@@ -33,6 +42,6 @@ def run(arguments: Namespace) -> None:
         trained.predict_proba(samples.inputs),
         all_probabilities=arguments.all_probabilities,
     )
-    write_csv(path, table)
     remember_output(trained.folder, path, arguments.data)
+    write_csv(path, table)
     print(f"{len(table):,} samples classified: {path}")

@@ -37,11 +37,12 @@ def run(arguments: Namespace) -> None:
     from rich.console import Console
 
     from emlc.report import collect, render
-    from emlc.runs.outputs import check_keeps_sources
+    from emlc.runs.outputs import check_keeps_sources, check_ours
     from emlc.runtime.files import check_file, write_text
 
     check_file(path)
     check_keeps_sources(trained, path)
+    check_ours(path, trained.folder / "report.html", " · emlc report</title>")
     console = Console(stderr=True)
     with console.status("report") as status:
         facts = collect(

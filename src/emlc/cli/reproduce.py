@@ -73,8 +73,10 @@ def run(arguments: Namespace) -> int:
     from rich.console import Console
 
     from emlc.reproduce.engine import Shard, reproduce, time_steps
+    from emlc.runs.outputs import check_our_folder
 
     folder = Path(arguments.folder) / f"{arguments.experiment}-{arguments.scale}"
+    check_our_folder(folder, "table.csv")
     command = shlex.join(["emlc", *arguments.argv])
     console = Console()
     failed = {}

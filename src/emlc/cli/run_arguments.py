@@ -81,21 +81,9 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
     )
 
 
-def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:
-    """Return the file to write: --output, or in the run directory, named after DATA and the weights.
-
-    Raises:
-        InputError: The file is a directory, or would replace data.
-    """
-    from emlc.runs.outputs import check_keeps_sources, default_path
-    from emlc.runtime.files import check_file
+def default_output(run: "Run", arguments: Namespace, stem: str) -> Path:
+    """Return the file to write without --output: in the run directory, named after DATA and the weights."""
+    from emlc.runs.outputs import default_path
 
     last = "-last" if arguments.weights == "last" else ""
-    path = (
-        default_path(run.folder, stem, f"{last}.csv", arguments.data)
-        if arguments.output is None
-        else Path(arguments.output)
-    )
-    check_file(path)
-    check_keeps_sources(run, path, data=arguments.data)
-    return path
+    return default_path(run.folder, stem, f"{last}.csv", arguments.data)

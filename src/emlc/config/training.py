@@ -181,7 +181,8 @@ class RunSettings:
     """Where the run is kept.
 
     Attributes:
-        output: Run directory (default: runs/DATA-METHOD-seedN).
+        output: Run directory, new or empty (default: runs/DATA-METHOD-seedN, and a digest of the settings if
+            a run with others is there).
         checkpoint_every: Teacher steps between checkpoints (default: one checkpoint per epoch).
         rivals: Whether a run of emlc is compared with simple classifiers of the same samples, which takes
             some seconds: of the given labels, of the trusted samples, and of both by gold loss correction.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emlc.errors import InputError
-from emlc.runs.outputs import check_keeps_sources
+from emlc.runs.outputs import check_keeps_sources, check_ours
 
 if TYPE_CHECKING:
     from emlc.runs.run import Run
@@ -28,16 +28,18 @@ class Target:
     Attributes:
         function: ``module:function`` in this package.
         output: The default output, relative to the run directory.
+        mark: Text that is in each file that the function writes; None: it writes a folder, to a free place.
         options: Names of the options that the function takes.
     """
 
     function: str
     output: str
     options: tuple[str, ...] = ()
+    mark: str | None = None
 
 
 TARGETS: dict[str, Target] = {
-    "csv": Target("table:export_table", "corrected.csv"),
+    "csv": Target("table:export_table", "corrected.csv", mark="given_label"),
     "imagefolder": Target("imagefolder:export_image_folder", "imagefolder", ("link",)),
     "labelstudio": Target(
         "labelstudio:export_label_studio",
@@ -45,8 +47,8 @@ TARGETS: dict[str, Target] = {
         ("from_name", "to_name", "images", "document_root"),
     ),
     "fiftyone": Target("fiftyone:export_fiftyone", "fiftyone"),
-    "onnx": Target("model:export_onnx", "model.onnx"),
-    "torch-export": Target("model:export_torch", "model.pt2"),
+    "onnx": Target("model:export_onnx", "model.onnx", mark="emlc"),
+    "torch-export": Target("model:export_torch", "model.pt2", mark="emlc.json"),
     "safetensors": Target("model:export_safetensors", "safetensors"),
 }
 """All targets, by the name that ``emlc export --to`` takes."""
@@ -78,6 +80,8 @@ def export(run: "Run", to: str, output: Path | None = None, **options: Any) -> t
     destination = output or run.folder / target.output
     arguments = given_options(to, options)
     check_keeps_sources(run, destination)
+    if target.mark is not None:
+        check_ours(destination, run.folder / target.output, target.mark)
     module, function = target.function.split(":")
     write = getattr(import_module(f"{__name__}.{module}"), function)
     return destination, write(run, destination, **arguments)

@@ -5,19 +5,28 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from emlc.data import Samples
+from emlc.errors import InputError
 from emlc.labels.table import blocks, table_of_soft_labels, true_label_names
 from emlc.methods.base import NoisyEstimate
 from emlc.networks.inference import predict_proba
+from emlc.runtime.tensors import load_tensors
 
 
 def load_estimate(folder: Path) -> NoisyEstimate:
-    """Read the estimate that ``fit`` wrote to ``folder``; it is empty if the method has none."""
+    """Read the estimate that ``fit`` wrote to ``folder``; it is empty if the method has none.
+
+    Raises:
+        InputError: the file is damaged, or of another kind.
+    """
     path = folder / "samples.safetensors"
-    return NoisyEstimate(**load_file(path)) if path.exists() else NoisyEstimate()
+    try:
+        return NoisyEstimate(**load_tensors(path)) if path.exists() else NoisyEstimate()
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not the estimate of this run's samples: {error}") from error
 
 
 def estimate_label_tables(

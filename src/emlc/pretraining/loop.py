@@ -11,7 +11,7 @@ from emlc.data.loaders import Stream
 from emlc.pretraining.images import unlabelled
 from emlc.pretraining.probe import Probe
 from emlc.pretraining.simclr import SimCLR, learning_rate
-from emlc.runs.checkpoint import Progress, load_checkpoint, save_checkpoint
+from emlc.runs.checkpoint import Progress, latest_checkpoint, load_checkpoint, save_checkpoint
 from emlc.runs.fit import FLUSH_EVERY, PendingLosses, Reporter
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.streams import RandomStream
@@ -23,15 +23,16 @@ def fit(
     probe: Probe,
     settings: PretrainSettings,
     reporter: Reporter,
-    checkpoint: Path,
+    folder: Path,
     ranks: Ranks,
 ) -> Progress:
-    """Pretrain, from the checkpoint if there is one; the first rank writes it.
+    """Pretrain, from the latest checkpoint in the folder if there is one; the first rank writes it.
 
     Every batch is full: images left over at the end of an epoch are in the first batch of the next epoch.
     """
     with ranks.errors_everywhere():
-        progress = load_checkpoint(checkpoint, simclr) if checkpoint.exists() else Progress()
+        checkpoint = latest_checkpoint(folder)
+        progress = Progress() if checkpoint is None else load_checkpoint(checkpoint, simclr)
     schedule = _Schedule(simclr, settings, len(images) // min(settings.batch, len(images)))
     batches = _stream(images, settings, ranks).cycle(start=progress.steps)
     losses = PendingLosses(ranks)
@@ -54,7 +55,7 @@ def fit(
             # Reported before it is saved: a run killed in between reports the epoch twice.
             reporter.on_epoch(progress)
         if save and ranks.is_first:
-            save_checkpoint(checkpoint, simclr, progress)
+            save_checkpoint(folder, simclr, progress)
     ranks.barrier()
     return progress
 

@@ -28,8 +28,16 @@ from emlc.pretraining.loop import fit
 from emlc.pretraining.probe import MOST_PROBED, Probe
 from emlc.pretraining.simclr import SimCLR, check_lightly
 from emlc.runs import plots
-from emlc.runs.checkpoint import Progress
-from emlc.runs.directory import check_folder, data_name, environment, resolve_precision, write_settings
+from emlc.runs.checkpoint import BEFORE, Progress
+from emlc.runs.directory import (
+    check_folder,
+    claimed,
+    data_name,
+    environment,
+    output_folder,
+    resolve_precision,
+    write_settings,
+)
 from emlc.runs.reporters import QuietReporter, RunReporter
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import atomic_write, remove_leftovers, write_json
@@ -77,7 +85,8 @@ def pretrain(
             on those that their ``trusted`` mask marks.
         trusted: Further images in memory, with labels, on which the features are probed instead. They are
             pretrained on, too.
-        resume: Whether to resume the run in that directory; if there is none, a run is started.
+        resume: Whether to resume the run in that directory; if there is none, a run is started. A finished
+            run is left as it is.
         console: Console for messages and a progress bar; standard error by default.
 
     Under ``torchrun`` every process calls this.
@@ -87,7 +96,7 @@ def pretrain(
 
     Raises:
         InputError: the data or the settings are wrong; lightly is not installed; or the directory holds a
-            run already, or one with other settings.
+            run already, or one with other settings, or something else, or is in use by another process.
         FloatingPointError: a loss is not finite.
     """
     with show_messages(console) as console:
@@ -104,9 +113,26 @@ def _pretrain(
 ) -> Pretrained:
     check_lightly()
     ranks = start_ranks(settings.device)
-    folder = Path(settings.output or default_output(settings))
+    folder = output_folder(settings, default_output(settings), resume=resume)
+    with claimed(folder, settings, ranks):
+        return _pretrain_in(folder, settings, data, trusted, resume=resume, console=console, ranks=ranks)
+
+
+def _pretrain_in(
+    folder: Path,
+    settings: PretrainSettings,
+    data: Samples | None,
+    trusted: Samples | None,
+    *,
+    resume: bool,
+    console: Console,
+    ranks: Ranks,
+) -> Pretrained:
     with ranks.errors_everywhere():
         check_folder(folder, settings, resume=resume)
+        if (folder / "backbone.safetensors").exists():
+            _log.info(f"{folder} is finished, and is left as it is; to pretrain again, name another output")
+            return Pretrained(folder)
         images, trusted = _images(settings, data, trusted)
         check_images(images)
         _check_batch(settings, images, ranks)
@@ -127,7 +153,7 @@ def _pretrain(
         reporter = RunReporter(folder, "simclr", settings.batch, settings.epochs, console)
     _log.info(_describe_probe("before", before))
     try:
-        progress = fit(simclr, images, probe, settings, reporter, folder / "checkpoint.pt", ranks)
+        progress = fit(simclr, images, probe, settings, reporter, folder, ranks)
     finally:
         reporter.close()
     after = probe(simclr.backbone, linear=True)
@@ -136,6 +162,7 @@ def _pretrain(
         plots.save(folder / "pretraining.png", plots.plot_pretraining, pd.DataFrame(progress.history))
         write_json(folder / "summary.json", _summarize(settings, images, progress, before, after, ranks))
         _save_backbone(folder / "backbone.safetensors", simclr, settings, images)
+        (folder / BEFORE).unlink(missing_ok=True)
     ranks.barrier()
     return Pretrained(folder)
 

@@ -14,6 +14,7 @@ from emlc.config import PretrainSettings, Settings
 from emlc.pretraining import pretrain
 from emlc.reproduce.features import separation
 from emlc.reproduce.plan import META_OBJECTIVE, SEPARATION, Job
+from emlc.runs.checkpoint import latest_checkpoint
 from emlc.runs.directory import read_settings
 from emlc.runs.train import train
 from emlc.runtime.files import read_json
@@ -77,7 +78,7 @@ class Cache:
         if job.start is not None:
             self.make(job.start, wait=True)
             settings = replace(settings, init=str(self.folder(job.start) / "backbone.safetensors"))
-        if (self.folder(job) / "checkpoint.pt").exists():
+        if latest_checkpoint(self.folder(job)) is not None:
             # The same key is the same run, though it may have begun elsewhere, from a copy of the weights.
             begun = read_settings(self.folder(job), Settings)
             settings = replace(begun, output=output, data_root=settings.data_root)

@@ -4,17 +4,17 @@ A checkpoint holds tensors, numbers and strings only, and is read with ``weights
 it runs no code.
 """
 
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from emlc.errors import InputError
 from emlc.runtime.files import atomic_write, disk_errors
+from emlc.runtime.tensors import load_tensors, save_tensors
 
 
 class Trained(Protocol):
@@ -56,8 +56,18 @@ class Progress:
         return {name: sum(losses[-read:]) / read for name, losses in self.losses.items() if read > 0}
 
 
-def save_checkpoint(path: Path, method: Trained, progress: Progress) -> None:
-    """Write networks, optimisers and position, atomically.
+CHECKPOINT = "checkpoint.pt"
+BEFORE = "checkpoint.before.pt"
+"""Names of the latest checkpoint of a run, and of the one before it."""
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint to resume from: the latest or, if that is gone, the one before; None without."""
+    return next((folder / name for name in (CHECKPOINT, BEFORE) if (folder / name).exists()), None)
+
+
+def save_checkpoint(folder: Path, method: Trained, progress: Progress) -> None:
+    """Write networks, optimisers and position, atomically, and keep the checkpoint before.
 
     No random states are saved: all draws are functions of the seed and the position, and so are learning
     rates. Options of the optimisers are not saved either: they follow from the settings and the device.
@@ -69,17 +79,22 @@ def save_checkpoint(path: Path, method: Trained, progress: Progress) -> None:
         "decisions": method.decisions,
         "progress": asdict(progress),
     }
-    with atomic_write(path) as temporary, disk_errors(path, RuntimeError):
-        torch.save(state, temporary)
+    path = folder / CHECKPOINT
+    with atomic_write(path) as temporary:
+        with disk_errors(path, RuntimeError):
+            torch.save(state, temporary)
+        if path.exists():  # a process that is killed after this line leaves the one before
+            path.replace(folder / BEFORE)
 
 
 def load_checkpoint(path: Path, method: Trained) -> Progress:
     """Restore a run in place from :func:`save_checkpoint` and return its position.
 
     Raises:
-        InputError: the file is not a checkpoint of this method and these networks.
+        InputError: the file is damaged, or not a checkpoint of this method and these networks.
     """
     try:
+        _check_sums(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         for name, network in method.networks().items():
             network.load_state_dict(state["networks"][name])
@@ -91,9 +106,18 @@ def load_checkpoint(path: Path, method: Trained) -> Progress:
         method.decisions.update(state["decisions"])
         return Progress(**state["progress"])
     except Exception as error:
+        has_other = path.name == CHECKPOINT and path.with_name(BEFORE).exists()
+        then = f"goes on from the checkpoint before, {BEFORE}" if has_other else "starts anew"
         raise InputError(
-            f"{path}: not a checkpoint of this run: {error}; without that file, --resume starts anew"
+            f"{path}: not a checkpoint of this run: {error}; without that file, --resume {then}"
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare all parts of a checkpoint with the checksums in it: torch does not."""
+    with zipfile.ZipFile(path) as file:
+        if (part := file.testzip()) is not None:
+            raise ValueError(f"it was damaged after it was written: the checksum of {part} is another")
 
 
 def _same_shape(stored: Tensor, table: Tensor, name: str) -> Tensor:
@@ -120,9 +144,7 @@ def copy_weights(networks: dict[str, nn.Module]) -> NetworkWeights:
 def save_weights(folder: Path, weights: NetworkWeights) -> None:
     """Write each network's weights to ``folder/NAME.safetensors``, each atomically."""
     for name, tensors in weights.items():
-        path = folder / f"{name}.safetensors"
-        with atomic_write(path) as temporary, disk_errors(path, SafetensorError):
-            save_file(tensors, temporary)
+        save_tensors(folder / f"{name}.safetensors", tensors)
 
 
 def save_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
@@ -134,11 +156,14 @@ def load_networks(folder: Path, networks: dict[str, nn.Module]) -> None:
     """Load the weights that :func:`save_weights` wrote into the networks; every tensor must fit.
 
     Raises:
-        InputError: a file is missing, broken, or holds other tensors than the network has.
+        InputError: a file is missing, damaged, or holds other tensors than the network has.
     """
     for name, network in networks.items():
         path = folder / f"{name}.safetensors"
         try:
-            network.load_state_dict(load_file(path))
+            network.load_state_dict(load_tensors(path))
         except Exception as error:
-            raise InputError(f"{path}: not the weights of this {name}: {error}") from error
+            raise InputError(
+                f"{path}: not the weights of this {name}: {error}; --weights chosen and --weights last use "
+                "those of the chosen and of the last epoch"
+            ) from error

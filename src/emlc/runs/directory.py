@@ -1,7 +1,12 @@
 """The parts that the directories of training and pretraining runs share, above all the settings."""
 
+import hashlib
+import json
+import logging
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,11 +19,16 @@ import yaml
 from emlc.config import AnySettings, DataSettings, Precision, PretrainSettings, Settings, names_of, paths_of
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
+from emlc.runs.checkpoint import latest_checkpoint
+from emlc.runs.outputs import check_apart
 from emlc.runtime.distributed import Ranks
-from emlc.runtime.files import source_stem, write_text
+from emlc.runtime.files import is_temporary, source_stem, write_text
+from emlc.runtime.locks import LOCK, in_use
 from emlc.runtime.precision import computes_bfloat16
 
 S = TypeVar("S", Settings, PretrainSettings)
+
+_log = logging.getLogger(__name__)
 
 OF_THE_DATA = ("noisy_batch", "epochs")
 """Settings that are chosen by the size of the data where they are None; a run keeps what was chosen."""
@@ -29,22 +39,88 @@ _RESOLVED = ("precision", "image_model", "standardize")
 
 def check_folder(folder: Path, settings: S, *, resume: bool) -> None:
     """Raise an :class:`InputError` if the folder holds a run that must not be overwritten or resumed."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"output: {folder} is a file, expected a directory")
-    if not (folder / "settings.yaml").exists() and not (folder / "checkpoint.pt").exists():
+    if not _holds_run(folder):
         return
     if not resume:
         raise InputError(
             f"output: {folder} holds a run already; --resume goes on with it, --output names another"
         )
+    if changes := _changes(folder, settings):
+        raise InputError(f"resume: {folder} was made with other settings: {'; '.join(changes)}")
+
+
+@contextmanager
+def claimed(folder: Path, settings: AnySettings, ranks: Ranks) -> Iterator[None]:
+    """Hold the lock of a run's folder; every rank calls this, and the first one holds it.
+
+    Raises:
+        InputError: the folder is no place for a run, or another process is making one there.
+    """
+    with ExitStack() as held:
+        with ranks.errors_everywhere():
+            _check_place(folder, settings)
+            if ranks.is_first:
+                held.enter_context(in_use(folder))
+        yield
+
+
+def _check_place(folder: Path, settings: AnySettings) -> None:
+    """Raise an :class:`InputError` if a run in the folder would replace, or mix with, what is not emlc's."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output: {folder} is a file, expected a directory")
+    if not _holds_run(folder) and (found := _contents(folder)):
+        raise InputError(
+            f"output: {folder} holds {found[0]}{', …' if found[1:] else ''} and no run of emlc: "
+            "name a folder that is not there yet"
+        )
+    check_apart(folder, paths_of(settings, "source", "file"))
+
+
+def _holds_run(folder: Path) -> bool:
+    return (folder / "settings.yaml").exists() or latest_checkpoint(folder) is not None
+
+
+def _contents(folder: Path) -> list[str]:
+    """Return the names in a folder, without those that emlc leaves if it is killed before it has begun."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(name for name in names if name != LOCK and not is_temporary(name))
+
+
+def _changes(folder: Path, settings: S) -> list[str]:
+    """Describe the settings that differ from those of the run in a folder, where they may not."""
     before, now = read_settings(folder, type(settings)).as_dict(), with_absolute_paths(settings).as_dict()
     free = names_of(type(settings), lambda facts: facts.free_on_resume)
     free |= {name for name in _RESOLVED if getattr(settings, name, None) == "auto"}
     free |= {name for name in OF_THE_DATA if getattr(settings, name, 0) is None}
     changed = [k for k in now if k not in free and before.get(k) != now[k]]
-    if changed:
-        changes = "; ".join(f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed)
-        raise InputError(f"resume: {folder} was made with other settings: {changes}")
+    return [f"{k} was {before.get(k)!r}, now {now[k]!r}" for k in changed]
+
+
+def output_folder(settings: S, default: str, *, resume: bool) -> Path:
+    """Return the folder of a run: the setting ``output``, or a default that no other settings have.
+
+    Where a run with other settings has the default name, a digest of these settings is added to it. A run is
+    resumed under that name only if it was started under it.
+    """
+    if settings.output:
+        return Path(settings.output)
+    free = names_of(type(settings), lambda facts: facts.free_on_resume)
+    own = {k: v for k, v in with_absolute_paths(settings).as_dict().items() if k not in free}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+    other = Path(f"{default}-{digest}")
+    if not _differs(Path(default), settings) or (resume and not other.exists()):
+        return Path(default)
+    _log.info(f"{default} holds a run with other settings; this one is {other}")
+    return other
+
+
+def _differs(folder: Path, settings: S) -> bool:
+    if not _holds_run(folder):
+        return False
+    try:
+        return bool(_changes(folder, settings))
+    except InputError:  # a run of another kind, or a broken one
+        return True
 
 
 def read_settings(folder: Path, kind: type[S]) -> S:

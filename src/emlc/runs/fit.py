@@ -23,6 +23,7 @@ from emlc.runs.checkpoint import (
     NetworkWeights,
     Progress,
     copy_weights,
+    latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
     save_weights,
@@ -85,9 +86,9 @@ def _fit(
     noisy, trusted = _streams(method, split, settings, ranks)
     steps_per_epoch = math.ceil(noisy.num_batches() / method.look_ahead)
     schedule = _Schedule(method, settings, steps_per_epoch)
-    checkpoint = folder / "checkpoint.pt"
     with ranks.errors_everywhere():
-        progress = load_checkpoint(checkpoint, method) if checkpoint.exists() else Progress()
+        checkpoint = latest_checkpoint(folder)
+        progress = Progress() if checkpoint is None else load_checkpoint(checkpoint, method)
     trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
 
     losses = PendingLosses(ranks)
@@ -117,7 +118,7 @@ def _fit(
                 losses.flush(progress, wait=bool(save))
             reporter.on_step(progress)
             if save and ranks.is_first:
-                save_checkpoint(checkpoint, method, progress)
+                save_checkpoint(folder, method, progress)
         losses.flush(progress)
         progress.seconds += time.perf_counter() - clock  # a GPU has now finished its queued steps
         estimate = method.estimate()
@@ -130,7 +131,7 @@ def _fit(
                 if resumable:
                     save_weights(folder / "chosen", chosen)
             if resumable:
-                save_checkpoint(checkpoint, method, progress)
+                save_checkpoint(folder, method, progress)
     if ranks.is_first:
         if estimate is None:  # the run was interrupted after its last epoch
             method.epoch = progress.epoch - 1

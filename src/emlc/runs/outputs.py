@@ -1,16 +1,20 @@
-"""Where commands write what they make of DATA: over neither data nor the output for other data."""
+"""Where commands write: over no data, no output for other data, and no file that is not of their own kind."""
 
 import glob
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from emlc.config import NAMED_SOURCES, paths_of
 from emlc.errors import InputError
-from emlc.runtime.files import read_json, source_stem, write_json
+from emlc.runtime.files import is_temporary, read_json, source_stem, write_json
 
 if TYPE_CHECKING:
     from emlc.runs.run import Run
@@ -45,7 +49,10 @@ def default_path(folder: Path, stem: str, ending: str, data: str | None) -> Path
 
 
 def remember_output(folder: Path, path: Path, data: str | None) -> None:
-    """Note in the run directory which data an output there is of."""
+    """Note in the run directory which data an output there will be of, before it is written.
+
+    A command that is killed in between, and given again, then writes to the same name.
+    """
     if data is not None and path.parent == folder:
         write_json(folder / _RECORD, {**_read_record(folder), path.name: _identity(data)})
 
@@ -57,6 +64,82 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 def _identity(data: str) -> str:
     return data if data in NAMED_SOURCES else os.path.abspath(data)
+
+
+OF_TRAINING = {
+    *("settings.yaml", "split.csv", "model.json", "metrics.csv", "steps.csv", "summary.json", _RECORD),
+    *("decision.json", "labels.csv", "labels.parquet", "weights.csv", "noise.csv", "rivals.json"),
+    *("chosen", "last", "tensorboard", "checkpoint.pt", "checkpoint.before.pt", "backbone.safetensors"),
+    *("recovery.png", "retain_weights.png", "meta_objective.png", "pretraining.png"),
+}
+"""Names in a run directory that training writes; no command puts another of its files in their place."""
+
+_LOOKED_AT = 2**16
+"""Bytes at the start and at the end of a file that say what it is."""
+
+
+def check_apart(folder: Path, sources: Mapping[str, str]) -> None:
+    """Raise an :class:`InputError` if a run's folder lies in a folder of data, or has data in it.
+
+    Args:
+        folder: The run directory; it need not exist.
+        sources: Files, folders and globs of data, by the names of their settings.
+    """
+    place = folder.resolve()
+    for name, source in sources.items():
+        path = Path(source).expanduser()
+        root = (path if path.is_dir() else _root(path)).resolve()
+        if root.is_dir() and place.is_relative_to(root):
+            raise InputError(
+                f"output: {folder} lies in the folder of {name}, {source}, whose files would then be mixed "
+                "with the run's; name a folder outside of it (--output)"
+            )
+        if path.is_file() and path.resolve().is_relative_to(place):
+            raise InputError(f"output: {folder} is the folder of {name}, {source}; name another (--output)")
+
+
+def _root(path: Path) -> Path:
+    """Return the folder below which a glob looks in several folders; of any other path, the path itself."""
+    parts = path.parts
+    magic = next((k for k, part in enumerate(parts[:-1]) if glob.has_magic(part)), None)
+    return path if magic is None or path.exists() else Path(*parts[:magic])
+
+
+def check_ours(output: Path, default: Path, mark: str) -> None:
+    """Raise an :class:`InputError` unless a file is not there yet, or is one that the same command wrote.
+
+    Args:
+        output: The file to be written.
+        default: The path that the command writes to if it is not told another.
+        mark: Text that is at the start or at the end of each file that the command writes.
+    """
+    is_default = output.resolve() == default.resolve()
+    run = next((p for p in output.resolve().parents if (p / "settings.yaml").exists()), None)
+    if run is not None and not is_default and output.resolve().relative_to(run).parts[0] in OF_TRAINING:
+        raise InputError(f"output: {output} is the name of a file of the run {run}; name another")
+    if output.is_file() and mark.encode() not in _ends(output):
+        raise InputError(
+            f"output: {output} is there already, and is none that this command wrote; "
+            "name another, or remove it first"
+        )
+
+
+def check_our_folder(folder: Path, first: str) -> None:
+    """Raise an :class:`InputError` if a folder has something in it, but not what is written first."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    if first not in names and (found := sorted(name for name in names if not is_temporary(name))):
+        raise InputError(f"output: {folder} holds {found[0]}, and no {first}: name a new or empty folder")
+
+
+def _ends(path: Path) -> bytes:
+    """Return the start and the end of a file, of a parquet file the names of its columns."""
+    if path.suffix == ".parquet":
+        with suppress(pa.ArrowInvalid):
+            return "\n".join(pq.read_schema(path).names).encode()
+    with path.open("rb") as file:
+        start = file.read(_LOOKED_AT)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _LOOKED_AT))
+        return start + file.read()
 
 
 def check_keeps_sources(run: "Run", *outputs: Path, data: str | None = None) -> None:

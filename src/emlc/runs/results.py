@@ -13,7 +13,7 @@ from emlc.labels.files import write_blocks
 from emlc.labels.noise import noise_table
 from emlc.labels.table import label_schema
 from emlc.runs import plots
-from emlc.runs.checkpoint import Progress
+from emlc.runs.checkpoint import BEFORE, Progress
 from emlc.runs.directory import environment
 from emlc.runs.fit import chosen_epoch
 from emlc.runs.run import Run
@@ -36,20 +36,24 @@ def write_decision(run: Run, split: Split, ranks: Ranks) -> Run:
 
 
 def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> None:
-    """Write the labels, the tables, the pictures and the summary; every process calls this."""
+    """Write the labels, the tables and the pictures; every process calls this."""
     labels = None if run.teacher is None else _write_labels(run, split, ranks)
     if not ranks.is_first:
         return
     if run.teacher is None:
         labels = _write_estimate(run, split)
-    summary = summarize(run.settings, split, progress.history, ranks)
     steps = _step_table(progress)
     write_csv(run.folder / "steps.csv", steps, index=True)
     if run.transition is not None:
         write_csv(run.folder / "noise.csv", noise_table(run.transition, split.noisy))
     if labels is not None:
         plots.save_run_plots(run.folder, pd.DataFrame(progress.history), steps, labels)
-    write_json(run.folder / "summary.json", summary)
+
+
+def write_summary(run: Run, split: Split, progress: Progress, ranks: Ranks) -> None:
+    """Write the summary, the last file of a run: with it the run is finished, and needs one checkpoint."""
+    write_json(run.folder / "summary.json", summarize(run.settings, split, progress.history, ranks))
+    (run.folder / BEFORE).unlink(missing_ok=True)
 
 
 def _step_table(progress: Progress) -> pd.DataFrame:

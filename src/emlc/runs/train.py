@@ -16,10 +16,13 @@ from emlc.data.sources.read import open_source
 from emlc.errors import InputError
 from emlc.methods.base import Method
 from emlc.runs.beside import FILE, compare_run, has_comparison
+from emlc.runs.checkpoint import latest_checkpoint
 from emlc.runs.directory import (
     OF_THE_DATA,
     check_folder,
+    claimed,
     data_name,
+    output_folder,
     read_settings,
     resolve_precision,
     write_settings,
@@ -27,7 +30,7 @@ from emlc.runs.directory import (
 from emlc.runs.fit import fit
 from emlc.runs.images import embed_split, images_in, resolve_image_model, side_of
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
-from emlc.runs.results import write_decision, write_results
+from emlc.runs.results import write_decision, write_results, write_summary
 from emlc.runs.run import Run
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import remove_leftovers, write_json
@@ -58,7 +61,8 @@ def train(
         trusted: Trusted samples in memory. Like the next two, it needs ``data`` in memory.
         validation: Samples in memory that choose the epoch.
         test: Samples in memory on which accuracy is measured.
-        resume: Whether to resume the run in that directory; if there is none, a run is started.
+        resume: Whether to resume the run in that directory; if there is none, a run is started. A finished
+            run is left as it is.
         lean: Whether to write only the files that :meth:`Run.load` reads and ``metrics.csv``, without
             checkpoints, tables and pictures. On small data these take most of the time.
         console: Console for messages and a progress bar; standard error by default.
@@ -70,7 +74,7 @@ def train(
 
     Raises:
         InputError: the data or the settings are wrong; the directory holds a run already, or one with other
-            settings.
+            settings, or something else, or is in use by another process.
         FloatingPointError: a loss is not finite.
 
     Examples:
@@ -107,19 +111,37 @@ def _train(
 ) -> Run:
     _check_one_source(settings, data, trusted, validation, test)
     ranks = start_ranks(settings.device)
-    folder = Path(settings.output or default_output(settings))
+    folder = output_folder(settings, default_output(settings), resume=resume)
+    sources = (data, trusted, validation, test)
+    with claimed(folder, settings, ranks):
+        return _train_in(folder, settings, *sources, resume=resume, lean=lean, console=console, ranks=ranks)
+
+
+def _train_in(
+    folder: Path,
+    settings: Settings,
+    data: Samples | Split | None,
+    *others: Samples | None,
+    resume: bool,
+    lean: bool,
+    console: Console,
+    ranks: Ranks,
+) -> Run:
     with ranks.errors_everywhere():
         check_folder(folder, settings, resume=resume)
-        is_new = not (folder / "checkpoint.pt").exists()
+        is_new = latest_checkpoint(folder) is None
         init = {settings.init, settings.teacher_init} - {"none", None}
         for source in init if is_new else ():
             check_initial_weights(source)
         if resume and (folder / "split.csv").exists():
             check_files(folder / "split.csv", settings)
-        settings, split, schema = _read(settings, folder, data, trusted, validation, test)
+        settings, split, schema = _read(settings, folder, data, *others)
         settings = _resolve_sizes(settings, folder, len(split.noisy))
         if resume and (folder / "split.csv").exists():
             check_split(split, folder / "split.csv")
+        if _is_finished(folder):
+            _log.info(f"{folder} is finished, and is left as it is; to train again, name another output")
+            return Run.load(folder, device=str(ranks.device))
         _check_trainable(split, settings, ranks)
         seed_torch(settings.seed, RandomStream.INITIAL_WEIGHTS)
         method: Method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
@@ -149,8 +171,15 @@ def _train(
         write_metrics(folder / "metrics.csv", progress.history)
     if not lean and has_comparison(run) and ranks.is_first:
         compare_run(run, split, alone=ranks.size == 1).save(folder / FILE)
+    if not lean and ranks.is_first:
+        write_summary(run, split, progress, ranks)
     ranks.barrier()
     return run
+
+
+def _is_finished(folder: Path) -> bool:
+    """Return whether a run has its last file."""
+    return (folder / "summary.json").exists()
 
 
 def _resolve_sizes(settings: Settings, folder: Path, n: int) -> Settings:

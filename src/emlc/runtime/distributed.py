@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from emlc.config import Precision
 from emlc.errors import InputError
+from emlc.runtime.signals import LAUNCHER, Terminated, end_with_parent
 from emlc.runtime.streams import RandomStream, derived_seed
 
 if TYPE_CHECKING:
@@ -159,6 +161,7 @@ def start_ranks(device: str = "auto", precision: Precision = "float32") -> Ranks
     # single process can save.
     from lightning_fabric import Fabric
 
+    end_with_parent()
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     _check_devices(picked, local)
     fabric = Fabric(
@@ -205,7 +208,9 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
     Raises:
         RankLost: A process died.
+        KeyboardInterrupt: This process got SIGINT or SIGTERM, and has passed it on.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -221,8 +226,11 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     )
     # The message below says what the launcher would log about a process that died.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ[LAUNCHER] = str(os.getpid())
     try:
         elastic_launch(config, sys.executable)("-m", "emlc", *arguments)
+    except SignalException as error:
+        raise (Terminated if error.sigval == signal.SIGTERM else KeyboardInterrupt) from None
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode == 2:
@@ -234,6 +242,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             f"rank {rank} of {processes} died ({how}), and the run with it; "
             "--resume goes on from its last checkpoint, with any number of devices"
         ) from error
+    finally:
+        del os.environ[LAUNCHER]
     return 0
 
 

@@ -84,6 +84,11 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
+def is_temporary(name: str) -> bool:
+    """Return whether a name is that of a temporary file or folder of this module."""
+    return name.startswith(_TEMPORARY)
+
+
 def check_free(path: Path) -> None:
     """Raise an :class:`InputError` unless ``path`` does not exist or is an empty folder."""
     if path.is_dir() and any(path.iterdir()):

@@ -1,0 +1,152 @@
+"""Where a run may be: never in the place of what is not emlc's, and one process at a time."""
+
+import os
+import re
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from rich.console import Console
+
+import tiny
+from emlc.cli import main
+from emlc.errors import InputError
+from emlc.runs.train import train
+from emlc.runtime.locks import LOCK, in_use
+
+QUIET = Console(quiet=True)
+TRAIN = ["--trusted_per_class", "4", "--true_label_column", "true", "--epochs", "1", "--rivals", "false"]
+TRAIN += ["--device", "cpu", "--backbone", "mlp", "--width", "4"]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with data and a run of them."""
+    folder = tmp_path_factory.mktemp("here")
+    data = tiny.samples(prefix="")
+    table = pd.DataFrame(data.inputs.numpy()).assign(label=data.labels, true=data.true_labels)
+    table.to_csv(folder / "data.csv", index=False)
+    assert main(["train", str(folder / "data.csv"), *TRAIN, "--output", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.fixture
+def place(here, tmp_path, monkeypatch):
+    shutil.copytree(here, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    return tmp_path / "place"
+
+
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def refused(place, capsys, *argv):
+    """The message of a command that is refused and leaves everything as it was."""
+    before = contents(place)
+    capsys.readouterr()
+    assert main([str(word) for word in argv]) == 2
+    assert contents(place) == before
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    return err.splitlines()[-1].removeprefix("emlc: error: ")
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "split.csv", "metrics.csv", "notes"])
+def test_a_folder_with_something_else_in_it_is_no_place_for_a_run(place, capsys, name):
+    (place / "mine").mkdir()
+    shutil.copy("data.csv", place / "mine" / name)
+    for data, more in ((f"mine/{name}", []), ("data.csv", []), ("data.csv", ["--resume"])):
+        message = refused(place, capsys, "train", data, *TRAIN, "--output", "mine", *more)
+        if data == "data.csv":
+            assert f"output: mine holds {name} and no run of emlc" in message
+
+
+def test_the_output_in_a_configuration_is_refused_as_well(place, capsys):
+    (place / "foreign.yaml").write_text(yaml.safe_dump({"output": str(place)}))
+    message = refused(place, capsys, "train", "data.csv", *TRAIN, "--config", "foreign.yaml")
+    assert "holds data.csv, … and no run of emlc" in message
+
+
+@pytest.mark.parametrize("output", [(), ("--output", "images/run"), ("--output", "images")])
+def test_a_run_does_not_lie_in_the_folder_of_its_data(place, capsys, monkeypatch, output):
+    for name in "ab":
+        (place / "images" / name).mkdir(parents=True)
+    if not output:
+        monkeypatch.chdir("images")
+    data = "images" if output else "."
+    message = refused(place, capsys, "train", data, "--trusted_per_class", "1", *output)
+    assert re.search("output: .* (lies in the folder of data|and no run of emlc)", message)
+
+
+def test_the_data_do_not_lie_in_the_folder_of_the_run(place, capsys):
+    message = refused(place, capsys, "pretrain", "run/labels.csv", "--output", "run", "--resume")
+    assert "output: run is the folder of data, run/labels.csv" in message
+
+
+def test_two_processes_do_not_make_the_same_run(tmp_path):
+    with in_use(tmp_path / "run"), pytest.raises(InputError) as caught:
+        train(tiny.settings(output=str(tmp_path / "run")), tiny.samples(), console=QUIET)
+    assert re.search(
+        rf"output: .*run is in use by process {os.getpid()} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d",
+        str(caught.value),
+    )
+    assert list(tmp_path.iterdir()) == []  # neither has left anything
+
+
+def test_a_lock_that_a_crash_has_left_is_no_obstacle(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).write_text('{"process": 1, "host": "elsewhere", "since": "ever"}')
+    settings = tiny.settings(output=str(tmp_path / "run"), epochs=1)
+    run = train(settings, tiny.samples(), lean=True, console=QUIET)
+    assert not (run.folder / LOCK).exists()
+
+
+def test_other_settings_have_another_default_output(place, capsys):
+    for width, resume in (("4", []), ("5", []), ("4", ["--resume"]), ("5", ["--resume"])):
+        assert main(["train", "data.csv", *TRAIN, "--width", width, *resume]) == 0, (width, resume)
+    runs = {
+        path: yaml.safe_load((path / "settings.yaml").read_text())["width"]
+        for path in (place / "runs").iterdir()
+    }
+    assert sorted(runs.values()) == [4, 5]
+    assert runs[place / "runs/data-emlc-seed0"] == 4
+    message = refused(place, capsys, "train", "data.csv", *TRAIN, "--width", "6", "--resume")
+    assert "made with other settings: width was 4, now 6" in message
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "run", "data.csv", "--output"],
+        ["correct", "run", "--output"],
+        ["report", "run", "--map_samples", "0", "--output"],
+        ["export", "run", "--to", "csv", "--output"],
+        ["export", "run", "--to", "onnx", "--output"],
+    ],
+    ids=lambda command: "-".join(command[:1] + command[-2:-1]),
+)
+def test_what_a_command_did_not_write_it_does_not_replace(place, capsys, command):
+    (place / "mine.csv").write_text("a,b\n1,2\n")
+    (place / "run/notes.csv").write_text("mine")
+    for output in ("mine.csv", "run/notes.csv", "data.csv"):
+        message = refused(place, capsys, *command, output)
+        assert "there already" in message or "would replace" in message
+    for output in ("run/split.csv", "run/steps.csv", "run/noise.csv", "run/chosen/new.csv"):
+        message = refused(place, capsys, *command, output)
+        assert re.search(f"output: {output} (is the name of a file of the run|is there already)", message)
+
+
+def test_a_command_replaces_what_it_wrote(place):
+    for command in (["predict", "run", "data.csv"], ["correct", "run"], ["export", "run", "--to", "csv"]):
+        for _ in range(2):
+            assert main([*command, "--output", f"{command[0]}.csv"]) == 0
+            assert main(command) == 0
+
+
+def test_an_evaluation_has_a_folder_of_its_own(place, capsys):
+    (place / "mine").mkdir()
+    (place / "mine/confusion.csv").write_text("mine")
+    message = refused(place, capsys, "evaluate", "run", "data.csv", "--output", "mine")
+    assert "output: mine holds confusion.csv, and no evaluation.json" in message
