@@ -33,9 +33,9 @@ def run(arguments: Namespace) -> None:
     from emlc.timing.report import save_plot, tables
     from emlc.timing.step import measure_steps
 
-    check_ours(Path(options.output), Path(options.output), '"hardware"')
+    check_ours(Path(options.output), '"hardware"', usual=False)
     if options.plot is not None:
-        check_ours(Path(options.plot), Path(options.plot), "Matplotlib")
+        check_ours(Path(options.plot), "Matplotlib", usual=False)
     records = measure_steps(options)
     hardware = describe_hardware(pick_device(options.device))
     write_json(

@@ -46,15 +46,16 @@ def run(arguments: Namespace) -> None:
     from emlc.runs.outputs import check_keeps_sources, check_ours, remember_output
     from emlc.runtime.files import check_file
 
-    default = run_arguments.default_output(trained, arguments, "labels")
-    output = Path(arguments.output or default)
+    output = run_arguments.output_file(trained, arguments, "labels")
     check_file(output)
     csv, parquet = label_paths(output)
-    for path, usual in zip((csv, parquet), label_paths(default), strict=True):
+    is_own = arguments.data is None and csv.resolve() == (trained.folder / "labels.csv").resolve()
+    usual = arguments.output is None or is_own
+    for path in (csv, parquet):
         check_file(path)
         check_keeps_sources(trained, path, data=arguments.data)
-        check_ours(path, usual, "corrected_label")
-    check_ours(_quality_path(csv), _quality_path(default), '"cleanlab"')
+        check_ours(path, "corrected_label", usual=usual)
+    check_ours(_quality_path(csv), '"cleanlab"', usual=usual)
     if arguments.data is None:
         split = trained.split()
         trained = trained.with_decision(split)

@@ -26,8 +26,11 @@ def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
     from emlc.runs.outputs import check_our_folder, default_path, remember_output
 
-    default = default_path(trained.folder, "evaluation", "", arguments.data)
-    folder = Path(arguments.output or default)
+    folder = (
+        Path(arguments.output)
+        if arguments.output
+        else default_path(trained.folder, "evaluation", "", arguments.data)
+    )
     check_our_folder(folder, "evaluation.json")
     if arguments.data is None:
         test = trained.split().test

@@ -4,8 +4,6 @@ DATA needs no labels. The result is a CSV file with the columns id, predicted_la
 predicted_probability, and with --all_probabilities one column probability_CLASS per class.
 """
 
-from pathlib import Path
-
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
@@ -26,11 +24,10 @@ def run(arguments: Namespace) -> None:
     from emlc.runs.outputs import check_keeps_sources, check_ours
     from emlc.runtime.files import check_file
 
-    default = run_arguments.default_output(trained, arguments, "predictions")
-    path = Path(arguments.output or default)
+    path = run_arguments.output_file(trained, arguments, "predictions")
     check_file(path)
     check_keeps_sources(trained, path, data=arguments.data)
-    check_ours(path, default, "predicted_probability")
+    check_ours(path, "predicted_probability", usual=arguments.output is None)
     samples = run_arguments.read_samples(trained, arguments, role="predict")
     from emlc.labels.table import prediction_table
     from emlc.runs.outputs import remember_output

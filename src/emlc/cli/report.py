@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> None:
 
     check_file(path)
     check_keeps_sources(trained, path)
-    check_ours(path, trained.folder / "report.html", " · emlc report</title>")
+    check_ours(path, " · emlc report</title>", usual=arguments.output is None)
     console = Console(stderr=True)
     with console.status("report") as status:
         facts = collect(

@@ -81,9 +81,11 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
     )
 
 
-def default_output(run: "Run", arguments: Namespace, stem: str) -> Path:
-    """Return the file to write without --output: in the run directory, named after DATA and the weights."""
+def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:
+    """Return the file to write: --output, or in the run directory, named after DATA and the weights."""
     from emlc.runs.outputs import default_path
 
+    if arguments.output is not None:
+        return Path(arguments.output)
     last = "-last" if arguments.weights == "last" else ""
     return default_path(run.folder, stem, f"{last}.csv", arguments.data)

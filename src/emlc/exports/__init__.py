@@ -81,7 +81,7 @@ def export(run: "Run", to: str, output: Path | None = None, **options: Any) -> t
     arguments = given_options(to, options)
     check_keeps_sources(run, destination)
     if target.mark is not None:
-        check_ours(destination, run.folder / target.output, target.mark)
+        check_ours(destination, target.mark, usual=output is None)
     module, function = target.function.split(":")
     write = getattr(import_module(f"{__name__}.{module}"), function)
     return destination, write(run, destination, **arguments)

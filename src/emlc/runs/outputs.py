@@ -105,17 +105,16 @@ def _root(path: Path) -> Path:
     return path if magic is None or path.exists() else Path(*parts[:magic])
 
 
-def check_ours(output: Path, default: Path, mark: str) -> None:
+def check_ours(output: Path, mark: str, *, usual: bool) -> None:
     """Raise an :class:`InputError` unless a file is not there yet, or is one that the same command wrote.
 
     Args:
         output: The file to be written.
-        default: The path that the command writes to if it is not told another.
         mark: Text that is at the start or at the end of each file that the command writes.
+        usual: Whether it is the file that the command writes to if it is not told another.
     """
-    is_default = output.resolve() == default.resolve()
     run = next((p for p in output.resolve().parents if (p / "settings.yaml").exists()), None)
-    if run is not None and not is_default and output.resolve().relative_to(run).parts[0] in OF_TRAINING:
+    if run is not None and not usual and output.resolve().relative_to(run).parts[0] in OF_TRAINING:
         raise InputError(f"output: {output} is the name of a file of the run {run}; name another")
     if output.is_file() and mark.encode() not in _ends(output):
         raise InputError(
