@@ -12,6 +12,7 @@ from emlc.config import NAMED_SOURCES, AnySettings, PretrainSettings, Settings, 
 from emlc.config.presets import left_open, preset_names, preset_path
 from emlc.errors import InputError, raise_together
 from emlc.runtime.files import read_yaml
+from emlc.runtime.trust import NETWORKS, check_code
 
 S = TypeVar("S", Settings, PretrainSettings)
 
@@ -102,7 +103,10 @@ def settings_from(arguments: Namespace, kind: type[S]) -> S:
         raise InputError(
             f"DATA is missing: {', '.join(NAMED_SOURCES)}, a .csv, .parquet or .npz file, or a folder"
         )
-    names = {token.partition("=")[0].removeprefix("--") for token in arguments.argv}
-    names = names.union(*map(read_yaml, files))
+    typed = {token.partition("=")[0].removeprefix("--") for token in arguments.argv}
+    names = typed.union(*map(read_yaml, files))
     raise_together([problem for file in files for problem in left_open(file, names)], "the settings")
-    return kind(**values)
+    settings = kind(**values)
+    if "--trust_code" not in arguments.argv:  # that a file says so does not count
+        check_code(settings, ", ".join(map(str, files)), names=[n for n in NETWORKS if n not in typed])
+    return settings

@@ -50,20 +50,33 @@ def add_weights_arguments(parser: ArgumentParser) -> None:
         "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
     )
     parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
+    parser.add_argument(
+        "--trust_code",
+        action="store_true",
+        help="let code that the run names, a backbone module:factory, run here for the first time",
+    )
 
 
 def load_run(arguments: Namespace) -> "Run":
     """Load RUN with the weights that were asked for."""
     from emlc.runs.run import Run
 
-    return Run.load(arguments.run, which=arguments.weights, device=arguments.device)
+    return Run.load(
+        arguments.run,
+        which=arguments.weights,
+        device=arguments.device,
+        trust_code=arguments.trust_code,
+    )
 
 
 def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test", "predict"]) -> "Samples":
     """Read the samples of DATA in the same way as the run's training data."""
     from emlc.data import read
+    from emlc.runtime.trust import USUAL, is_known_folder
 
     values = {field.name: getattr(run.settings, field.name) for field in fields(DataSettings)}
+    if not arguments.trust_code and not is_known_folder(run.settings.data_root):
+        values["data_root"] = USUAL["data_root"]  # DATA by name may be downloaded into it
     if role == "data":  # labels are corrected without true labels or trusted samples
         values |= {"true_label_column": None, "trusted_column": None}
     for name in ("separator", "encoding"):  # those of the training data need not be those of DATA

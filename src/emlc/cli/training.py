@@ -22,6 +22,11 @@ def add_training_arguments(parser: ArgumentParser, kind: type[S]) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue the interrupted run in the output directory"
     )
+    parser.add_argument(
+        "--trust_code",
+        action="store_true",
+        help="let code that FILE names, a backbone module:factory, run here for the first time",
+    )
 
 
 def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], RunSummary]) -> int:

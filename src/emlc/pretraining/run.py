@@ -43,6 +43,7 @@ from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import atomic_write, remove_leftovers, write_json
 from emlc.runtime.messages import show_messages
 from emlc.runtime.streams import RandomStream, seed_torch
+from emlc.runtime.trust import remember
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +134,8 @@ def _pretrain_in(
         if (folder / "backbone.safetensors").exists():
             _log.info(f"{folder} is finished, and is left as it is; to pretrain again, name another output")
             return Pretrained(folder)
+        if ranks.is_first:
+            remember(settings)
         images, trusted = _images(settings, data, trusted)
         check_images(images)
         _check_batch(settings, images, ranks)

@@ -18,6 +18,7 @@ from emlc.runs.checkpoint import latest_checkpoint
 from emlc.runs.directory import read_settings
 from emlc.runs.train import train
 from emlc.runtime.files import read_json
+from emlc.runtime.trust import check_code
 
 
 class Cache:
@@ -81,6 +82,7 @@ class Cache:
         if latest_checkpoint(self.folder(job)) is not None:
             # The same key is the same run, though it may have begun elsewhere, from a copy of the weights.
             begun = read_settings(self.folder(job), Settings)
+            check_code(begun, self.folder(job) / "settings.yaml")
             settings = replace(begun, output=output, data_root=settings.data_root)
         train(settings, resume=True, console=quiet)
 

@@ -43,10 +43,12 @@ from emlc.networks.standardize import Standardize
 from emlc.networks.teacher import AnyTeacher
 from emlc.runs.checkpoint import load_networks
 from emlc.runs.directory import read_settings
+from emlc.runs.foreign import with_known_folders
 from emlc.runs.images import embed_inputs, embed_samples
 from emlc.runtime.distributed import Ranks, pick_device
 from emlc.runtime.files import read_json
 from emlc.runtime.streams import RandomStream, generator, seed_torch
+from emlc.runtime.trust import check_code
 
 _CALIBRATION_SAMPLES = 10_000
 """Maximum number of trusted, and of noisy, samples for the decision; of more, so many are drawn."""
@@ -102,7 +104,12 @@ class Run:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, which: Literal["chosen", "last"] = "chosen", device: str = "auto"
+        cls,
+        folder: str | Path,
+        *,
+        which: Literal["chosen", "last"] = "chosen",
+        device: str = "auto",
+        trust_code: bool = False,
     ) -> Self:
         """Load a run with the networks of the chosen or of the last epoch.
 
@@ -113,12 +120,18 @@ class Run:
             folder: The run directory.
             which: The epoch: "chosen" or "last".
             device: The device for the networks: auto | cpu | cuda | cuda:N.
+            trust_code: Whether code that the settings name, a backbone ``module:factory``, may run, and the
+                cache folders that they name may be written to, although they were not used here before.
 
         Raises:
-            InputError: there is no such run, or files of it are missing or broken.
+            InputError: there is no such run, or files of it are missing or broken; or it names code that is
+                not trusted.
         """
         folder = Path(folder)
         settings = read_settings(folder, Settings)
+        if not trust_code:
+            check_code(settings, folder / "settings.yaml")
+            settings = with_known_folders(settings, folder / "settings.yaml")
         try:
             schema = Schema.from_dict(read_json(folder / "model.json"))
             # Standardisation is part of the weights, so that the values of these inputs do not matter.

@@ -36,6 +36,7 @@ from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import remove_leftovers, write_json
 from emlc.runtime.messages import show_messages
 from emlc.runtime.streams import RandomStream, seed_torch
+from emlc.runtime.trust import remember
 
 _log = logging.getLogger(__name__)
 
@@ -129,6 +130,8 @@ def _train_in(
 ) -> Run:
     with ranks.errors_everywhere():
         check_folder(folder, settings, resume=resume)
+        if ranks.is_first:
+            remember(settings)
         is_new = latest_checkpoint(folder) is None
         init = {settings.init, settings.teacher_init} - {"none", None}
         for source in init if is_new else ():
@@ -162,7 +165,7 @@ def _train_in(
         progress = fit(method, split, settings, reporter, folder, ranks, resumable=not lean)
     finally:
         reporter.close()
-    run = Run.load(folder, device=str(ranks.device))
+    run = Run.load(folder, device=str(ranks.device), trust_code=True)
     if run.teacher is not None:
         run = write_decision(run, split, ranks)
     if not lean:

@@ -42,7 +42,7 @@ def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id
     if role == "validation":
         raise InputError(f"{name} has no validation set; --validation_fraction holds out trusted samples")
     root = Path(settings.data_root).expanduser()
-    for folder in (root / name, root / name / "plain_text", root / name / name, root):
+    for folder in _folders(name, root):
         if any(folder.glob("train*.parquet")):
             return _open_parquet(name, folder, settings, role, schema, id_prefix)
     dataset = _load(name, root, train=role != "test")
@@ -60,6 +60,23 @@ def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id
         settings=settings,
     )
     return in_memory(name, annotations, array_inputs(dataset.data, name), schema)
+
+
+def is_complete(name: str, settings: DataSettings) -> bool:
+    """Return whether ``data_root`` has the files of cifar10 or cifar100, so that nothing is downloaded."""
+    root = Path(settings.data_root).expanduser()
+    if any(any(folder.glob("train*.parquet")) for folder in _folders(name, root)):
+        return True
+    try:
+        _open_checked(CIFAR[name][0], root, train=True)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _folders(name: str, root: Path) -> tuple[Path, ...]:
+    """Return the folders in which parquet files are looked for."""
+    return (root / name, root / name / "plain_text", root / name / name, root)
 
 
 def _open_parquet(
