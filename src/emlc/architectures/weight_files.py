@@ -16,6 +16,9 @@ from torchvision.models import get_model, get_model_weights, list_models
 from emlc.config.presets import preset_names
 from emlc.errors import InputError
 
+_DEEPEST = 50
+"""Number of levels to which mappings of tensors may be nested."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -106,18 +109,29 @@ def read_weights(init: str) -> Source:
         # SupContrast saves its options, an argparse.Namespace, beside the weights.
         with torch.serialization.safe_globals([Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
+        return Source(str(path), dict(_flattened(content)))
     except Exception as error:
         raise InputError(f"init: {path}: cannot be read as plain tensors: {_first_line(error)}") from error
-    return Source(str(path), dict(_flattened(content)))
 
 
 def _flattened(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors in nested mappings, with their keys joined by dots."""
     if isinstance(content, Tensor):
-        yield prefix.removesuffix("."), content
+        yield prefix.removesuffix("."), _plain(content, prefix.removesuffix("."))
+    elif prefix.count(".") > _DEEPEST:
+        raise InputError(f"{prefix:.50}...: nested more than {_DEEPEST} levels deep, or in circles")
     elif isinstance(content, Mapping):
         for key, value in content.items():
             yield from _flattened(value, f"{prefix}{key}.")
+
+
+def _plain(tensor: Tensor, name: str) -> Tensor:
+    """Return a tensor if its values can be copied as they are."""
+    is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not is_dense or tensor.is_complex():
+        kind = f"{tensor.layout} {tensor.dtype} on {tensor.device.type}"
+        raise InputError(f"{name}: expected a dense tensor of real numbers, found {kind}")
+    return tensor
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from emlc.cli import run_arguments
+
 USAGE = "RUN DECISIONS [options]"
 
 
@@ -31,10 +33,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="weights that correct unreviewed labels: of the chosen or the last epoch",
     )
     parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
+    run_arguments.add_trust_argument(parser, "the run names")
 
 
 def run(arguments: Namespace) -> None:
-    from emlc.cli import run_arguments
     from emlc.review import apply_decisions
 
     trained = run_arguments.load_run(arguments)

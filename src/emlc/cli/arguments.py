@@ -1,5 +1,6 @@
 """Turn the command line and YAML files into settings."""
 
+import os
 from argparse import SUPPRESS
 from collections.abc import Sequence
 from dataclasses import fields
@@ -15,6 +16,9 @@ from emlc.runtime.files import read_yaml
 from emlc.runtime.trust import NETWORKS, check_code
 
 S = TypeVar("S", Settings, PretrainSettings)
+
+_MOST_VALUES = 10_000
+"""Number of values in a configuration file, of which the parser reads a thousand or two per second."""
 
 
 def add_settings(parser: ArgumentParser, kind: type[AnySettings]) -> None:
@@ -78,6 +82,15 @@ def normalized(argv: Sequence[str]) -> list[str]:
             token += f"={rest.pop(0)}"
         tokens.append(_preset_as_file(token, argv[0]))
     return tokens
+
+
+def check_configs(argv: Sequence[str]) -> None:
+    """Raise an :class:`InputError` for a configuration file that the parser must not see: it reads any."""
+    for option, value in zip(argv, [*argv[1:], ""], strict=True):
+        name, separator, text = option.partition("=")
+        file = text if separator else value
+        if name == "--config" and os.path.isfile(file):
+            read_yaml(file, most_values=_MOST_VALUES)
 
 
 def _preset_as_file(token: str, command: str) -> str:

@@ -30,7 +30,7 @@ from emlc.cli import (
     reproduce,
     train,
 )
-from emlc.cli.arguments import normalized, show_common_only, without_help_on_all
+from emlc.cli.arguments import check_configs, normalized, show_common_only, without_help_on_all
 from emlc.cli.problems import explain
 from emlc.config import Settings
 from emlc.errors import EMLCWarning, InputError
@@ -103,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_common_only(parsers["train"], Settings)
     try:
         try:
+            check_configs(argv)
             arguments = parser.parse_args(argv)
         except ArgumentError as error:
             if not argv or argv[0] not in COMMANDS:

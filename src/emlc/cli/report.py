@@ -26,6 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
     )
     parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
+    run_arguments.add_trust_argument(parser, "the run names")
 
 
 def run(arguments: Namespace) -> None:

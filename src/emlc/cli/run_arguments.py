@@ -50,10 +50,15 @@ def add_weights_arguments(parser: ArgumentParser) -> None:
         "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
     )
     parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
+    add_trust_argument(parser, "the run names")
+
+
+def add_trust_argument(parser: ArgumentParser, whose: str) -> None:
+    """Add --trust_code, for code that "the run names", say."""
     parser.add_argument(
         "--trust_code",
         action="store_true",
-        help="let code that the run names, a backbone module:factory, run here for the first time",
+        help=f"let code that {whose}, a backbone module:factory, run here for the first time",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli.arguments import S, add_settings, settings_from
+from emlc.cli.run_arguments import add_trust_argument
 from emlc.config import names_of
 
 RunSummary = Iterable[str]
@@ -22,11 +23,7 @@ def add_training_arguments(parser: ArgumentParser, kind: type[S]) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue the interrupted run in the output directory"
     )
-    parser.add_argument(
-        "--trust_code",
-        action="store_true",
-        help="let code that FILE names, a backbone module:factory, run here for the first time",
-    )
+    add_trust_argument(parser, "a configuration file names")
 
 
 def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], RunSummary]) -> int:

@@ -23,7 +23,7 @@ def wrong_types(s: Any) -> Iterator[str]:
             accepted.add(int)
         if type(value) not in accepted:
             names = " or ".join(sorted("none" if k is type(None) else k.__name__ for k in accepted))
-            yield f"{name}: expected {names}, got {value!r}"
+            yield f"{name}: expected {names}, got {value!r:.200}"
 
 
 def data_problems(s: Any) -> Iterator[str]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from emlc.config import NoiseSettings
 from emlc.data.classes import UNKNOWN
+from emlc.data.npz import read_npy
 from emlc.errors import InputError
 
 _ALIASES = {"plane": "airplane", "car": "automobile", "cra": "crab"}  # "cra": so spelt in a public CIFAR-100
@@ -231,12 +232,14 @@ def _check_rate(rate: float) -> None:
 def _read_matrix(path: Path) -> NDArray[np.float64]:
     try:
         if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+            return np.asarray(read_npy(path), dtype=np.float64)
         cells = pd.read_csv(path, header=None, dtype=str)
         numbers = cells.apply(pd.to_numeric, errors="coerce")
         has_header = len(cells) == cells.shape[1] + 1  # class names may be numbers too
         return np.asarray(numbers, dtype=np.float64)[int(has_header) :]
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(f"{path}: cannot be read as a transition matrix: {error}") from error
 
 

@@ -77,7 +77,7 @@ class Decision(ABC):
         values = read_json(path)
         kind = values.get("kind", KindsDecision.kind)  # the first files do not tell
         kinds = {cls.kind: cls for cls in (PosteriorDecision, KindsDecision)}
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise InputError(f"{path}: kind: expected one of {', '.join(kinds)}, found {kind!r}")
         cls = kinds[kind]
         missing = [field.name for field in fields(cls) if field.name not in values]

@@ -1,7 +1,7 @@
 """The data of a report, collected from the run directory, the run's samples and its networks."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -96,7 +96,10 @@ class Facts:
             return None
         rows = self.metrics.to_dict("records")
         history = [{str(k): v for k, v in row.items() if pd.notna(v)} for row in rows]
-        chosen = chosen_epoch(history)
+        try:
+            chosen = chosen_epoch(history)
+        except KeyError as error:
+            raise InputError(f"{self.run.folder / 'metrics.csv'}: an epoch has no {error}") from error
         return (history[chosen - 1], history[-1]) if chosen > 0 else None
 
 
@@ -150,9 +153,9 @@ def collect(
         weights=weights,
         identity=_identity(folder),
         counts=_counts(folder),
-        summary=_json(folder / "summary.json"),
-        metrics=_csv(folder / "metrics.csv"),
-        steps=_csv(folder / "steps.csv"),
+        summary=_summary(folder / "summary.json"),
+        metrics=_history(folder / "metrics.csv", ("epoch", "seconds")),
+        steps=_history(folder / "steps.csv", ("step",)),
         missing=missing,
         comparison=load_comparison(folder),
         **known,
@@ -283,6 +286,37 @@ def _identity(folder: Path) -> str:
         path = folder / name
         digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    summary = _json(path)
+    rates = [summary.get(f"noise_rate_{name}") for name in ("nominal", "actual")]
+    if not all(rate is None or isinstance(rate, int | float) for rate in rates):
+        raise InputError(f"{path}: noise_rate: expected numbers, found {rates}")
+    if not isinstance(versions := summary.get("versions", {}), dict):
+        raise InputError(f"{path}: versions: expected an object, found {versions!r:.100}")
+    return summary
+
+
+def _history(path: Path, required: Sequence[str]) -> pd.DataFrame | None:
+    """Read a table of numbers, of which those in the required columns, first the row's, must be there."""
+    table = _csv(path)
+    if table is None or table.empty:
+        return table
+    if missing := [name for name in required if name not in table]:
+        raise InputError(f"{path}: no column {missing[0]!r}; found {shorten([*map(str, table.columns)])}")
+    for name, column in table.items():
+        numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+        wrong = (numbers.isna() & (column.notna() | (name in required))) | np.isinf(numbers)
+        if name == required[0] == "epoch":
+            wrong |= numbers != np.arange(1, len(table) + 1)
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            found = f"{column.iloc[row]!r:.100}"
+            raise InputError(
+                f"{path}: row {row}, column {name!r}: expected a number, in order, found {found}"
+            )
+    return table
 
 
 def _csv(path: Path, **options: Any) -> pd.DataFrame | None:

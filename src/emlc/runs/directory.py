@@ -18,11 +18,11 @@ import yaml
 
 from emlc.config import AnySettings, DataSettings, Precision, PretrainSettings, Settings, names_of, paths_of
 from emlc.data.images.stored import Inputs
-from emlc.errors import InputError
+from emlc.errors import InputError, InputErrors
 from emlc.runs.checkpoint import latest_checkpoint
 from emlc.runs.outputs import check_apart
 from emlc.runtime.distributed import Ranks
-from emlc.runtime.files import is_temporary, source_stem, write_text
+from emlc.runtime.files import is_temporary, read_yaml, source_stem, write_text
 from emlc.runtime.locks import LOCK, in_use
 from emlc.runtime.precision import computes_bfloat16
 
@@ -132,8 +132,10 @@ def read_settings(folder: Path, kind: type[S]) -> S:
     if not (folder / "settings.yaml").is_file():
         raise InputError(f"{folder}: not a run directory: it has no settings.yaml")
     try:
-        return kind(**_with_teacher(yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))))
-    except (TypeError, ValueError, yaml.YAMLError) as error:
+        return kind(**_with_teacher(read_yaml(folder / "settings.yaml")))
+    except InputErrors as error:
+        raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
+    except TypeError as error:
         raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
 
 

@@ -43,7 +43,7 @@ from emlc.networks.standardize import Standardize
 from emlc.networks.teacher import AnyTeacher
 from emlc.runs.checkpoint import load_networks
 from emlc.runs.directory import read_settings
-from emlc.runs.foreign import with_known_folders
+from emlc.runs.foreign import check_sizes, with_known_folders
 from emlc.runs.images import embed_inputs, embed_samples
 from emlc.runtime.distributed import Ranks, pick_device
 from emlc.runtime.files import read_json
@@ -132,8 +132,11 @@ class Run:
         if not trust_code:
             check_code(settings, folder / "settings.yaml")
             settings = with_known_folders(settings, folder / "settings.yaml")
+        if not (folder / which).is_dir():
+            raise InputError(f"{folder}: no {which} weights yet: the training was interrupted, see --resume")
         try:
             schema = Schema.from_dict(read_json(folder / "model.json"))
+            check_sizes(settings, schema, folder, which)
             # Standardisation is part of the weights, so that the values of these inputs do not matter.
             inputs = torch.zeros(2, *schema.input_shape)
             method: Method = method_class(settings.method)(settings, inputs, len(schema.classes))
@@ -146,8 +149,6 @@ class Run:
         if (folder / which / f"{method.noise_model}.safetensors").exists():
             useful.add(method.noise_model)
         networks = {n: network for n, network in method.networks().items() if n in useful}
-        if not (folder / which).is_dir():
-            raise InputError(f"{folder}: no {which} weights yet: the training was interrupted, see --resume")
         load_networks(folder / which, networks)
         for network in networks.values():
             network.to(pick_device(device)).eval()

@@ -147,7 +147,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}")
@@ -163,16 +163,50 @@ def write_json_list(file: IO[str], items: Iterable[Any]) -> None:
     file.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, *, most_values: int = 2**20) -> dict[str, Any]:
     """Read the mapping in a YAML file of settings.
 
+    Aliases, which can make a small file explode or go round in circles, are refused.
+
+    Args:
+        path: The file.
+        most_values: Number of values, and of their names, that it may have.
+
     Raises:
-        InputError: the file cannot be read, or holds no mapping.
+        InputError: the file cannot be read, holds no mapping, or is too large or nested for settings.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = Path(path).read_bytes()
+        text = content[: MOST_YAML + 1].decode("utf-8")
+        problem = _yaml_problem(text, most_values)
+        values = None if problem else yaml.load(text, Loader=_YamlLoader)
+    except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:  # some dates are a ValueError
         raise InputError(f"{path}: cannot be read as YAML: {error}") from error
+    if problem:
+        raise InputError(f"{path}: cannot be read as settings: {problem}")
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
     return values
+
+
+MOST_YAML = 2**20
+"""Number of bytes of the largest file of settings."""
+_DEEPEST = 20
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+
+
+def _yaml_problem(text: str, most_values: int) -> str | None:
+    """Return what keeps a text from being read in bounded time and memory; nothing is built for that."""
+    if len(text) > MOST_YAML:
+        return f"it is larger than {MOST_YAML // 2**20} MiB"
+    depth, scalars = 0, 0
+    for event in yaml.parse(text, Loader=_YamlLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        scalars += isinstance(event, yaml.ScalarEvent)
+        if scalars > most_values:
+            return f"it has more than {most_values:,} values"
+        if depth > _DEEPEST:
+            return f"line {event.start_mark.line + 1}: it is nested more than {_DEEPEST} levels deep"
+        if isinstance(event, yaml.AliasEvent):
+            return f"line {event.start_mark.line + 1}: found the alias *{event.anchor}; write the value out"
+    return None

@@ -177,6 +177,30 @@ def test_damaged_files_are_refused(tmp_path, cached, ending):
         cached()
 
 
+@pytest.mark.parametrize("damage", [lambda pixels: pixels ^ 4, lambda pixels: 0])
+def test_damaged_pixels_are_not_read_as_images(tmp_path, cached, expected, damage):
+    cached()
+    (file,) = (tmp_path / "cache").glob("*.pixels")
+    pixels = bytearray(file.read_bytes())
+    at = 7 * len(pixels) // N  # in the eighth image
+    at += next(k for k, byte in enumerate(pixels[at:]) if byte)
+    pixels[at] = damage(pixels[at])
+    file.write_bytes(pixels)
+    with pytest.raises(InputError, match=rf"image_cache: {file} is damaged at image 7 of .*; delete"):
+        everything(cached())
+    for part in (tmp_path / "cache").iterdir():
+        part.unlink()
+    assert torch.equal(everything(cached()), expected)
+
+
+def test_a_cache_of_before_there_were_checksums_is_told(tmp_path, cached, logged, monkeypatch):
+    monkeypatch.setattr(cache, "_VERSION", 1)
+    cached()
+    monkeypatch.undo()
+    cached()
+    assert "has no checksums and is not used any more; delete it" in logged.text
+
+
 def test_a_file_that_was_cut_meanwhile_is_refused(tmp_path, cached):
     samples = cached()
     (file,) = (tmp_path / "cache").glob("*.pixels")
@@ -209,7 +233,8 @@ def test_of_two_processes_one_waits_and_decodes_nothing(tmp_path, cached, expect
     cached()
     (json,) = (tmp_path / "cache").glob("*.json")
     done = json.with_suffix(".done")
-    done.write_bytes(bytes(N))
+    complete = done.read_bytes()
+    done.write_bytes(bytes(4 * N))
     del decoded[:]
     with FileLock(json.with_suffix(".lock")):
         other = threading.Thread(target=cached)
@@ -217,7 +242,7 @@ def test_of_two_processes_one_waits_and_decodes_nothing(tmp_path, cached, expect
         other.join(0.3)
         assert other.is_alive()
         assert decoded == []
-        done.write_bytes(b"\1" * N)  # what a first process would have done meanwhile
+        done.write_bytes(complete)  # what a first process would have done meanwhile
     other.join(20)
     assert not other.is_alive()
     assert decoded == []

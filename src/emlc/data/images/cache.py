@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict
 from hashlib import blake2b
@@ -23,7 +24,7 @@ from emlc.runtime.files import write_json
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 1  # of the files' layout; another layout makes files of another name
+_VERSION = 2  # of the files' layout; another layout makes files of another name
 _COMMIT_BYTES = 64 * 2**20  # at most so many bytes of pixels are decoded again after a kill
 
 
@@ -31,10 +32,11 @@ class ImageCache:
     """The decoded images of one source, in one format, in three files of a folder.
 
     ``NAME.pixels`` has a place for every image of the source, and takes disk space for those that were
-    needed so far. ``NAME.done`` has one byte per image, 1 once its pixels are on the disk, so that an
-    interrupted write goes on where it stopped. ``NAME.json`` describes the source: the paths of the images,
-    their order, and the format. NAME is a hash of this description, so that another list or size makes other
-    files. The images themselves are not read again: after changing them in place, delete the folder.
+    needed so far. ``NAME.done`` has a checksum per image once its pixels are on the disk, else 0, so that an
+    interrupted write goes on where it stopped, and damage is found. ``NAME.json`` describes the source: the
+    paths of the images, their order, and the format. NAME is a hash of this description, so that another list
+    or size makes other files. The images themselves are not read again: after changing them in place, delete
+    the folder.
 
     Args:
         folder: Folder of the files, created together with them.
@@ -45,6 +47,8 @@ class ImageCache:
         InputError: If the files are not what ``NAME.json`` says.
     """
 
+    _checksums: NDArray[np.uint32]
+
     def __init__(self, folder: Path, images: EncodedImages, form: ImageFormat) -> None:
         self._images = images
         self._form = form
@@ -54,19 +58,25 @@ class ImageCache:
             "fingerprint": images.fingerprint(),
         }
         self._description: dict[str, Any] = json.loads(json.dumps(description))
-        name = blake2b(json.dumps(description).encode(), digest_size=12).hexdigest()
+        name = _name(description)
         self._pixels, self._done, self._json, self._lock = (
             folder / f"{name}.{ending}" for ending in ("pixels", "done", "json", "lock")
         )
+        self._checksums = np.zeros(0, np.uint32)
+        before = folder / f"{_name(description | {'version': 1})}.pixels"
         if self._json.exists():
             self._check()
+        elif before.exists():
+            _log.info(f"image_cache: {before} has no checksums and is not used any more; delete it")
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read the pixels of rows (m,), which must be in the cache: (m, channels, height, width) uint8.
 
         Raises:
-            InputError: If the file has become shorter.
+            InputError: If the file has become shorter, or other pixels than were written.
         """
+        if len(self._checksums) == 0 or (len(rows) and not self._checksums[rows].all()):
+            self._checksums = np.fromfile(self._done, np.uint32)
         pixels = np.empty((len(rows), *self._form.shape), dtype=np.uint8)
         # Not memory-mapped: that takes twice the time, and cannot be sent to a loading process.
         with self._pixels.open("rb") as file:
@@ -74,6 +84,11 @@ class ImageCache:
                 file.seek(row * image.nbytes)
                 if file.readinto(image.data) < image.nbytes:
                     raise InputError(f"image_cache: {self._pixels} has become shorter; delete it")
+                if _checksum(image) != self._checksums[row]:
+                    raise InputError(
+                        f"image_cache: {self._pixels} is damaged at image {row} of {self._images.where}; "
+                        f"delete {self._pixels.with_suffix('.*')}, and the images are decoded again"
+                    )
         return pixels
 
     def fill(self, rows: NDArray[np.int64]) -> dict[int, str]:
@@ -102,19 +117,19 @@ class ImageCache:
         """Return the positions in ``rows`` of the images that are not in the cache."""
         if not self._json.exists():
             return np.arange(len(rows))
-        return np.flatnonzero(np.fromfile(self._done, np.uint8)[rows] == 0)
+        return np.flatnonzero(np.fromfile(self._done, np.uint32)[rows] == 0)
 
     def _create(self) -> None:
         with self._pixels.open("wb") as file:
             file.truncate(len(self._images) * prod(self._form.shape))
         # Zeros are written: a memory map of a sparse file would kill the process when the disk is full.
-        self._done.write_bytes(bytes(len(self._images)))
+        self._done.write_bytes(bytes(4 * len(self._images)))
         write_json(self._json, self._description | {"source": self._images.where})
 
     def _check(self) -> None:
         expected = {
             self._pixels: len(self._images) * prod(self._form.shape),
-            self._done: len(self._images),
+            self._done: 4 * len(self._images),
         }
         try:
             saved = json.loads(self._json.read_text(encoding="utf-8"))
@@ -142,7 +157,7 @@ class ImageCache:
 
     def _write(self, blocks: Iterable[DecodedBlock], rows: NDArray[np.int64]) -> dict[int, str]:
         failures: dict[int, str] = {}
-        uncommitted: list[int] = []
+        uncommitted: dict[int, int] = {}
         size = prod(self._form.shape)
         # Not memory-mapped: a write to a full disk must raise an error, not kill the process.
         with self._pixels.open("r+b") as file:
@@ -153,19 +168,28 @@ class ImageCache:
                         if position not in block_failures:
                             file.seek(int(rows[position]) * size)
                             file.write(image.data)
-                            uncommitted.append(int(rows[position]))
+                            uncommitted[int(rows[position])] = _checksum(image)
                     if len(uncommitted) * size >= _COMMIT_BYTES:
                         self._commit(file, uncommitted)
-                        uncommitted = []
+                        uncommitted = {}
             finally:
                 self._commit(file, uncommitted)
         return failures
 
-    def _commit(self, file: IO[bytes], rows: list[int]) -> None:
-        """Mark rows as done once their pixels are certainly on the disk."""
+    def _commit(self, file: IO[bytes], checksums: dict[int, int]) -> None:
+        """Note the checksums of rows once their pixels are certainly on the disk."""
         file.flush()
         os.fsync(file.fileno())
-        if rows:
-            done = np.memmap(self._done, np.uint8, "r+")
-            done[rows] = 1
+        if checksums:
+            done = np.memmap(self._done, np.uint32, "r+")
+            done[list(checksums)] = list(checksums.values())
             done.flush()
+
+
+def _name(description: dict[str, Any]) -> str:
+    return blake2b(json.dumps(description).encode(), digest_size=12).hexdigest()
+
+
+def _checksum(image: NDArray[np.uint8]) -> int:
+    """Return the CRC-32 of an image, or 1 where it is 0, which stands for none."""
+    return zlib.crc32(image.data) or 1

@@ -1,7 +1,6 @@
 """Read .npz files and the digits that come with scikit-learn."""
 
 import logging
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 from emlc.config import DataSettings
 from emlc.data.annotations import IntegerNames, annotate
 from emlc.data.classes import Numerals, class_labels, is_integer, shorten
+from emlc.data.npz import read_npz
 from emlc.data.samples import array_inputs
 from emlc.data.sources.columns import Defaults, find_columns, missing_column
 from emlc.data.sources.source import Role, Schema, Source, in_memory
-from emlc.errors import InputError
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ def open_npz(path: Path, settings: DataSettings, role: Role, schema: Schema, id_
     Raises:
         InputError: If the file cannot be read, lacks an array, or its content is wrong.
     """
-    arrays = _read_npz(path)
+    arrays = read_npz(path)
     where = str(path)
     columns = find_columns(arrays, settings, role, _DEFAULTS, where)
     candidates = _INPUT_NAMES if settings.image_column is None else (settings.image_column,)
@@ -109,11 +108,3 @@ def _integer_names(
             f"({shorten(names, 5)}); they are read as {meaning}; labels that are texts would leave no doubt"
         )
     return IntegerNames(labels=names, true_labels=names, numerals=numerals)
-
-
-def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as an .npz file of plain arrays: {error}") from error

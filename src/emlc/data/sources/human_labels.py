@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from emlc.config import DataSettings
 from emlc.data.annotations import Annotations
 from emlc.data.classes import class_labels, decode, encode, shorten
+from emlc.data.npz import read_npz
 from emlc.errors import InputError
 
 _CLEAN = "clean_label"
@@ -86,7 +87,7 @@ def _key(columns: Mapping[str, Any], key: str | None, file: str) -> str:
 
 def _read(file: Path) -> Mapping[str, Any]:
     """Read the columns (n,) of a file, by name."""
-    readers = {".pt": _read_pt, ".pth": _read_pt, ".npz": _read_npz, ".csv": _read_csv}
+    readers = {".pt": _read_pt, ".pth": _read_pt, ".npz": read_npz, ".csv": _read_csv}
     if file.suffix == ".npy":
         raise InputError(
             f"{file}: is not opened: the .npy files of CIFAR-N are pickles, which could run any code; "
@@ -96,6 +97,8 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise InputError(f"{file}: human_labels: expected a {', '.join(readers)} file")
     try:
         columns = readers[file.suffix](file)
+    except InputError:
+        raise
     except UnpicklingError as error:  # its own message advises executing the pickle
         raise InputError(
             f"{file}: is not a dictionary of integer arrays, and nothing else in a pickle is executed"
@@ -118,11 +121,6 @@ def _read_pt(file: Path) -> Any:
         # Some releases of numpy warn of old pickles.
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
         return torch.load(file, weights_only=True)
-
-
-def _read_npz(file: Path) -> Any:
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def _read_csv(file: Path) -> Any:

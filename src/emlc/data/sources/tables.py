@@ -91,7 +91,8 @@ class _Table:
 
     def _read(self, read: Any, **arguments: Any) -> pa.Table:
         try:
-            return read(**arguments)
+            # Not with pandas' metadata, which may be damaged and say nothing that is needed here.
+            return read(**arguments).replace_schema_metadata(None)
         except _UNREADABLE as error:
             raise InputError(f"{self.name}: cannot be read: {error}") from error
 
