@@ -250,7 +250,7 @@ def damage_npz(file: Path, rng: random.Random) -> None:
     """Change an array, claim more than there is, compress far too well, or encrypt."""
     with np.load(file) as archive:
         arrays = dict(archive)
-    name = rng.choice([*arrays])
+    name, n = rng.choice([*arrays]), len(next(iter(arrays.values())))
     action = rng.randrange(6)
     if action == 0:
         _claim(file, name, rng)
@@ -262,9 +262,7 @@ def damage_npz(file: Path, rng: random.Random) -> None:
     elif action == 2:
         damage_bytes(file, rng)
     else:
-        arrays[rng.choice((name, name, "classes", "ids", "trusted", "true_labels"))] = _odd_array(
-            len(arrays["X"]), rng
-        )
+        arrays[rng.choice((name, name, "classes", "ids", "trusted", "true_labels"))] = _odd_array(n, rng)
         if rng.random() < 0.2:
             del arrays[name]
         np.savez_compressed(file, **arrays)

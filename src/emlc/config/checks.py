@@ -47,6 +47,8 @@ def data_problems(s: Any) -> Iterator[str]:
         yield "classes: expected different names, at least one"
     if s.text_column is not None and s.image_model not in ("auto", "none"):
         yield "text_column and image_model: give one of the two"
+    if s.feature_columns is not None and len(set(s.feature_columns)) < max(len(s.feature_columns), 1):
+        yield "feature_columns: expected different names, at least one"
     if s.human_labels_key is not None and s.human_labels is None:
         yield "human_labels_key: names labels in the file human_labels, which is not given"
     if s.human_labels is not None and s.true_label_column is not None:

@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ _LARGE = 2**30
 _MOST_PACKED = 500
 """By how much large arrays may be compressed; zlib reaches 1,032, of zeros alone."""
 
-_ERRORS = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, SyntaxError, MemoryError)
+_ERRORS = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, SyntaxError, MemoryError, TokenError)
 
 
 def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:

@@ -18,7 +18,7 @@ import yaml
 
 from emlc.config import AnySettings, DataSettings, Precision, PretrainSettings, Settings, names_of, paths_of
 from emlc.data.images.stored import Inputs
-from emlc.errors import InputError, InputErrors
+from emlc.errors import InputError
 from emlc.runs.checkpoint import latest_checkpoint
 from emlc.runs.outputs import check_apart
 from emlc.runtime.distributed import Ranks
@@ -133,9 +133,7 @@ def read_settings(folder: Path, kind: type[S]) -> S:
         raise InputError(f"{folder}: not a run directory: it has no settings.yaml")
     try:
         return kind(**_with_teacher(read_yaml(folder / "settings.yaml")))
-    except InputErrors as error:
-        raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
-    except TypeError as error:
+    except (InputError, TypeError) as error:
         raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
 
 

@@ -2,9 +2,10 @@
 
 import logging
 from dataclasses import replace
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -48,27 +49,50 @@ def check_sizes(settings: Settings, schema: Schema, folder: Path, which: str) ->
         InputError: a tensor would have another shape; or the inputs are larger than any.
     """
     shape, where = schema.input_shape, folder / "model.json"
-    texts = [*schema.classes, *schema.feature_columns]
-    if not all(type(size) is int and size > 0 for size in shape) or len(shape) not in (1, 3):
-        raise InputError(f"{where}: input_shape: expected d, or channels, height and width, found {shape}")
-    if prod(shape) > _MOST_VALUES:
-        raise InputError(f"{where}: input_shape: expected at most {_MOST_VALUES:,} values, found {shape}")
-    _ = schema.encoding, schema.feature_names  # which raises an error for columns of no known kind
-    if not all(isinstance(text, str) for text in texts) or len({*schema.classes}) < 2:
-        raise InputError(f"{where}: classes and feature_columns: expected names, of at least 2 classes")
+    _check_schema(schema, where)
     if any(":" in (name or "") for name in (settings.backbone, settings.teacher_backbone)):
         return  # the user's code need not run without memory
     with torch.device("meta"):
         method = method_class(settings.method)(settings, torch.zeros(2, *shape), len(schema.classes))
     for name in {"student", "teacher", method.noise_model} & method.networks().keys():
         state = method.networks()[name].state_dict()
-        stored = _stored_shapes(folder / which / f"{name}.safetensors")
+        path = folder / which / f"{name}.safetensors"
+        stored = _stored_shapes(path)
         for key in sorted(state.keys() & stored.keys()):
             if tuple(state[key].shape) != stored[key]:
                 raise InputError(
-                    f"{where}, {folder / 'settings.yaml'}: describe another {name} than its weights: {key} "
-                    f"has shape {stored[key]}, expected {tuple(state[key].shape)}"
+                    f"{path}: not the weights of this {name}: {key} has shape {stored[key]}; by model.json "
+                    f"and settings.yaml expected {tuple(state[key].shape)}"
                 )
+
+
+def _check_schema(schema: Schema, where: Path) -> None:
+    shape, columns = schema.input_shape, schema.encoding
+    for part in (schema, *columns):
+        for name, kind in get_type_hints(type(part)).items():
+            if not _is(getattr(part, name), kind):
+                raise InputError(f"{where}: {name}: expected {kind}, found {getattr(part, name)!r:.100}")
+    if min(shape, default=0) < 1 or len(shape) not in (1, 3) or prod(shape) > _MOST_VALUES:
+        raise InputError(
+            f"{where}: input_shape: expected d, or channels, height and width, of at most {_MOST_VALUES:,} "
+            f"values, found {shape!r:.100}"
+        )
+    if columns and tuple(column.name for column in columns) != schema.feature_columns:
+        raise InputError(f"{where}: columns: expected those of feature_columns, in the same order")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Return whether a value is of a type; numbers have to be finite."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_is(value, each) for each in arguments)
+    if origin is tuple:
+        return type(value) is tuple and all(_is(each, arguments[0]) for each in value)
+    if origin is ClassVar:
+        return True
+    if kind is float:
+        return type(value) in (int, float) and isfinite(value)
+    return type(value) is (origin or kind)
 
 
 def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:

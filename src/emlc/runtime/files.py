@@ -201,12 +201,13 @@ def _yaml_problem(text: str, most_values: int) -> str | None:
         return f"it is larger than {MOST_YAML // 2**20} MiB"
     depth, scalars = 0, 0
     for event in yaml.parse(text, Loader=_YamlLoader):
+        line = f"line {event.start_mark.line + 1}" if event.start_mark else ""
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         scalars += isinstance(event, yaml.ScalarEvent)
         if scalars > most_values:
             return f"it has more than {most_values:,} values"
         if depth > _DEEPEST:
-            return f"line {event.start_mark.line + 1}: it is nested more than {_DEEPEST} levels deep"
+            return f"{line}: it is nested more than {_DEEPEST} levels deep"
         if isinstance(event, yaml.AliasEvent):
-            return f"line {event.start_mark.line + 1}: found the alias *{event.anchor}; write the value out"
+            return f"{line}: found the alias *{event.anchor}; write the value out"
     return None

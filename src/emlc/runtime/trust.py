@@ -61,7 +61,7 @@ def is_known_folder(folder: str) -> bool:
 def remember(settings: AnySettings) -> None:
     """Note that somebody has named the code and the folders of these settings on this machine."""
     named = {name: getattr(settings, name, None) for name in FOLDERS}
-    new = {
+    new: dict[str, list[Any]] = {
         "code": [[code, file] for code in _code(settings).values() if (file := file_of(code))],
         "folders": [_absolute(each) for each in named.values() if each and not is_known_folder(each)],
     }

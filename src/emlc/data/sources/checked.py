@@ -57,6 +57,9 @@ def with_checked_labels(data: Source, settings: DataSettings) -> Source:
         return data
     file = settings.trusted
     table = read_delimited(Path(file), [*_BY_HAND, *_BY_BROWSER], settings).to_pandas()
+    if not table.columns.is_unique:
+        repeated = sorted({*table.columns[table.columns.duplicated()]})
+        raise InputError(f"{file}: columns occur more than once: {shorten(repeated)}; rename or remove one")
     by_hand = CHECKED in table
     is_checked = table[CHECKED].str.strip() != "" if by_hand else table["decision"] != "skip"
     checked = table[is_checked]
