@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo bench test lint types tests faults docs format clean
+.PHONY: demo bench test lint types tests faults fuzz docs format clean
 
 demo: $(INSTALLED)  ## train on digits of scikit-learn with wrong labels, and correct them
 	$(BIN)/emlc demo
@@ -26,6 +26,9 @@ tests: $(INSTALLED)  ## also build the documentation, with warnings as errors
 
 faults: $(INSTALLED)  ## kill commands at every rename, and repeat them; a quarter of an hour
 	OMP_NUM_THREADS=1 $(BIN)/pytest -rP --numprocesses auto --maxprocesses 4 tests/faults.py
+
+fuzz: $(INSTALLED)  ## damage every kind of file that emlc reads, 20,000 times; some hours
+	EMLC_FUZZ=20000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/fuzz --numprocesses auto
 
 docs: $(INSTALLED)  ## build the documentation into site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

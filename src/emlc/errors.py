@@ -1,6 +1,10 @@
 """The exception for bad input, as opposed to errors of the program, and the warnings."""
 
+import re
 from collections.abc import Sequence
+
+_LONGEST_LINE = 2000
+_CONTROLS = re.compile(r"[^\n\t\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\U0010ffff]")
 
 
 class InputError(ValueError):
@@ -52,3 +56,18 @@ class InputErrors(InputError):
         lines = [f"{heading}, {len(problems)} problems:", *(f"  - {p}" for p in listed)]
         lines += [f"  and {more:,} more"] if (more := len(problems) - len(listed)) else []
         super().__init__(problems[0] if len(problems) == 1 else "\n".join(lines))
+
+
+def readable(message: str) -> str:
+    """Return a message that is safe to print: control characters are spelt out, and long lines cut.
+
+    A name or a cell of somebody's file may be in it, which could move the cursor, or fill the screen.
+    """
+    lines = [
+        line
+        if len(line) <= _LONGEST_LINE
+        else f"{line[: _LONGEST_LINE // 2]} [... {len(line) - _LONGEST_LINE:,} characters ...] "
+        f"{line[-_LONGEST_LINE // 2 :]}"
+        for line in message.split("\n")
+    ]
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], "\n".join(lines))

@@ -144,3 +144,14 @@ def test_who_has_no_trusted_samples_is_told_how_to_get_some(here, option, capsys
     error = capsys.readouterr().err
     assert "emlc draw data.csv --number 200 --output to_check" in error
     assert "--trusted_column" in error
+
+
+def test_texts_that_spreadsheets_take_for_formulas_are_kept_and_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1", "@sum", "-x", "plain"] * 5
+    rows = [f"{name}{k},{k}.5,{name}" for k, name in enumerate(names)]
+    Path("data.csv").write_text("\n".join(["id,a,label", *rows]) + "\n")
+    assert main(["draw", "data.csv", "--number", "20", "--output", "out"]) == 0
+    assert "30 texts begin with = + - or @" in capsys.readouterr().err
+    written = {tuple(line.split(",")[:2]) for line in Path("out/to_check.csv").read_text().splitlines()[1:]}
+    assert written == {(f"{name}{k}", name) for k, name in enumerate(names)}

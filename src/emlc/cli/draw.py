@@ -4,6 +4,7 @@ Writes a folder with to_check.csv, to fill in with a spreadsheet, and to_check.h
 and decide on them in a browser, which downloads decisions.csv. `emlc train DATA --trusted` takes either file.
 """
 
+import logging
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import DataSettings
+
+_log = logging.getLogger(__name__)
 
 USAGE = "DATA [--number N] [--output FOLDER] [options]"
 
@@ -40,7 +43,7 @@ def run(arguments: Namespace) -> None:
     folder = Path(arguments.output)
     from emlc.data.sources.human_labels import with_human_labels
     from emlc.data.sources.read import open_source
-    from emlc.report.drawn import draw, gallery_to_check, table_to_check
+    from emlc.report.drawn import cells_like_formulas, draw, gallery_to_check, table_to_check
     from emlc.report.rendering import render_drawn
     from emlc.runtime.files import atomic_folder, check_free, write_csv, write_text
 
@@ -49,10 +52,16 @@ def run(arguments: Namespace) -> None:
     rows = draw(data, arguments.number, arguments.seed)
     command = _train(arguments)
     with atomic_folder(folder) as temporary:
-        write_csv(temporary / "to_check.csv", table_to_check(data, rows))
+        table = table_to_check(data, rows)
+        write_csv(temporary / "to_check.csv", table)
         gallery = gallery_to_check(data, rows)
         page = render_drawn(gallery, data.classes, Path(arguments.data).name, f"{command} decisions.csv")
         write_text(temporary / "to_check.html", page)
+    if formulas := cells_like_formulas(table):
+        _log.warning(
+            f"{folder / 'to_check.csv'}: {formulas:,} texts begin with = + - or @, which a spreadsheet may "
+            "take for formulas: import all columns as text"
+        )
     for line in _lines(arguments.number, folder, command):
         print(line)
 

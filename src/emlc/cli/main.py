@@ -33,7 +33,7 @@ from emlc.cli import (
 from emlc.cli.arguments import check_configs, normalized, show_common_only, without_help_on_all
 from emlc.cli.problems import explain
 from emlc.config import Settings
-from emlc.errors import EMLCWarning, InputError
+from emlc.errors import EMLCWarning, InputError, readable
 from emlc.runtime.signals import LAUNCHER, Terminated, stoppable
 
 COMMANDS: dict[str, ModuleType] = {
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The reader of our output is gone, as with `| head`; Python must not complain when it closes it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
-        print(f"emlc: error: {error}", file=sys.stderr)
+        print(f"emlc: error: {readable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         return _interrupted(argv, error)
@@ -164,6 +164,6 @@ def _print_error(error: Exception) -> None:
         # Usually all ranks meet the same error: rank 0 prints it, and its exit ends the others within
         # seconds. An error that only this rank met is printed after the wait.
         time.sleep(10)
-        print(f"emlc: error on rank {rank}: {error}", file=sys.stderr)
+        print(f"emlc: error on rank {rank}: {readable(str(error))}", file=sys.stderr)
     else:
-        print(f"emlc: error: {error}", file=sys.stderr)
+        print(f"emlc: error: {readable(str(error))}", file=sys.stderr)

@@ -43,6 +43,12 @@ def table_to_check(data: Source, rows: NDArray[np.int64]) -> pd.DataFrame:
     return pd.DataFrame(columns | _shown(data, rows))
 
 
+def cells_like_formulas(table: pd.DataFrame) -> int:
+    """Count the texts of a table that a spreadsheet may take for formulas; they are written as they are."""
+    texts = table.select_dtypes(exclude="number").astype(str)
+    return int(sum(column.str.match(r"[=+\-@\t\r]").sum() for _, column in texts.items()))
+
+
 def _shown(data: Source, rows: NDArray[np.int64]) -> dict[str, object]:
     if data.texts is not None:
         return {"text": data.texts(rows).to_pylist()}

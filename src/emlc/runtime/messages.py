@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from emlc.errors import readable
+
 _LOGGER = logging.getLogger("emlc")
 
 
@@ -22,7 +24,7 @@ class _ConsoleHandler(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.out(self.format(record), highlight=False)
+        self.console.out(readable(self.format(record)), highlight=False)
 
 
 @contextmanager
