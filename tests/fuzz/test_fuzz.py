@@ -190,7 +190,12 @@ def _make() -> None:
     Path("interrupted/summary.json").unlink()
     shutil.copy("run/chosen/student.safetensors", "init.safetensors")
     torch.save(load_file("init.safetensors"), "init.pt")
-    shutil.rmtree("gone")
+    for folder in ("gone", *Path().glob("*/tensorboard"), *Path().glob("*/last")):
+        shutil.rmtree(
+            folder, ignore_errors=True
+        )  # nothing reads them here, and every case copies what is left
+    for picture in Path().glob("*/*.png"):
+        picture.unlink()
 
 
 def _train(changes: dict[str, Any], *, lean: bool = True) -> None:

@@ -19,7 +19,17 @@ _LARGE = 2**30
 _MOST_PACKED = 500
 """By how much large arrays may be compressed; zlib reaches 1,032, of zeros alone."""
 
-_ERRORS = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, SyntaxError, MemoryError, TokenError)
+_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    TokenError,
+)
 
 
 def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
