@@ -25,7 +25,6 @@ from emlc.cli import main
 from emlc.config import Settings
 from emlc.runs.reporters import QuietReporter
 from emlc.runs.train import train
-from emlc.runtime.locks import in_use
 
 TESTS = Path(__file__).parents[1]
 
@@ -112,17 +111,6 @@ def test_a_rank_that_dies_ends_the_run_which_then_goes_on(tmp_path):
     reached = resume_until(again, epochs=len(left) + 1)
     timeless = [name for name in left if name != "seconds"]
     pd.testing.assert_frame_equal(reached[timeless].iloc[: len(left)], left[timeless])
-
-
-def test_a_killed_launcher_takes_its_ranks_along(tmp_path):
-    arguments = [*DIGITS, *SMALL, "--epochs", "400", "--output", str(tmp_path / "run")]
-    run = start_emlc(*arguments, "--devices", "2")
-    wait_for(lambda: (tmp_path / "run" / "checkpoint.pt").exists(), run)
-    run.kill()
-    run.communicate(timeout=60)  # returns when the last of them has closed its output
-    assert run.returncode == -signal.SIGKILL
-    with in_use(tmp_path / "run"):  # the first rank holds it no more
-        assert not list((tmp_path / "run").rglob(".writing-*"))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from emlc.cli.arguments import check_configs, normalized, show_common_only, with
 from emlc.cli.problems import explain
 from emlc.config import Settings
 from emlc.errors import EMLCWarning, InputError, readable
-from emlc.runtime.signals import LAUNCHER, Terminated, stoppable
+from emlc.runtime.signals import Terminated, is_launched, stoppable
 
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupted(argv: Sequence[str], error: KeyboardInterrupt) -> int:
     """Tell of Ctrl-C or SIGTERM once, however many processes there are; return the exit status."""
-    is_told = LAUNCHER not in os.environ and int(os.environ.get("RANK", 0)) == 0
+    is_told = not is_launched() and int(os.environ.get("RANK", 0)) == 0
     resumes = hasattr(COMMANDS.get(argv[0] if argv else ""), "SETTINGS")
     hint = f"; `emlc {argv[0]} ... --resume` goes on from the last checkpoint" if resumes else ""
     how, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from emlc.config import Precision
 from emlc.errors import InputError
-from emlc.runtime.signals import LAUNCHER, Terminated, end_with_parent
+from emlc.runtime.signals import LAUNCHED, Terminated, end_with_parent
 from emlc.runtime.streams import RandomStream, derived_seed
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
-        run_id="emlc",
+        run_id=LAUNCHED,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
@@ -226,7 +226,6 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     )
     # The message below says what the launcher would log about a process that died.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ[LAUNCHER] = str(os.getpid())
     try:
         elastic_launch(config, sys.executable)("-m", "emlc", *arguments)
     except SignalException as error:
@@ -242,8 +241,6 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             f"rank {rank} of {processes} died ({how}), and the run with it; "
             "--resume goes on from its last checkpoint, with any number of devices"
         ) from error
-    finally:
-        del os.environ[LAUNCHER]
     return 0
 
 

@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-LAUNCHER = "EMLC_LAUNCHER"
-"""Environment variable with the process id of ``emlc --devices N``, in the processes that it has started."""
+LAUNCHED = "emlc-devices"
+"""Name of a run of ``emlc --devices N``, whose launcher tells the user what ends its processes."""
+
+
+def is_launched() -> bool:
+    """Return whether ``emlc --devices N`` started this process."""
+    return os.environ.get("TORCHELASTIC_RUN_ID") == LAUNCHED
 
 
 class Terminated(KeyboardInterrupt):
