@@ -34,12 +34,16 @@ def test_a_process_ends_when_its_parent_is_killed():
 
 def test_a_second_signal_does_not_disturb_the_clearing_up():
     steps = []
-    with pytest.raises(Terminated), stoppable():
+
+    def work():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
             steps.append("cleared up")
+
+    with pytest.raises(Terminated), stoppable():
+        work()
     assert steps == ["cleared up"]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

@@ -164,8 +164,8 @@ def _pretrain_in(
     if ranks.is_first:
         plots.save(folder / "pretraining.png", plots.plot_pretraining, pd.DataFrame(progress.history))
         write_json(folder / "summary.json", _summarize(settings, images, progress, before, after, ranks))
-        _save_backbone(folder / "backbone.safetensors", simclr, settings, images)
         (folder / BEFORE).unlink(missing_ok=True)
+        _save_backbone(folder / "backbone.safetensors", simclr, settings, images)
     ranks.barrier()
     return Pretrained(folder)
 

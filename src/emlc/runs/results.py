@@ -52,8 +52,8 @@ def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> N
 
 def write_summary(run: Run, split: Split, progress: Progress, ranks: Ranks) -> None:
     """Write the summary, the last file of a run: with it the run is finished, and needs one checkpoint."""
-    write_json(run.folder / "summary.json", summarize(run.settings, split, progress.history, ranks))
     (run.folder / BEFORE).unlink(missing_ok=True)
+    write_json(run.folder / "summary.json", summarize(run.settings, split, progress.history, ranks))
 
 
 def _step_table(progress: Progress) -> pd.DataFrame:
