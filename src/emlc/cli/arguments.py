@@ -86,7 +86,7 @@ def normalized(argv: Sequence[str]) -> list[str]:
 
 def check_configs(argv: Sequence[str]) -> None:
     """Raise an :class:`InputError` for a configuration file that the parser must not see: it reads any."""
-    for option, value in zip(argv, [*argv[1:], ""], strict=True):
+    for option, value in zip(argv, [*argv[1:], ""], strict=False):
         name, separator, text = option.partition("=")
         file = text if separator else value
         if name == "--config" and os.path.isfile(file):
