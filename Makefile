@@ -24,7 +24,7 @@ types: $(INSTALLED)
 tests: $(INSTALLED)  ## also build the documentation, with warnings as errors
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
-faults: $(INSTALLED)  ## kill commands at every rename, and repeat them; a quarter of an hour
+faults: $(INSTALLED)  ## kill commands at every rename, and repeat them; 20 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -rP --numprocesses auto --maxprocesses 4 tests/faults.py
 
 fuzz: $(INSTALLED)  ## damage every kind of file that emlc reads, 20,000 times; some hours
