@@ -124,7 +124,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, **ids)
 def test_nothing_is_left_to_fill_in(page: Path) -> None:
-    assert re.findall(r"\b(?:TODO|FIXME|TBD|[A-Z]{4,}_[A-Z]+)\b", page.read_text(encoding="utf-8")) == []
+    assert re.findall(r"\b(?:TODO|FIXME|TBD|(?!EMLC_)[A-Z]{4,}_[A-Z]+)\b", page.read_text(encoding="utf-8")) == []
 
 
 def test_the_columns_of_the_label_table_are_explained() -> None:

@@ -119,7 +119,7 @@ def _components(inputs: Inputs, mean: Tensor) -> tuple[Tensor, Tensor]:
     for rows in (torch.arange(size) * n // size).split(max(1, _VALUES_AT_ONCE // d)):
         centred = inputs[rows].double() - mean
         covariance += centred.T @ centred / size
-    if not covariance.any():  # a stand-in for inputs, whose statistics come from a file
+    if covariance.is_meta or not covariance.any():  # a stand-in for inputs, whose statistics come from a file
         return torch.eye(d, k, dtype=torch.float64), covariance.new_zeros(())
     variances, vectors = torch.linalg.eigh(covariance)  # in rising order
     noise = torch.randn(
