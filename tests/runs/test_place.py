@@ -138,6 +138,23 @@ def test_what_a_command_did_not_write_it_does_not_replace(place, capsys, command
         assert re.search(f"output: {output} (is the name of a file of the run|is there already)", message)
 
 
+def test_embeddings_replace_embeddings_only(place, capsys):
+    (place / "texts").mkdir()
+    for name in ("texts.parquet", "texts/part.parquet"):
+        pd.DataFrame({"text": ["a", "b"]}).to_parquet(place / name)
+    for data, output in (
+        ("texts.parquet", "texts.parquet"),
+        ("texts.parquet", "texts/part.parquet"),
+        ("texts", "texts/part.parquet"),
+        ("texts", "texts/new.parquet"),
+    ):
+        argv = ["embed", data, "--text_column", "text", "--unlabelled", "--output", output]
+        message = refused(place, capsys, *argv)
+        assert re.search(
+            f"output: {output} (would replace DATA|lies in the folder|is there already)", message
+        )
+
+
 def test_a_command_replaces_what_it_wrote(place):
     for command in (["predict", "run", "data.csv"], ["correct", "run"], ["export", "run", "--to", "csv"]):
         for _ in range(2):

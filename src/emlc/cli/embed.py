@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.config import BUNDLED_IMAGE_MODEL, DataSettings, names_of
+from emlc.config import BUNDLED_IMAGE_MODEL, NAMED_SOURCES, DataSettings, names_of
 from emlc.errors import InputError
 
 USAGE = "DATA --output FILE.parquet [options]"
@@ -32,9 +32,12 @@ def run(arguments: Namespace) -> None:
         raise InputError(f"output: expected a .parquet file, got {output}")
     from emlc.data import read
     from emlc.data.writing.embeddings import write_embeddings
+    from emlc.runs.outputs import check_apart, check_ours
     from emlc.runtime.files import check_file
 
     check_file(output)
+    check_apart(output, {} if arguments.data in NAMED_SOURCES else {"DATA": arguments.data})
+    check_ours(output, "embedding", usual=False)
     values = {name: arguments[name] for name in _OPTIONS}
     if values["image_model"] == "auto":
         values["image_model"] = "none" if values["text_column"] else BUNDLED_IMAGE_MODEL

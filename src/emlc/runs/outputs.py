@@ -79,10 +79,10 @@ _LOOKED_AT = 2**16
 
 
 def check_apart(folder: Path, sources: Mapping[str, str]) -> None:
-    """Raise an :class:`InputError` if a run's folder lies in a folder of data, or has data in it.
+    """Raise an :class:`InputError` if an output lies in a folder of data, has data in it, or is data.
 
     Args:
-        folder: The run directory; it need not exist.
+        folder: The run directory or the file to be written; it need not exist.
         sources: Files, folders and globs of data, by the names of their settings.
     """
     place = folder.resolve()
@@ -92,10 +92,11 @@ def check_apart(folder: Path, sources: Mapping[str, str]) -> None:
         if root.is_dir() and place.is_relative_to(root):
             raise InputError(
                 f"output: {folder} lies in the folder of {name}, {source}, whose files would then be mixed "
-                "with the run's; name a folder outside of it (--output)"
+                "with the output; name a place outside of it (--output)"
             )
         if path.is_file() and path.resolve().is_relative_to(place):
-            raise InputError(f"output: {folder} is the folder of {name}, {source}; name another (--output)")
+            what = "would replace" if path.samefile(folder) else "is the folder of"
+            raise InputError(f"output: {folder} {what} {name}, {source}; name another (--output)")
 
 
 def _root(path: Path) -> Path:
