@@ -188,7 +188,7 @@ def test_resuming_a_finished_run_touches_nothing_and_says_so(copy, capsys):
 def test_a_terminated_run_says_how_to_go_on_and_does(tmp_path, capsys, monkeypatch):
     assert main([*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "whole")]) == 0
     argv = [*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "run")]
-    save, saved = torch.save, []
+    save, saved, before = torch.save, [], signal.getsignal(signal.SIGTERM)
 
     def interrupted_save(*arguments):
         save(*arguments)
@@ -201,7 +201,7 @@ def test_a_terminated_run_says_how_to_go_on_and_does(tmp_path, capsys, monkeypat
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("emlc: ")]
     assert told == ["emlc: terminated; `emlc train ... --resume` goes on from the last checkpoint"]
     assert not list((tmp_path / "run").rglob(".*"))
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
     assert main([*argv, "--resume"]) == 0
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 

@@ -33,7 +33,7 @@ def test_a_process_ends_when_its_parent_is_killed():
 
 
 def test_a_second_signal_does_not_disturb_the_clearing_up():
-    steps = []
+    steps, before = [], signal.getsignal(signal.SIGTERM)
 
     def work():
         try:
@@ -45,7 +45,7 @@ def test_a_second_signal_does_not_disturb_the_clearing_up():
     with pytest.raises(Terminated), stoppable():
         work()
     assert steps == ["cleared up"]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_thread_leaves_signals_alone():

@@ -78,6 +78,10 @@ _LOOKED_AT = 2**16
 """Bytes at the start and at the end of a file that say what it is."""
 
 
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises an error of its own at links in a circle
+
+
 def check_apart(folder: Path, sources: Mapping[str, str]) -> None:
     """Raise an :class:`InputError` if an output lies in a folder of data, has data in it, or is data.
 
@@ -85,16 +89,16 @@ def check_apart(folder: Path, sources: Mapping[str, str]) -> None:
         folder: The run directory or the file to be written; it need not exist.
         sources: Files, folders and globs of data, by the names of their settings.
     """
-    place = folder.resolve()
+    place = _real(folder)
     for name, source in sources.items():
         path = Path(source).expanduser()
-        root = (path if path.is_dir() else _root(path)).resolve()
+        root = _real(path if path.is_dir() else _root(path))
         if root.is_dir() and place.is_relative_to(root):
             raise InputError(
                 f"output: {folder} lies in the folder of {name}, {source}, whose files would then be mixed "
                 "with the output; name a place outside of it (--output)"
             )
-        if path.is_file() and path.resolve().is_relative_to(place):
+        if path.is_file() and _real(path).is_relative_to(place):
             what = "would replace" if path.samefile(folder) else "is the folder of"
             raise InputError(f"output: {folder} {what} {name}, {source}; name another (--output)")
 

@@ -84,7 +84,8 @@ class ImageCache:
                 file.seek(row * image.nbytes)
                 if file.readinto(image.data) < image.nbytes:
                     raise InputError(f"image_cache: {self._pixels} has become shorter; delete it")
-                if _checksum(image) != self._checksums[row]:
+                stored = self._checksums[row]  # 0 of an image that cannot be decoded
+                if stored and _checksum(image) != stored:
                     raise InputError(
                         f"image_cache: {self._pixels} is damaged at image {row} of {self._images.where}; "
                         f"delete {self._pixels.with_suffix('.*')}, and the images are decoded again"
