@@ -1,6 +1,7 @@
 """Read .npz and .npy files of plain arrays, in bounded time and memory whatever they claim to be."""
 
 import os
+import warnings
 import zipfile
 import zlib
 from math import prod
@@ -45,7 +46,8 @@ def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
             for info in archive.infolist():
                 with archive.open(info) as file:
                     _check_header(file, info.file_size, info.filename)
-        with np.load(path, allow_pickle=False) as arrays:
+        with warnings.catch_warnings(), np.load(path, allow_pickle=False) as arrays:
+            warnings.simplefilter("ignore")
             return {name: arrays[name] for name in arrays.files}
     except InputError:
         raise
@@ -62,7 +64,9 @@ def read_npy(path: Path) -> NDArray[Any]:
     try:
         with path.open("rb") as file:
             _check_header(file, path.stat().st_size, path.name)
-        return np.asarray(np.load(path, allow_pickle=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.asarray(np.load(path, allow_pickle=False))
     except InputError:
         raise
     except _ERRORS as error:
@@ -89,7 +93,9 @@ def _check_header(file: IO[bytes], size: int, name: str) -> None:
     version = npy.read_magic(file)
     if version not in readers:
         raise ValueError(f"{name}: of version {version}")
-    shape, _, dtype = readers[version](file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers by Python 2
+        shape, _, dtype = readers[version](file)
     claimed = prod(shape) * dtype.itemsize
     if dtype.hasobject or min(shape, default=0) < 0:
         raise ValueError(f"{name}: expected plain values, found {dtype} of shape {shape}")

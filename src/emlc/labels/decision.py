@@ -8,6 +8,7 @@ its probability is below the threshold with the best expected F1 score over the 
 C. Elkan, B. Naryanaswamy, Optimal thresholding of classifiers to maximize F1 measure, 2014).
 """
 
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -178,7 +179,7 @@ def _check(values: dict[str, Any], path: Path) -> None:
 
 def _numbers(values: Any, count: int, where: str) -> tuple[float, ...]:
     numbers = tuple(v for v in values if isinstance(v, int | float)) if isinstance(values, list) else ()
-    if len(numbers) != count or not np.isfinite(numbers).all():
+    if len(numbers) != count or not all(abs(n) <= sys.float_info.max for n in numbers):
         raise InputError(f"{where}: expected {count} finite number(s), found {values!r}")
     return tuple(float(number) for number in numbers)
 

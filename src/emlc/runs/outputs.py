@@ -59,7 +59,8 @@ def remember_output(folder: Path, path: Path, data: str | None) -> None:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / _RECORD
-    return read_json(path) if path.is_file() else {}
+    record = read_json(path) if path.is_file() else {}
+    return {name: data for name, data in record.items() if isinstance(data, str)}
 
 
 def _identity(data: str) -> str:
