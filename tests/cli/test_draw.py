@@ -155,3 +155,15 @@ def test_texts_that_spreadsheets_take_for_formulas_are_kept_and_told(tmp_path, m
     assert "30 texts begin with = + - or @" in capsys.readouterr().err
     written = {tuple(line.split(",")[:2]) for line in Path("out/to_check.csv").read_text().splitlines()[1:]}
     assert written == {(f"{name}{k}", name) for k, name in enumerate(names)}
+
+
+def test_columns_of_every_kind_are_drawn_as_they_are_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    colour, day = ("red", "blue", ""), "2026-01-{:02d}".format
+    rows = [f"r{i},{colour[i % 3]},{i / 7},{day(i % 28 + 1)},{'ab'[i % 2]}" for i in range(60)]
+    (tmp_path / "data.csv").write_text("\n".join(["id,colour,size,day,label", *rows]), encoding="utf-8")
+    assert main(["draw", "data.csv", "-n", "20"]) == 0
+    drawn = table()
+    colours = {row.split(",")[0]: row.split(",")[1] for row in rows}
+    assert drawn["colour"].tolist() == [colours[name] for name in drawn["id"]]
+    assert len(gallery()) > 0
