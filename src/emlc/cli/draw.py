@@ -49,6 +49,7 @@ def run(arguments: Namespace) -> None:
 
     check_free(folder)
     data = with_human_labels(open_source(arguments.data, settings, role="data"), settings)
+    data = data.fitted(data.rows_in_use)
     rows = draw(data, arguments.number, arguments.seed)
     command = _train(arguments)
     with atomic_folder(folder) as temporary:

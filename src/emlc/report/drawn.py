@@ -56,14 +56,13 @@ def _shown(data: Source, rows: NDArray[np.int64]) -> dict[str, object]:
         return {"image": data.inputs.identities(rows).to_pylist()}
     if isinstance(data.inputs, EncodedImages):
         return {}
-    schema = data.fitted(np.arange(len(data))).schema
-    table = None if data.table is None else data.table(rows, schema)
+    table = None if data.table is None else data.table(rows, data.schema)
     if table is not None:  # as they are written
         return {name: table[name].to_pylist() for name in table.column_names[:_MOST_FEATURES]}
-    inputs = data.inputs(rows, schema)
+    inputs = data.inputs(rows, data.schema)
     if inputs.ndim != 2:
         return {}
-    names = schema.feature_columns or [f"feature_{k}" for k in range(inputs.shape[1])]
+    names = data.schema.feature_columns or [f"feature_{k}" for k in range(inputs.shape[1])]
     return {f"{name}": inputs[:, k].numpy() for k, name in enumerate(names[:_MOST_FEATURES])}
 
 
@@ -75,10 +74,9 @@ def gallery_to_check(data: Source, rows: NDArray[np.int64]) -> Gallery:
         return plain_gallery(Samples(inputs=none, **annotations), _pictures(data.inputs, rows), ())
     if data.texts is not None:
         return plain_gallery(Samples(inputs=none, texts=data.texts(rows), **annotations), None, ())
-    schema = data.fitted(np.arange(len(data))).schema
-    table = None if data.table is None else data.table(rows, schema)
-    samples = Samples(inputs=data.inputs(rows, schema), table=table, **annotations)
-    return plain_gallery(samples, None, schema.feature_columns)
+    table = None if data.table is None else data.table(rows, data.schema)
+    samples = Samples(inputs=data.inputs(rows, data.schema), table=table, **annotations)
+    return plain_gallery(samples, None, data.schema.feature_columns)
 
 
 def _pictures(images: EncodedImages, rows: NDArray[np.int64]) -> list[str]:

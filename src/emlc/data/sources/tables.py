@@ -21,6 +21,7 @@ from emlc.data.annotations import IntegerNames, annotate
 from emlc.data.classes import shorten
 from emlc.data.columns.encoding import CategoryColumn, as_dict, encode, is_plain
 from emlc.data.columns.fit import fit_columns
+from emlc.data.columns.values import is_text
 from emlc.data.embeddings.text_models import find_model, model_identity
 from emlc.data.images.decode import Header, read_header
 from emlc.data.images.encoded import EncodedImages, ImageFiles, ParquetImages
@@ -269,7 +270,7 @@ def _texts(table: _Table, column: str, settings: DataSettings) -> TextInputs:
     if column not in table.columns:
         raise missing_column([column], "text_column", table.columns, table.name)
     kind = table.type_of(column)
-    if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+    if not is_text(kind):
         raise InputError(
             f"{table.name}: column {column!r} (--text_column) has values of type {kind}, expected texts"
         )
@@ -283,7 +284,7 @@ def _find_image_column(table: _Table, candidates: Sequence[str]) -> str | None:
         InputError: If several columns hold image paths, and none of them has a usual name.
     """
     found = [column for column in candidates if _has_images(table, column)]
-    embedded = [column for column in found if not _is_text(_value_type(table, column))]
+    embedded = [column for column in found if not is_text(table.type_of(column))]
     usual = [column for column in found if column.lower() in _PATH_COLUMNS]
     if len(found) > 1 and not embedded and not usual:
         raise InputError(
@@ -298,7 +299,7 @@ def _has_images(table: _Table, column: str) -> bool:
         return bool(kind.get_field_index("bytes") >= 0)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return any(isinstance(read_header(value), Header) for value in _first_values(table, column, 1))
-    if not _is_text(kind):
+    if not is_text(kind):
         return False
     if look_like_image_paths(_first_values(table, column, _VALUES_LOOKED_AT)):
         return True
@@ -308,7 +309,7 @@ def _has_images(table: _Table, column: str) -> bool:
 
 def _find_images_of_ids(table: _Table, column: str | None) -> str | None:
     """Return the column of ids if these are paths of images that exist, as in some lists of files."""
-    if column is None or not _is_text(_value_type(table, column)):
+    if column is None or not is_text(table.type_of(column)):
         return None
     values = _first_values(table, column, _VALUES_LOOKED_AT)
     if not look_like_image_paths(values):
@@ -329,7 +330,7 @@ def _first_values(table: _Table, column: str, n: int) -> list[Any]:
 
 
 def _first_path(table: _Table, column: str) -> Path | None:
-    if not _is_text(_value_type(table, column)):
+    if not is_text(table.type_of(column)):
         return None
     values = _first_values(table, column, 1)
     return table.folder / values[0] if values else None
@@ -413,13 +414,9 @@ def _images(table: _Table, column: str) -> EncodedImages:
     kind = table.type_of(column)
     if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return ParquetImages(table.name, table.files, column)
-    if _is_text(kind) or pa.types.is_dictionary(kind):
+    if is_text(kind) or pa.types.is_dictionary(kind):
         return ImageFiles(table.name, table.folder, table.texts(column), in_table=True)
     raise InputError(
         f"{table.name}: column {column!r} (--image_column) has values of type {kind}, "
         "expected paths of images, or embedded images"
     )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
