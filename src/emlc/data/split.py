@@ -1,6 +1,5 @@
 """One disjoint split into noisy, trusted, validation and test samples, persisted with a run."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from emlc.config import DataSettings, NoiseSettings
 from emlc.data import noise as label_noise
-from emlc.data.classes import UNKNOWN, shorten
+from emlc.data.classes import UNKNOWN
 from emlc.data.common_classes import with_common_classes, with_trusted_classes
 from emlc.data.draw import Rows, draw_rows, hold_out
 from emlc.data.images.stored import StoredImages
@@ -24,7 +23,6 @@ from emlc.data.sources.checked import is_checked_table, with_checked_labels
 from emlc.data.sources.human_labels import with_human_labels
 from emlc.data.sources.read import (
     bundled_roles,
-    is_image_folder,
     new_schema,
     open_source,
     with_image_model,
@@ -115,7 +113,7 @@ def make_split(
     opened = opened or open_source(settings.data, settings, role="data", schema=_schema(settings, known))
     data = with_human_labels(with_image_model(opened, settings.image_model), settings)
     data = with_checked_labels(data, settings)
-    sources = _other_sources(settings.data, settings)
+    sources = other_sources(settings.data, settings)
     rows = draw_rows(
         data,
         settings,
@@ -200,87 +198,7 @@ def split_samples(
     return _assemble(parts, tuple(settings.classes or ()), settings, noise, seed, overlap, own)
 
 
-def check_split(split: Split, path: Path) -> None:
-    """Check that a split is the one that was saved in a run directory.
-
-    Raises:
-        InputError: If the file cannot be read, or differs; names the first row (from 0) that does.
-    """
-    saved = _read_table(path)
-    table = split.table()
-    if list(saved.columns) != list(table.columns):
-        raise InputError(
-            f"{path}: expected the columns {shorten([*table.columns])}, found {shorten([*saved.columns])}"
-        )
-    common = min(len(saved), len(table))
-    differs = _differing_rows(saved[:common], table[:common])
-    if not differs.any() and len(saved) == len(table):
-        return
-    row = int(np.argmax(differs)) if differs.any() else common
-    was, now = (", ".join(t.iloc[row]) if row < len(t) else "nothing" for t in (saved, table))
-    raise InputError(
-        f"{path}: the data, settings or seed have changed since this run began: "
-        f"row {row} was ({was}), now ({now}){_missing_ids(saved, table)}"
-    )
-
-
-def check_files(path: Path, settings: DataSettings) -> None:
-    """Check that the image files of a split that was saved are still in the folders of their classes.
-
-    Images that a table names are checked where the table is opened.
-
-    Raises:
-        InputError: If files are missing; names the first three.
-    """
-    saved = _read_table(path)
-    if settings.data is None or not {"id", "role"} <= set(saved.columns):
-        return
-    others = {str(role): source for role, source in _other_sources(settings.data, settings).items()}
-    for role in dict.fromkeys(saved["role"]):
-        held_out = role == "validation" and role not in others
-        of_role = "trusted" if held_out else role
-        folder, prefix = (others[of_role], f"{of_role}/") if of_role in others else (settings.data, "")
-        if not is_image_folder(folder):
-            continue
-        names = [name.removeprefix(prefix) for name in saved["id"][saved["role"] == role]]
-        if gone := [name for name in names if not os.path.exists(os.path.join(folder, name))]:
-            raise InputError(
-                f"{folder}: {len(gone):,} of {len(names):,} {role} images that the run began with are missing"
-                f": {shorten(gone, 3)}; put them back, or train anew"
-            )
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-
-
-def _missing_ids(saved: pd.DataFrame, table: pd.DataFrame) -> str:
-    if not {"id"} <= set(saved.columns) & set(table.columns):
-        return ""
-    gone = saved["id"][~saved["id"].isin(table["id"])].tolist()
-    return f"; {len(gone):,} samples are missing, with the ids {shorten(gone, 3)}" if gone else ""
-
-
-def _differing_rows(saved: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.bool_]:
-    differs = np.zeros(len(table), dtype=np.bool_)
-    for column in table.columns:  # one by one: a table of a million rows as one array takes a gigabyte
-        was, now = (frame[column].to_numpy(dtype=np.object_) for frame in (saved, table))
-        changed = was != now
-        if column == "input_digest":
-            # With another memory budget than before there may be pixels instead of paths, or the reverse.
-            changed &= _is_path(was) == _is_path(now)
-        differs |= changed
-    return differs
-
-
-def _is_path(digests: NDArray[np.object_]) -> NDArray[np.bool_]:
-    return np.array([digest.startswith("path:") for digest in digests], dtype=np.bool_)
-
-
-def _other_sources(data: str, settings: DataSettings) -> dict[Role, str]:
+def other_sources(data: str, settings: DataSettings) -> dict[Role, str]:
     """Return the sources of the other sets: those that the settings name, or else the data itself."""
     roles = bundled_roles(data)
     draw_settings: dict[Role, list[object]] = {
