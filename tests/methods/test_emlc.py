@@ -258,13 +258,14 @@ def test_the_noise_aware_teacher_keeps_the_shares_of_the_classes_in_the_noisy_ba
 
 
 @pytest.mark.parametrize(
-    ("trusted", "weight"), [(1, 0.1), (4, (4 / 75 / 0.07) ** 2), (40, 1.0)], ids=["least", "share", "most"]
+    ("trusted", "weight"),
+    [(1, 0.02), (8, (8 / 150 / 0.07) ** 2), (40, 1.0)],
+    ids=["least", "share", "most"],
 )
 def test_the_fewer_the_trusted_samples_the_less_they_weigh_beside_given_labels(trusted, weight):
     method = make_method(teacher="noise-aware", meta_weight=0.0)
-    data = tiny.samples()
-    rows = [torch.arange(75)[:trusted].numpy(), torch.arange(75)[trusted:].numpy()]
-    split = Split(noisy=data.take(rows[1]), trusted=data.take(rows[0]))
+    data, rows = tiny.samples(), torch.arange(150).remainder(75).numpy()
+    split = Split(noisy=data.take(rows[trusted:]), trusted=data.take(rows[:trusted]))
     method.bind(split)
     method.teacher.noisy_shares.copy_(method.teacher.trusted_shares)
     noisy, batch = make_batches(1)

@@ -60,6 +60,11 @@ def test_the_width_of_the_representation(name, shape, dim):
     assert build_backbone(name, random_inputs(shape), width=9)[1] == dim
 
 
+@pytest.mark.parametrize(("num_classes", "dim"), [(0, 256), (51, 256), (100, 500)])
+def test_many_classes_make_the_hidden_layer_wider(num_classes, dim):
+    assert build_backbone("shallow", random_inputs(FEATURES), num_classes=num_classes)[1] == dim
+
+
 def test_auto_is_shallow_for_features_and_a_cnn_for_images():
     for shape, name in ((FEATURES, "shallow"), (GREY, "cnn")):
         inputs = random_inputs(shape)

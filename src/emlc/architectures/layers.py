@@ -28,7 +28,11 @@ BUILT_IN = ("auto", "linear", "shallow", "mlp", "cnn")
 
 
 def build_layers(
-    name: str, shape: tuple[int, ...], width: int | None = None, stem: Stem = "auto"
+    name: str,
+    shape: tuple[int, ...],
+    width: int | None = None,
+    stem: Stem = "auto",
+    num_classes: int = 0,
 ) -> tuple[list[nn.Module], int]:
     """Build layers with random weights for standardised inputs (n, *shape).
 
@@ -38,6 +42,7 @@ def build_layers(
             channels, whatever the images have.
         width: Units per hidden layer, or channels of the cnn's first stage.
         stem: First layers of torchvision's residual networks.
+        num_classes: Many of them make the hidden layer of shallow wider.
 
     Returns:
         The layers, and the width of their features.
@@ -52,7 +57,7 @@ def build_layers(
     if name == "linear":
         return [nn.Flatten()], prod(shape)
     if name == "shallow":
-        return _shallow(prod(shape), width or 256)
+        return _shallow(prod(shape), width or max(256, 5 * num_classes))
     if name == "mlp":
         return _mlp(prod(shape), width or 256)
     if ":" in name:

@@ -44,7 +44,8 @@ class NetworkSettings:
         standardize: How features are standardised. columns: each by its own standard deviation. whole: all by
             one number. components: reduced to at most 256 principal components, all divided by one number.
             auto: components for embeddings of images, else columns.
-        width: Units of the hidden layers of shallow and mlp; channels of the cnn's first stage.
+        width: Units of the hidden layers of shallow and mlp (default: 256, or for shallow five per class if
+            that is more); channels of the cnn's first stage (default: 32).
         label_embedding_dim: Width of the teacher's label embedding.
         gate_hidden_dim: Hidden units of the teacher's gate.
     """
@@ -84,7 +85,7 @@ class MethodSettings:
             paper's tables use 1.
         ce_weight: Weight of the teacher's cross-entropy on trusted samples (default: 1; for the noise-aware
             teacher, which learns from all labels, the square of the trusted samples' share of all over
-            7 %, between 0.1 and 1).
+            7 %, between 0.02 and 1).
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
         likelihood_weight: Weight of the likelihood of the given labels under the noise-aware teacher.
         anchor_weight: Weight of the loss that keeps the noise-aware teacher's transition matrix near what a

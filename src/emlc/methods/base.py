@@ -114,7 +114,14 @@ class Method(ABC):
     def build_backbone(self, name: str) -> tuple[nn.Module, int]:
         """Build a feature extractor for the run's inputs; return it and the width of its representation."""
         s = self.settings
-        return build_backbone(name, self._inputs, s.width, stem=s.stem, statistics=self._statistics)
+        return build_backbone(
+            name,
+            self._inputs,
+            s.width,
+            stem=s.stem,
+            statistics=self._statistics,
+            num_classes=self.num_classes,
+        )
 
     def load_initial_weights(self) -> list[str]:
         """Load the weights that the settings name into the backbones; return messages for the user.

@@ -25,6 +25,7 @@ def build_backbone(
     stem: Stem = "auto",
     scaling: Scaling = "columns",
     statistics: Statistics | None = None,
+    num_classes: int = 0,
 ) -> tuple[nn.Module, int]:
     """Build a feature extractor with random weights for given inputs.
 
@@ -36,12 +37,13 @@ def build_backbone(
         inputs: (n, d) features or (n, channels, height, width) images that the network will be trained
             on; they determine its input shape and its standardisation. Grey images are repeated to three
             channels for torchvision's networks, so that weights learned on colour images fit.
-        width: Units per hidden layer of the mlp, by default 256; channels of the cnn's first stage, by
-            default 32.
+        width: Units per hidden layer, by default 256, or for shallow five per class if that is more;
+            channels of the cnn's first stage, by default 32.
         stem: First layers of torchvision's residual networks. cifar: a 3 x 3 convolution of stride 1, no
             pooling. imagenet: torchvision's own. auto: cifar for images below 64 pixels, else imagenet.
         scaling: How features are standardised; see :class:`~emlc.networks.standardize.Statistics`.
         statistics: Statistics of ``inputs``, where they are known already.
+        num_classes: Number of classes of the data, where it is known.
 
     Returns:
         The network, inputs (n, ...) to features (n, d), and d.
@@ -53,7 +55,7 @@ def build_backbone(
         statistics = statistics or Statistics(inputs, scaling)
     basis = None if statistics is None else statistics.basis
     shape = inputs.shape[1:] if basis is None else basis.shape[1:]
-    layers, dim = build_layers(name, tuple(shape), width, stem)
+    layers, dim = build_layers(name, tuple(shape), width, stem, num_classes)
     channels = 3 if name in list_models(module=torchvision.models) else None
     return nn.Sequential(Standardize(statistics or Statistics(inputs), channels), *layers), dim
 

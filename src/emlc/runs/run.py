@@ -294,7 +294,10 @@ class Run:
         s = self.settings
         with torch.random.fork_rng(devices=[]):
             seed_torch(s.seed, RandomStream.INITIAL_WEIGHTS)
-            backbone, _ = build_backbone(s.backbone, sets[-1].inputs, s.width, stem=s.stem)
+            classes = len(self.schema.classes)
+            backbone, _ = build_backbone(
+                s.backbone, sets[-1].inputs, s.width, stem=s.stem, num_classes=classes
+            )
         load_initial_weights(backbone, s.init, s.backbone)
         backbone.to(next(self.student.parameters()).device)
         return [represent(backbone, samples.inputs, ranks).double().numpy() for samples in sets]
