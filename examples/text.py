@@ -32,7 +32,7 @@ from emlc.config.presets import preset_path
 from emlc.errors import InputError
 
 SOURCES = ("amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets", "tweets")
-METHODS = ("trusted-only", "cross-entropy", "emlc")
+METHODS = ("trusted-only", "cross-entropy", "glc", "emlc")
 FIGURES = {
     "test %, chosen": "test_accuracy",
     "test %, last": "last_test_accuracy",
@@ -95,6 +95,7 @@ def train(folder: Path, method: str, seed: int, **changes: Any) -> dict[str, Any
         "data": str(folder / "sentences.csv"),
         "test": str(folder / "test.csv"),
         "trusted_per_class": 100,
+        "rivals": False,
         "method": method,
         "seed": seed,
         "output": str(folder / "runs" / f"{method}-seed{seed}"),

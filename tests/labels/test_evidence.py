@@ -75,6 +75,17 @@ def test_networks_that_favour_the_wrong_classes_are_reweighted():
     assert figures(decision, balanced, given, truth)[1] > (given == truth).mean() + 0.05
 
 
+def test_noise_that_the_networks_have_learned_makes_the_posterior():
+    X, truth, p, given, Z, labels = example()
+    decision = decide(p, given, Z, labels, X, transition=TRANSITION)
+    joint = p * TRANSITION[:, given].T
+    soft = decision.soft_labels(p, given)
+    np.testing.assert_allclose(soft, joint / joint.sum(axis=1, keepdims=True), rtol=1e-9)
+    f1, right = figures(decision, p, given, truth)
+    assert decision.expected_f1 == pytest.approx(f1, abs=0.06)
+    assert right > (given == truth).mean() + 0.05
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_where_nothing_is_known_no_label_is_an_issue_whatever_the_networks_claim(seed):
     rng = np.random.default_rng(seed)

@@ -109,6 +109,21 @@ def test_labels_are_as_good_as_even_at_first_and_more_probably_right_than_any_ot
     assert off.max() < T.diagonal().min()
 
 
+@pytest.mark.parametrize("classes", [2, 10, 40])
+def test_of_many_classes_a_step_moves_the_log_odds_of_t_further(classes):
+    teacher = NoiseAwareTeacher(nn.Identity(), 2, classes).double()
+    before = teacher.transition.detach()
+    loss = -teacher.transition[0, 1].log()
+    loss.backward()
+    with torch.no_grad():
+        teacher.transition_logits -= 0.1 * teacher.transition_logits.grad
+    moved = (teacher.transition[0] / before[0]).log()
+    logits = before[0].log().requires_grad_()
+    (slow,) = torch.autograd.grad(-logits.log_softmax(0)[1], logits)
+    plain = ((logits - 0.1 * max(1, classes / 10) * slow).softmax(0) / before[0]).log()
+    torch.testing.assert_close(moved, plain)
+
+
 def test_probabilities_of_zero_stay_finite(teacher, batch):
     with torch.no_grad():
         teacher.transition_logits.copy_(1e4 * torch.eye(C))

@@ -8,9 +8,10 @@ claims.
 
 1. Its predictions for the noisy samples and the given labels tell the shares of the classes and the noise
    ``T``, by expectation maximisation of the likelihood of the given labels [1, 2].
-2. The networks' prediction is raised to the power, and reweighted, with which the given labels are most
-   likely under this T, and the classes have these shares. Bayes' rule makes it the posterior of
-   :class:`~emlc.labels.decision.PosteriorDecision`.
+2. The posterior of :class:`~emlc.labels.decision.PosteriorDecision` is Bayes' rule with the networks'
+   prediction and the T that a noise-aware teacher has learned, from every given label. Of other networks the
+   prediction is raised to the power, and reweighted, with which the given labels are most likely under the
+   probe's T, and the classes have the probe's shares.
 3. The probe's own posterior judges the issues, too. It gives too low an F1 score, knowing less; that of the
    networks gives too high a one, since they have learned from these labels. Half-way between is the
    expected F1 score. Where they are far apart, it is unknown.
@@ -67,6 +68,7 @@ def decide(
     noisy: Floats,
     *,
     calibrated_on: str = "trusted",
+    transition: Floats | None = None,
 ) -> PosteriorDecision:
     """Calibrate the decision.
 
@@ -77,32 +79,35 @@ def decide(
         trusted_labels: (m,) labels of the trusted samples.
         noisy: (n, d) the same features of the noisy samples.
         calibrated_on: Role of the trusted samples, "validation" or "trusted".
+        transition: T (C, C) that the networks have learned, if they have.
     """
     C = prediction.shape[1]
     origin = {"calibrated_on": calibrated_on, "trusted_samples": len(trusted), "noisy_samples": len(labels)}
     probe = best_probe(trusted, trusted_labels, noisy, labels, C)
+    T, exponent, weights = _half_right(C) if transition is None else transition, 1.0, np.ones(C)
     if probe is None or not probe.knows_something():
-        return _decision(Noise(np.full(C, 1 / C), _half_right(C)), 1.0, np.ones(C), **origin)
+        return _decision(T, exponent, weights, **origin)
     noise = estimate_noise(probe.noisy.mean(axis=0), labels, probe.class_shares)
-    exponent, class_weights = adapt(prediction, labels, noise)
-    q = bayes(weighted(prediction, exponent, class_weights), noise.transition, labels)
+    if transition is None:
+        T, (exponent, weights) = noise.transition, adapt(prediction, labels, noise)
+    q = bayes(weighted(prediction, exponent, weights), T, labels)
     threshold, claimed = best_f1_threshold(of_labels(q, labels))
     judged = judge(probe, noise, labels, _corrected(q, labels, threshold))
     least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * probe.accuracy_error)
     if judged.gain <= least_gain or judged.f1_error > _LARGEST_ERROR:
-        return _decision(noise, exponent, class_weights, **origin)
+        return _decision(T, exponent, weights, **origin)
     f1 = (judged.f1 + max(claimed, judged.f1)) / 2 if claimed - judged.f1 <= _WIDEST else None
     figures = {"threshold": threshold, "noise_rate": judged.noise_rate, "expected_f1": f1}
-    return _decision(noise, exponent, class_weights, **figures, **origin)
+    return _decision(T, exponent, weights, **figures, **origin)
 
 
-def _decision(noise: Noise, exponent: float, class_weights: Floats, **others: Any) -> PosteriorDecision:
+def _decision(T: Floats, exponent: float, class_weights: Floats, **others: Any) -> PosteriorDecision:
     """Build a decision, by default one by which no label is an issue, and which claims nothing."""
     unknown = {"threshold": 0.0, "noise_rate": None, "expected_f1": None}
     return PosteriorDecision(
         exponent=exponent,
         class_weights=tuple(class_weights.tolist()),
-        transition=tuple(tuple(row) for row in noise.transition.tolist()),
+        transition=tuple(tuple(row) for row in T.tolist()),
         **(unknown | others),
     )
 

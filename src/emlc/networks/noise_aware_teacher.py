@@ -64,7 +64,9 @@ class NoiseAwareTeacher(nn.Module):
         self.noisy_head = nn.Linear(feature_dim, num_classes)
         # A label is right with probability 1/2 whatever C, but with two classes, where that says nothing.
         odds = math.log(max(num_classes - 1, 2))
-        self.transition_logits = nn.Parameter(odds * torch.eye(num_classes))
+        # Of many classes a row of T sees few labels, and would be left behind: its steps grow with C.
+        self._reach = math.sqrt(max(1.0, num_classes / 10))
+        self.transition_logits = nn.Parameter(odds / self._reach * torch.eye(num_classes))
         shares = torch.full((num_classes,), 1 / num_classes)
         self.register_buffer("trusted_shares", shares)
         self.register_buffer("noisy_shares", shares.clone())
@@ -72,7 +74,7 @@ class NoiseAwareTeacher(nn.Module):
     @property
     def transition(self) -> Tensor:
         """T (C, C), rows: true class, columns: given label; rows sum to 1."""
-        return full_precision(self.transition_logits).softmax(dim=1)
+        return self._log_transition().exp()
 
     @property
     def prior_shift(self) -> Tensor:
@@ -101,7 +103,7 @@ class NoiseAwareTeacher(nn.Module):
         """Correct the given labels (n,) int64 of a batch of inputs (n, ...)."""
         h = self.backbone(inputs)
         log_p = log_softmax(full_precision(self.classifier(h)), dim=1)
-        log_T = log_softmax(full_precision(self.transition_logits), dim=1)
+        log_T = self._log_transition()
         joint = log_p + log_T.T[labels]
         q = joint.softmax(dim=1)
         w = q.gather(1, labels[:, None]).squeeze(1)
@@ -126,7 +128,7 @@ class NoiseAwareTeacher(nn.Module):
         given = self._given_logits(h).detach().softmax(dim=1)
         log_p = log_softmax(full_precision(self.classifier(h)).detach(), dim=1)
         belief = log_p.gather(1, labels[:, None]).exp()
-        log_T = log_softmax(full_precision(self.transition_logits), dim=1)
+        log_T = self._log_transition()
         return -(belief**2 * given * log_T[labels]).sum(dim=1).mean()
 
     def expected_error(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -137,6 +139,9 @@ class NoiseAwareTeacher(nn.Module):
         """
         p = (logits + self.prior_shift).softmax(dim=1)
         return 1 - p.gather(1, labels[:, None]).mean()
+
+    def _log_transition(self) -> Tensor:
+        return log_softmax(self._reach * full_precision(self.transition_logits), dim=1)
 
     def _given_logits(self, h: Tensor) -> Tensor:
         return full_precision(self.noisy_head(h.detach()))

@@ -278,7 +278,15 @@ class Run:
             features = [np.log(np.maximum(each, LEAST)) for each in (known, predicted)]
         else:
             features = self._features_before_training([trusted, noisy], ranks)
-        return decide(predicted, noisy.given, features[0], trusted.given, features[1], calibrated_on=role)
+        return decide(
+            predicted,
+            noisy.given,
+            features[0],
+            trusted.given,
+            features[1],
+            calibrated_on=role,
+            transition=None if self.transition is None else self.transition.to_numpy(np.float64),
+        )
 
     def _few(self, samples: Samples, *, is_noisy: bool = False) -> Samples:
         if len(samples) <= _CALIBRATION_SAMPLES:
