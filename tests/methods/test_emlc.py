@@ -74,7 +74,8 @@ def slow_gate_loss(teacher, h):
 
 def slow_noise_losses(teacher, noisy, h, y, *, likelihood_weight, anchor_weight):
     """The likelihood of the given labels, the head that learns them, and the anchor of T."""
-    T = teacher.transition_logits.exp() / teacher.transition_logits.exp().sum(dim=1, keepdim=True)
+    powers = ((len(teacher.transition_logits) / 2) ** 0.5 * teacher.transition_logits).exp()
+    T = powers / powers.sum(dim=1, keepdim=True)
     total = 0
     for x, given, *_ in noisy:
         features = teacher.backbone(x)

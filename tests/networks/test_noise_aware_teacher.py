@@ -17,7 +17,7 @@ def teacher():
     backbone = nn.Sequential(nn.Linear(DIM, WIDTH), nn.Tanh())
     teacher = NoiseAwareTeacher(backbone, WIDTH, C).double()
     with torch.no_grad():
-        teacher.transition_logits += torch.randn(C, C)
+        teacher.transition_logits += torch.randn(C, C) / (C / 2) ** 0.5
     return teacher
 
 
@@ -40,7 +40,7 @@ def softmax(scores):
 def slow_correction(teacher, x, label):
     h = [math.tanh(v) for v in affine(teacher.backbone[0], x)]
     p = softmax(affine(teacher.classifier, h))
-    T = [softmax(row) for row in teacher.transition_logits.tolist()]
+    T = [softmax(row) for row in ((C / 2) ** 0.5 * teacher.transition_logits).tolist()]
     evidence = sum(p[c] * T[c][label] for c in range(C))
     q = [p[c] * T[c][label] / evidence for c in range(C)]
     given = softmax(affine(teacher.noisy_head, h))
@@ -57,7 +57,8 @@ def test_it_is_bayes_rule_sample_by_sample(teacher, batch):
 def plain(teacher, x, labels):
     """Soft labels and likelihood (n,) as probabilities, with no logarithm but the last."""
     p = teacher.classifier(teacher.backbone(x)).softmax(dim=1)
-    T = teacher.transition_logits.exp() / teacher.transition_logits.exp().sum(dim=1, keepdim=True)
+    powers = ((C / 2) ** 0.5 * teacher.transition_logits).exp()
+    T = powers / powers.sum(dim=1, keepdim=True)
     joint = p * T[:, labels].T
     return joint / joint.sum(dim=1, keepdim=True), -joint.sum(dim=1).log()
 
@@ -91,7 +92,7 @@ def test_the_anchor_is_least_where_rows_are_what_the_head_predicts_for_their_cla
         total = sum(beliefs[i] for i in of_class)
         rows[c] = sum(beliefs[i] / total * given[i] for i in of_class)
     with torch.no_grad():
-        teacher.transition_logits.copy_(rows.log())
+        teacher.transition_logits.copy_(rows.log() / (C / 2) ** 0.5)
     loss = teacher.anchor(h, labels)
     entropy = -sum(beliefs[i] * (given[i] * rows[labels[i]].log()).sum() for i in range(N)) / N
     torch.testing.assert_close(loss, entropy)
@@ -110,7 +111,7 @@ def test_labels_are_as_good_as_even_at_first_and_more_probably_right_than_any_ot
 
 
 @pytest.mark.parametrize("classes", [2, 10, 40])
-def test_of_many_classes_a_step_moves_the_log_odds_of_t_further(classes):
+def test_the_more_classes_the_further_a_step_moves_the_log_odds_of_t(classes):
     teacher = NoiseAwareTeacher(nn.Identity(), 2, classes).double()
     before = teacher.transition.detach()
     loss = -teacher.transition[0, 1].log()
@@ -120,7 +121,7 @@ def test_of_many_classes_a_step_moves_the_log_odds_of_t_further(classes):
     moved = (teacher.transition[0] / before[0]).log()
     logits = before[0].log().requires_grad_()
     (slow,) = torch.autograd.grad(-logits.log_softmax(0)[1], logits)
-    plain = ((logits - 0.1 * max(1, classes / 10) * slow).softmax(0) / before[0]).log()
+    plain = ((logits - 0.1 * classes / 2 * slow).softmax(0) / before[0]).log()
     torch.testing.assert_close(moved, plain)
 
 

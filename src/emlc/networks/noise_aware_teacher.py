@@ -64,8 +64,8 @@ class NoiseAwareTeacher(nn.Module):
         self.noisy_head = nn.Linear(feature_dim, num_classes)
         # A label is right with probability 1/2 whatever C, but with two classes, where that says nothing.
         odds = math.log(max(num_classes - 1, 2))
-        # Of many classes a row of T sees few labels, and would be left behind: its steps grow with C.
-        self._reach = math.sqrt(max(1.0, num_classes / 10))
+        # A row of T sees one label in C and would be left behind: its log-odds take C/2 times as large steps.
+        self._reach = math.sqrt(max(num_classes / 2, 1))
         self.transition_logits = nn.Parameter(odds / self._reach * torch.eye(num_classes))
         shares = torch.full((num_classes,), 1 / num_classes)
         self.register_buffer("trusted_shares", shares)
