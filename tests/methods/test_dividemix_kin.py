@@ -49,6 +49,18 @@ def test_c2d_clips_gradients_in_the_warm_up(init, epoch):
             assert gradient.norm() > 1.5
 
 
+@pytest.mark.parametrize(
+    ("clean", "labelled"), [([0.1, 0.4, 0.3], 1), ([0.6, 0.9, 0.8], 2), ([0.2, 0.7, 0.6], 2)]
+)
+def test_c2d_has_a_sample_of_either_side(init, clean, labelled):
+    """Its threshold of 0.5 gives way where all probabilities are on one side of it."""
+    method = prepared(C2D, init=init)
+    clean = torch.tensor(clean)
+    assert int((clean > method.threshold_of(clean)).sum()) == labelled
+    is_above = [c > min(max(0.5, min(clean) + 1e-5), max(clean) - 1e-5) for c in clean]
+    assert (clean > method.threshold_of(clean)).tolist() == is_above
+
+
 def test_augdesc_guesses_on_weak_views_and_learns_on_strong_ones():
     method = prepared(AugDesc)
     noisy, start = batch(views=4), flat(method.student.parameters()).detach()

@@ -115,6 +115,20 @@ def test_the_student_learns_with_the_new_weights():
             assert b == statistics[name] + 1
 
 
+def test_a_gate_s_gradient_is_that_of_its_gumbel_softmax_of_temperature_5(monkeypatch):
+    method = prepared(candidate_layers=1)
+    net, logits = method.gates[0], torch.tensor([0.3, -0.4], dtype=torch.float64, requires_grad=True)
+    monkeypatch.setattr(net, "forward", lambda pooled: logits)
+    torch.manual_seed(4)
+    (gate,) = method._sample_gates([torch.zeros(len(method.student.get_parameter(method._candidates[0])))])
+    (slope,) = torch.autograd.grad(gate, logits)
+    torch.manual_seed(4)
+    noisy = logits + -torch.empty(2, dtype=torch.float64).exponential_().log()
+    assert gate == (noisy[1] > noisy[0])
+    soft = ((noisy / 5).exp() / (noisy / 5).exp().sum())[1]
+    torch.testing.assert_close(slope, torch.autograd.grad(soft, logits)[0])
+
+
 def test_gates_are_open_or_closed_and_candidates_are_the_highest_layers():
     method = prepared(candidate_layers=2)
     names = [name for name, _ in method.student.named_parameters()]

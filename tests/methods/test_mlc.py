@@ -11,6 +11,7 @@ from emlc.data.loaders import Batch
 from emlc.errors import InputError
 from emlc.methods.mlc import MLC, MetaNet, MLCHyper
 from emlc.timing.mlc import PrunedMLC
+from references import relative_error
 
 C = 3
 
@@ -88,6 +89,43 @@ def test_step_equals_unrolled_step(kind, options):
         for p, g, old in zip(method.meta_net.parameters(), meta_gradient, before, strict=True):
             torch.testing.assert_close(p.grad, g)
             assert not torch.equal(p, old)
+
+
+def published_meta_gradient(method, noisy, trusted, *, moves_first):
+    """The authors' iteration: the student gets its next weights *before* alpha's backward pass, or after."""
+    half, s = len(trusted.labels) // 2, method.settings
+    n, total = len(noisy.labels), len(noisy.labels) + len(trusted.labels) - half
+    w = list(method.student.parameters())
+    h = method.student.backbone(noisy.inputs)
+    q = method.meta_net(h.detach(), noisy.labels)
+    soft = -(q * log_softmax(method.student.classifier(h), 1)).sum(dim=1).mean()
+    hard = cross_entropy(method.student(trusted.inputs[half:]), trusted.labels[half:])
+    gradients = torch.autograd.grad((n * soft + (total - n) * hard) / total, w, create_graph=True)
+    before = [p.data.clone() for p in w]
+    moved = [p - s.learning_rate * g for p, g in zip(before, gradients, strict=True)]
+    for p, new in zip(w, moved, strict=True):
+        p.data = new.data
+    judged = cross_entropy(method.student(trusted.inputs[:half]), trusted.labels[:half])
+    g_moved = torch.autograd.grad(judged, w)
+    for p, old in zip(w, before, strict=True):
+        p.data = p.data if moves_first else old
+    proxy = -sum((g * s.learning_rate * g2).sum() for g, g2 in zip(gradients, g_moved, strict=True))
+    result = torch.autograd.grad(proxy, list(method.meta_net.parameters()))
+    for p, old in zip(w, before, strict=True):
+        p.data = old
+    return torch.cat([each.flatten() for each in result])
+
+
+def test_the_published_step_is_this_one_but_for_where_it_exchanges_the_weights():
+    noisy, trusted = batch(7, 0), batch(6, 10)
+    published, mended = (
+        published_meta_gradient(prepared(), noisy, trusted, moves_first=each) for each in (True, False)
+    )
+    method = prepared()
+    method.step([noisy], trusted)
+    actual = torch.cat([p.grad.flatten() for p in method.meta_net.parameters()])
+    assert relative_error(actual, mended) <= 1e-12
+    assert relative_error(actual, published) > 1e-3
 
 
 def test_history_is_discounted_by_gamma():

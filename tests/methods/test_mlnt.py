@@ -12,6 +12,9 @@ from torch.nn.functional import cross_entropy
 import tiny
 from emlc.config.methods import method_class
 from emlc.data.loaders import Batch
+from emlc.methods.base import NoisyEstimate
+from emlc.runs.fit import _weights
+from emlc.runs.metrics import best_candidate, epoch_metrics
 from references import flat, relative_error
 
 C, N = 3, 14
@@ -95,7 +98,7 @@ def test_a_step_adds_the_divergence_after_a_step_on_fake_labels(weight_decay, mo
                 for (name, value), g in zip(w.items(), fake, strict=True)
             }
             q = logits(moved).softmax(dim=1)
-            kl = sum(p[i, c] * (p[i, c] / q[i, c]).log() for i in range(N) for c in range(C)) / N
+            kl = sum(p[i, c] * (p[i, c] / q[i, c]).log() for i in range(N) for c in range(C)) / (N * C)
             objective += kl.item() / 2
             gradient = gradient + weight / 2 * flat(torch.autograd.grad(kl, list(moved.values())))
 
@@ -111,6 +114,31 @@ def test_a_step_adds_the_divergence_after_a_step_on_fake_labels(weight_decay, mo
         student(noisy.inputs)
         for name, buffer in method.student.named_buffers():
             torch.testing.assert_close(buffer, student.get_buffer(name))
+
+
+@pytest.mark.parametrize("better", ["student", "average"])
+def test_the_result_of_an_epoch_is_the_better_of_student_and_average(better):
+    method = prepared({"meta_start": 0})
+    split = tiny.split(method.settings)
+    for network in method.networks().values():
+        network.float()
+    assert method.candidates() == [method.student]  # the average has not begun
+    method.step([batch(0)._replace(inputs=batch(0).inputs.float())], None)
+    twin = deepcopy(method.networks()[better]).requires_grad_()
+    sgd = torch.optim.SGD(twin.parameters(), 0.1)
+    x, y = split.trusted.inputs, torch.from_numpy(split.trusted.given)
+    for _ in range(60):
+        sgd.zero_grad()
+        cross_entropy(twin(x), y).backward()
+        sgd.step()
+    method.networks()[better].load_state_dict(twin.state_dict())
+    result = best_candidate(method, split)
+    assert result is method.networks()[better]
+    expected = (twin.eval()(x).argmax(dim=1) == y).double().mean()
+    assert epoch_metrics(method, NoisyEstimate(), split)["trusted_accuracy"] == 100 * expected
+    saved = _weights(method, NoisyEstimate(), split)
+    assert tiny.same_tensors(saved["student"], twin.state_dict())
+    assert tiny.same_tensors(saved["average"], method.average.state_dict())
 
 
 def test_the_neighbours_learn_first_and_the_student_rests():

@@ -105,6 +105,46 @@ def test_the_noise_aware_row_is_emlc_as_it_is_by_default():
         assert run.settings.weight_decay == 0
 
 
+BY_NOISE = {
+    ("dividemix", "CIFAR-10 symmetric 20 %"): {"unlabelled_weight": 0},
+    ("dividemix", "CIFAR-10 symmetric 50 %"): {"unlabelled_weight": 25, "threshold": 0.5},
+    ("dividemix", "CIFAR-10 symmetric 80 %"): {"unlabelled_weight": 25, "averaged_epochs": 1},
+    ("dividemix", "CIFAR-10 symmetric 90 %"): {
+        "unlabelled_weight": 50,
+        "threshold": 0.6,
+        "averaged_epochs": 5,
+        "confidence_penalty": False,
+        "ramp_epochs": 1,
+    },
+    ("dividemix", "CIFAR-10 asymmetric 40 %"): {"unlabelled_weight": 0, "confidence_penalty": True},
+    ("dividemix", "CIFAR-100 symmetric 20 %"): {"unlabelled_weight": 25},
+    ("dividemix", "CIFAR-100 symmetric 50 %"): {"unlabelled_weight": 150},
+    ("c2d", "CIFAR-10 symmetric 20 %"): {"unlabelled_weight": 0},
+    ("c2d", "CIFAR-100 symmetric 20 %"): {"unlabelled_weight": 150, "threshold": 0.5},
+    ("c2d", "CIFAR-100 symmetric 80 %"): {"unlabelled_weight": 500, "threshold": 0.03},
+    ("c2d", "Clothing1M"): {"unlabelled_weight": 0, "threshold": 0.7, "mixup_alpha": 0.5},
+    ("augdesc", "Clothing1M"): {"unlabelled_weight": 0, "confidence_penalty": True},
+    ("mlc", "CIFAR-10 symmetric 20 %"): {"skip": False, "label_embedding_dim": 128},
+    ("mlc", "Clothing1M"): {"skip": True, "label_embedding_dim": 128, "meta_learning_rate": 3e-3},
+    ("pencil", "Clothing1M"): {"compatibility_weight": 0.08, "entropy_weight": 0.8},
+}
+"""What authors chose by the noise and the data, by row and column of Tables 1 and 2."""
+
+
+def test_rivals_have_the_hyper_parameters_that_their_authors_chose_for_the_noise():
+    runs = [run for name in ("table1", "table2") for run in cells(EXPERIMENTS[name](Choice("paper")))]
+    hypers = {(run.row.label, run.column.label): run.job.settings.hyper_parameters for run in runs}
+    for cell, chosen in BY_NOISE.items():
+        assert {name: getattr(hypers[cell], name) for name in chosen} == chosen, cell
+
+
+def test_what_a_row_says_of_hyper_parameters_overrides_what_the_noise_says():
+    experiment = EXPERIMENTS["table2"](Choice("small"))
+    (run,) = (each for each in cells(restricted(experiment, [0], ["pencil"])))
+    hyper = run.job.settings.hyper_parameters
+    assert (hyper.label_learning_rate, hyper.compatibility_weight, hyper.entropy_weight) == (50, 0.1, 0.8)
+
+
 def test_figures_that_show_it_start_with_and_without_pretraining():
     experiment = EXPERIMENTS["fig8"](Choice("small"))
     starts = {row.label: row.settings[PRETRAIN] is not None for row in experiment.rows}

@@ -138,6 +138,13 @@ class Method(ABC):
         """Return every network of the method by name; checkpoints hold them all."""
         return {"student": self.student}
 
+    def candidates(self) -> list[nn.Module]:
+        """Return the networks of which, after an epoch, the best one is the result, the student first.
+
+        They have the student's architecture. Accuracy on the samples that choose the epoch decides.
+        """
+        return [self.student]
+
     def setup(self, ranks: Ranks) -> None:
         """Move the networks to the device and create the optimisers. Called once, before any step."""
         self.ranks = ranks

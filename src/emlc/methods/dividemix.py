@@ -178,6 +178,10 @@ class DivideMix(Method):
         """Return the views on which the targets are learned."""
         return batch.views
 
+    def threshold_of(self, clean: Tensor) -> Tensor:
+        """Return, 0-d, above which of the n samples' probabilities of being right one counts as labelled."""
+        return clean.new_tensor(self.hyper.threshold)
+
     # --- the two kinds of steps
 
     def _warm_up(self, network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -191,15 +195,15 @@ class DivideMix(Method):
 
     def _learn(self, network: Classifier, other: Classifier, batch: Batch, i_other: int) -> Tensor:
         """Train a network for one step on the division by the other one, whose number is ``i_other``."""
-        w = self._clean[batch.positions, i_other]
-        is_labelled = w > self.hyper.threshold
+        w, threshold = self._clean[batch.positions, i_other], self.threshold_of(self._clean[:, i_other])
+        is_labelled = w > threshold
         target = torch.where(is_labelled[:, None], *self._targets(network, other, batch, w))
 
         views = self.learning_views(batch)
         mix = draw_mixture(len(views) * len(w), self.hyper.mixup_alpha, w.device)
         with self.ranks.autocast():
             logits = full_precision(network(mix(torch.cat(views))))
-        share = (self._clean[:, i_other] > self.hyper.threshold).float().mean()
+        share = (self._clean[:, i_other] > threshold).float().mean()
         loss_x, loss_u = semi_supervised_losses(
             logits, mix(target.repeat(len(views), 1)), is_labelled.repeat(len(views)), share
         )

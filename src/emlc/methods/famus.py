@@ -10,9 +10,10 @@ sample i of a batch of n by its loss l_i, and learns through a step of the stude
     w <- SGD(w, d_w mean_i V_theta'(l_i) l_i)            actual-train (Eq. 5)
 
 The gradient of L_c = CE(trusted; w^) in theta is a sum over layers (Eq. 7). In FaMUS only layers whose gate
-``r_l`` is 1 take part (Eq. 9), and the last layer always does. A gate is a hard Gumbel-softmax of a small net
-of the layer's pooled gradient (Eq. 8). Layers below the lowest active one need no second backward pass, which
-is most of the cost. The gates learn from the same loss, with the straight-through estimator:
+``r_l`` is 1 take part (Eq. 9), and the last layer always does. A gate is a hard Gumbel-softmax, as in the
+code of temperature 5, of a small net of the layer's pooled gradient (Eq. 8). Layers below the lowest active
+one need no second backward pass, which is most of the cost. The gates learn from the same loss, with the
+straight-through estimator:
 
     L_val = L_c + lambda_1 (sum_l r_l - K)^2 + lambda_2 mean (pool(g_L) - pool(d_{w_L} L_c))^2  (Eq. 10 to 12)
 
@@ -53,6 +54,9 @@ from emlc.runtime.precision import full_precision
 
 _HIDDEN = 128
 """Hidden units of a gate's net."""
+
+_TAU = 5.0
+"""Temperature of the Gumbel-softmax whose gradient the gates get, as published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +196,7 @@ class FaMUS(Method):
         for net, g in zip(self.gates, gradients, strict=True):
             pooled = pool(g)
             pooled = (pooled - pooled.mean()) / (pooled.std(correction=0) + 1e-9)
-            gates.append(gumbel_softmax(net(pooled), hard=True)[1])
+            gates.append(gumbel_softmax(net(pooled), tau=_TAU, hard=True)[1])
         return torch.stack(gates)
 
 

@@ -8,19 +8,19 @@ A step draws M sets of fake labels for its batch: a random half of the samples t
 the student p_w, and p~ whose weights are the moving average of the student's,
 
     w_m = w - alpha dCE(p_w, y^m)/dw                               look-ahead step on each set
-    L_m = mean_i KL(p~(x_i) || p_{w_m}(x_i))
+    L_m = 1/C mean_i KL(p~(x_i) || p_{w_m}(x_i))
     w <- SGD(w, dCE(p_w, y)/dw + lambda(t) 1/M sum_m dL_m/dw_m)
 
-where lambda(t) is 0 at first, then rises as ``exp(-5 (1 - u)^2)`` with u from 0 to 1.
+where lambda(t) is 0 at first, then rises as ``exp(-5 (1 - u)^2)`` with u from 0 to 1. L_m is a mean over the
+C classes as well, as in the code. After an epoch the student or the moving average is the result, whichever
+is better on the samples that choose the epoch.
 
 Departures:
     - First order, as in the paper: ``dw_m/dw`` is replaced by the identity. In the published code the line
       that should detach the gradient has no effect.
-    - KL is a mean over samples, as in the paper. The published code also divides by the number of classes.
     - The network that finds the neighbours is trained in the warm-up, in which the student does not train.
       The authors trained it in a separate run.
     - One round only: the paper trains a second time, without the samples that the first round finds doubtful.
-    - The student is evaluated; published accuracies are the better of student and moving average.
 """
 
 import logging
@@ -102,6 +102,10 @@ class MLNT(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "neighbours": self.neighbours, "average": self.average}
 
+    def candidates(self) -> list[nn.Module]:
+        has_average = "first_average" in self.decisions
+        return [self.student, self.average] if has_average else [self.student]
+
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)
         self.neighbours_sgd = self.make_sgd(self.neighbours, self.settings.learning_rate)
@@ -165,6 +169,7 @@ class MLNT(Method):
     def _average_predictions(self, inputs: Tensor) -> Tensor:
         """Update the moving average with the student's weights; return its predictions ``p~`` (n, C)."""
         t, h = self._steps_since_warm_up(), self.hyper
+        self.decisions.setdefault("first_average", str(int(self.step_number)))
         decay = 0.0 if t == h.meta_start else h.first_decay if t < h.meta_full else h.last_decay
         for average, p in zip(self.average.parameters(), self.student.parameters(), strict=True):
             average.lerp_(p, 1 - decay)
@@ -190,10 +195,11 @@ class MLNT(Method):
         return sets
 
     def _divergence(self, weights: Weights, inputs: Tensor, p_average: Tensor) -> Tensor:
-        """Compute ``mean_i KL(p~(x_i) || p_w(x_i))`` at these weights; running statistics stay."""
+        """Compute ``1/C mean_i KL(p~(x_i) || p_w(x_i))`` at these weights; running statistics stay."""
         state = weights | copies(dict(self.student.named_buffers()))
         logits = full_precision(functional_call(self.student, state, (inputs,)))
-        return kl_div(log_softmax(logits, dim=1), p_average, reduction="batchmean")
+        kl = kl_div(log_softmax(logits, dim=1), p_average, reduction="batchmean")
+        return kl / p_average.shape[1]
 
 
 def _gradient(loss: Tensor, weights: Weights) -> Weights:

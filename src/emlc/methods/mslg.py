@@ -5,7 +5,7 @@ Sample i has logits ``y_i``, which start as K onehot(given label), and the soft 
 The warm-up is cross-entropy with the given labels. After it, with the network's predictions ``f_i`` for a
 batch of n samples, C classes, and
 
-    L_c(w, y) = 1 / (n C) sum_i KL(f_i || d_i)
+    L_c(w, y) = 1 / (n C) sum_i sum_j f_ij (log f_ij - log(d_ij + 1e-10))
 
 a step is
 
@@ -13,17 +13,20 @@ a step is
     y  <- y - beta d_y CE(trusted; w^)          meta-gradient, through w^
     w  <- SGD(w, d_w [L_c(w, y) + gamma / (n C) sum_i H(f_i)])
 
-The meta-gradient needs no second derivative. As ``dL_c/dy_i = (d_i - f_i) / (n C)``, and only ``f_i`` depends
-on w, with ``g^`` the gradient of CE(trusted; w^) it is
+which is KL(f_i || d_i) but for the 1e-10, as in the authors' code. The meta-gradient needs no second
+derivative. In ``dL_c/dy_i`` only ``f_i`` depends on w; with ``g^`` the gradient of CE(trusted; w^) it is
 
-    d_{y_i} CE(trusted; w^) = alpha / (n C) J_f(i) g^,    J_f(i) g^ = f_i * (J_log f(i) g^)
+    d_{y_i} CE(trusted; w^) = alpha / (n C) (v_i - d_i sum_j v_ij),    v_i = d_i / (d_i + 1e-10) J_f(i) g^,
+    J_f(i) g^ = f_i * (J_log f(i) g^)
 
 a Jacobian-vector product through the network: a label moves in the direction in which a descent step on the
-trusted loss moves the prediction. Each row of the meta-gradient sums to zero.
+trusted loss moves the prediction, as far as its probabilities are not next to 0. Each row of the
+meta-gradient sums to zero.
 
 Departures:
 - A label's learning rate is per sample, and does not depend on the size of its batch. The published step is
   ``beta`` times the gradient of a mean over 128 samples; beta = 4000 is the rate 4000 / 128.
+- Images are not flipped upside down: the published augmentation for CIFAR is flips either way, and crops.
 - Noisy samples are shuffled, and trusted batches have their own size. The authors' code
   (github.com/gorkemalgan/MSLG_noisy_label) visits both sets in a fixed order, in batches of one size.
 """
@@ -33,7 +36,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
 from emlc.config import Settings
 from emlc.config.hyper import Hyper, within
@@ -44,6 +46,9 @@ from emlc.meta.metagradient import InnerSGD, looked_ahead, meta_gradient, truste
 from emlc.methods.base import Losses
 from emlc.methods.engine import EngineChoice
 from emlc.methods.label_logits import LabelLogits
+
+_EPSILON = 1e-10
+"""Added to a label's probabilities before the logarithm, as published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +95,7 @@ class MSLG(LabelLogits):
         ahead = looked_ahead(self.student, down, self.hyper.inner_learning_rate)
         with self.ranks.autocast():
             trusted_loss, g = trusted_gradient(self.student, trusted.inputs, trusted.labels, ahead)
-        y = y - self.hyper.label_learning_rate * len(y) * self.label_gradient(record, g)
+        y = y - self.hyper.label_learning_rate * len(y) * self.label_gradient(record, g, y)
         self.label_logits[batch.positions] = y
 
         entropy = -(log_f.exp() * log_f).sum(dim=1).mean() / self.num_classes
@@ -100,11 +105,15 @@ class MSLG(LabelLogits):
 
     def _divergence(self, log_f: Tensor, y: Tensor) -> Tensor:
         """Compute L_c, 0-d, from log-predictions and label logits (n, C)."""
-        return (log_f.exp() * (log_f - log_softmax(y, dim=1))).sum(dim=1).mean() / self.num_classes
+        log_d = (y.softmax(dim=1) + _EPSILON).log()
+        return (log_f.exp() * (log_f - log_d)).sum(dim=1).mean() / self.num_classes
 
-    def label_gradient(self, record: StudentStep, g: Weights) -> Tensor:
-        """Compute the meta-gradient of the label logits (n, C): ``alpha / (n C) f_i * (J_log f(i) g^)``."""
+    def label_gradient(self, record: StudentStep, g: Weights, y: Tensor) -> Tensor:
+        """Compute the meta-gradient of the label logits y (n, C)."""
         # With a learning rate of 1 the coefficients of soft labels are J_log f(i) g^ / n.
         (c,), engine = meta_gradient([record], g, InnerSGD(1.0), engine=self._engine.requested(record))
         self._engine.used(engine, record)
-        return self.hyper.inner_learning_rate / self.num_classes * record.log_probs.exp() * c
+        d = y.softmax(dim=1)
+        v = d / (d + _EPSILON) * record.log_probs.exp() * c
+        gradient = v - d * v.sum(dim=1, keepdim=True)
+        return self.hyper.inner_learning_rate / self.num_classes * gradient

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from emlc.config.training import MethodSettings
-from emlc.reproduce.plan import Part
+from emlc.reproduce import by_noise
+from emlc.reproduce.plan import ByNoise, Part
 from emlc.reproduce.protocol import Protocol, Scale
 
 
@@ -21,6 +22,7 @@ class Contender:
         paper: Further settings in the full protocol.
         ceiling: Whether it uses knowledge that the others lack, such as the true labels.
         published: Label of its row in ``paper.yaml``, if it is not this one.
+        by_noise: Hyper-parameters that its authors chose by the noise and the data.
     """
 
     method: str
@@ -30,6 +32,7 @@ class Contender:
     paper: Mapping[str, Any] = field(default_factory=dict)
     ceiling: bool = False
     published: str | None = None
+    by_noise: ByNoise | None = None
 
     def settings_at(self, scale: Scale) -> dict[str, Any]:
         """Return the method's settings at a scale, without those that all methods share."""
@@ -38,7 +41,8 @@ class Contender:
     def row(self, protocol: Protocol) -> Part:
         """Return the row of an experiment with this protocol."""
         settings = {"method": self.method, **self.settings_at(protocol.scale)}
-        return Part(self.label, settings, paper=self.published or self.label, ceiling=self.ceiling)
+        paper = self.published or self.label
+        return Part(self.label, settings, paper=paper, ceiling=self.ceiling, by_noise=self.by_noise)
 
 
 def _method(name: str, **options: Any) -> Contender:
@@ -46,13 +50,18 @@ def _method(name: str, **options: Any) -> Contender:
     return Contender(name, name, **options)
 
 
+_MLC_SMALL = {"hyper": {"label_embedding_dim": 128, "skip": True}}
+"""MLC in runs of hundreds of steps: its authors took tens of thousands, and ``skip`` for Clothing1M only. Without it
+the meta-net's first labels are at random: on digits at 50 % noise 77.6 % of the test images are right, with it
+95.3 %. The authors' learning rate of 0.1 makes that 91.3 %, so that it is the one of all methods."""
+
 _MLNT = {
     "meta_start": 5,
     "meta_full": 30,
     "last_decay": 0.99,
     "fake_learning_rate": 0.2,
     "fake_sets": 3,
-    "consistency_weight": 2.0,
+    "consistency_weight": 20.0,
 }
 """MLNT's schedule for runs of hundreds of steps: as published, it starts at step 500 and is full at 2,000."""
 
@@ -93,7 +102,7 @@ _ALL = [
     _method("cross-entropy"),
     _method("trusted-only"),
     _method("fine-tuning"),
-    _method("mlc"),
+    _method("mlc", small=_MLC_SMALL, paper={"hyper": {"label_embedding_dim": 128}}, by_noise=by_noise.mlc),
     _method("mw-net"),
     _method("mslc", small={"warm_up_epochs": 10}),
     _method(
@@ -101,12 +110,27 @@ _ALL = [
     ),
     _method("fasten"),
     _method("glc"),
-    _method("dividemix", small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}}, paper=_RAMP),
+    _method(
+        "dividemix",
+        small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}},
+        paper=_RAMP,
+        by_noise=by_noise.dividemix,
+    ),
     _method("elr-plus", settings={"hyper": {"weight_ramp_steps": 0}}),
-    _method("c2d", small={"warm_up_epochs": 5, "hyper": {"ramp_epochs": 8.0}}, paper=_RAMP),
+    _method(
+        "c2d",
+        small={"warm_up_epochs": 5, "hyper": {"ramp_epochs": 8.0}},
+        paper=_RAMP,
+        by_noise=by_noise.c2d,
+    ),
     _method("joint-optim", small={"hyper": {"averaged_epochs": 5}}),
-    _method("pencil", small={"hyper": {"label_learning_rate": 50.0}}),
-    _method("augdesc", small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}}, paper=_RAMP),
+    _method("pencil", small={"hyper": {"label_learning_rate": 50.0}}, by_noise=by_noise.pencil),
+    _method(
+        "augdesc",
+        small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}},
+        paper=_RAMP,
+        by_noise=by_noise.dividemix,
+    ),
     _method("sanm"),
     _method("famus"),
     _method("mslg"),

@@ -25,6 +25,7 @@ from emlc.reproduce.plan import (
     cells,
     distinct,
     known_rows,
+    values_of,
 )
 from emlc.reproduce.results import Results
 from emlc.reproduce.tables import Value, Values, hardware, markdown, tidy
@@ -122,6 +123,7 @@ def _write(
     notes = [
         *_notes(results),
         *_row_settings(results.rows),
+        *_settings_by_noise(grid, results.rows),
         *grid.notes,
         *run_notes,
         *([f"`{command}`"] if command else []),
@@ -164,6 +166,16 @@ def _row_settings(rows: Sequence[Part]) -> list[str]:
     """Name the settings that not all rows share, so that readers can judge whether terms are equal."""
     texts = [f"{row.label}: {text}" for row in rows if (text := _in_words(row.settings))]
     return [f"Settings of single rows: {'; '.join(texts)}."] if texts else []
+
+
+def _settings_by_noise(grid: Grid, rows: Sequence[Part]) -> list[str]:
+    """Name the hyper-parameters of rows that depend on the column."""
+    texts = []
+    for row in rows:
+        chosen = {c.label: row.hypers_in(values_of(grid, row, c)) for c in grid.columns}
+        words = [f"{column} {_in_words(hypers)}" for column, hypers in chosen.items() if hypers]
+        texts += [f"{row.label}: {'; '.join(words)}"] if words else []
+    return [f"Hyper-parameters that authors chose by the noise: {'. '.join(texts)}."] if texts else []
 
 
 def _in_words(settings: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -19,6 +19,11 @@ PRETRAIN = "pretrain"
 """Key beside the settings of a run: the settings of the pretraining that it starts from, or None."""
 
 
+Hypers = Mapping[str, Any]
+ByNoise = Callable[[Mapping[str, Any]], Hypers]
+"""Maps the settings of a run, its noise among them, to hyper-parameters of its method."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A row or a column of a grid.
@@ -29,6 +34,7 @@ class Part:
         paper: Name of the row or column in the paper's table, if it is there.
         at: Position on the horizontal axis of an "against" picture.
         ceiling: Whether it uses knowledge that the others lack, and is left out of the ranking.
+        by_noise: Hyper-parameters of a row that depend on the column; those in ``settings`` override them.
     """
 
     label: str
@@ -36,6 +42,11 @@ class Part:
     paper: str | None = None
     at: float | None = None
     ceiling: bool = False
+    by_noise: ByNoise | None = None
+
+    def hypers_in(self, values: Mapping[str, Any]) -> Hypers:
+        """Return the hyper-parameters of this row that depend on these settings of a run."""
+        return {} if self.by_noise is None else self.by_noise(values)
 
 
 class Measure(NamedTuple):
@@ -161,6 +172,13 @@ def known_rows(grid: Grid) -> tuple[list[Part], list[str]]:
     return known, sorted({str(m) for m in methods.values() if m not in METHODS})
 
 
+def values_of(grid: Grid, row: Part, column: Part) -> dict[str, Any]:
+    """Return the settings of the runs of a cell by name, without their seed."""
+    values = {**grid.common, **column.settings, **row.settings}
+    hypers = row.hypers_in(values)
+    return {**values, "hyper": {**hypers, **(values.get("hyper") or {})}} if hypers else values
+
+
 def cells(grid: Grid) -> list[Cell]:
     """Return every run of a grid, column by column, without rows whose method emlc does not have.
 
@@ -173,9 +191,7 @@ def cells(grid: Grid) -> list[Cell]:
     for column in grid.columns:
         for row in rows:
             try:
-                jobs = [
-                    job({**grid.common, **column.settings, **row.settings, "seed": s}) for s in grid.seeds
-                ]
+                jobs = [job({**values_of(grid, row, column), "seed": s}) for s in grid.seeds]
             except InputError as error:
                 each = error.problems if isinstance(error, InputErrors) else [str(error)]
                 problems += [f"{row.label}, {column.label}: {problem}" for problem in each]

@@ -28,7 +28,7 @@ from emlc.runs.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from emlc.runs.metrics import epoch_metrics
+from emlc.runs.metrics import best_candidate, epoch_metrics
 from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.streams import RandomStream
@@ -127,7 +127,7 @@ def _fit(
         reporter.on_epoch(progress)
         if ranks.is_first:
             if chosen_epoch(progress.history) == progress.epoch:
-                chosen = _weights(method, estimate)
+                chosen = _weights(method, estimate, split)
                 if resumable:
                     save_weights(folder / "chosen", chosen)
             if resumable:
@@ -136,7 +136,7 @@ def _fit(
         if estimate is None:  # the run was interrupted after its last epoch
             method.epoch = progress.epoch - 1
             estimate = method.estimate()
-        last = _weights(method, estimate)
+        last = _weights(method, estimate, split)
         if not resumable:
             save_weights(folder / "chosen", last if chosen is None else chosen)
         save_weights(folder / "last", last)
@@ -159,10 +159,14 @@ def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
     return int(best["epoch"])
 
 
-def _weights(method: Method, estimate: NoisyEstimate) -> NetworkWeights:
-    """Copy the networks' weights and, as those of a network "samples", the estimate of the noisy samples."""
+def _weights(method: Method, estimate: NoisyEstimate, split: Split) -> NetworkWeights:
+    """Copy the networks' weights and, as those of a network "samples", the estimate of the noisy samples.
+
+    The student's are those of the method's best candidate.
+    """
     tensors = {name: t.detach().cpu().clone() for name, t in estimate._asdict().items() if t is not None}
-    return copy_weights(method.networks()) | ({"samples": tensors} if tensors else {})
+    networks = method.networks() | {"student": best_candidate(method, split, method.ranks)}
+    return copy_weights(networks) | ({"samples": tensors} if tensors else {})
 
 
 def _streams(method: Method, split: Split, settings: Settings, ranks: Ranks) -> tuple[Stream, Stream]:

@@ -29,6 +29,20 @@ def cross_entropy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
     return -p_label.clamp_min(1e-12).log().mean().item()
 
 
+def best_candidate(method: Method, split: Split, ranks: Ranks | None = None) -> nn.Module:
+    """Return the method's candidate with the best accuracy on the validation set, or else the trusted set.
+
+    Ties go to the lower cross-entropy, and then to the first.
+    """
+    candidates = method.candidates()
+    if len(candidates) == 1:
+        return candidates[0]
+    samples = split.trusted if split.validation is None else split.validation
+    predictions = [predict_proba(each, samples.inputs, ranks) for each in candidates]
+    scores = [(accuracy(p, samples.given), -cross_entropy(p, samples.given)) for p in predictions]
+    return candidates[scores.index(max(scores))]
+
+
 def epoch_metrics(
     method: Method, estimate: NoisyEstimate, split: Split, ranks: Ranks | None = None
 ) -> dict[str, float]:
@@ -38,10 +52,11 @@ def epoch_metrics(
     on the validation set or without one on the trusted set. Test metrics are recorded but never used.
     """
     metrics: dict[str, float] = {}
+    result = best_candidate(method, split, ranks)
     for name, samples in (("trusted", split.trusted), ("validation", split.validation), ("test", split.test)):
         if samples is None:
             continue
-        probabilities = predict_proba(method.student, samples.inputs, ranks)
+        probabilities = predict_proba(result, samples.inputs, ranks)
         metrics[f"{name}_accuracy"] = accuracy(probabilities, samples.given)
         if name != "test":
             metrics["choice_accuracy"] = metrics[f"{name}_accuracy"]
