@@ -26,8 +26,10 @@ METHODS: dict[str, str] = {
     "joint-optim": "emlc.methods.joint_optim:JointOptim",
     "pencil": "emlc.methods.pencil:Pencil",
     "augdesc": "emlc.methods.augdesc:AugDesc",
+    "sanm": "emlc.methods.sanm:SANM",
     "famus": "emlc.methods.famus:FaMUS",
     "mslg": "emlc.methods.mslg:MSLG",
+    "metacleaner": "emlc.methods.metacleaner:MetaCleaner",
     "smp": "emlc.methods.smp:SMP",
 }
 """``module:class`` of each method by its name, in the order of `emlc methods`.

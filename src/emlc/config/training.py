@@ -16,7 +16,7 @@ from emlc.config.methods import (
 from emlc.config.setting import names_of, setting
 from emlc.errors import raise_together
 
-Augmentation = Literal["flip", "crop", "autoaugment"]
+Augmentation = Literal["flip", "crop", "autoaugment", "randaugment"]
 NAMED_WEIGHTS = ("none", "imagenet")
 """Names of initial weights that are given by a name, not by a path."""
 MIN_EPOCHS = 15
@@ -138,8 +138,8 @@ class OptimisationSettings:
             after each of the ``schedule_epochs``.
         schedule_epochs: Epochs after each of which the learning rates fall (step).
         schedule_factor: Factor by which the learning rates are multiplied each time (step).
-        noisy_augmentation: Augmentations of noisy images, any of flip, crop, autoaugment
-            (default: crop for grey images, flip and crop for colour).
+        noisy_augmentation: Augmentations of noisy images, any of flip, crop, autoaugment,
+            randaugment (default: crop for grey images, flip and crop for colour).
         trusted_augmentation: Augmentations of trusted images (default: as for noisy images, and autoaugment
             for colour).
         seed: Seed of the split, the noise, the initial weights, the order and the augmentation.

@@ -70,6 +70,7 @@ class Stream:
         key: Seed of the run, and the random stream of the order.
         ranks: The processes that share each batch.
         workers: Number of threads that decode images which are not held in memory.
+        group: Number of samples with the same label that are visited one after the other.
     """
 
     def __init__(
@@ -80,9 +81,12 @@ class Stream:
         key: tuple[int, RandomStream],
         ranks: Ranks,
         workers: int,
+        *,
+        group: int = 1,
     ) -> None:
         self._inputs = _on_device(samples.inputs, ranks.device)
         self._on_device = isinstance(self._inputs, Tensor) and self._inputs.device.type == "cuda"
+        self._given, self._group = samples.given, group
         self._labels = torch.from_numpy(samples.given).to(ranks.device)
         self._augments = augments
         self._batch_size = batch_size
@@ -125,7 +129,9 @@ class Stream:
                 visits = visits[size:]
 
     def _order(self, round_: int) -> NDArray[np.int64]:
-        return generator(*self._key, round_).permutation(len(self._labels))
+        rng = generator(*self._key, round_)
+        order = rng.permutation(len(self._labels))
+        return order if self._group == 1 else grouped(order, self._given, self._group, rng)
 
     def _load(self, batches: Iterable[_Visits]) -> Iterator[Batch]:
         shares: deque[tuple[Tensor, int]] = deque()
@@ -157,6 +163,27 @@ class Stream:
         ]
         inputs = views[0] if len(views) == 1 else torch.cat(views)
         return Batch(inputs, self._labels[positions], positions, total)
+
+
+def grouped(
+    order: NDArray[np.int64], labels: NDArray[np.int64], size: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Reorder samples (n,) into groups that have one label each, the groups in random order.
+
+    Args:
+        order: (n,) int64, positions of the samples, in random order.
+        labels: The labels, by position.
+        size: Samples per group; the last group of a label may have fewer, and these groups come last.
+        rng: Draws the order of the groups.
+    """
+    by_label = order[np.argsort(labels[order], kind="stable")]
+    ends = np.cumsum(np.bincount(labels))
+    parts = np.split(by_label, ends[:-1])
+    groups = [group for part in parts for group in np.split(part, range(size, len(part), size))]
+    full = [group for group in groups if len(group) == size]
+    rest = [group for group in groups if 0 < len(group) < size]
+    shuffled = [part[k] for part in (full, rest) for k in rng.permutation(len(part))]
+    return np.concatenate(shuffled)
 
 
 def batches_in(samples: int, batch_size: int, ranks: Ranks) -> int:

@@ -13,6 +13,7 @@ from emlc.config.hyper import Hyper
 from emlc.data import Samples, Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, batches_in
+from emlc.errors import InputError
 from emlc.networks.backbones import Classifier, build_backbone
 from emlc.networks.batch_norm import use_joint_batch
 from emlc.networks.initial_weights import load_initial_weights
@@ -20,8 +21,9 @@ from emlc.networks.standardize import Statistics
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
-View = Literal["weak", "strong"]
-"""How a sample is augmented: by ``noisy_augmentation`` (weak) or ``trusted_augmentation`` (strong)."""
+View = Literal["weak", "strong", "random"]
+"""How a sample is augmented: by ``noisy_augmentation`` (weak), by ``trusted_augmentation`` (strong), or as
+strong with RandAugment in AutoAugment's place (random)."""
 
 Losses = dict[str, Tensor]
 """Losses of a step by name: 0-d tensors on the device, detached; their means over an epoch are logged."""
@@ -53,6 +55,9 @@ class Method(ABC):
         uses_noisy: Whether :meth:`step` needs noisy batches; otherwise it gets an empty list.
         uses_trusted: Whether :meth:`step` needs a trusted batch; otherwise it gets None.
         views: The augmentation of each view of a noisy batch: see :attr:`Batch.views`.
+        group: Number of noisy samples with the same given label that come next to each other in a batch.
+        needs_images: What the method does with the pixels of images, such as "masks images"; "": it also
+            learns from features.
         joint: Whether several processes may train together.
         capturable: Whether :meth:`step` can be captured as a CUDA graph, because it reads no value from the
             device.
@@ -77,6 +82,8 @@ class Method(ABC):
     uses_noisy: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = True
     views: ClassVar[tuple[View, ...]] = ("weak",)
+    group: int = 1
+    needs_images: ClassVar[str] = ""
     joint: ClassVar[bool] = False
     capturable: ClassVar[bool] = False
     warms_up: ClassVar[bool] = False
@@ -98,7 +105,15 @@ class Method(ABC):
             settings: All settings of the run.
             inputs: The training inputs, for their shape and standardisation.
             num_classes: C.
+
+        Raises:
+            InputError: The method needs images, and the inputs are none.
         """
+        if self.needs_images and inputs.ndim != 4:
+            raise InputError(
+                f"method: {self.name} {self.needs_images}, but the samples are rows of features; give it "
+                "images, with --image_model none, so that they are not embedded"
+            )
         self.settings = settings
         self.num_classes = num_classes
         self.hyper: Any = settings.hyper_parameters

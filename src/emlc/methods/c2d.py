@@ -21,15 +21,10 @@ The code computes the second network's division only after it has trained the fi
 from collections.abc import Iterator
 from typing import ClassVar
 
-import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from emlc.config import Settings
 from emlc.methods.dividemix import DivideMix
-
-_NORM = 1.0
-"""Maximum norm of a network's gradient in the warm-up."""
 
 _MARGIN = 1e-5
 """Least distance of the threshold from the smallest and the largest probability of being right."""
@@ -44,6 +39,7 @@ class C2D(DivideMix):
         "et al., WACV 2022"
     )
     warm_up_share: ClassVar[float] = 5 / 360
+    warm_up_norm: ClassVar[float] = 1.0
 
     @classmethod
     def setting_problems(cls, settings: Settings) -> Iterator[str]:
@@ -54,10 +50,3 @@ class C2D(DivideMix):
         least, most = clean.aminmax()
         # As numpy's clip does, for which the upper bound wins.
         return super().threshold_of(clean).maximum(least + _MARGIN).minimum(most - _MARGIN)
-
-    def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.warming_up:
-            clip_grad_norm_(self.student.parameters(), _NORM)  # of one network: the other has no gradients
-        self.descend_gradients(optimizer)

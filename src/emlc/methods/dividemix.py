@@ -51,6 +51,7 @@ from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.nn.utils import clip_grad_norm_
 
 from emlc.config import Settings
 from emlc.config.hyper import Hyper, within
@@ -106,8 +107,26 @@ class _Division(NamedTuple):
     clean: Tensor
 
 
+class Lesson(NamedTuple):
+    """What a network learns in a step, from v views of n samples.
+
+    Attributes:
+        inputs: (v n, ...), one view after another.
+        targets: (v n, C) probabilities.
+        further_loss: A loss to add, 0-d.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    further_loss: Tensor | float = 0.0
+
+
 class DivideMix(Method):
-    """Semi-supervised learning from samples that are divided into labelled and unlabelled by their losses."""
+    """Semi-supervised learning from samples that are divided into labelled and unlabelled by their losses.
+
+    Attributes:
+        warm_up_norm: Maximum norm of a network's gradient in the warm-up.
+    """
 
     name: ClassVar[str] = "dividemix"
     reference: ClassVar[str] = (
@@ -118,6 +137,7 @@ class DivideMix(Method):
     uses_trusted: ClassVar[bool] = False
     warms_up: ClassVar[bool] = True
     views: ClassVar[tuple[View, ...]] = ("weak", "weak")
+    warm_up_norm: ClassVar[float] = math.inf
     student: Pair
     hyper: DivideMixHyper
 
@@ -190,32 +210,41 @@ class DivideMix(Method):
         loss = cross_entropy(logits, labels)
         if self.hyper.confidence_penalty:
             loss = loss - entropy(logits)
-        self.descend(loss, self.student_sgd)
+        self.student_sgd.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.warm_up_norm < math.inf:
+            clip_grad_norm_(network.parameters(), self.warm_up_norm)
+        self.descend_gradients(self.student_sgd)
         return loss.detach()
 
     def _learn(self, network: Classifier, other: Classifier, batch: Batch, i_other: int) -> Tensor:
         """Train a network for one step on the division by the other one, whose number is ``i_other``."""
         w, threshold = self._clean[batch.positions, i_other], self.threshold_of(self._clean[:, i_other])
         is_labelled = w > threshold
-        target = torch.where(is_labelled[:, None], *self._targets(network, other, batch, w))
-
-        views = self.learning_views(batch)
-        mix = draw_mixture(len(views) * len(w), self.hyper.mixup_alpha, w.device)
+        lesson = self.lesson(network, other, batch, w, is_labelled)
+        mix = draw_mixture(len(lesson.inputs), self.hyper.mixup_alpha, w.device)
         with self.ranks.autocast():
-            logits = full_precision(network(mix(torch.cat(views))))
+            logits = full_precision(network(mix(lesson.inputs)))
         share = (self._clean[:, i_other] > threshold).float().mean()
-        loss_x, loss_u = semi_supervised_losses(
-            logits, mix(target.repeat(len(views), 1)), is_labelled.repeat(len(views)), share
-        )
-        loss = loss_x + self.unlabelled_weight * loss_u + imbalance(logits)
+        views = len(lesson.inputs) // len(w)
+        loss_x, loss_u = semi_supervised_losses(logits, mix(lesson.targets), is_labelled.repeat(views), share)
+        loss = loss_x + self.unlabelled_weight * loss_u + imbalance(logits) + lesson.further_loss
         # Both networks share an optimiser, which skips the other network: it has no gradient.
         self.descend(loss, self.student_sgd)
         return loss.detach()
 
-    def _targets(
-        self, network: Classifier, other: Classifier, batch: Batch, w: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Compute the targets (n, C) for labelled samples, and those for unlabelled samples."""
+    def lesson(
+        self, network: Classifier, other: Classifier, batch: Batch, w: Tensor, is_labelled: Tensor
+    ) -> Lesson:
+        """Make what a network learns in a step, given the other one's w and division (n,)."""
+        targets = self.targets(network, other, batch, w, is_labelled)
+        views = self.learning_views(batch)
+        return Lesson(torch.cat(views), targets.repeat(len(views), 1))
+
+    def targets(
+        self, network: Classifier, other: Classifier, batch: Batch, w: Tensor, is_labelled: Tensor
+    ) -> Tensor:
+        """Compute the targets (n, C) of the samples, labelled or not."""
         views = self.guessing_views(batch)
         guess = self._guess(network, views)
         other.eval()
@@ -224,7 +253,7 @@ class DivideMix(Method):
         y = one_hot(batch.labels, self.num_classes)
         t = self.hyper.temperature
         labelled, unlabelled = w[:, None] * y + (1 - w[:, None]) * guess, (guess + others_guess) / 2
-        return sharpened(labelled, t), sharpened(unlabelled, t)
+        return torch.where(is_labelled[:, None], sharpened(labelled, t), sharpened(unlabelled, t))
 
     @torch.no_grad()
     def _guess(self, network: Classifier, views: Sequence[Tensor]) -> Tensor:

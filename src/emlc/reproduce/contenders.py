@@ -51,9 +51,9 @@ def _method(name: str, **options: Any) -> Contender:
 
 
 _MLC_SMALL = {"hyper": {"label_embedding_dim": 128, "skip": True}}
-"""MLC in runs of hundreds of steps: its authors took tens of thousands, and ``skip`` for Clothing1M only. Without it
-the meta-net's first labels are at random: on digits at 50 % noise 77.6 % of the test images are right, with it
-95.3 %. The authors' learning rate of 0.1 makes that 91.3 %, so that it is the one of all methods."""
+"""MLC in runs of hundreds of steps: its authors took tens of thousands, and ``skip`` for Clothing1M only.
+Without it the meta-net's first labels are at random: on digits at 50 % noise 77.6 % of the test images are
+right, with it 95.3 %. The authors' learning rate of 0.1 makes that 91.3 %: it is the one of all methods."""
 
 _MLNT = {
     "meta_start": 5,

@@ -174,7 +174,8 @@ def _streams(method: Method, split: Split, settings: Settings, ranks: Ranks) -> 
     weak, strong = default_augmentations(split.noisy.inputs)
     weak = weak if settings.noisy_augmentation is None else settings.noisy_augmentation
     strong = strong if settings.trusted_augmentation is None else settings.trusted_augmentation
-    views = [weak if view == "weak" else strong for view in method.views]
+    random: list[Augmentation] = ["randaugment" if name == "autoaugment" else name for name in strong]
+    views = [{"weak": weak, "strong": strong, "random": random}[view] for view in method.views]
     streams = []
     noisy = RandomStream.NOISY_ORDER, RandomStream.NOISY_AUGMENTATION
     trusted = RandomStream.TRUSTED_ORDER, RandomStream.TRUSTED_AUGMENTATION
@@ -184,7 +185,10 @@ def _streams(method: Method, split: Split, settings: Settings, ranks: Ranks) -> 
     ):
         key = (settings.seed, augmentation)
         augments = [_augment(names, samples.inputs, key, settings, ranks) for names in augmentations]
-        streams.append(Stream(samples, augments, batch_size, (settings.seed, order), ranks, workers))
+        group = method.group if samples is split.noisy else 1
+        streams.append(
+            Stream(samples, augments, batch_size, (settings.seed, order), ranks, workers, group=group)
+        )
     return streams[0], streams[1]
 
 

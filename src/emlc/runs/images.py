@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from emlc.config import BUNDLED_IMAGE_MODEL, NAMED_SOURCES, Settings
+from emlc.config.methods import method_class
 from emlc.data import Samples, Schema, Split
 from emlc.data.embeddings.image_models import is_bundled_installed, load_image_model
 from emlc.data.embeddings.images import EmbeddedImages, ImageEmbedder
@@ -85,7 +86,7 @@ def _asks_for_pixels(s: Settings) -> bool:
     backbones = {s.backbone, s.teacher_backbone or "auto"}
     augmented = s.noisy_augmentation or s.trusted_augmentation
     weights = {s.init, s.teacher_init or "none"}
-    if s.image_size is not None and s.image_size < LEAST_PIXELS:
+    if method_class(s.method).needs_images or (s.image_size is not None and s.image_size < LEAST_PIXELS):
         return True
     return bool(backbones - {"auto", "shallow", "mlp", "linear"} or augmented or weights != {"none"})
 

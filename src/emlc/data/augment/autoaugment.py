@@ -8,7 +8,7 @@ what an operation does: which pixel each pixel comes from, and which level each 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -59,7 +59,7 @@ class AutoAugment:
     """Number of uniform draws per sample."""
 
     def __init__(self, policy: Literal["cifar10", "imagenet"], image_size: tuple[int, int]) -> None:
-        self._tables = _build_tables(AutoAugmentPolicy(policy), *image_size)
+        self._tables = build_tables(TorchvisionAutoAugment(AutoAugmentPolicy(policy)).policies, image_size)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Augment images (n, 1 or 3, height, width), uint8, by draws (n, 5) in [0, 1), float32.
@@ -140,8 +140,11 @@ def _smooth(images: Tensor) -> Tensor:
     return smooth
 
 
-def _build_tables(policy: AutoAugmentPolicy, height: int, width: int) -> _Tables:
-    sub_policies = TorchvisionAutoAugment(policy).policies
+def build_tables(
+    sub_policies: Sequence[tuple[tuple[str, float, int | None], ...]], image_size: tuple[int, int]
+) -> _Tables:
+    """Build the tables of sub-policies of two operations: name, probability, and magnitude from 0 to 9."""
+    height, width = image_size
     rows: dict[tuple[str, float], int] = {("identity", 0.0): 0}
     operations = torch.zeros(len(sub_policies), 2, 2, dtype=torch.int64)
     for s, sub_policy in enumerate(sub_policies):
