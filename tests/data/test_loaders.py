@@ -1,6 +1,7 @@
 import itertools
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,23 @@ def test_an_epoch_has_every_sample_once_and_no_batch_of_one(n, batch_size):
     sizes = [len(batch) for batch in batches]
     assert set(sizes[:-1]) <= {batch_size}
     assert 2 <= sizes[-1] <= batch_size + 1
+
+
+@pytest.mark.parametrize(("n", "group"), [(40, 3), (41, 5), (7, 5), (10, 1)])
+def test_an_epoch_in_groups_has_one_label_per_group_and_every_sample_once(n, group):
+    labels = np.random.default_rng(0).integers(0, 4, n)
+    samples = Samples.from_arrays(np.zeros((n, 2), np.float32), [f"c{c}" for c in labels])
+    stream = Stream(samples, [None], 4, KEY, tiny.ALONE, 1, group=group)
+    order = list(itertools.chain(*positions(stream.epoch(0))))
+    assert sorted(order) == list(range(n))
+    full = sum(int(count) // group for count in Counter(labels.tolist()).values())
+    for k in range(full):
+        assert len({labels[i] for i in order[k * group : (k + 1) * group]}) == 1
+    # What is left of a label comes last, together.
+    rest = [int(c) for c, _ in itertools.groupby(labels[order[full * group :]])]
+    assert len(rest) == len(set(rest))
+    assert order == list(itertools.chain(*positions(stream.epoch(0))))
+    assert order != list(itertools.chain(*positions(stream.epoch(1))))
 
 
 def test_a_trailing_single_sample_joins_the_batch_before():

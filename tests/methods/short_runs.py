@@ -21,6 +21,7 @@ SMALL = {
     "joint-optim": {"hyper": {"retraining_share": 0.34, "averaged_epochs": 2}},
     "pencil": {"hyper": {"final_share": 0.34}},
     "augdesc": {"hyper": {"averaged_epochs": 2}},
+    "sanm": {"hyper": {"averaged_epochs": 2, "ramp_epochs": 1.0}},
     "famus": {"hyper": {"meta_learning_rate": 0.01}},
     "mslg": {"hyper": {"label_learning_rate": 60.0}},
     "smp": {"hyper": {"prototypes": 3}},
@@ -28,8 +29,14 @@ SMALL = {
 """Settings with which three epochs see every stage of a method, where the defaults would not do."""
 
 
+def needs_images(name):
+    """Whether a method learns from images alone."""
+    return bool(method_class(name).needs_images)
+
+
 def settings(name, *, image=False, **changes):
     """Settings of three epochs, the first of which warms up, if any does."""
+    image = image or needs_images(name)
     return tiny.settings(
         image=image, **({"method": name, "epochs": 3, "warm_up_epochs": 1} | SMALL.get(name, {}) | changes)
     )
@@ -45,9 +52,10 @@ def two_classes():
 
 def untrained(name, samples=None, *, initial_seed=0, **changes):
     """A method with random weights, and the samples that it is to be trained on."""
-    image = samples is not None and samples.inputs.ndim == 4
+    samples = tiny.samples(image=needs_images(name)) if samples is None else samples
+    image = samples.inputs.ndim == 4
     its_settings = settings(name, image=image, **changes)
-    split = split_samples(samples or tiny.samples(), settings=its_settings, seed=its_settings.seed)
+    split = split_samples(samples, settings=its_settings, seed=its_settings.seed)
     torch.manual_seed(initial_seed)
     return method_class(name)(its_settings, split.noisy.inputs, len(split.classes)), split
 

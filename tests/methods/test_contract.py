@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from short_runs import SMALL, settings, trained, two_classes, untrained
+from short_runs import SMALL, needs_images, settings, trained, two_classes, untrained
 
 import tiny
 from emlc import Run, train
@@ -116,17 +116,19 @@ def test_an_interrupted_run_ends_with_the_same_bits(name, tmp_path):
 
 @pytest.fixture
 def run(name, tmp_path, monkeypatch):
-    """A finished run on features, in ``tmp_path / "run"``."""
+    """A finished run, on features if the method learns from them, in ``tmp_path / "run"``."""
     monkeypatch.setattr("emlc.runs.results.plots.save_run_plots", lambda *_: None)
     changes = {"output": str(tmp_path / "run")}
     if name == "c2d":
         changes["init"] = str(tmp_path / "backbone.safetensors")
         save_file(untrained("cross-entropy")[0].student.backbone.state_dict(), changes["init"])
-    return train(settings(name, **changes), tiny.samples(), test=tiny.unlike(30, 3), console=QUIET)
+    image = needs_images(name)
+    samples, test = tiny.samples(image=image), tiny.unlike(30, 3, image=image)
+    return train(settings(name, **changes), samples, test=test, console=QUIET)
 
 
 def test_its_run_is_read_and_exported_with_what_its_documentation_promises(name, run, tmp_path):
-    holds, samples = PROMISED[name], tiny.split(run.settings).noisy
+    holds, samples = PROMISED[name], tiny.split(run.settings, image=needs_images(name)).noisy
     assert (run.folder / "labels.csv").exists() == ("corrected label" in holds)
     assert (run.folder / "weights.csv").exists() == (holds == "weight")
     if holds:
@@ -153,6 +155,15 @@ def test_its_run_corrects_further_labels_with_a_teacher_only(name, run):
 
 
 # It refuses
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if needs_images(name)])
+def test_features_are_refused_where_it_needs_images(name, tmp_path):
+    pixels = method_class(name).needs_images
+    message = f"method: {name} {pixels}, but the samples are rows of features; give it images, with --image"
+    with pytest.raises(InputError, match=message):
+        train(settings(name, output=str(tmp_path / "run"), backbone="auto"), tiny.samples(), console=QUIET)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_hyper_parameter_that_it_does_not_have_is_named(name):

@@ -50,6 +50,7 @@ def resolved(tmp_path, images_there=1000, side=64, **changes):
         ({"backbone": "mlp"}, (BUNDLED, "components")),
         ({"backbone": "cnn"}, ("none", "columns")),
         ({"backbone": "resnet18"}, ("none", "columns")),
+        ({"method": "sanm"}, ("none", "columns")),
         ({"init": "imagenet", "backbone": "resnet18"}, ("none", "columns")),
         ({"noisy_augmentation": ["flip"]}, ("none", "columns")),
         ({"image_model": "none"}, ("none", "columns")),
