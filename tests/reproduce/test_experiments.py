@@ -126,6 +126,7 @@ BY_NOISE = {
     ("augdesc", "Clothing1M"): {"unlabelled_weight": 0, "confidence_penalty": True},
     ("mlc", "CIFAR-10 symmetric 20 %"): {"skip": False, "label_embedding_dim": 128},
     ("mlc", "Clothing1M"): {"skip": True, "label_embedding_dim": 128, "meta_learning_rate": 3e-3},
+    ("sanm", "Clothing1M"): {"unlabelled_weight": 0, "reconstruction_weight": 0.3, "most_masked": 0.13},
     ("pencil", "Clothing1M"): {"compatibility_weight": 0.08, "entropy_weight": 0.8},
 }
 """What authors chose by the noise and the data, by row and column of Tables 1 and 2."""

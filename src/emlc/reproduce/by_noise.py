@@ -44,6 +44,14 @@ def c2d(values: Mapping[str, Any]) -> Hypers:
     return hypers
 
 
+def sanm(values: Mapping[str, Any]) -> Hypers:
+    """Return what SANM's authors chose for Clothing1M."""
+    if values["data"] != "clothing1m":
+        return {}
+    masked = {"least_masked": 0.06, "most_masked": 0.13, "further_masked": 0.1}
+    return {"unlabelled_weight": 0.0, "mixup_alpha": 0.5, "reconstruction_weight": 0.3, **masked}
+
+
 def pencil(values: Mapping[str, Any]) -> Hypers:
     """Return the values that MSLG's authors ran PENCIL with on CIFAR, and on Clothing1M."""
     if values["data"] == "clothing1m":

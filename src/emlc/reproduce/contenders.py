@@ -131,7 +131,12 @@ _ALL = [
         paper=_RAMP,
         by_noise=by_noise.dividemix,
     ),
-    _method("sanm"),
+    _method(
+        "sanm",
+        small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}},
+        paper=_RAMP,
+        by_noise=by_noise.sanm,
+    ),
     _method("famus"),
     _method("mslg"),
     _method("metacleaner"),
