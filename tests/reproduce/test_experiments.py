@@ -11,6 +11,7 @@ from emlc.config import Settings
 from emlc.config.methods import METHODS
 from emlc.config.presets import preset_path
 from emlc.reproduce.contenders import CONTENDERS
+from emlc.reproduce.engine import _settings_by_noise
 from emlc.reproduce.experiments import EXPERIMENTS, Choice, restricted
 from emlc.reproduce.paper import _tables, published
 from emlc.reproduce.plan import PRETRAIN, Timing, cells, distinct, known_rows
@@ -137,6 +138,17 @@ def test_rivals_have_the_hyper_parameters_that_their_authors_chose_for_the_noise
     hypers = {(run.row.label, run.column.label): run.job.settings.hyper_parameters for run in runs}
     for cell, chosen in BY_NOISE.items():
         assert {name: getattr(hypers[cell], name) for name in chosen} == chosen, cell
+
+
+def test_a_table_says_which_hyper_parameters_depend_on_its_columns():
+    grid = restricted(EXPERIMENTS["table1"](Choice("small")), [0], ["cross-entropy", "dividemix"])
+    (note,) = _settings_by_noise(grid, grid.rows)
+    assert note == (
+        "Hyper-parameters that authors chose by the noise: dividemix: symmetric 20 % unlabelled_weight 0.0; "
+        "symmetric 50 % unlabelled_weight 25.0; symmetric 80 % unlabelled_weight 25.0; symmetric 90 % "
+        "unlabelled_weight 50.0, threshold 0.6, averaged_epochs 5; asymmetric 40 % unlabelled_weight 0.0, "
+        "confidence_penalty True."
+    )
 
 
 def test_what_a_row_says_of_hyper_parameters_overrides_what_the_noise_says():
