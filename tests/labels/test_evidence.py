@@ -78,7 +78,9 @@ def test_networks_that_favour_the_wrong_classes_are_reweighted():
 def test_noise_that_the_networks_have_learned_makes_the_posterior():
     X, truth, p, given, Z, labels = example()
     decision = decide(p, given, Z, labels, X, transition=TRANSITION)
-    joint = p * TRANSITION[:, given].T
+    T = np.array(decision.transition)
+    np.testing.assert_allclose(2 * T - TRANSITION, decide(p, given, Z, labels, X).transition, atol=1e-12)
+    joint = p * T[:, given].T
     soft = decision.soft_labels(p, given)
     np.testing.assert_allclose(soft, joint / joint.sum(axis=1, keepdims=True), rtol=1e-9)
     f1, right = figures(decision, p, given, truth)

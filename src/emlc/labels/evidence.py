@@ -9,9 +9,10 @@ claims.
 1. Its predictions for the noisy samples and the given labels tell the shares of the classes and the noise
    ``T``, by expectation maximisation of the likelihood of the given labels [1, 2].
 2. The posterior of :class:`~emlc.labels.decision.PosteriorDecision` is Bayes' rule with the networks'
-   prediction and the T that a noise-aware teacher has learned, from every given label. Of other networks the
-   prediction is raised to the power, and reweighted, with which the given labels are most likely under the
-   probe's T, and the classes have the probe's shares.
+   prediction and the mean of two T: the probe's, and that of a noise-aware teacher, which has learned from
+   every given label but knows them by heart. Of other networks the prediction is raised to the power, and
+   reweighted, with which the given labels are most likely under the probe's T, and the classes have the
+   probe's shares.
 3. The probe's own posterior judges the issues, too. It gives too low an F1 score, knowing less; that of the
    networks gives too high a one, since they have learned from these labels. Half-way between is the
    expected F1 score. Where they are far apart, it is unknown.
@@ -90,6 +91,8 @@ def decide(
     noise = estimate_noise(probe.noisy.mean(axis=0), labels, probe.class_shares)
     if transition is None:
         T, (exponent, weights) = noise.transition, adapt(prediction, labels, noise)
+    else:
+        T = (transition + noise.transition) / 2
     q = bayes(weighted(prediction, exponent, weights), T, labels)
     threshold, claimed = best_f1_threshold(of_labels(q, labels))
     judged = judge(probe, noise, labels, _corrected(q, labels, threshold))
