@@ -1,7 +1,7 @@
 """A forward pass that can be run again, at other weights: same batch, mode, dropout masks and precision."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,17 +46,24 @@ class Replay:
         Raises:
             ValueError: the batch or the modes of the network have changed since the pass.
         """
+        # Fresh copies of the buffers: batch norm writes its running statistics into them.
+        state = {**weights, **copies(self.buffers)}
+        with self.context(), self._rng_state.replayed():
+            return functional_call(self.network, state, self.inputs)
+
+    def context(self) -> AbstractContextManager[None]:
+        """Return the context of the pass's precision.
+
+        Raises:
+            ValueError: as above.
+        """
         if [x._version for x in self.inputs] != self._versions:
             raise ValueError("the batch differs from the step's: its tensor was modified in place since")
         if _modes(self.network) != self._modes:
             raise ValueError("the student's train/eval modes differ from those of the step")
         enabled, dtype = self.autocast
         # Autocast's cache could hold casts of other weights.
-        autocast = torch.autocast(self.inputs[0].device.type, dtype, enabled, cache_enabled=False)
-        # Fresh copies of the buffers: batch norm writes its running statistics into them.
-        state = {**weights, **copies(self.buffers)}
-        with self._rng_state.replayed(), autocast:
-            return functional_call(self.network, state, self.inputs)
+        return torch.autocast(self.inputs[0].device.type, dtype, enabled, cache_enabled=False)
 
 
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

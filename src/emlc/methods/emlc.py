@@ -11,6 +11,7 @@ from emlc.config import Settings
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
+from emlc.meta.chain import chain_of
 from emlc.meta.jvp import StudentStep, Weights, record_step
 from emlc.meta.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.meta.replay import Replay
@@ -204,8 +205,8 @@ class EMLC(Method):
     def keeps_products(self) -> bool:
         """Whether the meta-gradient will want what the student's layers gave in a step."""
         s = self.settings
-        forward = self.decisions.get("jvp") == "forward" and s.meta_gradient == "approximate"
-        return forward and s.meta_weight != 0 and not s.save_memory
+        forward = self.decisions.get("jvp") == "forward" or chain_of(self.student) is not None
+        return forward and s.meta_gradient == "approximate" and s.meta_weight != 0 and not s.save_memory
 
     def _teacher_labels(self, noisy: Batch) -> tuple[Tensor, Callable[[], AnyCorrection]]:
         """Soft labels q (n, C) for the student, and, once their meta-gradient is known, with graph."""
