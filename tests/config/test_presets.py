@@ -365,7 +365,7 @@ def material(tmp_path_factory):
     torch.save({"clean_label": labels, **human}, folder / "CIFAR-10_human.pt")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("emlc.architectures.layers.get_model", small)
+        patch.setattr("emlc.architectures.layers.build_network", small)
         options = ["--epochs", "1", "--warm_up_epochs", "0", "--trusted_per_class", "1"]
         options += ["--data_root", "data", "--device", "cpu"]
         for name, batch in (("simclr-cifar10-resnet34", "15"), ("simclr-cifar100-resnet50", "100")):
@@ -381,8 +381,8 @@ def material(tmp_path_factory):
 def test_every_row_trains(name, k, material, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(material)
     monkeypatch.setenv("TORCH_HOME", str(material / "torch"))
-    monkeypatch.setattr("emlc.architectures.layers.get_model", small)
-    monkeypatch.setattr("emlc.architectures.weight_files.get_model", small)
+    monkeypatch.setattr("emlc.architectures.layers.build_network", small)
+    monkeypatch.setattr("emlc.architectures.weight_files.build_network", small)
     monkeypatch.setattr("emlc.runs.results.plots.save_run_plots", lambda *_: None)
     # A group of k batches and a shorter one: two steps.
     batches = k + 1

@@ -14,11 +14,10 @@ from math import prod
 from typing import Any, Literal
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.func import functional_call
-from torchvision.models import ResNet, get_model, list_models
 
+from emlc.architectures.zoo import build_network, is_resnet, network_names
 from emlc.errors import InputError
 
 Stem = Literal["auto", "cifar", "imagenet"]
@@ -63,7 +62,7 @@ def build_layers(
     if ":" in name:
         network = _user_network(name, shape)
         return [network], _feature_dim(name, network, shape)
-    if name != "cnn" and name not in list_models(module=torchvision.models):
+    if name != "cnn" and not is_from_torchvision(name):
         raise InputError(_unknown(name))
     if len(shape) != 3:
         raise InputError(
@@ -73,6 +72,11 @@ def build_layers(
         return _cnn(shape[0], min(shape[1:]), width or 32)
     network = _torchvision_network(name, shape, stem)
     return [network], _feature_dim(name, network, (3, *shape[1:]), device="meta")
+
+
+def is_from_torchvision(name: str) -> bool:
+    """Return whether a backbone's name is that of a network of torchvision."""
+    return name not in BUILT_IN and ":" not in name and name in network_names()
 
 
 # --- built in ----------------------------------------------------------------------------------
@@ -117,12 +121,12 @@ def _torchvision_network(name: str, shape: tuple[int, ...], stem: Stem) -> nn.Mo
     elif name.startswith("maxvit_"):
         options = {"input_size": (height, width)}
     try:
-        network: nn.Module = get_model(name, weights=None, **options)
+        network = build_network(name, weights=None, **options)
     except (AssertionError, ValueError) as error:
         raise InputError(_does_not_take(name, shape, error)) from error
     head = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
     network.set_submodule(head, nn.Identity())
-    if isinstance(network, ResNet):
+    if is_resnet(network):
         if stem == "cifar" or (stem == "auto" and min(height, width) < 64):
             network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
             network.maxpool = nn.Identity()
@@ -136,7 +140,7 @@ def _no_cifar_stem(name: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    near = get_close_matches(name, [*BUILT_IN, *list_models(module=torchvision.models)], n=5)
+    near = get_close_matches(name, [*BUILT_IN, *network_names()], n=5)
     meant = f"; did you mean {' or '.join(near)}?" if near else "."
     expected = f"{', '.join(BUILT_IN)}, a classification network of torchvision.models, or module:factory"
     return f"backbone: there is no network {name!r}{meant} Expected {expected}"

@@ -7,12 +7,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
-import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from torchvision.models import get_model, get_model_weights, list_models
 
+from emlc.architectures.zoo import build_network, default_weights, network_names
 from emlc.config.presets import preset_names
 from emlc.errors import InputError
 
@@ -63,15 +62,15 @@ def imagenet_weights(name: str, setting: str = "init") -> Source:
         InputError: torchvision has no such network, or its weights cannot be downloaded; says where to put
             the file.
     """
-    if name not in list_models(module=torchvision.models):
+    if name not in network_names():
         raise InputError(f"{setting}: imagenet has weights for the networks of torchvision, not for {name}")
-    weights = get_model_weights(name).DEFAULT
+    weights = default_weights(name)
     try:
         # Read as plain tensors first: a file in the cache must not run code.
         weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
         with torch.random.fork_rng(devices=[]):
             # Load by torchvision itself, which knows the names in older files.
-            tensors = get_model(name, weights=weights).state_dict()
+            tensors = build_network(name, weights=weights).state_dict()
     except Exception as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
         raise InputError(

@@ -6,11 +6,9 @@ first layer, so that a saved network is complete.
 
 from collections import OrderedDict
 
-import torchvision
 from torch import nn
-from torchvision.models import list_models
 
-from emlc.architectures.layers import BUILT_IN, Stem, build_layers
+from emlc.architectures.layers import BUILT_IN, Stem, build_layers, is_from_torchvision
 from emlc.data.images.stored import Inputs
 from emlc.networks.standardize import Scaling, Standardize, Statistics
 
@@ -56,7 +54,7 @@ def build_backbone(
     basis = None if statistics is None else statistics.basis
     shape = inputs.shape[1:] if basis is None else basis.shape[1:]
     layers, dim = build_layers(name, tuple(shape), width, stem, num_classes)
-    channels = 3 if name in list_models(module=torchvision.models) else None
+    channels = 3 if is_from_torchvision(name) else None
     return nn.Sequential(Standardize(statistics or Statistics(inputs), channels), *layers), dim
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
-from torchvision.models import ResNet
 
 from emlc.architectures.weight_files import Source, imagenet_weights, read_weights
+from emlc.architectures.zoo import is_resnet
 from emlc.errors import InputError
 from emlc.networks.standardize import Standardize
 
@@ -193,7 +193,7 @@ def _misfit(
     lines = [f"init: {source.where}{about} does not fit {name}:"]
     lines += [f"  - {kind}: {_shortened(names)}" for kind, names in faults.items() if names]
     stem_differs = any(fault.startswith(f"{stem} ") for fault in faults["of another shape"])
-    if isinstance(_network(backbone), ResNet) and stem_differs:
+    if stem_differs and is_resnet(_network(backbone)):
         lines.append("the first convolution differs with the setting stem: 3 x 3 if cifar, 7 x 7 if imagenet")
     return "\n".join(lines)
 

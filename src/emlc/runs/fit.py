@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emlc.config import Augmentation, Settings
 from emlc.data import Split
-from emlc.data.augment.augment import Augment, default_augmentations
+from emlc.data.augment.defaults import default_augmentations
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, Stream
 from emlc.methods.base import Losses, Method, NoisyEstimate
@@ -197,6 +197,8 @@ def _augment(
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
     if not names:
         return None
+    from emlc.data.augment.augment import Augment  # imports torchvision: seconds that features need not wait
+
     augment = Augment(names, (inputs.shape[2], inputs.shape[3]), key)
     return captured_map(augment, ranks.device) if _captures(settings, ranks) else augment
 

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from emlc.runs.fonts import drawable
 from emlc.runtime.colours import BLUE, GREEN, ORANGE
 from emlc.runtime.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, labels: pd.DataFrame) -> None:
@@ -32,7 +31,7 @@ def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, lab
         save(folder / "meta_objective.png", plot_meta_objective, steps)
 
 
-def plot_recovery(axes: Axes, metrics: pd.DataFrame) -> None:
+def plot_recovery(axes: "Axes", metrics: pd.DataFrame) -> None:
     """Plot the share of labels that are recovered, per epoch (paper, Fig. 1 and 8)."""
     axes.plot(metrics["epoch"], metrics["label_recovery"], color=BLUE, label="all labels")
     if "wrong_label_recovery" in metrics:
@@ -45,7 +44,7 @@ def plot_recovery(axes: Axes, metrics: pd.DataFrame) -> None:
     axes.legend(loc="lower right")
 
 
-def plot_retain_weights(axes: Axes, labels: pd.DataFrame) -> None:
+def plot_retain_weights(axes: "Axes", labels: pd.DataFrame) -> None:
     """Plot a histogram of the retain weight, split into right and wrong labels where the truth is known."""
     bins = np.linspace(0, 1, 41).tolist()
     if "true_label" in labels and (known := labels[labels["true_label"].notna()]).size:
@@ -75,7 +74,7 @@ def plot_retain_weights(axes: Axes, labels: pd.DataFrame) -> None:
     )
 
 
-def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
+def plot_meta_objective(axes: "Axes", steps: pd.DataFrame) -> None:
     """Plot the student's loss on trusted batches, per teacher step (paper, Fig. 5)."""
     values = steps["meta_objective"].dropna()
     smooth = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
@@ -89,7 +88,7 @@ def plot_meta_objective(axes: Axes, steps: pd.DataFrame) -> None:
     axes.legend(loc="upper right")
 
 
-def plot_pretraining(axes: Axes, metrics: pd.DataFrame) -> None:
+def plot_pretraining(axes: "Axes", metrics: pd.DataFrame) -> None:
     """Plot the contrastive loss and the accuracy of nearest neighbours, per epoch."""
     axes.plot(metrics["epoch"], metrics["contrastive_loss"], color=BLUE, label="contrastive loss")
     axes.set(title="Pretraining", xlabel="epoch", ylabel="contrastive loss (nats)")
@@ -103,8 +102,10 @@ def plot_pretraining(axes: Axes, metrics: pd.DataFrame) -> None:
     axes.legend(handles=lines, loc="center right")
 
 
-def plot_confusion(axes: Axes, confusion: pd.DataFrame) -> None:
+def plot_confusion(axes: "Axes", confusion: pd.DataFrame) -> None:
     """Plot the confusion matrix with its counts; the colour is the share of the row."""
+    from emlc.runs.fonts import drawable  # imports matplotlib
+
     counts = confusion.to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -120,15 +121,18 @@ def plot_confusion(axes: Axes, confusion: pd.DataFrame) -> None:
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
 
 
-def plot_reliability(axes: Axes, reliability: pd.DataFrame) -> None:
+def plot_reliability(axes: "Axes", reliability: pd.DataFrame) -> None:
     """Plot accuracy against confidence; a calibrated classifier lies on the diagonal."""
     axes.plot([0, 1], [0, 1], ":", color="grey")
     axes.plot(reliability["confidence"], reliability["accuracy"], "o-", color=BLUE)
     axes.set(title="Calibration", xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
 
 
-def save(path: Path, plot: Callable[[Axes, pd.DataFrame], None], table: pd.DataFrame) -> None:
+def save(path: Path, plot: "Callable[[Axes, pd.DataFrame], None]", table: pd.DataFrame) -> None:
     """Plot a table with one of the functions above, and write the PNG file atomically."""
+    import matplotlib  # only where a picture is drawn
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context({"font.size": 11, "axes.grid": True, "grid.alpha": 0.3}):
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         plot(figure.add_subplot(), table)

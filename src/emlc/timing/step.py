@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from emlc.config import Precision, Settings
-from emlc.data.augment.augment import Augment, default_augmentations
+from emlc.data.augment.augment import Augment
+from emlc.data.augment.defaults import default_augmentations
 from emlc.data.loaders import Batch, Stream
 from emlc.data.samples import Samples
 from emlc.meta.jvp import ReplayError

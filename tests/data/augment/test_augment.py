@@ -4,8 +4,9 @@ import pytest
 import torch
 from scipy import stats
 
-from emlc.data.augment.augment import Augment, default_augmentations
+from emlc.data.augment.augment import Augment
 from emlc.data.augment.autoaugment import AutoAugment
+from emlc.data.augment.defaults import default_augmentations
 from emlc.errors import InputError
 from emlc.runtime.keyed import uniforms
 

@@ -1,7 +1,6 @@
 """Random augmentation of whole batches on their device, reproducible sample by sample."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -87,20 +86,3 @@ class Augment:
         columns = left[:, None] + columns
         pixels = (rows[:, :, None] * (width + 2 * p) + columns[:, None, :]).flatten(1)
         return padded.gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)
-
-
-class _Shaped(Protocol):
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def ndim(self) -> int: ...
-
-
-def default_augmentations(inputs: _Shaped) -> tuple[list[Augmentation], list[Augmentation]]:
-    """Return the augmentations for noisy and for trusted inputs like these (Table 5 for colour images)."""
-    if inputs.ndim != 4:
-        return [], []
-    if inputs.shape[1] != 3:
-        # Grey images are often writing or symbols, which a flip or AutoAugment's shears may change.
-        return ["crop"], ["crop"]
-    return ["flip", "crop"], ["flip", "crop", "autoaugment"]

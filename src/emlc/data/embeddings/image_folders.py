@@ -4,13 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import list_models
 
-from emlc.architectures.layers import build_layers
+from emlc.architectures.layers import build_layers, is_from_torchvision
 from emlc.data.embeddings.image_networks import Pretrained, filled, timm_network
 from emlc.errors import InputError
 
@@ -58,8 +56,7 @@ def _own(file: Path, about: dict[str, str], tensors: dict[str, Tensor]) -> Pretr
             f"image_model: the network of {file} learned from images of {height} x {width} pixels, expected "
             "squares"
         )
-    is_torchvision = name in list_models(module=torchvision.models)
-    takes = 3 if is_torchvision else channels
+    takes = 3 if is_from_torchvision(name) else channels
     options = int(about["width"]) if "width" in about else None
     layers, _ = build_layers(name, (takes, height, width), options, stem)
     mean, std = (tensors[f"0.{key}"].flatten().tolist() for key in ("mean", "std"))

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 
 from emlc.architectures.layers import build_layers
 from emlc.architectures.weight_files import imagenet_weights
+from emlc.architectures.zoo import default_weights
 from emlc.config import BUNDLED_IMAGE_MODEL
 from emlc.data.embeddings.image_folders import read_folder
 from emlc.data.embeddings.image_networks import Pretrained, filled, timm_network
@@ -112,7 +112,7 @@ class _PooledFeatures(nn.Module):
 
 def _from_torchvision(name: str) -> Pretrained:
     source = imagenet_weights(name, "image_model")
-    transforms = get_model_weights(name).DEFAULT.transforms()
+    transforms = default_weights(name).transforms()
     pixels = int(transforms.crop_size[0])
     (network,), _ = build_layers(name, (3, pixels, pixels), stem="imagenet")
     filled(network, source.tensors, source.where)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision.transforms.v2 import functional
 
 from emlc.data.images.formats import deep_values, flatten, is_deep, readable_formats, to_8_bits
 
@@ -116,6 +115,9 @@ def resized(picture: Image.Image, form: ImageFormat) -> Image.Image:
     """
     _, height, width = form.shape
     if form.resize is not None:
+        # torchvision takes as long to import as torch, and most data need none of it.
+        from torchvision.transforms.v2 import functional
+
         smaller = functional.resize(picture, [form.resize])
         cropped: Image.Image = functional.center_crop(smaller, [height, width])
         return cropped

@@ -6,10 +6,10 @@ import warnings
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
-from torchvision.datasets import CIFAR10, CIFAR100
 
 from emlc.config import DataSettings
 from emlc.data.annotations import IntegerNames, annotate
@@ -20,13 +20,13 @@ from emlc.data.sources.source import Role, Schema, Source, in_memory
 from emlc.data.sources.tables import open_table, parquet_files
 from emlc.errors import InputError
 
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
 _log = logging.getLogger(__name__)
 
-CIFAR: dict[str, tuple[type[CIFAR10], tuple[str, ...]]] = {
-    "cifar10": (CIFAR10, CIFAR10_CLASSES),
-    "cifar100": (CIFAR100, CIFAR100_CLASSES),
-}
-"""By name, torchvision's data set and its class names in the order of their labels."""
+CIFAR = {"cifar10": CIFAR10_CLASSES, "cifar100": CIFAR100_CLASSES}
+"""By name, the names of the classes in the order of their labels."""
 
 
 def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id_prefix: str) -> Source:
@@ -68,7 +68,7 @@ def is_complete(name: str, settings: DataSettings) -> bool:
     if any(any(folder.glob("train*.parquet")) for folder in _folders(name, root)):
         return True
     try:
-        _open_checked(CIFAR[name][0], root, train=True)
+        _open_checked(_dataset(name), root, train=True)
     except RuntimeError:
         return False
     return True
@@ -82,7 +82,7 @@ def _folders(name: str, root: Path) -> tuple[Path, ...]:
 def _open_parquet(
     name: str, folder: Path, settings: DataSettings, role: Role, schema: Schema, id_prefix: str
 ) -> Source:
-    _, classes = CIFAR[name]
+    classes = CIFAR[name]
     files = parquet_files(str(folder), role)
     source = open_table(files, str(folder), settings, role, schema, id_prefix, default_classes=classes)
     if not schema.classes and sorted(map(canonical_class, source.classes)) != sorted(classes):
@@ -94,8 +94,8 @@ def _open_parquet(
     return source
 
 
-def _load(name: str, root: Path, *, train: bool) -> CIFAR10:
-    kind, _ = CIFAR[name]
+def _load(name: str, root: Path, *, train: bool) -> "CIFAR10":
+    kind = _dataset(name)
     try:
         return _open_checked(kind, root, train=train)
     except RuntimeError:  # torchvision raises it for files that are absent or have another checksum
@@ -112,7 +112,15 @@ def _load(name: str, root: Path, *, train: bool) -> CIFAR10:
         ) from error
 
 
-def _open_checked(kind: type[CIFAR10], root: Path, *, train: bool, download: bool = False) -> CIFAR10:
+def _dataset(name: str) -> "type[CIFAR10]":
+    """Return torchvision's class, which is imported when files of its own are read."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kinds: dict[str, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+    return kinds[name]
+
+
+def _open_checked(kind: "type[CIFAR10]", root: Path, *, train: bool, download: bool = False) -> "CIFAR10":
     """Open torchvision's data set, which compares all files with their checksums before it unpickles any."""
     with warnings.catch_warnings():
         # Some releases of numpy warn of pickles as old as these.
