@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
+from emlc.errors import InputError
 
 USAGE = "RUN DECISIONS [options]"
 
@@ -37,11 +38,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
+    decisions = Path(arguments.decisions)
+    if not decisions.exists():
+        raise InputError(f"{decisions}: cannot be read: No such file or directory")
+    trained = run_arguments.load_run(arguments)
     from emlc.review import apply_decisions
 
-    trained = run_arguments.load_run(arguments)
     output = Path(arguments.output) if arguments.output else trained.folder / "reviewed"
-    summary = apply_decisions(trained, Path(arguments.decisions), output, unreviewed=arguments.unreviewed)
+    summary = apply_decisions(trained, decisions, output, unreviewed=arguments.unreviewed)
     for line in _summary_lines(summary):
         print(line)
     print(f"written: {output}")

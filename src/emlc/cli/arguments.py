@@ -5,15 +5,17 @@ from argparse import SUPPRESS
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import NAMED_SOURCES, AnySettings, PretrainSettings, Settings, groups, names_of
 from emlc.config.presets import left_open, preset_names, preset_path
+from emlc.config.sources import check_source
 from emlc.errors import InputError, raise_together
 from emlc.runtime.files import read_yaml
 from emlc.runtime.trust import NETWORKS, check_code
+from emlc.timing.options import StepOptions
 
 S = TypeVar("S", Settings, PretrainSettings)
 
@@ -68,7 +70,7 @@ def normalized(argv: Sequence[str]) -> list[str]:
     ``--preset NAME`` becomes ``--config`` with its file. An unknown preset is left to
     :func:`emlc.cli.problems.explain`.
     """
-    switches = {f"--{f.name}" for f in fields(Settings) if f.type is bool}
+    switches = {f"--{f.name}" for kind in (Settings, StepOptions) for f in fields(kind) if f.type is bool}
     tokens, rest = [], list(argv)
     while rest:
         token = rest.pop(0)
@@ -99,19 +101,21 @@ def _preset_as_file(token: str, command: str) -> str:
     return f"--config={preset_path(name, command)}" if is_known else token
 
 
+def check_sources(arguments: Namespace, kind: type[S]) -> None:
+    """Raise an :class:`InputError` if samples do not exist, before torch is imported, as settings may do."""
+    values = _values(arguments, kind)
+    for name in names_of(kind, lambda facts: facts.path == "source"):
+        if isinstance(values[name], str):  # other types are told of with the settings
+            check_source(values[name])
+
+
 def settings_from(arguments: Namespace, kind: type[S]) -> S:
     """Build settings from parsed arguments; DATA may also come from the configuration file.
 
     Raises:
         InputError: DATA or a setting that a preset leaves open is missing, or a value is out of range.
     """
-    values = {f.name: arguments[f.name] for f in fields(kind)}
-    files = [Path(path.absolute) for path in arguments.config or []]
-    for file in files:
-        if arguments.data is None:
-            values["data"] = read_yaml(file).get("data", values["data"])
-    if arguments.argv[1:] and not arguments.argv[1].startswith("--"):
-        values["data"] = arguments.argv[1]  # the parser would let a later configuration file override it
+    values, files = _values(arguments, kind), _files(arguments)
     if values["data"] is None:
         raise InputError(
             f"DATA is missing: {', '.join(NAMED_SOURCES)}, a .csv, .parquet or .npz file, or a folder"
@@ -123,3 +127,18 @@ def settings_from(arguments: Namespace, kind: type[S]) -> S:
     if "--trust_code" not in arguments.argv:  # that a file says so does not count
         check_code(settings, ", ".join(map(str, files)), names=[n for n in NETWORKS if n not in typed])
     return settings
+
+
+def _values(arguments: Namespace, kind: type[S]) -> dict[str, Any]:
+    """Return the values of the settings, DATA among them."""
+    values = {f.name: arguments[f.name] for f in fields(kind)}
+    for file in _files(arguments):
+        if arguments.data is None:
+            values["data"] = read_yaml(file).get("data", values["data"])
+    if arguments.argv[1:] and not arguments.argv[1].startswith("--"):
+        values["data"] = arguments.argv[1]  # the parser would let a later configuration file override it
+    return values
+
+
+def _files(arguments: Namespace) -> list[Path]:
+    return [Path(path.absolute) for path in arguments.config or []]

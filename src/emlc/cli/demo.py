@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> None:
 
 def _remove_earlier_demo(folder: Path, settings: Settings) -> None:
     """Remove the run of an earlier demo; any other run in its place is an error."""
-    from emlc.runs.directory import read_settings
+    from emlc.runs.stored_settings import read_settings
     from emlc.runtime.locks import in_use
 
     if not folder.exists():

@@ -12,6 +12,8 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import DataSettings
+from emlc.config.sources import check_source
+from emlc.runtime.files import check_free
 
 _log = logging.getLogger(__name__)
 
@@ -41,13 +43,14 @@ class _ReadSettings(DataSettings):
 def run(arguments: Namespace) -> None:
     settings = _ReadSettings(data=arguments.data, **{name: arguments[name] for name in _READING})
     folder = Path(arguments.output)
+    check_source(arguments.data)
+    check_free(folder)
     from emlc.data.sources.human_labels import with_human_labels
     from emlc.data.sources.read import open_source
     from emlc.report.drawn import cells_like_formulas, draw, gallery_to_check, table_to_check
     from emlc.report.rendering import render_drawn
-    from emlc.runtime.files import atomic_folder, check_free, write_csv, write_text
+    from emlc.runtime.files import atomic_folder, write_csv, write_text
 
-    check_free(folder)
     data = with_human_labels(open_source(arguments.data, settings, role="data"), settings)
     data = data.fitted(data.rows_in_use)
     rows = draw(data, arguments.number, arguments.seed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import BUNDLED_IMAGE_MODEL, NAMED_SOURCES, DataSettings, names_of
+from emlc.config.sources import check_source
 from emlc.errors import InputError
 
 USAGE = "DATA --output FILE.parquet [options]"
@@ -30,6 +31,7 @@ def run(arguments: Namespace) -> None:
     output = Path(arguments.output)
     if output.suffix != ".parquet":
         raise InputError(f"output: expected a .parquet file, got {output}")
+    check_source(arguments.data)
     from emlc.data import read
     from emlc.data.writing.embeddings import write_embeddings
     from emlc.runs.outputs import check_apart, check_ours

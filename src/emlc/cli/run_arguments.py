@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import DataSettings
+from emlc.config.sources import check_source
+from emlc.runs.stored_settings import check_run
 
 if TYPE_CHECKING:
     from emlc.data import Samples
@@ -64,6 +66,10 @@ def add_trust_argument(parser: ArgumentParser, whose: str) -> None:
 
 def load_run(arguments: Namespace) -> "Run":
     """Load RUN with the weights that were asked for."""
+    # torch takes seconds to import: check first what can be checked without.
+    check_run(Path(arguments.run))
+    if getattr(arguments, "data", None) is not None:
+        check_source(arguments.data)
     from emlc.runs.run import Run
 
     return Run.load(

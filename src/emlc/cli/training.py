@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from jsonargparse import ArgumentParser, Namespace
 
-from emlc.cli.arguments import S, add_settings, settings_from
+from emlc.cli.arguments import S, add_settings, check_sources, settings_from
 from emlc.cli.run_arguments import add_trust_argument
 from emlc.config import names_of
 
@@ -32,8 +32,9 @@ def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], 
     Returns:
         The exit status.
     """
+    if not arguments.resume:
+        check_sources(arguments, kind)
     settings = settings_from(arguments, kind)
-    # torch takes seconds to import: check the settings first.
     from rich.console import Console
 
     from emlc.runtime.distributed import launch, under_torchrun

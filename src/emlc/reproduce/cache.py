@@ -15,7 +15,7 @@ from emlc.pretraining import pretrain
 from emlc.reproduce.features import separation
 from emlc.reproduce.plan import META_OBJECTIVE, SEPARATION, Job
 from emlc.runs.checkpoint import latest_checkpoint
-from emlc.runs.directory import read_settings
+from emlc.runs.stored_settings import read_settings
 from emlc.runs.train import train
 from emlc.runtime.files import read_json
 from emlc.runtime.trust import check_code

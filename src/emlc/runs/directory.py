@@ -11,22 +11,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import yaml
 
-from emlc.config import AnySettings, DataSettings, Precision, PretrainSettings, Settings, names_of, paths_of
+from emlc.config import AnySettings, DataSettings, Precision, names_of, paths_of
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
 from emlc.runs.checkpoint import latest_checkpoint
 from emlc.runs.outputs import check_apart
+from emlc.runs.stored_settings import S, read_settings
 from emlc.runtime.distributed import Ranks
-from emlc.runtime.files import is_temporary, read_yaml, source_stem, write_text
+from emlc.runtime.files import is_temporary, source_stem, write_text
 from emlc.runtime.locks import LOCK, in_use
 from emlc.runtime.precision import computes_bfloat16
-
-S = TypeVar("S", Settings, PretrainSettings)
 
 _log = logging.getLogger(__name__)
 
@@ -121,26 +120,6 @@ def _differs(folder: Path, settings: S) -> bool:
         return bool(_changes(folder, settings))
     except InputError:  # a run of another kind, or a broken one
         return True
-
-
-def read_settings(folder: Path, kind: type[S]) -> S:
-    """Read the settings of a run.
-
-    Raises:
-        InputError: there is no ``settings.yaml``, or it is broken.
-    """
-    if not (folder / "settings.yaml").is_file():
-        raise InputError(f"{folder}: not a run directory: it has no settings.yaml")
-    try:
-        return kind(**_with_teacher(read_yaml(folder / "settings.yaml")))
-    except (InputError, TypeError) as error:
-        raise InputError(f"{folder / 'settings.yaml'}: not the settings of a run: {error}") from error
-
-
-def _with_teacher(stored: dict[str, Any]) -> dict[str, Any]:
-    """Add the teacher to settings stored before there was a choice: EMLC's was the paper's."""
-    with_teacher = {"teacher": "gate", **stored}
-    return with_teacher if with_teacher.get("method") == "emlc" else stored
 
 
 def write_settings(folder: Path, settings: S) -> None:

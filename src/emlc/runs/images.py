@@ -17,7 +17,7 @@ from emlc.data.images.encoded import EncodedImages
 from emlc.data.images.stored import Inputs, report_unreadable
 from emlc.data.sources.source import InMemory, Source
 from emlc.errors import InputError
-from emlc.runs.directory import read_settings
+from emlc.runs.stored_settings import read_settings
 
 _log = logging.getLogger(__name__)
 

@@ -42,9 +42,9 @@ from emlc.networks.initial_weights import load_initial_weights
 from emlc.networks.standardize import Standardize
 from emlc.networks.teacher import AnyTeacher
 from emlc.runs.checkpoint import load_networks
-from emlc.runs.directory import read_settings
 from emlc.runs.foreign import check_sizes, with_known_folders
 from emlc.runs.images import embed_inputs, embed_samples
+from emlc.runs.stored_settings import read_settings
 from emlc.runtime.distributed import Ranks, pick_device
 from emlc.runtime.files import read_json
 from emlc.runtime.streams import RandomStream, generator, seed_torch

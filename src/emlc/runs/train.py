@@ -23,7 +23,6 @@ from emlc.runs.directory import (
     claimed,
     data_name,
     output_folder,
-    read_settings,
     resolve_precision,
     write_settings,
 )
@@ -32,6 +31,7 @@ from emlc.runs.images import embed_split, images_in, resolve_image_model, side_o
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.runs.results import write_decision, write_results, write_summary
 from emlc.runs.run import Run
+from emlc.runs.stored_settings import read_settings
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import remove_leftovers, write_json
 from emlc.runtime.messages import show_messages

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emlc.config import NAMED_SOURCES, DataSettings
+from emlc.config.sources import SOURCE_KINDS, check_source
 from emlc.data.embeddings.image_models import load_image_model
 from emlc.data.samples import Samples
 from emlc.data.sources.arrays import open_digits, open_npz
@@ -34,10 +35,6 @@ _CONVERSIONS = {
     ".txt": "if it is a table, give it the ending .csv or .tsv",
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
 }
-_KINDS = (
-    f"{' | '.join(NAMED_SOURCES)} | a .csv, .parquet or .npz file | a folder or glob of parquet files | "
-    "a folder of images"
-)
 
 
 def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | None = None) -> Samples:
@@ -83,15 +80,14 @@ def open_source(source: str, settings: DataSettings, *, role: Role, schema: Sche
         _check_table(path, files)
     if files:
         return open_table(files, source, settings, role, schema, id_prefix)
-    if not path.exists():
-        raise InputError(f"{source}: no such file or folder; expected {_KINDS}")
+    check_source(source)
     if path.is_dir():
         return open_folder(path, settings, role, schema, id_prefix)
     if is_delimited(path):
         return open_table([path], source, settings, role, schema, id_prefix)
     if path.suffix.lower() == ".npz":
         return open_npz(path, settings, role, schema, id_prefix)
-    raise InputError(f"{source}: {_advice(path)}; expected {_KINDS}")
+    raise InputError(f"{source}: {_advice(path)}; expected {SOURCE_KINDS}")
 
 
 def _advice(path: Path) -> str:
