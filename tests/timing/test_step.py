@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict
 from statistics import median
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -18,6 +19,7 @@ from emlc.errors import InputError
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.mlc import MLC
 from emlc.networks.standardize import Standardize
+from emlc.timing import features as features_module
 from emlc.timing import step as step_module
 from emlc.timing.cases import Case, make_cases
 from emlc.timing.cost import forward_passes
@@ -163,14 +165,14 @@ def test_figures_follow_from_the_seconds_of_every_round(records):
 
 
 def test_seconds_are_those_of_a_noisy_image(monkeypatch):
-    monkeypatch.setattr(step_module, "_seconds", lambda step, repeats, device: 12.0)
+    monkeypatch.setattr(step_module, "mean_seconds", lambda step, repeats, device: 12.0)
     records = measure_steps(options(methods=["emlc"], engines=["forward"]), Console(quiet=True))
     assert [(r.k, r.seconds_per_image) for r in records] == [(1, 2.0), (2, 1.0), (2, 1.0)]
 
 
 def test_every_round_runs_every_case_once_in_an_order_of_its_own(monkeypatch):
     calls = []
-    monkeypatch.setattr(step_module, "_seconds", lambda step, repeats, device: calls.append(step) or 1.0)
+    monkeypatch.setattr(step_module, "mean_seconds", lambda step, repeats, device: calls.append(step) or 1.0)
     measure_steps(options(methods=["mlc", "mlc-pruned"], repetitions=5), Console(quiet=True))
     rounds = [tuple(calls[i : i + 3]) for i in range(0, 15, 3)]
     assert {frozenset(each) for each in rounds} == {frozenset(calls)}
@@ -329,6 +331,7 @@ def test_command_writes_measurements_and_picture(tmp_path, monkeypatch, capsys):
         ([*COMMAND, "--trusted_batch", "[3]"], "trusted_batch: expected at least 4, got 3"),
         ([*COMMAND, "--networks", "[]"], "networks: expected at least one"),
         ([*COMMAND, "--classes", "[3,3]"], "classes: expected each once, got [3, 3]"),
+        (["bench", "step", "--features", "--look_ahead", "[2]"], "look_ahead: plays no part with --features"),
         ([*COMMAND, "--repetitions", "0"], "repetitions: expected at least 1, got 0"),
         ([*COMMAND, "--captured", "true"], "captured: CUDA graphs need a CUDA device"),
         ([*COMMAND, "--captured", "maybe"], "captured"),
@@ -350,3 +353,19 @@ def test_bad_input(argv, said, tmp_path, monkeypatch, capsys):
     assert said in message[0]
     assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["folder.json"]
+
+
+def test_features_are_measured_beside_plain_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(features_module, "SHAPE", (60, 5))
+    monkeypatch.setattr(features_module, "_TRUSTED", 20)
+    options = ["--noisy_batch", "[8]", "--trusted_batch", "[4]", "--classes", "[3]", "--repetitions", "3"]
+    assert main(["bench", "step", "--features", "--device", "cpu", *options]) == 0
+    assert "60 x 5 features, 8 noisy + 4 trusted, 3 classes" in capsys.readouterr().out
+    records = json.loads((tmp_path / "bench.json").read_text())["records"]
+    assert [r["method"] for r in records] == ["cross-entropy", "emlc, gate", "emlc, noise-aware", "fasten"]
+    plain = records[0]["seconds"]
+    for r in records:
+        ratios = np.divide(r["seconds"], plain)
+        assert r["ratio_to_erm"] == pytest.approx(np.median(ratios))
+        assert r["seconds_per_step"] == np.median(r["seconds"]) > 0

@@ -1,7 +1,8 @@
 """Measure what a training step costs: every method and engine, in turns with plain training (ERM).
 
 `emlc bench step` prints one table per network and batch size, sorted by the ratio to plain training, and
-writes every measurement to bench.json. Images are random; no data are read and no run is written.
+writes every measurement to bench.json; with --features one table of small networks on features. Inputs are
+random; no data are read and no run is written.
 """
 
 import shlex
@@ -29,6 +30,7 @@ def run(arguments: Namespace) -> None:
     from emlc.runs.outputs import check_ours
     from emlc.runtime.distributed import pick_device
     from emlc.runtime.files import write_json
+    from emlc.timing.features import feature_table, measure_features
     from emlc.timing.hardware import describe_hardware, describe_versions
     from emlc.timing.report import save_plot, tables
     from emlc.timing.step import measure_steps
@@ -36,25 +38,28 @@ def run(arguments: Namespace) -> None:
     check_ours(Path(options.output), '"hardware"', usual=False)
     if options.plot is not None:
         check_ours(Path(options.plot), "Matplotlib", usual=False)
-    records = measure_steps(options)
     hardware = describe_hardware(pick_device(options.device))
+    features = measure_features(options) if options.features else []
+    steps = [] if options.features else measure_steps(options)
     write_json(
         Path(options.output),
         {
             "versions": describe_versions(),
             "hardware": hardware,
             "command": shlex.join(["emlc", *arguments.argv]),
-            "records": [asdict(record) for record in records],
+            "records": [*map(asdict, features), *map(asdict, steps)],
         },
     )
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH
-    for table in tables(records, hardware["device"]):
+    for table in tables(steps, hardware["device"]):
         console.print(table)
+    if features:
+        console.print(feature_table(features, hardware["device"], options))
     written = [options.output]
     if options.plot is not None:
-        save_plot(records, Path(options.plot))
+        save_plot(steps, Path(options.plot))
         written.append(options.plot)
     for path in written:
         console.out(f"written: {path}", highlight=False)

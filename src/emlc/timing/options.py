@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,6 +20,9 @@ class StepOptions:
     """Which steps are measured, and how often: all valid combinations of the values in the lists.
 
     Attributes:
+        features: Measure plain training, emlc with either teacher, and fasten on 49,900 x 256 random features
+            with the default network, loading included, in place of all below but the batches (the first of
+            each), classes, device, repetitions, seed and output.
         networks: Backbones, as for ``emlc train``.
         methods: Any of cross-entropy (plain training, the unit of all ratios; always measured), mlc,
             mlc-pruned (mlc without a gradient that it does not use for k = 1), emlc, emlc-plain (the
@@ -44,6 +47,7 @@ class StepOptions:
         plot: File for a plot of them (.png).
     """
 
+    features: bool = False
     networks: list[str] = field(default_factory=lambda: ["resnet18"])
     methods: list[MethodName] = field(default_factory=lambda: list(get_args(MethodName)))
     look_ahead: list[int] = field(default_factory=lambda: [1, 5])
@@ -72,6 +76,8 @@ class StepOptions:
 
 
 def _problems(o: StepOptions) -> Iterator[str]:
+    if o.features:
+        yield from _idle(o)
     for name in _LISTS:
         values = getattr(o, name)
         if not values:
@@ -91,6 +97,15 @@ def _problems(o: StepOptions) -> Iterator[str]:
             yield f"{name}: expected a file name that ends in {ending}, got {path!r}"
         elif path is not None and Path(path).is_dir():
             yield f"{name}: {path} is a directory, expected a file"
+
+
+def _idle(o: StepOptions) -> Iterator[str]:
+    """Yield the options that play no part on features, although they were given."""
+    used = {"features", "noisy_batch", "trusted_batch", "classes", "device", "repetitions", "seed", "output"}
+    defaults = StepOptions()
+    for name in (f.name for f in fields(o) if f.name not in used):
+        if getattr(o, name) != getattr(defaults, name):
+            yield f"{name}: plays no part with --features"
 
 
 _LISTS = (

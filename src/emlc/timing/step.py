@@ -285,7 +285,7 @@ def _build_on_cuda(
     torch.cuda.synchronize(ranks.device)
     running.peak_memory_bytes = torch.cuda.max_memory_allocated(ranks.device) - before
     running.step, running.method = step, method
-    running.repeats = math.ceil(_LEAST_SECONDS_ON_CUDA / _seconds(step, 1, ranks.device))
+    running.repeats = math.ceil(_LEAST_SECONDS_ON_CUDA / mean_seconds(step, 1, ranks.device))
 
 
 def _take_workspaces(device: torch.device) -> None:
@@ -383,21 +383,26 @@ def _time(running: _Running, group: Group, device: torch.device) -> None:
     assert running.step is not None
     images = running.case.k * group.noisy_batch
     try:
-        running.seconds.append(_seconds(running.step, running.repeats, device) / images)
+        running.seconds.append(mean_seconds(running.step, running.repeats, device) / images)
     except _FAILURES as error:
         running.fail(error)
 
 
-def _seconds(step: Callable[[], object], repeats: int, device: torch.device) -> float:
+def mean_seconds(
+    step: Callable[[], object],
+    repeats: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Return the mean seconds per step over ``repeats`` steps in a row."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def _record(
