@@ -198,7 +198,8 @@ def estimator_settings() -> set[str]:
     """Return the names of the settings that apply when one process fits samples given from Python."""
     groups_of_fit = (NetworkSettings, MethodSettings, OptimisationSettings)
     names = {name for group in groups_of_fit for name in names_of(group)} - {"devices"}
-    return names | {"rivals", "image_model", "image_size", "embedding_cache"}
+    images = {"image_model", "image_size", "resize", "background", "image_range", "embedding_cache"}
+    return names | {"rivals"} | images
 
 
 @dataclass(frozen=True, kw_only=True)

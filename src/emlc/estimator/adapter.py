@@ -20,6 +20,7 @@ from emlc.config.sizes import adds_warm_up, fitted
 from emlc.data import Samples, Split, split_samples
 from emlc.data.classes import shorten
 from emlc.data.columns.encoding import Column, as_dict
+from emlc.data.images.stored import Inputs, StoredImages
 from emlc.data.samples import array_inputs, check_finite
 from emlc.errors import InputError, SteepNetworkWarning
 from emlc.runs.run import Run
@@ -36,7 +37,9 @@ _TRAINING = Lock()
 """Lock of a fit, since it seeds and restores torch's global generator, which all threads share."""
 
 
-def samples_of(X: NDArray[Any], codes: NDArray[np.int64] | None, classes: Iterable[object]) -> Samples:
+def samples_of(
+    X: NDArray[Any] | Inputs, codes: NDArray[np.int64] | None, classes: Iterable[object]
+) -> Samples:
     """Make samples of X, with row numbers as ids and the classes as text for class names.
 
     Args:
@@ -47,9 +50,10 @@ def samples_of(X: NDArray[Any], codes: NDArray[np.int64] | None, classes: Iterab
     Raises:
         InputError: X has the shape of neither features nor images, or values that float32 cannot hold.
     """
-    inputs = array_inputs(X, "X")
+    inputs = X if isinstance(X, torch.Tensor | StoredImages) else array_inputs(X, "X")
     ids = np.array([str(row) for row in range(len(inputs))], dtype=np.object_)
-    check_finite(inputs, ids, "X")
+    if isinstance(inputs, torch.Tensor):
+        check_finite(inputs, ids, "X")
     return Samples(inputs=inputs, ids=ids, classes=tuple(map(str, classes)), labels=codes)
 
 
@@ -119,12 +123,17 @@ def settings_of(
     Raises:
         InputError: a further setting does not exist or is a parameter; or a value is out of range.
     """
-    _check_further(further, parameters)
-    values = {name: _plain(value) for name, value in {**parameters, **(further or {})}.items()}
-    settings = fitted(Settings(**({"rivals": False} | values), seed=seed), len(split.noisy))
+    settings = fitted(unfitted(parameters, further, seed), len(split.noisy))
     if settings.warm_up_epochs is None and adds_warm_up(settings.method) and _can_warm_up(settings):
         settings = replace(settings, warm_up_epochs=min(WARM_UP_EPOCHS, settings.passes // 4))
     return replace(settings, device=_device(settings, split))
+
+
+def unfitted(parameters: Mapping[str, Any], further: Mapping[str, Any] | None, seed: int) -> Settings:
+    """Make the settings of a run whose data are not known yet; see :func:`settings_of`."""
+    _check_further(further, parameters)
+    values = {name: _plain(value) for name, value in {**parameters, **(further or {})}.items()}
+    return Settings(**({"rivals": False} | values), seed=seed)
 
 
 def _can_warm_up(s: Settings) -> bool:

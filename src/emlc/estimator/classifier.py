@@ -1,6 +1,7 @@
 """A classifier with scikit-learn's interface, for many noisy labels and a few trusted ones."""
 
 import warnings
+from dataclasses import replace
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -25,6 +26,7 @@ from emlc.errors import InputError, RivalWarning
 if TYPE_CHECKING:  # torch takes seconds to import: it is left to the first fit
     from emlc.data import Samples, Split
     from emlc.data.columns.encoding import Column
+    from emlc.data.images.given import GivenImages
     from emlc.labels.comparison import Comparison
     from emlc.runs.run import Run
 
@@ -151,7 +153,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: (n, d) numbers or embeddings; or a table of pandas, whose columns may be numbers, categories,
                 booleans, times or embeddings, with missing values (docs/data.md); or images (n, h, w),
                 (n, h, w, c) or (n, c, h, w) with 1 or 3 channels, integers from 0 to 255 or floats from 0
-                to 1.
+                to 1; or n paths of image files, pictures of Pillow or arrays of single images, which may
+                differ in size if a pretrained network embeds them, or with an ``image_size``.
             y: (n,) labels of two classes or more.
             trusted: Boolean mask (n,), or indices, of the samples whose labels are trusted; at least one
                 sample of every class. None: all labels are trusted.
@@ -170,27 +173,33 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise
 
     def _fit(self, X: ArrayLike, y: ArrayLike, trusted: ArrayLike | None) -> Self:
-        inputs, labels = self._checked(X, y)
+        from emlc.estimator.pictures import images_of, open_images
+
+        images = images_of(X)
+        inputs, labels = self._checked(X, y) if images is None else (images, self._checked_labels(images, y))
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise InputError(f"y: classification needs 2 classes or more, found 1 class: {classes[0]}")
-        from emlc.estimator.adapter import samples_of, settings_of, split_of, trained, trusted_mask
+        from emlc.estimator import adapter
 
         seed = self._seed()
-        mask = None if trusted is None else trusted_mask(trusted, len(codes))
+        mask = None if trusted is None else adapter.trusted_mask(trusted, len(codes))
         if mask is not None and mask.all():
             mask = None
-        samples = samples_of(inputs, codes.astype(np.int64), classes)
-        split = split_of(samples, mask, self.validation_fraction, seed, self._columns)
         parameters = {k: v for k, v in self.get_params(deep=False).items() if k in estimator_settings()}
         if mask is None:
             parameters |= {"method": "cross-entropy"}
         further = self.settings
         if mask is None and isinstance(further, dict):
             further = {name: value for name, value in further.items() if name != "hyper"}
-        settings = settings_of(parameters, further, split, seed)
-        with trained(settings, split, self.output, verbose=bool(self.verbose)) as run:
+        decided: dict[str, Any] = {}
+        if images is not None:
+            inputs, decided = open_images(images, adapter.unfitted(parameters, further, seed))
+        samples = adapter.samples_of(inputs, codes.astype(np.int64), classes)
+        split = adapter.split_of(samples, mask, self.validation_fraction, seed, self._columns)
+        settings = replace(adapter.settings_of(parameters, further, split, seed), **decided)
+        with adapter.trained(settings, split, self.output, verbose=bool(self.verbose)) as run:
             self.classes_, self.run_, self.history_ = classes, run, run.metrics
             self._compare(split)
             self._labels = self._training_labels(split.noisy)
@@ -265,8 +274,14 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Convert X, and y if given, to samples, and check that they are like those of the fit."""
         check_is_fitted(self, "run_")
         from emlc.estimator.adapter import samples_of
+        from emlc.estimator.pictures import images_of, open_like
 
-        inputs = self._checked_again(X)
+        images = images_of(X)
+        inputs = (
+            self._checked_again(X)
+            if images is None
+            else open_like(images, self.run_.schema, self.run_.settings)
+        )
         codes = None if y is None else self._codes(y, len(inputs))
         samples = samples_of(inputs, codes, self.classes_)
         schema = self.run_.schema
@@ -289,6 +304,14 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._columns, self._names = fit_frame(X), [str(name) for name in X.columns]
         inputs, labels = check_X_y(encode_frame(X, self._names, self._columns), y, dtype=None)
         return inputs, labels
+
+    def _checked_labels(self, images: "GivenImages", y: ArrayLike) -> NDArray[Any]:
+        """Check y beside images, and forget the columns of an earlier fit."""
+        self._columns = ()
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(self).pop(name, None)
+        labels: NDArray[Any] = check_X_y(np.zeros((len(images), 1)), y)[1]
+        return labels
 
     def _checked_again(self, X: ArrayLike) -> NDArray[Any]:
         """Check X as in the fit, and convert it to an array."""

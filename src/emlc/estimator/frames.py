@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from emlc.data.columns.encoding import Column, encode
 from emlc.data.columns.fit import fit_columns
+from emlc.data.sources.image_paths import look_like_image_paths
 from emlc.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -20,12 +21,24 @@ def fit_frame(X: pd.DataFrame) -> tuple[Column, ...]:
     """Find how the columns of a table become features.
 
     Raises:
-        InputError: two columns have the same name, or nothing can be learned from any.
+        InputError: two columns have the same name, one has paths of images, or nothing can be learned from
+            any.
     """
+    _check_no_images(X)
     columns = fit_columns(_table(X), "X")
     if not columns:
         raise InputError(f"X: found no column to learn from among {len(X.columns)}")
     return columns
+
+
+def _check_no_images(X: pd.DataFrame) -> None:
+    for k, name in enumerate(X.columns):
+        texts = [value for value in X.iloc[:, k] if isinstance(value, str)]
+        if texts and look_like_image_paths(texts):
+            raise InputError(
+                f"X: column {str(name)!r} has paths of images: give X[{name!r}], this column alone, to learn "
+                f"from the images, or X.drop(columns={name!r}) to learn from the others"
+            )
 
 
 def encode_frame(X: Any, names: Sequence[str], columns: Sequence[Column]) -> NDArray[np.float32]:

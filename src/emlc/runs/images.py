@@ -14,7 +14,8 @@ from emlc.data.embeddings.image_models import is_bundled_installed, load_image_m
 from emlc.data.embeddings.images import EmbeddedImages, ImageEmbedder
 from emlc.data.images.decode_many import first_header
 from emlc.data.images.encoded import EncodedImages
-from emlc.data.images.stored import Inputs, report_unreadable
+from emlc.data.images.stored import Inputs, StoredImages, report_unreadable
+from emlc.data.sources.read import new_schema
 from emlc.data.sources.source import InMemory, Source
 from emlc.errors import InputError
 from emlc.runs.stored_settings import read_settings
@@ -51,7 +52,7 @@ def resolve_image_model(settings: Settings, folder: Path, images: int, side: int
         begun = read_settings(folder, Settings).image_model
         model = "none" if begun == "auto" else begun  # a run of before there was a choice
     elif model == "auto":
-        model = _choose(settings, images, side)
+        model = choose_image_model(settings, images, side)
     if model == "none" and 0 < images < FEW_IMAGES and settings.data not in NAMED_SOURCES:
         _warn_of_random_weights(settings, images, side)
     scaling = settings.standardize
@@ -60,7 +61,8 @@ def resolve_image_model(settings: Settings, folder: Path, images: int, side: int
     return replace(settings, image_model=model, standardize=scaling)
 
 
-def _choose(settings: Settings, images: int, side: int | None) -> str:
+def choose_image_model(settings: Settings, images: int, side: int | None) -> str:
+    """Return the image model that ``auto`` stands for; a line says if one is not used where it might be."""
     if images == 0 or settings.data in NAMED_SOURCES or _asks_for_pixels(settings):
         return "none"
     if images > MOST_IMAGES:
@@ -141,7 +143,8 @@ def embed_inputs(inputs: Inputs, schema: Schema, settings: Settings) -> Embedded
     if schema.image_model is None or inputs.ndim != 4:
         return None
     embedded = embedder(schema, settings)(inputs, "images")
-    report_unreadable([("images", embedded.failures)], settings)
+    way_out = inputs.images.way_out if isinstance(inputs, StoredImages) else EncodedImages.way_out
+    report_unreadable([("images", embedded.failures)], settings, way_out)
     return embedded
 
 
@@ -160,8 +163,10 @@ def embed_split(split: Split, settings: Settings) -> tuple[Split, Schema]:
     Raises:
         InputError: If the model is not available, or the samples are not images.
     """
-    schema = Schema(
+    schema = replace(
+        new_schema(settings),
         classes=split.classes,
+        has_integers=False,
         input_shape=split.noisy.input_shape,
         feature_columns=tuple(column["name"] for column in split.columns),
         columns=split.columns,

@@ -28,7 +28,10 @@ class EncodedImages(ABC):
 
     Attributes:
         where: File or folder, for messages.
+        way_out: What a message advises where images cannot be read.
     """
+
+    way_out = "--skip_unreadable leaves them out"
 
     def __init__(self, where: str) -> None:
         self.where = where

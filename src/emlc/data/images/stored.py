@@ -168,7 +168,8 @@ def load_images(
             f"bytes take {_gib(size)}, more than the {settings.memory_gib:g} GiB of --memory_gib"
         )
     opened = {role: _open(images, settings, in_memory=in_memory) for role, images in stored.items()}
-    report_unreadable([(stored[role].images.where, opened[role][1]) for role in opened], settings)
+    names = [(stored[role].images.where, opened[role][1]) for role in opened]
+    report_unreadable(names, settings, next(iter(stored.values())).images.way_out)
     readable = {role: _without(inputs, failures) for role, (inputs, failures) in opened.items()}
     for role, (inputs, _) in readable.items():
         if in_memory or folder:
@@ -234,7 +235,9 @@ def _find_unreadable(stored: StoredImages) -> dict[int, str]:
     return failures
 
 
-def report_unreadable(sets: Sequence[tuple[str, dict[int, str]]], settings: DataSettings) -> None:
+def report_unreadable(
+    sets: Sequence[tuple[str, dict[int, str]]], settings: DataSettings, way_out: str = EncodedImages.way_out
+) -> None:
     """Raise one error for the unreadable images of all sets, or log that they are left out."""
     unreadable: dict[str, list[str]] = {}
     for where, failures in sets:
@@ -244,7 +247,7 @@ def report_unreadable(sets: Sequence[tuple[str, dict[int, str]]], settings: Data
         if names and settings.skip_unreadable:
             _log.warning(f"{where}: left out {len(names)} unreadable images: {shorten(names, 3)}")
         elif names:
-            lines.append(f"{where}: {len(names)} images cannot be read; --skip_unreadable leaves them out:")
+            lines.append(f"{where}: {len(names)} images cannot be read; {way_out}:")
             lines += [f"  - {name}" for name in names]
     if lines:
         raise InputError("\n".join(lines))

@@ -239,13 +239,19 @@ def with_image_range(source: Source, rows: NDArray[np.int64]) -> Source:
     """
     if source.schema.image_range is not None or not isinstance(source.inputs, EncodedImages):
         return source
-    found = find_value_range(source.inputs, rows)
+    found = find_range(source.inputs, rows, source.name)
+    return replace(source, schema=replace(source.schema, image_range=found))
+
+
+def find_range(images: EncodedImages, rows: NDArray[np.int64], where: str) -> tuple[float, float] | None:
+    """Return the range of values of images of more than 8 bits, and log it; None if the first has 8 bits."""
+    found = find_value_range(images, rows)
     if found is not None:
         _log.info(
-            f"{source.name}: images of more than 8 bits; their values from {found[0]:g} to {found[1]:g} "
+            f"{where}: images of more than 8 bits; their values from {found[0]:g} to {found[1]:g} "
             "become black to white; --image_range sets another range"
         )
-    return replace(source, schema=replace(source.schema, image_range=found))
+    return found
 
 
 def check_input_shape(samples: Samples, expected: tuple[int, ...], where: str) -> None:
