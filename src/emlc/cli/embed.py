@@ -16,6 +16,7 @@ USAGE = "DATA --output FILE.parquet [options]"
 _OPTIONS = {
     *("data_root", "label_column", "true_label_column", "id_column", "image_column", "text_column"),
     *("text_model", "image_model", "embedding_cache", "image_size", "resize", "skip_unreadable", "classes"),
+    *("separator", "encoding", "background", "image_range", "drop_unlabelled"),
 }
 
 

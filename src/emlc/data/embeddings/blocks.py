@@ -1,5 +1,6 @@
 """Look embeddings up, and make those that are missing, block by block: what texts and images share."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -9,6 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emlc.data.embeddings.cache import Block, EmbeddingCache
+
+_log = logging.getLogger(__name__)
+
+_TOLD = 10_000  # embeddings from one line that says how many there are to the next, where no bar shows it
 
 MakeBlocks = Callable[[NDArray[np.int64]], Iterator[Block]]
 """A function that embeds what is at some positions (m,), block by block; it may leave some out."""
@@ -70,11 +75,14 @@ def _new_blocks(
         return
     row_of = dict(zip(first[rows].tolist(), rows.tolist(), strict=True))
     with _bar() as bar:
-        task = bar.add_task("embedding", total=len(rows))
+        task, done = bar.add_task("embedding", total=len(rows)), 0
         for positions, vectors in make(first[rows]):
             block = np.array([row_of[k] for k in positions.tolist()], dtype=np.int64)
             cache.write([keys[k] for k in block], vectors)
             bar.update(task, advance=len(block))
+            done += len(block)
+            if not bar.console.is_terminal and done % _TOLD < len(block) and done < len(rows):
+                _log.info(f"embedded {done:,} of {len(rows):,}")
             yield block, vectors
 
 
