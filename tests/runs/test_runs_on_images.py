@@ -126,6 +126,12 @@ def test_a_run_from_photos(here, capsys):
     assert main(["predict", "run", "exam"]) == 0
     predicted = pd.read_csv("run/predictions-exam.csv")
     assert (predicted["predicted_label"] == truth_of(predicted["id"])).mean() > 0.9
+    (here / "exam/red/broken.png").write_bytes(b"no image")
+    assert main(["predict", "run", "exam"]) == 2
+    assert "1 images cannot be read; --skip_unreadable leaves them out" in capsys.readouterr().err
+    assert main(["predict", "run", "exam", "--skip_unreadable", "--output", "others.csv"]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv("others.csv"), predicted)
+    (here / "exam/red/broken.png").unlink()
     assert main(["evaluate", "run"]) == 0
     assert main(["correct", "run"]) == 0
     assert main(["correct", "run", "photos"]) == 0

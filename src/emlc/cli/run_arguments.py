@@ -43,6 +43,9 @@ def add_run_arguments(parser: ArgumentParser, data_help: str, *, data_required: 
         default=False,
         help="leave samples of classes out that the run does not have",
     )
+    parser.add_argument(
+        "--skip_unreadable", type=bool, default=False, help="leave images of DATA out that cannot be read"
+    )
 
 
 def add_weights_arguments(parser: ArgumentParser) -> None:
@@ -92,7 +95,7 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
         values |= {"true_label_column": None, "trusted_column": None}
     for name in ("separator", "encoding"):  # those of the training data need not be those of DATA
         values[name] = getattr(arguments, name)
-    for name in ("drop_unlabelled", "drop_untrusted_classes"):
+    for name in ("drop_unlabelled", "drop_untrusted_classes", "skip_unreadable"):
         values[name] = values[name] or getattr(arguments, name)
     if arguments.classes is not None:
         values["classes"] = arguments.classes

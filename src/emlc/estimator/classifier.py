@@ -176,7 +176,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from emlc.estimator.pictures import images_of, open_images
 
         images = images_of(X)
-        inputs, labels = self._checked(X, y) if images is None else (images, self._checked_labels(images, y))
+        features, labels = self._checked(X, y) if images is None else (None, self._checked_labels(images, y))
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
@@ -193,6 +193,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         further = self.settings
         if mask is None and isinstance(further, dict):
             further = {name: value for name, value in further.items() if name != "hyper"}
+        inputs: Any = features
         decided: dict[str, Any] = {}
         if images is not None:
             inputs, decided = open_images(images, adapter.unfitted(parameters, further, seed))
@@ -309,7 +310,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Check y beside images, and forget the columns of an earlier fit."""
         self._columns = ()
         for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         labels: NDArray[Any] = check_X_y(np.zeros((len(images), 1)), y)[1]
         return labels
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,16 +62,17 @@ def open_images(images: GivenImages, settings: Settings) -> tuple[Inputs, dict[s
     Raises:
         InputError: The networks are to learn from pixels, and images cannot be read or differ in size.
     """
-    rows, header = np.arange(len(images)), first_header(images, np.arange(len(images)))
+    rows = np.arange(len(images))
+    header = first_header(images, rows)
     side = None if header is None else min(header.height, header.width)
-    if settings.image_model == "auto":
-        settings = replace(settings, image_model=choose_image_model(settings, len(images), side))
-    if settings.image_range is None and (limits := find_range(images, rows, images.where)) is not None:
-        settings = replace(settings, image_range=list(limits))
-    decided = {"image_model": settings.image_model, "image_range": settings.image_range}
-    if settings.image_model != "none":
+    model, limits = settings.image_model, settings.image_range
+    if model == "auto":
+        model = choose_image_model(settings, len(images), side)
+    if limits is None and (found := find_range(images, rows, images.where)) is not None:
+        limits = list(found)
+    decided = {"image_model": model, "image_range": limits}
+    if model != "none":
         return _stored(images), decided
-    limits = settings.image_range
     return _decoded(images, settings, background=settings.background, limits=limits), decided
 
 
