@@ -67,7 +67,8 @@ def with_trusted_classes(parts: Mapping[str, Samples], *, drop: bool) -> dict[st
         samples = int(np.isin(parts["noisy"].given, [classes.index(name) for name in absent]).sum())
         raise InputError(
             f"{len(absent)} of {len(counts)} classes have no trusted sample: {shorten(absent)}; every class "
-            f"needs at least one; --drop_untrusted_classes leaves these out, with {samples:,} noisy samples"
+            f"needs at least one; {_merging(classes, absent)}--drop_untrusted_classes leaves these out, with "
+            f"{samples:,} noisy samples"
         )
     kept = tuple(name for name in classes if name not in absent)
     _log.warning(f"left out classes without a trusted sample: {shorten(absent)}")
@@ -75,6 +76,15 @@ def with_trusted_classes(parts: Mapping[str, Samples], *, drop: bool) -> dict[st
         role: _known(part.with_classes(kept, f"the {role} samples", may_be_unknown=True), role)
         for role, part in parts.items()
     }
+
+
+def _merging(classes: tuple[str, ...], absent: list[str]) -> str:
+    """Return what to do first if a class that is absent is another one in another spelling, else ""."""
+    for spelling in find_spellings(dict.fromkeys(classes, 0)):
+        if {spelling.name, *spelling.others} & {*absent}:
+            names = f"{spelling.name!r} and {spelling.others[0]!r}"
+            return f"--merge_spellings counts names as one that differ in spelling only, such as {names}; "
+    return ""
 
 
 def _decoded(samples: Samples, names: list[str] | tuple[()]) -> Samples:

@@ -59,8 +59,8 @@ def _on_standing(c: Comparison) -> Iterator[Advice]:
             "warning",
             f"emlc knows no better than chance: what it predicts for {sample_words(c)} has nothing to do "
             "with their labels. Do not use the corrected labels.",
-            "photographs need pretrained networks (--init imagenet, or `emlc pretrain`); else look whether "
-            f"the features can tell the classes apart at all, and {_CHECK_MORE}",
+            "images need a pretrained network (pip install 'emlc[image]' embeds them); else look whether the "
+            f"features can tell the classes apart at all, and {_CHECK_MORE}",
         )
     elif c.standing == "worse":
         yield Advice(
