@@ -302,6 +302,20 @@ def test_transparent_images_are_composed_on_the_background_that_is_set(colour, t
     assert schema.background == values["background"]
 
 
+def test_icons_that_vanish_on_their_background_are_warned_of(tmp_path, logged):
+    for k in range(20):
+        icon = np.zeros((20, 20, 4), np.uint8)  # black, and drawn by its alpha channel alone
+        icon[k:, ::2, 3] = 255
+        path = tmp_path / f"photos/{'ab'[k % 2]}/{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(icon).save(path)
+    values = vars(settings(tmp_path)) | {"data": str(tmp_path / "photos")}
+    for background, warns in (("white", False), ("black", True)):
+        logged.clear()
+        read(values["data"], DataSettings(**(values | {"background": background})), role="data")
+        assert ("20 of 20 images that were looked at have one colour all over" in logged.text) == warns
+
+
 # Models
 
 

@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _BLOCK = 256  # images embedded, and written to the cache, at once
 _READ = 64  # image files read at a time
+_LEAST_LOOKED_AT = 16  # images of which the constant ones are counted
 
 
 class EmbeddedImages(NamedTuple):
@@ -151,7 +152,7 @@ class ImageEmbedder:
         told = False
         for positions, pixels, unreadable in _blocks(_pixels(images, rows, self.form)):
             failures |= {int(rows[k]): reason for k, reason in unreadable.items()}
-            if not told and len(positions) >= _READ:
+            if not told and len(positions) >= _LEAST_LOOKED_AT:
                 warn_of_empty_images(torch.from_numpy(pixels), where)
                 told = True
             if len(positions):
