@@ -10,6 +10,7 @@ from tests import tiny
 
 from emlc.errors import InputError
 from emlc.runs.run import Run
+from emlc.runs.train import train
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +85,20 @@ def test_values_of_other_types(copy, changes):
     _change(copy / "model.json", **changes)
     with pytest.raises(InputError, match=r"model\.json"):
         Run.load(copy, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"width": 2**24, "backbone": "mlp"},
+            r"weights take 2\.1e\+06 GiB, more than the .* of this machine",
+        ),
+        ({"label_embedding_dim": 2**22, "gate_hidden_dim": 2**24, "teacher": "gate"}, "of this machine"),
+        ({"width": 10**400}, r"width: expected between 1 and 16777216"),
+    ],
+)
+def test_larger_networks_than_the_machine_are_not_trained(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        train(tiny.settings(output=str(tmp_path / "run"), **changes), tiny.samples(), lean=True)
+    assert not (tmp_path / "run").exists()

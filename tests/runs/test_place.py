@@ -12,6 +12,7 @@ from rich.console import Console
 import tiny
 from emlc.cli import main
 from emlc.errors import InputError
+from emlc.runs.outputs import OF_TRAINING
 from emlc.runs.train import train
 from emlc.runtime.locks import LOCK, in_use
 
@@ -167,3 +168,70 @@ def test_an_evaluation_has_a_folder_of_its_own(place, capsys):
     (place / "mine/confusion.csv").write_text("mine")
     message = refused(place, capsys, "evaluate", "run", "data.csv", "--output", "mine")
     assert "output: mine holds confusion.csv, and no evaluation.json" in message
+
+
+WRITING = {
+    "predict": ["predict", "run", "data.csv"],
+    "correct": ["correct", "run"],
+    "report": ["report", "run", "--map_samples", "0", "--samples", "2"],
+    "evaluate": ["evaluate", "run", "data.csv"],
+    "export": ["export", "run", "--to", "safetensors"],
+    "apply": ["apply", "run", "decisions.csv"],
+}
+"""Commands that write into a run."""
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_one_command_at_a_time_writes_into_a_run(place, capsys, command):
+    with in_use(place / "run"):
+        for more in ([], ["--output", "run/other.csv"]):
+            message = refused(place, capsys, *WRITING[command], *more)
+            assert f"output: run is in use by process {os.getpid()} since " in message
+    message = refused(place, capsys, *WRITING["apply"])
+    assert "decisions.csv: cannot be read" in message  # and the lock is free again
+
+
+def test_a_run_that_is_being_made_is_read_with_a_warning(place, capsys):
+    command = [*WRITING["predict"], "--output", "predictions.csv"]
+    with in_use(place / "run"):
+        assert main(command) == 0
+        assert "in use" not in capsys.readouterr().err  # it is finished
+        (place / "run/summary.json").unlink()
+        assert main(command) == 0
+        warning = capsys.readouterr().err
+    assert f"run is in use by process {os.getpid()} since " in warning
+    assert "may be of different epochs" in warning
+    assert main(command) == 0
+    assert "in use" not in capsys.readouterr().err
+
+
+def test_two_outputs_of_one_name_at_the_same_moment_are_not_one(place, capsys):
+    (place / "b").mkdir()
+    shutil.copy("data.csv", "b/data.csv")
+    with in_use(place / "run"):
+        refused(place, capsys, "predict", "run", "b/data.csv")
+    assert main(["predict", "run", "data.csv"]) == main(["predict", "run", "b/data.csv"]) == 0
+    assert {path.name for path in (place / "run").glob("predictions*")} == {
+        "predictions-data.csv",
+        "predictions-data-2.csv",
+    }
+
+
+@pytest.mark.parametrize("name", [".lock", "tensorboard/new", "last/new"])
+def test_the_names_of_a_training_are_no_output_of_others(place, capsys, name):
+    shutil.rmtree(place / "run/last")
+    for command in ("predict", "report", "evaluate", "export"):
+        message = refused(place, capsys, *WRITING[command], "--output", f"run/{name}")
+        assert f"output: run/{name} is the name of a file of the run" in message
+
+
+def test_every_file_of_a_training_is_one_of_those_names(here):
+    assert {path.name for path in (here / "run").iterdir()} <= OF_TRAINING
+
+
+@pytest.mark.parametrize("target", ["nowhere.csv", "link.csv"])
+def test_a_link_that_leads_nowhere_is_not_replaced(place, capsys, target):
+    (place / "link.csv").symlink_to(target)
+    for command in ("predict", "correct", "report"):
+        message = refused(place, capsys, *WRITING[command], "--output", "link.csv")
+        assert message == f"output: link.csv is a link to {target}, where nothing is; remove it"

@@ -37,6 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     run_arguments.add_trust_argument(parser, "the run names")
 
 
+@run_arguments.alone_in_run
 def run(arguments: Namespace) -> None:
     decisions = Path(arguments.decisions)
     if not decisions.exists():

@@ -4,6 +4,7 @@ Writes a CSV and a parquet file with one row per sample: see docs/labels.md. Whe
 quality of the corrected labels is printed beside cleanlab's on the same samples, and written to a JSON file.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--all_probabilities", action="store_true", help="also write one column per class")
 
 
+@run_arguments.alone_in_run
 def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
     trained.require_teacher()
@@ -49,7 +51,9 @@ def run(arguments: Namespace) -> None:
     output = run_arguments.output_file(trained, arguments, "labels")
     check_file(output)
     csv, parquet = label_paths(output)
-    is_own = arguments.data is None and csv.resolve() == (trained.folder / "labels.csv").resolve()
+    is_own = arguments.data is None and os.path.realpath(csv) == os.path.realpath(
+        trained.folder / "labels.csv"
+    )
     usual = arguments.output is None or is_own
     for path in (csv, parquet):
         check_file(path)

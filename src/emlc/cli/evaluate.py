@@ -22,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
+@run_arguments.alone_in_run
 def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
     from emlc.runs.outputs import check_our_folder, default_path, remember_output

@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
+@run_arguments.alone_in_run
 def run(arguments: Namespace) -> None:
     options = given_options(arguments.to, {name: arguments[name] for name in _OPTIONS})
     output = None if arguments.output is None else Path(arguments.output)

@@ -19,6 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--all_probabilities", action="store_true", help="also write one column per class")
 
 
+@run_arguments.alone_in_run
 def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
     from emlc.runs.outputs import check_keeps_sources, check_ours

@@ -29,6 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     run_arguments.add_trust_argument(parser, "the run names")
 
 
+@run_arguments.alone_in_run
 def run(arguments: Namespace) -> None:
     for name in ("samples", "map_samples"):
         if arguments[name] < 0:

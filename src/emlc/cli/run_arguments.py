@@ -1,6 +1,10 @@
 """Arguments that the commands on a finished run share: RUN, its weights, and DATA read as in training."""
 
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,6 +69,32 @@ def add_trust_argument(parser: ArgumentParser, whose: str) -> None:
         action="store_true",
         help=f"let code that {whose}, a backbone module:factory, run here for the first time",
     )
+
+
+def alone_in_run(command: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
+    """Let a command hold the lock of RUN, from its first look to its last file, if its output lies there.
+
+    Two at once would each replace what the other has written; beside a training it would read of one epoch,
+    and write over the results of another.
+    """
+
+    @wraps(command)
+    def locked(arguments: Namespace) -> None:
+        from emlc.runtime.locks import in_use, warn_if_in_use
+
+        folder = Path(arguments.run)
+        writes = arguments.output is None or _is_in(arguments.output, folder)
+        is_run = (folder / "settings.yaml").is_file()
+        if is_run and not writes and not (folder / "summary.json").exists():
+            warn_if_in_use(folder)
+        with in_use(folder) if is_run and writes else nullcontext():
+            command(arguments)
+
+    return locked
+
+
+def _is_in(output: str, folder: Path) -> bool:
+    return Path(os.path.realpath(output)).is_relative_to(os.path.realpath(folder))
 
 
 def load_run(arguments: Namespace) -> "Run":

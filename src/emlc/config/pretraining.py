@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from emlc.config.checks import backbone_problems, data_problems, out_of_range, wrong_types
 from emlc.config.data import DataSettings
 from emlc.config.groups import PrecisionSetting, groups
-from emlc.config.setting import setting
+from emlc.config.setting import WIDEST, setting
 from emlc.errors import raise_together
 
 View = Literal["crop", "flip", "colour", "grey", "blur"]
@@ -48,7 +48,7 @@ class ContrastiveSettings:
 
     backbone: str = "auto"
     stem: Literal["auto", "cifar", "imagenet"] = setting("auto", expert=True)
-    width: int | None = setting(None, at_least=1)
+    width: int | None = setting(None, at_least=1, at_most=WIDEST)
     epochs: int = setting(100, at_least=1)
     batch: int = setting(256, at_least=2)
     optimizer: Literal["sgd", "lars"] = "sgd"
@@ -57,7 +57,7 @@ class ContrastiveSettings:
     weight_decay: float | None = setting(None, expert=True, at_least=0)
     warm_up_epochs: int | None = setting(None, expert=True, at_least=0)
     temperature: float = setting(0.5, above=0)
-    projection_dim: int = setting(128, expert=True, at_least=1)
+    projection_dim: int = setting(128, expert=True, at_least=1, at_most=WIDEST)
     views: list[View] | None = setting(None, expert=True)
     smallest_crop: float = setting(0.08, expert=True, above=0, at_most=1)
     colour_strength: float | None = setting(None, expert=True, at_least=0, at_most=1)

@@ -65,6 +65,10 @@ class SettingFacts(NamedTuple):
         return self.path != "model" or value.startswith("~") or os.path.isabs(value) or os.path.exists(value)
 
 
+WIDEST = 2**24
+"""Upper bound of widths: a layer between two of them takes a petabyte, and its size is still a number."""
+
+
 def setting(default: Any, **facts: Any) -> Any:
     """Define a field of a dataclass by its default and its :class:`SettingFacts`."""
     return field(default=default, metadata={"facts": SettingFacts(**facts)})

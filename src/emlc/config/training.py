@@ -13,7 +13,7 @@ from emlc.config.methods import (
     method_class,
     name_problems,
 )
-from emlc.config.setting import names_of, setting
+from emlc.config.setting import WIDEST, names_of, setting
 from emlc.errors import raise_together
 
 Augmentation = Literal["flip", "crop", "autoaugment", "randaugment"]
@@ -56,9 +56,9 @@ class NetworkSettings:
     init: str = setting("none", path="file", names=NAMED_WEIGHTS, common=True)
     teacher_init: str | None = setting(None, path="file", names=NAMED_WEIGHTS, expert=True)
     standardize: Literal["auto", "columns", "whole", "components"] = setting("auto", expert=True)
-    width: int | None = setting(None, at_least=1)
-    label_embedding_dim: int = setting(128, expert=True, at_least=1)
-    gate_hidden_dim: int = setting(128, expert=True, at_least=1)
+    width: int | None = setting(None, at_least=1, at_most=WIDEST)
+    label_embedding_dim: int = setting(128, expert=True, at_least=1, at_most=WIDEST)
+    gate_hidden_dim: int = setting(128, expert=True, at_least=1, at_most=WIDEST)
 
 
 @dataclass(frozen=True, kw_only=True)

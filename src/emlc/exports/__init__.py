@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emlc.errors import InputError
-from emlc.runs.outputs import check_keeps_sources, check_ours
+from emlc.runs.outputs import check_keeps_sources, check_name, check_ours
 
 if TYPE_CHECKING:
     from emlc.runs.run import Run
@@ -80,7 +80,9 @@ def export(run: "Run", to: str, output: Path | None = None, **options: Any) -> t
     destination = output or run.folder / target.output
     arguments = given_options(to, options)
     check_keeps_sources(run, destination)
-    if target.mark is not None:
+    if target.mark is None:
+        check_name(destination)
+    else:
         check_ours(destination, target.mark, usual=output is None)
     module, function = target.function.split(":")
     write = getattr(import_module(f"{__name__}.{module}"), function)

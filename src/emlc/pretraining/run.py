@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
@@ -38,6 +39,7 @@ from emlc.runs.directory import (
     resolve_precision,
     write_settings,
 )
+from emlc.runs.foreign import check_weights
 from emlc.runs.reporters import QuietReporter, RunReporter
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import atomic_write, remove_leftovers, write_json
@@ -139,6 +141,9 @@ def _pretrain_in(
         images, trusted = _images(settings, data, trusted)
         check_images(images)
         _check_batch(settings, images, ranks)
+        if ":" not in settings.backbone:  # the user's code need not run without memory
+            with torch.device("meta"):
+                check_weights(SimCLR(settings, torch.zeros(2, *images.shape[1:]), ranks).networks().values())
         seed_torch(settings.seed, RandomStream.PRETRAINING_WEIGHTS)
         simclr = SimCLR(settings, images, ranks)
     ranks.precision = resolve_precision(settings, folder, ranks, images)

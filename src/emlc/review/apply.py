@@ -20,6 +20,7 @@ from emlc.data.overlap import without_overlap
 from emlc.data.writing.write import write_sets
 from emlc.errors import InputError
 from emlc.review.decisions import Decisions, read_decisions
+from emlc.runs.outputs import check_name
 from emlc.runs.run import Run
 from emlc.runtime.files import atomic_folder, check_free, write_json, write_text
 
@@ -50,6 +51,7 @@ def apply_decisions(
             fewer than 2 noisy samples.
     """
     folder = output or run.folder / "reviewed"
+    check_name(folder)
     check_free(folder)
     split = run.split()
     reviewer = read_decisions(decisions, split)

@@ -20,7 +20,7 @@ from emlc.config import AnySettings, DataSettings, Precision, names_of, paths_of
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
 from emlc.runs.checkpoint import latest_checkpoint
-from emlc.runs.outputs import check_apart
+from emlc.runs.outputs import check_apart, check_folder_place
 from emlc.runs.stored_settings import S, read_settings
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.files import is_temporary, source_stem, write_text
@@ -65,8 +65,7 @@ def claimed(folder: Path, settings: AnySettings, ranks: Ranks) -> Iterator[None]
 
 def _check_place(folder: Path, settings: AnySettings) -> None:
     """Raise an :class:`InputError` if a run in the folder would replace, or mix with, what is not emlc's."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"output: {folder} is a file, expected a directory")
+    check_folder_place(folder)
     if not _holds_run(folder) and (found := _contents(folder)):
         raise InputError(
             f"output: {folder} holds {found[0]}{', …' if found[1:] else ''} and no run of emlc: "

@@ -1,6 +1,8 @@
 """A run that somebody else may have made: nothing is written where only they wanted it, nothing is huge."""
 
 import logging
+import os
+from collections.abc import Iterable
 from dataclasses import replace
 from math import isfinite, prod
 from pathlib import Path
@@ -9,12 +11,14 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from emlc.config import Settings
 from emlc.config.methods import method_class
 from emlc.data import Schema
 from emlc.data.sources.cifar import CIFAR, is_complete
 from emlc.errors import InputError
+from emlc.methods.base import Method
 from emlc.runtime.trust import FOLDERS, USUAL, is_known_folder
 
 _MOST_VALUES = 2**26
@@ -50,10 +54,9 @@ def check_sizes(settings: Settings, schema: Schema, folder: Path, which: str) ->
     """
     shape, where = schema.input_shape, folder / "model.json"
     _check_schema(schema, where)
-    if any(":" in (name or "") for name in (settings.backbone, settings.teacher_backbone)):
-        return  # the user's code need not run without memory
-    with torch.device("meta"):
-        method = method_class(settings.method)(settings, torch.zeros(2, *shape), len(schema.classes))
+    if _has_code(settings):
+        return
+    method = _without_memory(settings, shape, len(schema.classes))
     for name in {"student", "teacher", method.noise_model} & method.networks().keys():
         state = method.networks()[name].state_dict()
         path = folder / which / f"{name}.safetensors"
@@ -64,6 +67,34 @@ def check_sizes(settings: Settings, schema: Schema, folder: Path, which: str) ->
                     f"{path}: not the weights of this {name}: {key} has shape {stored[key]}; by model.json "
                     f"and settings.yaml expected {tuple(state[key].shape)}"
                 )
+
+
+def check_memory(settings: Settings, shape: tuple[int, ...], num_classes: int) -> None:
+    """Raise an :class:`InputError` if the networks to be trained have more weights than the machine memory."""
+    if not _has_code(settings):
+        check_weights(_without_memory(settings, shape, num_classes).networks().values())
+
+
+def check_weights(networks: Iterable[nn.Module]) -> None:
+    """Raise an :class:`InputError` if networks on the device meta would take more than the machine's memory."""
+    size = sum(tensor.nbytes for network in networks for tensor in network.state_dict().values())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise InputError(
+            f"width, backbone: the networks' weights take {size / 2**30:,.3g} GiB, more than the "
+            f"{memory / 2**30:,.3g} GiB of this machine; choose smaller ones"
+        )
+
+
+def _has_code(settings: Settings) -> bool:
+    """Return whether a network is the user's code, which need not run without memory."""
+    return any(":" in (name or "") for name in (settings.backbone, settings.teacher_backbone))
+
+
+def _without_memory(settings: Settings, shape: tuple[int, ...], num_classes: int) -> Method:
+    with torch.device("meta"):
+        method: Method = method_class(settings.method)(settings, torch.zeros(2, *shape), num_classes)
+    return method
 
 
 def _check_schema(schema: Schema, where: Path) -> None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from emlc.config import NAMED_SOURCES, paths_of
 from emlc.errors import InputError
 from emlc.runtime.files import is_temporary, read_json, source_stem, write_json
+from emlc.runtime.locks import LOCK
 
 if TYPE_CHECKING:
     from emlc.runs.run import Run
@@ -71,7 +72,7 @@ OF_TRAINING = {
     *("settings.yaml", "split.csv", "model.json", "metrics.csv", "steps.csv", "summary.json", _RECORD),
     *("decision.json", "labels.csv", "labels.parquet", "weights.csv", "noise.csv", "rivals.json"),
     *("chosen", "last", "tensorboard", "checkpoint.pt", "checkpoint.before.pt", "backbone.safetensors"),
-    *("recovery.png", "retain_weights.png", "meta_objective.png", "pretraining.png"),
+    *("recovery.png", "retain_weights.png", "meta_objective.png", "pretraining.png", LOCK),
 }
 """Names in a run directory that training writes; no command puts another of its files in their place."""
 
@@ -119,9 +120,10 @@ def check_ours(output: Path, mark: str, *, usual: bool) -> None:
         mark: Text that is at the start or at the end of each file that the command writes.
         usual: Whether it is the file that the command writes to if it is not told another.
     """
-    run = next((p for p in output.resolve().parents if (p / "settings.yaml").exists()), None)
-    if run is not None and not usual and output.resolve().relative_to(run).parts[0] in OF_TRAINING:
-        raise InputError(f"output: {output} is the name of a file of the run {run}; name another")
+    if not usual:
+        check_name(output)
+    if output.is_symlink() and not output.exists():
+        raise InputError(f"output: {output} is a link to {os.readlink(output)}, where nothing is; remove it")
     if output.is_file() and mark.encode() not in _ends(output):
         raise InputError(
             f"output: {output} is there already, and is none that this command wrote; "
@@ -129,8 +131,26 @@ def check_ours(output: Path, mark: str, *, usual: bool) -> None:
         )
 
 
+def check_name(output: Path) -> None:
+    """Raise an :class:`InputError` if an output has, or lies below, the name of a file of a training."""
+    place = _real(output)
+    run = next((folder for folder in place.parents if (folder / "settings.yaml").exists()), None)
+    if run is not None and place.relative_to(run).parts[0] in OF_TRAINING:
+        raise InputError(f"output: {output} is the name of a file of the run {run}; name another")
+
+
+def check_folder_place(folder: Path) -> None:
+    """Raise an :class:`InputError` if there is a file, or a link that leads nowhere, in a folder's place."""
+    if folder.is_symlink() and not folder.exists():
+        raise InputError(f"output: {folder} is a link to {os.readlink(folder)}, where nothing is; remove it")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output: {folder} is a file, expected a directory")
+
+
 def check_our_folder(folder: Path, first: str) -> None:
     """Raise an :class:`InputError` if a folder has something in it, but not what is written first."""
+    check_name(folder)
+    check_folder_place(folder)
     names = os.listdir(folder) if folder.is_dir() else []
     if first not in names and (found := sorted(name for name in names if not is_temporary(name))):
         raise InputError(f"output: {folder} holds {found[0]}, and no {first}: name a new or empty folder")
@@ -172,6 +192,6 @@ def _is_of(output: Path, source: Path, run: Path) -> bool:
     """Tell whether the output is the source, or an existing file in its folder but outside of the run."""
     if not output.exists():
         return False
-    place = output.resolve()
-    inside = source.is_dir() and place.is_relative_to(source.resolve())
-    return output.samefile(source) or (inside and not place.is_relative_to(run.resolve()))
+    place = _real(output)
+    inside = source.is_dir() and place.is_relative_to(_real(source))
+    return output.samefile(source) or (inside and not place.is_relative_to(_real(run)))

@@ -27,6 +27,7 @@ from emlc.runs.directory import (
     write_settings,
 )
 from emlc.runs.fit import fit
+from emlc.runs.foreign import check_memory
 from emlc.runs.images import embed_split, images_in, resolve_image_model, side_of
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.runs.results import write_decision, write_results, write_summary
@@ -146,6 +147,7 @@ def _train_in(
             _log.info(f"{folder} is finished, and is left as it is; to train again, name another output")
             return Run.load(folder, device=str(ranks.device))
         _check_trainable(split, settings, ranks)
+        check_memory(settings, tuple(split.noisy.inputs.shape[1:]), len(split.classes))
         seed_torch(settings.seed, RandomStream.INITIAL_WEIGHTS)
         method: Method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
         method.check(split)

@@ -1,6 +1,7 @@
-"""The lock of a run directory: one process at a time makes a run."""
+"""The lock of a run directory: one process at a time writes into it."""
 
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from filelock import FileLock, Timeout
 
 from emlc.errors import InputError
 
+_log = logging.getLogger(__name__)
+
 LOCK = ".lock"
-"""Name of the lock in a run directory; it is there while a process makes the run, and after a crash."""
+"""Name of the lock in a run directory; it is there while a process writes there, and after a crash."""
 
 
 @contextmanager
@@ -36,6 +39,8 @@ def in_use(folder: Path) -> Iterator[None]:
         raise InputError(
             f"output: {folder} is in use by {_holder(path)}; wait until it ends, or name another output"
         ) from error
+    except OSError as error:
+        raise InputError(f"output: {folder} cannot be written to: {error}; name another output") from error
     try:
         _sign(path)
         yield
@@ -45,6 +50,20 @@ def in_use(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # it is not empty
             for made in missing:
                 made.rmdir()
+
+
+def warn_if_in_use(folder: Path) -> None:
+    """Log a warning if another process holds the lock of a folder that is read only."""
+    path = folder / LOCK
+    if not path.exists():
+        return
+    try:
+        with FileLock(path, blocking=False):
+            return
+    except Timeout:
+        _log.warning(f"{folder} is in use by {_holder(path)}: what is read of it may be of different epochs")
+    except OSError as error:
+        _log.debug(f"{path}: {error}")
 
 
 def _sign(path: Path) -> None:
