@@ -18,11 +18,13 @@ import torch
 
 import several
 from emlc.cli import main
+from image_models import save_model, save_photos
 
 DATA = ("digits", "--noisy_limit", "60", "--width", "2", "--device", "cpu")
 TRAIN = (*DATA, "--trusted_per_class", "3", "--noise", "symmetric", "--noise_rate", "0.4", "--epochs", "2")
 TRAIN += ("--noisy_batch", "16", "--trusted_batch", "8", "--checkpoint_every", "2", "--output", "run")
 PRETRAIN = (*DATA, "--epochs", "2", "--batch", "32", "--checkpoint_every", "1", "--output", "backbone")
+EMBED = ("--image_model", "model", "--embedding_cache", "cache", "--device", "cpu", "--output", "e.parquet")
 
 AGAIN = {
     "train": ("train", *TRAIN, "--resume"),
@@ -36,6 +38,8 @@ AGAIN = {
         f"export {target}": ("export", "run", "--to", target)
         for target in ("csv", "imagefolder", "labelstudio", "fiftyone", "safetensors", "torch-export")
     },
+    "draw": ("draw", "digits", "--number", "5"),
+    "embed": ("embed", "photos", *EMBED),
     "resume": ("train", *TRAIN, "--resume"),
 }
 """Commands that are killed, as they are repeated."""
@@ -123,11 +127,21 @@ def interrupted(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def photographed(tmp_path_factory):
+    """A folder with photos, and a network that embeds them."""
+    folder = tmp_path_factory.mktemp("photographed") / "work"
+    save_model(folder / "model")
+    save_photos(folder / "photos", 9)
+    return folder
+
+
 @pytest.mark.parametrize("command", AGAIN)
 def test_a_command_that_is_killed_at_any_rename_ends_with_the_same_bits(command, request, tmp_path):
     again = AGAIN[command]
-    begun = {"train": None, "pretrain": None, "resume": "interrupted"}.get(command, "finished")
-    start = None if begun is None else request.getfixturevalue(begun)
+    begun = {"train": None, "pretrain": None, "draw": None, "resume": "interrupted", "embed": "photographed"}
+    fixture = begun.get(command, "finished")
+    start = None if fixture is None else request.getfixturevalue(fixture)
 
     def fresh() -> Path:  # always at the same place, as paths are written, too
         folder = tmp_path / "work"

@@ -92,7 +92,7 @@ def test_values_of_other_types(copy, changes):
     [
         (
             {"width": 2**24, "backbone": "mlp"},
-            r"weights take 2\.1e\+06 GiB, more than the .* of this machine",
+            r"weights take 2\.1e\+06 GiB, more than the",
         ),
         ({"label_embedding_dim": 2**22, "gate_hidden_dim": 2**24, "teacher": "gate"}, "of this machine"),
         ({"width": 10**400}, r"width: expected between 1 and 16777216"),

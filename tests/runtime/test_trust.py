@@ -132,3 +132,31 @@ def test_folders_that_were_used_here_are_used_again(place):
     settings = tiny.settings(output="own", epochs=1, image_cache=str(place / "cache"))
     train(settings, tiny.samples(), lean=True)
     assert Run.load("own", device="cpu").settings.image_cache == str(place / "cache")
+
+
+def test_folders_of_a_configuration_file_are_written_to_only_if_somebody_names_them_here(place, capsys):
+    _write_table(place / "data.csv")
+    caches = {"image_cache": str(place / "pixels"), "embedding_cache": "vectors"}
+    options = {"trusted_column": "checked", "epochs": 1, "rivals": False, "trust_code": True}
+    Path("train.yaml").write_text(yaml.safe_dump({**options, **caches}))
+    command = ["train", "data.csv", "--config", "train.yaml", "--output", "out"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    for name, folder in caches.items():
+        assert f"train.yaml: {name}: files would be written to {folder}, which was not used" in error
+    assert not any(Path(name).exists() for name in ("pixels", "vectors", "out"))
+    assert main([*command, "--image_cache", caches["image_cache"]]) == 2
+    assert main([*command, "--image_cache", caches["image_cache"], "--embedding_cache", "vectors"]) == 0
+    assert main([*command[:-1], "again"]) == 0  # remembered
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_data_in_a_folder_of_a_configuration_file_are_read_but_not_downloaded(place, capsys, complete):
+    Path("data").mkdir()
+    if complete:
+        Path("data/train-00000.parquet").touch()
+    Path("train.yaml").write_text("data: cifar10\ndata_root: data\ntrusted_per_class: 2\n")
+    assert main(["train", "--config", "train.yaml", "--output", "out"]) == 2
+    error = capsys.readouterr().err
+    assert ("data_root: files would be written to data" in error) is not complete
+    assert len(list(Path("data").iterdir())) == complete

@@ -14,7 +14,7 @@ from emlc.config.presets import left_open, preset_names, preset_path
 from emlc.config.sources import check_source
 from emlc.errors import InputError, raise_together
 from emlc.runtime.files import read_yaml
-from emlc.runtime.trust import NETWORKS, check_code
+from emlc.runtime.trust import FOLDERS, NETWORKS, check_code, unknown_folders
 from emlc.timing.options import StepOptions
 
 S = TypeVar("S", Settings, PretrainSettings)
@@ -125,7 +125,12 @@ def settings_from(arguments: Namespace, kind: type[S]) -> S:
     raise_together([problem for file in files for problem in left_open(file, names)], "the settings")
     settings = kind(**values)
     if "--trust_code" not in arguments.argv:  # that a file says so does not count
-        check_code(settings, ", ".join(map(str, files)), names=[n for n in NETWORKS if n not in typed])
+        where = ", ".join(map(str, files))
+        check_code(settings, where, names=[n for n in NETWORKS if n not in typed])
+        if unknown := unknown_folders(settings, [n for n in FOLDERS if n not in typed]):
+            from emlc.runs.foreign import check_folders  # imports torch, which takes seconds
+
+            check_folders(settings, unknown, where)
     return settings
 
 

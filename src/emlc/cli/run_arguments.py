@@ -67,7 +67,8 @@ def add_trust_argument(parser: ArgumentParser, whose: str) -> None:
     parser.add_argument(
         "--trust_code",
         action="store_true",
-        help=f"let code that {whose}, a backbone module:factory, run here for the first time",
+        help=f"let code that {whose}, a backbone module:factory, run here for the first time, and let its "
+        "cache folders be written to",
     )
 
 

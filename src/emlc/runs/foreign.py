@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from math import isfinite, prod
@@ -13,13 +14,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from emlc.config import Settings
+from emlc.config import AnySettings, Settings
 from emlc.config.methods import method_class
 from emlc.data import Schema
 from emlc.data.sources.cifar import CIFAR, is_complete
-from emlc.errors import InputError
+from emlc.errors import InputError, raise_together
 from emlc.methods.base import Method
-from emlc.runtime.trust import FOLDERS, USUAL, is_known_folder
+from emlc.runtime.trust import USUAL, unknown_folders
 
 _MOST_VALUES = 2**26
 """Number of values of the largest input, as of an image of 4,096 x 4,096 pixels."""
@@ -32,18 +33,39 @@ def with_known_folders(settings: Settings, where: Path) -> Settings:
 
     Without caches the data are decoded and embedded again; ``data_root`` stays where the data lie in it.
     """
-    folders = {name: getattr(settings, name) for name in FOLDERS}
-    unknown = [name for name, folder in folders.items() if folder and not is_known_folder(folder)]
-    sources = {settings.data, settings.trusted, settings.validation, settings.test} & CIFAR.keys()
-    if all(source and is_complete(source, settings) for source in sources):
-        unknown = [name for name in unknown if name != "data_root"]
-    changes: dict[str, Any] = {name: USUAL[name] if name == "data_root" else None for name in unknown}
-    for name, value in changes.items():
+    changes: dict[str, Any] = {}
+    for name, folder in _written_to(settings, unknown_folders(settings)).items():
+        changes[name] = USUAL[name] if name == "data_root" else None
         _log.info(
-            f"{where}: {name}: {folders[name]} was not used here before, and nothing is written to it; "
-            f"{value or 'no folder'} is used instead, unless --trust_code is given"
+            f"{where}: {name}: {folder} was not used here before, and nothing is written to it; "
+            f"{changes[name] or 'no folder'} is used instead, unless --trust_code is given"
         )
     return replace(settings, **changes)
+
+
+def check_folders(settings: AnySettings, unknown: dict[str, str], where: str) -> None:
+    """Raise an :class:`InputError` for folders to write to that a file names, and nobody has named here.
+
+    Args:
+        settings: The settings.
+        unknown: Folders that come from the file and were not used here before, by the setting's name.
+        where: The file, for messages.
+    """
+    raise_together(
+        [
+            f"{where}: {name}: files would be written to {folder}, which was not used here before; if that "
+            f"is right, --{name} {shlex.quote(folder)} or --trust_code says so"
+            for name, folder in _written_to(settings, unknown).items()
+        ],
+        "the settings",
+    )
+
+
+def _written_to(settings: AnySettings, folders: dict[str, str]) -> dict[str, str]:
+    """Leave ``data_root`` out of folders unless something would be downloaded into it."""
+    sources = {getattr(settings, name, None) for name in ("data", "trusted", "validation", "test")}
+    complete = all(is_complete(source, settings) for source in sources if source in CIFAR)
+    return {name: folder for name, folder in folders.items() if name != "data_root" or not complete}
 
 
 def check_sizes(settings: Settings, schema: Schema, folder: Path, which: str) -> None:
@@ -70,13 +92,13 @@ def check_sizes(settings: Settings, schema: Schema, folder: Path, which: str) ->
 
 
 def check_memory(settings: Settings, shape: tuple[int, ...], num_classes: int) -> None:
-    """Raise an :class:`InputError` if the networks to be trained have more weights than the machine memory."""
+    """Raise an :class:`InputError` if a run to be trained has more weights than the machine has memory."""
     if not _has_code(settings):
         check_weights(_without_memory(settings, shape, num_classes).networks().values())
 
 
 def check_weights(networks: Iterable[nn.Module]) -> None:
-    """Raise an :class:`InputError` if networks on the device meta would take more than the machine's memory."""
+    """Raise an :class:`InputError` if networks, on the device meta, would take more than there is."""
     size = sum(tensor.nbytes for network in networks for tensor in network.state_dict().values())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory:

@@ -52,6 +52,12 @@ def check_code(settings: object, where: object, *, names: Iterable[str] = NETWOR
             )
 
 
+def unknown_folders(settings: object, names: Iterable[str] = FOLDERS) -> dict[str, str]:
+    """Return those folders of settings, by the setting's name, that were not named on this machine before."""
+    folders = {name: getattr(settings, name, None) for name in names}
+    return {name: folder for name, folder in folders.items() if folder and not is_known_folder(folder)}
+
+
 def is_known_folder(folder: str) -> bool:
     """Return whether a folder is a usual one to write to, or was named on this machine before."""
     usual = {_absolute(each) for each in USUAL.values() if each is not None}
