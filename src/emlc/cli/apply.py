@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
+from emlc.cli.results import show
 from emlc.errors import InputError
 
 USAGE = "RUN DECISIONS [options]"
@@ -48,10 +49,10 @@ def run(arguments: Namespace) -> None:
     output = Path(arguments.output) if arguments.output else trained.folder / "reviewed"
     summary = apply_decisions(trained, decisions, output, unreviewed=arguments.unreviewed)
     for line in _summary_lines(summary):
-        print(line)
-    print(f"written: {output}")
+        show(line)
+    show(f"written: {output}")
     if summary["noisy_after"] > 1:
-        print(f"train again: emlc train --config {shlex.quote(str(output / 'train.yaml'))} --output ...")
+        show(f"train again: emlc train --config {shlex.quote(str(output / 'train.yaml'))} --output ...")
 
 
 def _summary_lines(summary: dict[str, Any]) -> list[str]:

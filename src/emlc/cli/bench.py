@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from emlc.cli.results import show
 from emlc.timing.options import StepOptions
 
 USAGE = "WHAT [options]"
@@ -62,4 +63,4 @@ def run(arguments: Namespace) -> None:
         save_plot(steps, Path(options.plot))
         written.append(options.plot)
     for path in written:
-        console.out(f"written: {path}", highlight=False)
+        show(f"written: {path}")

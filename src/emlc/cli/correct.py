@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
+from emlc.cli.results import show
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -69,10 +70,10 @@ def run(arguments: Namespace) -> None:
     remember_output(trained.folder, csv, arguments.data)
     meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
     share = meter.issues / meter.total
-    print(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")
+    show(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")
     decision = trained.decision
     if decision.threshold == 0:
-        print(
+        show(
             f"no label counts as wrong: the {decision.trusted_samples:,} {decision.calibrated_on} samples do "
             "not show, beyond chance, that corrected labels would be better: trust more samples, or hold "
             "some of them out by --validation_fraction"
@@ -90,13 +91,13 @@ def _print_advice(folder: Path) -> None:
 
     comparison = load_comparison(folder)
     for advice in [] if comparison is None else advice_on(comparison):
-        print(advice)
+        show(advice)
 
 
 def _print_decision(decision: "Decision") -> None:
     figures = (decision.noise_rate, decision.expected_f1)
     rate, f1 = ("unknown" if figure is None else f"{figure:.1%}" for figure in figures)
-    print(
+    show(
         f"an issue is a label with a label_quality below {decision.threshold:.3f}, by "
         f"{decision.trusted_samples:,} {decision.calibrated_on} samples; in training the estimated share of "
         f"wrong labels is {rate}, and the issues' F1 is {f1}"
@@ -152,8 +153,7 @@ def _print_quality(meter: "QualityMeter", csv: Path) -> None:
         table.add_column(name.replace("_", " "), justify="right")
     for row in figures_rows((name, values) for name, values in figures.items() if values is not None):
         table.add_row(*row)
-    console = Console()
-    console.print(table)
+    Console().print(table)
     if figures["cleanlab"] is None:
-        console.out(meter.why_no_cleanlab(), highlight=False)
-    console.out(f"written: {path}", highlight=False)
+        show(meter.why_no_cleanlab())
+    show(f"written: {path}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from emlc.cli.results import show
 from emlc.config import Settings
 from emlc.errors import InputError
 
@@ -41,12 +42,11 @@ def run(arguments: Namespace) -> None:
     for method in METHODS:
         summaries[method] = train(settings[method]).summary
     write_json(folder / "summary.json", summaries)
-    console = Console()
-    console.print(_table(summaries))
-    console.out(f"written: {folder}/summary.json", highlight=False)
+    Console().print(_table(summaries))
+    show(f"written: {folder}/summary.json")
     for picture in sorted((folder / "emlc").glob("*.png")):
-        console.out(f"written: {picture}", highlight=False)
-    console.out(f"written: {folder}/emlc/labels.csv (the corrected labels)", highlight=False)
+        show(f"written: {picture}")
+    show(f"written: {folder}/emlc/labels.csv (the corrected labels)")
 
 
 def _remove_earlier_demo(folder: Path, settings: Settings) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from emlc.cli.results import show
 from emlc.config import DataSettings
 from emlc.config.sources import check_source
 from emlc.runtime.files import check_free
@@ -67,7 +68,7 @@ def run(arguments: Namespace) -> None:
             "take for formulas: import all columns as text"
         )
     for line in _lines(arguments.number, folder, command):
-        print(line)
+        show(line)
 
 
 def _train(arguments: Namespace) -> str:

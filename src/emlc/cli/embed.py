@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from emlc.cli.results import show
 from emlc.config import BUNDLED_IMAGE_MODEL, NAMED_SOURCES, DataSettings, names_of
 from emlc.config.sources import check_source
 from emlc.errors import InputError
@@ -48,4 +49,4 @@ def run(arguments: Namespace) -> None:
     samples = read(arguments.data, settings, role="predict" if arguments.unlabelled else "data")
     write_embeddings(output, samples)
     (d,) = samples.input_shape
-    print(f"{len(samples):,} embeddings of {d:,} numbers: {output}")
+    show(f"{len(samples):,} embeddings of {d:,} numbers: {output}")

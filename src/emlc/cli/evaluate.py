@@ -10,7 +10,8 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
-from emlc.errors import InputError
+from emlc.cli.results import show
+from emlc.errors import InputError, readable
 
 USAGE = "RUN [DATA] [options]"
 
@@ -55,12 +56,11 @@ def run(arguments: Namespace) -> None:
     for heading in evaluation.per_class.columns:
         table.add_column(str(heading), justify="left" if heading == "class" else "right")
     for row in evaluation.per_class.itertuples(index=False):
-        table.add_row(*(Text(_cell(value)) for value in row))  # class names must not be read as markup
-    console = Console()
-    console.print(table)
+        table.add_row(*(Text(readable(_cell(value))) for value in row))  # names are no markup
+    Console().print(table)
     for name, value in evaluation.figures.items():
-        console.out(f"{name}: {value}", highlight=False)
-    console.out(f"written: {folder}", highlight=False)
+        show(f"{name}: {value}")
+    show(f"written: {folder}")
 
 
 def _cell(value: object) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
+from emlc.cli.results import show
 from emlc.exports import TARGETS, export, given_options
 
 USAGE = "RUN --to TARGET [options]"
@@ -44,5 +45,5 @@ def run(arguments: Namespace) -> None:
     output = None if arguments.output is None else Path(arguments.output)
     written, message = export(run_arguments.load_run(arguments), arguments.to, output, **options)
     if message is not None:
-        print(message)
-    print(f"written: {written}")
+        show(message)
+    show(f"written: {written}")

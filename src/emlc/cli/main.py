@@ -152,10 +152,15 @@ def _messages(level: LogLevel) -> Iterator[None]:
         show_messages,
     )  # imported late: wrong options are refused faster without it
 
-    with warnings.catch_warnings(), show_messages(level=level):
-        if level == "error":
-            warnings.simplefilter("ignore", EMLCWarning)
-        yield
+    as_before = warnings.formatwarning
+    warnings.formatwarning = lambda *facts, **more: readable(as_before(*facts, **more))
+    try:
+        with warnings.catch_warnings(), show_messages(level=level):
+            if level == "error":
+                warnings.simplefilter("ignore", EMLCWarning)
+            yield
+    finally:
+        warnings.formatwarning = as_before
 
 
 def _print_error(error: Exception) -> None:

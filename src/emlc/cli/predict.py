@@ -7,6 +7,7 @@ predicted_probability, and with --all_probabilities one column probability_CLASS
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
+from emlc.cli.results import show
 
 USAGE = "RUN DATA [options]"
 
@@ -42,4 +43,4 @@ def run(arguments: Namespace) -> None:
     )
     remember_output(trained.folder, path, arguments.data)
     write_csv(path, table)
-    print(f"{len(table):,} samples classified: {path}")
+    show(f"{len(table):,} samples classified: {path}")

@@ -10,6 +10,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
+from emlc.cli.results import show
 from emlc.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -58,4 +59,4 @@ def run(arguments: Namespace) -> None:
         write_text(path, render(facts))
     if "data" in facts.missing:
         _log.warning(f"{facts.missing['data']}; parts of the report are missing")
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    show(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -13,6 +13,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from emlc.cli.results import show
 from emlc.errors import InputError
 from emlc.reproduce.experiments import EXPERIMENTS, Choice, restricted
 from emlc.reproduce.plan import Timing
@@ -70,15 +71,12 @@ def run(arguments: Namespace) -> int:
     else:
         experiment = restricted(experiment, seeds, arguments.methods)
     # torch takes seconds to import: check the options first.
-    from rich.console import Console
-
     from emlc.reproduce.engine import Shard, reproduce, time_steps
     from emlc.runs.outputs import check_our_folder
 
     folder = Path(arguments.folder) / f"{arguments.experiment}-{arguments.scale}"
     check_our_folder(folder, "table.csv")
     command = shlex.join(["emlc", *arguments.argv])
-    console = Console()
     failed = {}
     if isinstance(experiment, Timing):
         time_steps(experiment, folder, command=command)
@@ -86,10 +84,10 @@ def run(arguments: Namespace) -> int:
         part = None if shard is None else Shard(*shard)
         home = Path(arguments.folder) / "runs"
         failed = reproduce(experiment, home, folder, shard=part, processes=processes, command=command).failed
-    console.out((folder / "table.md").read_text(encoding="utf-8"), highlight=False)
+    show((folder / "table.md").read_text(encoding="utf-8"))
     for name in ("table.md", "table.csv", "picture.png", "results.json"):
         if (folder / name).exists():
-            console.out(f"written: {folder / name}", highlight=False)
+            show(f"written: {folder / name}")
     return int(bool(failed))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli.arguments import S, add_settings, check_sources, settings_from
+from emlc.cli.results import show
 from emlc.cli.run_arguments import add_trust_argument
 from emlc.config import names_of
 
@@ -35,7 +36,6 @@ def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], 
     if not arguments.resume:
         check_sources(arguments, kind)
     settings = settings_from(arguments, kind)
-    from rich.console import Console
 
     from emlc.runtime.distributed import launch, under_torchrun
 
@@ -43,7 +43,6 @@ def run_training(arguments: Namespace, kind: type[S], work: Callable[[S, bool], 
         return launch(settings.devices, arguments.argv)
     lines = work(settings, arguments.resume)
     if int(os.environ.get("RANK", 0)) == 0:
-        console = Console()
         for line in lines:
-            console.out(line, highlight=False)
+            show(line)
     return 0
