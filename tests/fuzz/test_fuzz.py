@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tests import tiny
 from tests.fuzz.mutations import damage
+from tests.image_models import save_model
 
 from emlc.cli import main
 from emlc.config import Settings
@@ -38,6 +40,7 @@ SECONDS = 20
 GIB = 6
 """Memory that a case may take beyond what the process has."""
 
+_EMBED = ("embed", "images", "--image_model", "model", "--embedding_cache", "vectors", "--output")
 _TINY = {"width": 4, "label_embedding_dim": 3, "gate_hidden_dim": 4, "epochs": 1, "noisy_batch": 16}
 _OPTIONS = {**_TINY, "rivals": False, "device": "cpu", "trusted_column": "checked"}
 
@@ -97,11 +100,23 @@ def _targets() -> list[Target]:
             "noise.csv",
             "split.csv",
             "decision.json",
+            "rivals.json",
         )
     ]
     run += [
         Target("run/outputs.json", ["predict", "run", "data.csv"], 0.5, ("run/predictions", "run/outputs")),
+        Target("run/rivals.json", correct, 0.5),
+        Target("state/emlc/trusted.json", predict, 0.5),
         Target("decisions.csv", ["apply", "run", "decisions.csv", "--output", "out"], 2),
+    ]
+    embed = [*_EMBED, "out.parquet"]
+    pretrain = ["pretrain", "--config", "pretrain.yaml", "--output", "out"]
+    other = [
+        Target("data.csv.gz", ["predict", "run", "data.csv.gz", "--output", "out.csv"]),
+        Target("parts/*.parquet", ["predict", "run", "parts", "--output", "out.csv"]),
+        Target("vectors/*", embed, 1, ("out", "vectors")),
+        Target("model/backbone.safetensors", embed, 1, ("out", "vectors")),
+        *([Target("pretrain.yaml", pretrain, 0.5)] if find_spec("lightly") else []),
     ]
     free = {"trusted_column": None}
     training = [
@@ -117,6 +132,7 @@ def _targets() -> list[Target]:
         Target(
             "interrupted/checkpoint.pt", {"data": "data.csv", "output": "interrupted"}, 2, ("interrupted",)
         ),
+        Target("interrupted/.lock", {"data": "data.csv", "output": "interrupted"}, 0.5, ("interrupted",)),
         Target("images/*/*.png", {"data": "images", "trusted": "right", "backbone": "cnn", **free}, 2),
         Target(
             "cache/*",
@@ -132,19 +148,17 @@ def _targets() -> list[Target]:
             2,
         ),
     ]
-    return [*data, *run, *training]
+    return [*data, *run, *other, *training]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a sound file of every kind."""
     folder = tmp_path_factory.mktemp("base")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_STATE_HOME", "state")
         _make()
-    finally:
-        os.chdir(before)
     return folder
 
 
@@ -158,6 +172,10 @@ def _make() -> None:
     table["label"], table["checked"] = labels, np.arange(60) < 20
     table.to_csv("data.csv", index=False)
     table.to_parquet("data.parquet")
+    table.to_csv("data.csv.gz", index=False)
+    Path("parts").mkdir()
+    for k in range(2):
+        table[k * 30 : k * 30 + 30].to_parquet(f"parts/{k}.parquet")
     np.savez("data.npz", X=X, y=labels, ids=table["id"].to_numpy("U"), trusted=table["checked"].to_numpy())
     checked = table[["id", "label"]].rename(columns={"label": "given_label"}).head(30)
     checked.assign(checked_label=checked["given_label"]).to_csv("to_check.csv", index=False)
@@ -177,8 +195,11 @@ def _make() -> None:
         "data: data.csv\ntrusted_column: checked\nepochs: 1\nwidth: 4\nclasses: [cat, cow, dog]\n"
         "rivals: false\nhyper: null\nnoisy_batch: 16\nfeature_columns: [x0, x1]\ndevice: cpu\n"
     )
+    Path("pretrain.yaml").write_text(
+        "data: images\nepochs: 1\nbackbone: cnn\nwidth: 4\nbatch: 8\nprojection_dim: 8\ndevice: cpu\n"
+    )
     options = [token for name, value in _OPTIONS.items() for token in (f"--{name}", str(value).lower())]
-    assert main(["train", "data.csv", *options, "--output", "run"]) == 0
+    assert main(["train", "data.csv", *options, "--rivals", "true", "--output", "run"]) == 0
     assert main(["predict", "run", "data.csv"]) == 0
     decided = pd.read_csv("run/labels.csv").head(5)
     decided = decided.assign(decision="keep", label=decided["given_label"])
@@ -188,6 +209,9 @@ def _make() -> None:
     _train({**images, "output": "gone", "image_cache": "cache", "memory_gib": 0, "image_size": 8})
     _train({"data": "data.csv", "output": "interrupted"}, lean=False)
     Path("interrupted/summary.json").unlink()
+    Path("interrupted/.lock").write_text('{"process": 1, "host": "elsewhere", "since": "2026-01-01"}')
+    save_model(Path("model"))
+    assert main([*_EMBED, "embedded.parquet"]) == 0
     shutil.copy("run/chosen/student.safetensors", "init.safetensors")
     torch.save(load_file("init.safetensors"), "init.pt")
     for folder in ("gone", *Path().glob("*/tensorboard"), *Path().glob("*/last")):
@@ -209,6 +233,7 @@ def test_damaged_files_end_in_one_message(block, base, tmp_path, monkeypatch, ca
     only = os.environ.get("EMLC_FUZZ_CASE")
     cases = range(block, CASES, BLOCKS) if only is None else [int(only)] if block == 0 else []
     failures = []
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
     for number in cases:
         folder = tmp_path / str(number)
         shutil.copytree(base, folder)
@@ -250,7 +275,7 @@ def _act(act: Sequence[str] | dict[str, Any]) -> int:
 
 
 def _problems(target: Target, status: int, message: str, before: dict[str, str]) -> Iterator[str]:
-    after = _contents()
+    after, new_names = _contents(), (*target.new, "state")
     if status not in (0, 2):
         yield f"status {status}: {message}"
     if "Traceback" in message or "\x1b" in message.replace("\x1b[31m", ""):
@@ -260,11 +285,11 @@ def _problems(target: Target, status: int, message: str, before: dict[str, str])
     changed = [
         name
         for name, content in before.items()
-        if after.get(name) != content and not name.startswith(target.new)
+        if after.get(name) != content and not name.startswith(new_names)
     ]
     if changed:
         yield f"changed {changed}"
-    new = [name for name in after.keys() - before.keys() if not name.startswith(target.new)]
+    new = [name for name in after.keys() - before.keys() if not name.startswith(new_names)]
     half = [name for name in after if ".writing-" in name]
     if new or half:
         yield f"left {sorted({*new, *half})}"
