@@ -150,6 +150,14 @@ def test_folders_of_a_configuration_file_are_written_to_only_if_somebody_names_t
     assert main([*command[:-1], "again"]) == 0  # remembered
 
 
+def test_the_output_of_a_configuration_file_is_told_before_it_is_written_to(place, capsys):
+    Path("train.yaml").write_text(f"data: data.csv\noutput: {place / 'runs'}\ntrusted: none.csv\n")
+    assert main(["train", "--config", "train.yaml"]) == 2
+    assert f"output: {place / 'runs'}, as the configuration file says" in capsys.readouterr().err
+    assert main(["train", "--config", "train.yaml", "--output", "runs"]) == 2
+    assert "as the configuration file says" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("complete", [True, False])
 def test_data_in_a_folder_of_a_configuration_file_are_read_but_not_downloaded(place, capsys, complete):
     Path("data").mkdir()

@@ -1,5 +1,6 @@
 """Turn the command line and YAML files into settings."""
 
+import logging
 import os
 from argparse import SUPPRESS
 from collections.abc import Sequence
@@ -14,8 +15,11 @@ from emlc.config.presets import left_open, preset_names, preset_path
 from emlc.config.sources import check_source
 from emlc.errors import InputError, raise_together
 from emlc.runtime.files import read_yaml
+from emlc.runtime.signals import is_launched
 from emlc.runtime.trust import FOLDERS, NETWORKS, check_code, unknown_folders
 from emlc.timing.options import StepOptions
+
+_log = logging.getLogger(__name__)
 
 S = TypeVar("S", Settings, PretrainSettings)
 
@@ -131,6 +135,8 @@ def settings_from(arguments: Namespace, kind: type[S]) -> S:
             from emlc.runs.foreign import check_folders  # imports torch, which takes seconds
 
             check_folders(settings, unknown, where)
+    if settings.output and "output" not in typed and not is_launched():
+        _log.info(f"output: {settings.output}, as the configuration file says")
     return settings
 
 
