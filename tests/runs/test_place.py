@@ -7,6 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from rich.console import Console
 
 import tiny
@@ -168,6 +169,37 @@ def test_an_evaluation_has_a_folder_of_its_own(place, capsys):
     (place / "mine/confusion.csv").write_text("mine")
     message = refused(place, capsys, "evaluate", "run", "data.csv", "--output", "mine")
     assert "output: mine holds confusion.csv, and no evaluation.json" in message
+
+
+LOOKALIKES = {
+    "decisions.csv": ("id,decision,label,given_label,suggested_label\n", ["export", "run", "--to", "csv"]),
+    "mine.csv": ("text,label\ncorrected_probability,a\n", ["export", "run", "--to", "csv"]),
+    "notes.csv": ("x\npredicted_probability\n", ["predict", "run", "data.csv"]),
+    "mine.json": ('{"hardware": "mine"}', ["bench", "step"]),
+    "mine/evaluation.json": ('{"accuracy": 1}', ["evaluate", "run", "data.csv"]),
+}
+"""What people have that looks a little like what a command writes, and that command."""
+
+
+@pytest.mark.parametrize("name", LOOKALIKES)
+def test_what_only_looks_like_the_output_of_a_command_is_kept(place, capsys, name):
+    content, command = LOOKALIKES[name]
+    (place / "mine").mkdir()
+    (place / name).write_text(content)
+    output = name.removesuffix("/evaluation.json")
+    message = refused(place, capsys, *command, "--output", output)
+    assert f"output: {name} is there already, and is none that this command wrote" in message
+
+
+def test_embeddings_of_others_and_plots_of_others_are_kept(place, capsys):
+    pd.DataFrame({"text": ["a", "b"]}).to_parquet("texts.parquet")
+    pd.DataFrame({"id": ["a"], "embedding": [[1.0]]}).to_parquet("embedded.parquet")
+    Figure().savefig("plot.png")
+    embed = ["embed", "texts.parquet", "--text_column", "text", "--unlabelled", "--output"]
+    message = refused(place, capsys, *embed, "embedded.parquet")
+    assert "output: embedded.parquet is there already" in message
+    message = refused(place, capsys, "bench", "step", "--plot", "plot.png")
+    assert "output: plot.png is there already" in message
 
 
 WRITING = {

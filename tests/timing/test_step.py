@@ -6,6 +6,7 @@ No test here says how long anything takes.
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -19,6 +20,7 @@ from emlc.errors import InputError
 from emlc.methods.cross_entropy import CrossEntropy
 from emlc.methods.mlc import MLC
 from emlc.networks.standardize import Standardize
+from emlc.runs.outputs import check_ours
 from emlc.timing import features as features_module
 from emlc.timing import step as step_module
 from emlc.timing.cases import Case, make_cases
@@ -26,7 +28,7 @@ from emlc.timing.cost import forward_passes
 from emlc.timing.hardware import describe_hardware
 from emlc.timing.memory import peak_of_cpu, state_bytes
 from emlc.timing.options import StepOptions
-from emlc.timing.report import save_plot, tables
+from emlc.timing.report import PLOT, save_plot, tables
 from emlc.timing.step import build_method, make_groups, measure_steps
 
 SMALL = {
@@ -318,7 +320,8 @@ def test_command_writes_measurements_and_picture(tmp_path, monkeypatch, capsys):
         ("cross-entropy", "contiguous"),
         ("mlc", "contiguous"),
     ]
-    assert (tmp_path / "bench.png").exists()
+    check_ours(Path("bench.png"), PLOT, usual=False)  # both may be replaced by the same command
+    check_ours(Path("bench.json"), '"command": "emlc bench', usual=False)
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,12 @@ def run(arguments: Namespace) -> None:
     from emlc.runtime.files import write_json
     from emlc.timing.features import feature_table, measure_features
     from emlc.timing.hardware import describe_hardware, describe_versions
-    from emlc.timing.report import save_plot, tables
+    from emlc.timing.report import PLOT, save_plot, tables
     from emlc.timing.step import measure_steps
 
-    check_ours(Path(options.output), '"hardware"', usual=False)
+    check_ours(Path(options.output), '"command": "emlc bench', usual=False)
     if options.plot is not None:
-        check_ours(Path(options.plot), "Matplotlib", usual=False)
+        check_ours(Path(options.plot), PLOT, usual=False)
     hardware = describe_hardware(pick_device(options.device))
     features = measure_features(options) if options.features else []
     steps = [] if options.features else measure_steps(options)

@@ -35,13 +35,13 @@ def run(arguments: Namespace) -> None:
         raise InputError(f"output: expected a .parquet file, got {output}")
     check_source(arguments.data)
     from emlc.data import read
-    from emlc.data.writing.embeddings import write_embeddings
+    from emlc.data.writing.embeddings import EMBEDDINGS, write_embeddings
     from emlc.runs.outputs import check_apart, check_ours
     from emlc.runtime.files import check_file
 
     check_file(output)
     check_apart(output, {} if arguments.data in NAMED_SOURCES else {"DATA": arguments.data})
-    check_ours(output, "embedding", usual=False)
+    check_ours(output, EMBEDDINGS, usual=False)
     values = {name: arguments[name] for name in _OPTIONS}
     if values["image_model"] == "auto":
         values["image_model"] = "none" if values["text_column"] else BUNDLED_IMAGE_MODEL

@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 @run_arguments.alone_in_run
 def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
-    from emlc.runs.outputs import check_our_folder, default_path, remember_output
+    from emlc.runs.outputs import check_our_folder, check_ours, default_path, remember_output
 
     folder = (
         Path(arguments.output)
@@ -34,6 +34,7 @@ def run(arguments: Namespace) -> None:
         else default_path(trained.folder, "evaluation", "", arguments.data)
     )
     check_our_folder(folder, "evaluation.json")
+    check_ours(folder / "evaluation.json", '"expected_calibration_error"', usual=True)
     if arguments.data is None:
         test = trained.split().test
         if test is None:

@@ -39,7 +39,7 @@ class Target:
 
 
 TARGETS: dict[str, Target] = {
-    "csv": Target("table:export_table", "corrected.csv", mark="given_label"),
+    "csv": Target("table:export_table", "corrected.csv", mark="corrected_probability"),
     "imagefolder": Target("imagefolder:export_image_folder", "imagefolder", ("link",)),
     "labelstudio": Target(
         "labelstudio:export_label_studio",

@@ -157,11 +157,15 @@ def check_our_folder(folder: Path, first: str) -> None:
 
 
 def _ends(path: Path) -> bytes:
-    """Return the start and the end of a file, of a parquet file the names of its columns."""
+    """Return the start and the end of a file; of a table the names of its columns, and its metadata."""
     if path.suffix == ".parquet":
         with suppress(pa.ArrowInvalid):
-            return "\n".join(pq.read_schema(path).names).encode()
+            schema = pq.read_schema(path)
+            about = [key + b": " + value for key, value in (schema.metadata or {}).items()]
+            return b"\n".join([*map(str.encode, schema.names), *about])
     with path.open("rb") as file:
+        if path.suffix == ".csv":
+            return file.readline(_LOOKED_AT)
         start = file.read(_LOOKED_AT)
         file.seek(max(0, os.fstat(file.fileno()).st_size - _LOOKED_AT))
         return start + file.read()

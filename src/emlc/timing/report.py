@@ -18,6 +18,9 @@ from emlc.timing.cases import Case, Group
 from emlc.timing.cost import ERM_PASSES, Part, forward_passes
 from emlc.timing.step import Record
 
+PLOT = "emlc bench"
+"""Metadata of the plot, by which it is known to be of emlc."""
+
 _COLOURS: dict[Part, str] = {
     "student": BLUE,
     "teacher": SKY,
@@ -104,7 +107,7 @@ def save_plot(records: Sequence[Record], path: Path) -> None:
             each.set_title(_title(group), loc="left")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
         with atomic_write(path) as temporary:
-            figure.savefig(temporary, dpi=120)
+            figure.savefig(temporary, dpi=120, metadata={"Software": PLOT})
 
 
 def _plot_group(axes: Axes, records: Sequence[Record]) -> None:

@@ -12,6 +12,9 @@ from emlc.data.writing.columnar import annotation_columns
 from emlc.errors import InputError
 from emlc.runtime.files import atomic_write
 
+EMBEDDINGS = "emlc: embeddings"
+"""Metadata of the file, by which it is known to be of emlc."""
+
 _ROWS = 65_536
 """Number of lists in an array, whose offsets have 32 bits."""
 
@@ -27,8 +30,9 @@ def write_embeddings(path: Path, samples: Samples) -> None:
     labelled = samples.labels is not None
     columns = annotation_columns([samples]) if labelled else {"id": pa.array(samples.ids, pa.string())}
     embeddings = pa.chunked_array([_lists(block) for block in samples.inputs.split(_ROWS)])
+    about = dict([EMBEDDINGS.split(": ")])
     with atomic_write(path) as temporary:
-        pq.write_table(pa.table(columns | {"embedding": embeddings}), temporary)
+        pq.write_table(pa.table(columns | {"embedding": embeddings}, metadata=about), temporary)
 
 
 def _lists(rows: Tensor) -> pa.Array:
