@@ -267,3 +267,22 @@ def test_a_link_that_leads_nowhere_is_not_replaced(place, capsys, target):
     for command in ("predict", "correct", "report"):
         message = refused(place, capsys, *WRITING[command], "--output", "link.csv")
         assert message == f"output: link.csv is a link to {target}, where nothing is; remove it"
+
+
+@pytest.mark.parametrize("words", [
+    "train loop.csv --trusted_per_class 4",
+    "train data.csv --trusted loop.csv",
+    "train data.csv --trusted_per_class 4 --true_label_column true --output loop",
+    "train data.csv --trusted_per_class 4 --true_label_column true --output loop/run",
+    "train data.csv --config loop.yaml",
+    "predict loop data.csv",
+    "predict run loop.csv",
+    "correct run --output loop/labels.csv",
+    "evaluate run data.csv --output loop",
+    "draw data.csv --output loop",
+])  # fmt: skip
+def test_a_link_that_leads_to_itself_ends_in_one_message(place, capsys, words):
+    for name in ("loop", "loop.csv", "loop.yaml"):
+        (place / name).symlink_to(name)
+    message = refused(place, capsys, *words.split())
+    assert "loop" in message
