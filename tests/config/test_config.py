@@ -143,7 +143,7 @@ def test_names_are_no_paths_and_paths_are(tmp_path):
 PRETRAINING = {
     "batch": ([1], "at least 2"),
     "temperature": ([0.0, math.inf, math.nan], "more than 0"),
-    "projection_dim": ([0], "at least 1"),
+    "projection_dim": ([0, 2**24 + 1], "between 1 and 16777216"),
     "smallest_crop": ([0.0, 1.1, math.nan], "more than 0 and at most 1"),
     "colour_strength": ([-0.1, 1.1], "between 0 and 1"),
     "momentum": ([-0.1, 1.0], "at least 0 and below 1"),

@@ -203,7 +203,7 @@ def refused(argv, capsys):
         (["--smallest_crop", "0"], "smallest_crop: expected more than 0 and at most 1, got 0"),
         (["--smallest_crop", "1.5"], "smallest_crop: expected more than 0 and at most 1, got 1.5"),
         (["--colour_strength", "2"], "colour_strength: expected between 0 and 1, got 2"),
-        (["--projection_dim", "0"], "projection_dim: expected at least 1"),
+        (["--projection_dim", "0"], "projection_dim: expected between 1 and"),
         (["--views", "[zoom]"], "views: "),
         (["--views", "[]"], "views: expected at least one"),
         (["--optimizer", "lars", "--weight_decay", "0"], "weight_decay: lars needs more than 0"),

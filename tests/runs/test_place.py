@@ -1,5 +1,6 @@
 """Where a run may be: never in the place of what is not emlc's, and one process at a time."""
 
+import errno
 import os
 import re
 import shutil
@@ -286,3 +287,21 @@ def test_a_link_that_leads_to_itself_ends_in_one_message(place, capsys, words):
         (place / name).symlink_to(name)
     message = refused(place, capsys, *words.split())
     assert "loop" in message
+
+
+@pytest.mark.parametrize("command", [*WRITING, "train"])
+def test_the_message_of_a_full_disk_names_the_output_and_the_way_out(place, capsys, monkeypatch, command):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    labels = pd.read_csv("run/labels.csv", dtype=str).head(1)
+    decisions = labels.assign(decision="skip", label="", suggested_label=labels["corrected_label"])
+    decisions.to_csv("decisions.csv", index=False)
+    monkeypatch.setattr("os.fsync", full)
+    argv = WRITING.get(command, ["train", "data.csv", *TRAIN])
+    output = "new.html" if command == "report" else "new.csv" if command in ("predict", "correct") else "new"
+    assert main([*argv, "--output", output]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    way_out = "free some and --resume, or name" if command == "train" else "free some, or name"
+    assert re.search(rf"{output}\b.*: cannot be written: No space left on device; {way_out} another", message)
+    assert not [path for path in place.rglob("*") if ".writing-" in path.name]

@@ -34,6 +34,7 @@ from emlc.cli.arguments import check_configs, normalized, show_common_only, with
 from emlc.cli.problems import explain
 from emlc.config import Settings
 from emlc.errors import EMLCWarning, InputError, readable
+from emlc.runtime.files import FULL
 from emlc.runtime.signals import Terminated, is_launched, stoppable
 
 COMMANDS: dict[str, ModuleType] = {
@@ -123,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The reader of our output is gone, as with `| head`; Python must not complain when it closes it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
-        print(f"emlc: error: {readable(str(error))}", file=sys.stderr)
+        print(f"emlc: error: {readable(_os_message(argv, error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         return _interrupted(argv, error)
@@ -132,6 +133,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _print_error(error)
         return 1
+
+
+def _os_message(argv: Sequence[str], error: OSError) -> str:
+    """Say which file an error is about, and of a full disk what to do."""
+    if error.errno not in FULL:
+        return str(error)
+    then = " and --resume" if argv and hasattr(COMMANDS.get(argv[0]), "SETTINGS") else ""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}cannot be written: {error.strerror}; free some{then}, or name another output"
 
 
 def _interrupted(argv: Sequence[str], error: KeyboardInterrupt) -> int:

@@ -1,5 +1,6 @@
 """Reading files, and writing them so that not even a killed process leaves half of one."""
 
+import errno
 import json
 import os
 import re
@@ -32,9 +33,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path = _absolute(path)
     temporary = _temporary(path)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with _named_if_full(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -55,7 +57,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = _temporary(path / "inside" if path.is_dir() else path)
     temporary.mkdir()
     try:
-        yield temporary
+        with _named_if_full(path):
+            yield temporary
         if temporary.parent == path:
             for entry in list(temporary.iterdir()):
                 entry.replace(path / entry.name)
@@ -112,12 +115,29 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a full disk, and of a full share of it."""
+
+
+@contextmanager
+def _named_if_full(path: Path) -> Iterator[None]:
+    """Put the path into the error of a full disk, which names no file, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
+
+
 @contextmanager
 def disk_errors(path: Path, *kinds: type[Exception]) -> Iterator[None]:
     """Turn a writer's own kinds of errors, as for a full disk, into an :class:`OSError` with the path."""
     try:
         yield
     except kinds as error:
+        if shutil.disk_usage(path.parent).free < 2**20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OSError(f"{path}: cannot be written: {reason}") from error
 
