@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import NAMED_SOURCES, AnySettings, PretrainSettings, Settings, groups, names_of
-from emlc.config.presets import left_open, preset_names, preset_path
+from emlc.config.presets import is_preset, left_open, preset_names, preset_path
 from emlc.config.sources import check_source
 from emlc.errors import InputError, raise_together
 from emlc.runtime.files import read_yaml
@@ -135,7 +135,8 @@ def settings_from(arguments: Namespace, kind: type[S]) -> S:
             from emlc.runs.foreign import check_folders  # imports torch, which takes seconds
 
             check_folders(settings, unknown, where)
-    if settings.output and "output" not in typed and not is_launched():
+    of_files = set[str]().union(*(read_yaml(file) for file in files if not is_preset(file)))
+    if settings.output and "output" in of_files - typed and not is_launched():
         _log.info(f"output: {settings.output}, as the configuration file says")
     return settings
 

@@ -39,6 +39,11 @@ def preset_path(name: str, command: str) -> Path:
     return _FOLDER / command / f"{name}.yaml"
 
 
+def is_preset(file: Path) -> bool:
+    """Return whether a file is one of the presets."""
+    return file.is_relative_to(_FOLDER)
+
+
 def preset_comment(name: str, command: str) -> str:
     """Return the comment at the top of a preset's file: what it is for, and the accuracy to expect."""
     lines = preset_path(name, command).read_text(encoding="utf-8").splitlines()
