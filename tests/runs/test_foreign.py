@@ -9,6 +9,7 @@ import yaml
 from tests import tiny
 
 from emlc.errors import InputError
+from emlc.runs.beside import load_comparison
 from emlc.runs.run import Run
 from emlc.runs.train import train
 
@@ -102,3 +103,13 @@ def test_larger_networks_than_the_machine_are_not_trained(tmp_path, changes, mes
     with pytest.raises(InputError, match=message):
         train(tiny.settings(output=str(tmp_path / "run"), **changes), tiny.samples(), lean=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "accuracy", [{}, {"emlc": 50.0}, {"emlc": None, "given labels": 50.0}, {"emlc": "x"}, [1], None]
+)
+def test_a_damaged_comparison_with_rivals_is_one_message(tmp_path, accuracy):
+    values = {"measured_on": "test", "samples": 9, "standing": "worse", "rival": "given labels", "moved": []}
+    (tmp_path / "rivals.json").write_text(json.dumps({**values, "accuracy": accuracy}))
+    with pytest.raises(InputError, match=r"rivals\.json: not the comparison of a run"):
+        load_comparison(tmp_path)

@@ -27,6 +27,8 @@ from emlc.config.methods import method_class
 from emlc.config.sizes import epochs_of
 from emlc.data import Samples, Split
 from emlc.data.images.stored import Inputs
+from emlc.errors import InputError
+from emlc.labels.advice import advice_on
 from emlc.labels.comparison import Comparison, compare, moved_classes
 from emlc.labels.decision import Floats, Labels
 from emlc.labels.rivals import RivalData, folds, rival_predictions
@@ -89,8 +91,20 @@ def compare_run(run: Run, split: Split, *, alone: bool = True) -> Comparison:
 
 
 def load_comparison(folder: Path) -> Comparison | None:
-    """Read the comparison of a run; None if it has none."""
-    return Comparison.load(folder / FILE) if (folder / FILE).is_file() else None
+    """Read the comparison of a run; None if it has none.
+
+    Raises:
+        InputError: the file is damaged: nothing can be said of its figures.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    comparison = Comparison.load(path)
+    try:
+        _ = [f"{value:.1f}" for value in comparison.accuracy.values()], [*map(str, advice_on(comparison))]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not the comparison of a run with its rivals: {error!r}") from error
+    return comparison
 
 
 def _corrected(run: Run, split: Split) -> Labels:
