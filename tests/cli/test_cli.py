@@ -52,10 +52,8 @@ def run(tmp_path_factory):
     table(30, seed=2, wrong=0, prefix="u").drop(columns="truth").to_csv(folder / "test.csv", index=False)
     names = {name: str(folder / f"{name}.csv") for name in ("data", "trusted", "test")}
     out = ["--output", str(folder / "run"), "--true_label_column", "truth"]
-    assert (
-        main(["train", names["data"], "--trusted", names["trusted"], "--test", names["test"], *out, *SMALL])
-        == 0
-    )
+    sets = [names["data"], "--trusted", names["trusted"], "--test", names["test"]]
+    assert main(["train", *sets, *out, *SMALL, "--epochs", "12"]) == 0
     return folder / "run"
 
 
