@@ -24,6 +24,7 @@ from emlc.data.images.stored import StoredImages
 from emlc.review import apply_decisions
 from emlc.review.apply import yaml_text
 from emlc.review.decisions import COLUMNS
+from emlc.review.store import Store, StoredDecision
 
 QUIET = Console(file=io.StringIO())
 
@@ -162,7 +163,7 @@ def test_reviewed_samples_are_trusted_with_the_reviewers_label(run, reviewed, tm
     assert_same(before.test, now.test)
     n, m = len(before.noisy), len(before.trusted)
     assert summary == {
-        "decisions": {"accept": 2, "keep": 1, "other": 1, "skip": 1},
+        "decisions": {"accept": 2, "keep": 1, "other": 1, "skip": 1, "recheck": 0, "exclude": 0},
         "labels_changed": 3,
         "with_known_truth": 4,
         "right": 3,
@@ -175,6 +176,43 @@ def test_reviewed_samples_are_trusted_with_the_reviewers_label(run, reviewed, tm
         "trusted_after": m + 4,
     }
     assert json.loads((tmp_path / "new/review.json").read_text()) == summary
+
+
+def test_excluded_samples_are_left_out_and_others_stay(run, tmp_path, capsys):
+    noisy = run.split().noisy
+    words = {noisy.ids[0]: ("exclude", ""), noisy.ids[1]: ("recheck", "")}
+    decisions = write_decisions(tmp_path / "decisions.csv", run, words)
+    assert main(["apply", str(run.folder), str(decisions), "--output", str(tmp_path / "new")]) == 0
+    assert "0 skipped; 1 excluded; 1 to be looked at again; 0 labels changed" in capsys.readouterr().out
+    written = pd.read_csv(tmp_path / "new/data.csv")
+    assert set(noisy.ids) - set(written["id"]) == {noisy.ids[0]}
+    assert not written.set_index("id")["trusted"][noisy.ids[1]]
+
+
+def test_the_database_of_a_review_is_applied_as_its_csv_is(run, reviewed, tmp_path, logged):
+    noisy = run.split().noisy
+    given = labels_by_id(noisy)
+    store = Store(tmp_path / "review.sqlite")
+    everyone = [(sample_id, *decision, "ann") for sample_id, decision in reviewed.items()]
+    disputed = next(sample_id for sample_id in noisy.ids if sample_id not in reviewed)
+    everyone += [(disputed, "keep", given[disputed], "ann"), (disputed, "exclude", "", "bob")]
+    store.add(
+        [
+            StoredDecision(
+                id=i, decision=word, label=label, reviewer=who, key=f"{i} {who}", time="",
+                given_label=given[i], suggested_label=label,
+            )
+            for i, word, label, who in everyone
+        ]
+    )  # fmt: skip
+    apply_decisions(run, store.path, tmp_path / "by database")
+    store.close()
+    words = reviewed | {disputed: ("recheck", "")}
+    decisions = write_decisions(tmp_path / "decisions.csv", run, words)
+    apply_decisions(run, decisions, tmp_path / "by csv")
+    one, other = (pd.read_csv(tmp_path / name / "data.csv") for name in ("by database", "by csv"))
+    pd.testing.assert_frame_equal(one, other)
+    assert "reviewers disagree on 1 of 6 samples" in logged.text
 
 
 def test_unreviewed_labels_may_be_corrected(run, reviewed, tmp_path):

@@ -48,12 +48,14 @@ def row(split, k, word="keep", label=None, **changes):
 
 def test_decisions(split, tmp_path):
     lines = [row(split, 5, "accept", "cow"), row(split, 2), row(split, 9, "other", "dog")]
-    lines += [row(split, 0, "skip", "")]
+    lines += [row(split, k, word, "") for k, word in enumerate(("skip", "recheck"))]
+    lines += [row(split, 7, "exclude", "")]
     (tmp_path / "d.csv").write_text("\n".join([HEADER, *lines, ""]))
     made = read_decisions(tmp_path / "d.csv", split)
-    assert made.rows.tolist() == [5, 2, 9, 0]
-    assert made.labels.tolist() == [1, split.noisy.labels[2], 2, UNKNOWN]
-    assert made.counts == {"accept": 1, "keep": 1, "other": 1, "skip": 1}
+    assert made.rows.tolist() == [5, 2, 9, 0, 1, 7]
+    assert made.labels.tolist() == [1, split.noisy.labels[2], 2, *[UNKNOWN] * 3]
+    assert made.excluded.tolist() == [7]
+    assert made.counts == {"accept": 1, "keep": 1, "other": 1, "skip": 1, "recheck": 1, "exclude": 1}
     rows, labels = made.settled
     assert (rows.tolist(), labels.tolist()) == ([5, 2, 9], made.labels[:3].tolist())
 
@@ -111,7 +113,9 @@ def test_samples_of_other_sets_are_not_decided_on(role, split, refused):
 
 
 def test_unknown_words_and_classes(split, refused):
-    assert "decision: expected accept, keep, other, skip, found 'Accept'" in refused(row(split, 0, "Accept"))
+    assert "decision: expected accept, keep, other, skip, recheck, exclude, found 'Acc" in refused(
+        row(split, 0, "Accept")
+    )
     found = refused(row(split, 0, "other", "horse"))
     assert "label: expected one of the classes cat, cow, dog, found 'horse'" in found
     assert "label: expected one of the classes cat, cow, dog, found ''" in refused(row(split, 0, "other", ""))

@@ -1,7 +1,8 @@
 """Apply a reviewer's decisions: write the next data set, ready for `emlc train`.
 
-DECISIONS is the decisions.csv downloaded from the report of RUN. Reviewed samples join the trusted set with
-the label that the reviewer chose; samples that were skipped or not reviewed stay in the noisy set.
+DECISIONS is the decisions.csv downloaded from the report of RUN, or the review.sqlite of `emlc review`.
+Reviewed samples join the trusted set with the label that the reviewer chose, excluded ones are left out;
+samples that are undecided or were not reviewed stay in the noisy set.
 """
 
 import shlex
@@ -19,7 +20,7 @@ USAGE = "RUN DECISIONS [options]"
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="run directory of `emlc train`")
-    parser.add_argument("decisions", type=str, help="decisions.csv")
+    parser.add_argument("decisions", type=str, help="decisions.csv or review.sqlite")
     parser.add_argument("--output", type=str | None, help="folder (default: RUN/reviewed)")
     parser.add_argument(
         "--unreviewed",
@@ -55,11 +56,16 @@ def run(arguments: Namespace) -> None:
         show(f"train again: emlc train --config {shlex.quote(str(output / 'train.yaml'))} --output ...")
 
 
+def _rarer(decisions: dict[str, int]) -> str:
+    counts = {"excluded": decisions["exclude"], "to be looked at again": decisions["recheck"]}
+    return "".join(f"{count:,} {words}; " for words, count in counts.items() if count)
+
+
 def _summary_lines(summary: dict[str, Any]) -> list[str]:
     decisions = summary["decisions"]
     lines = [
         f"decisions: {decisions['accept']:,} accepted, {decisions['keep']:,} kept, "
-        f"{decisions['other']:,} other, {decisions['skip']:,} skipped; "
+        f"{decisions['other']:,} other, {decisions['skip']:,} skipped; {_rarer(decisions)}"
         f"{summary['labels_changed']:,} labels changed",
         f"trusted samples: {summary['trusted_before']:,} before, {summary['trusted_after']:,} now",
         f"noisy samples: {summary['noisy_before']:,} before, {summary['noisy_after']:,} now; labels of those "

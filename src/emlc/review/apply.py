@@ -1,6 +1,7 @@
 """Apply a reviewer's decisions: write the next data set, which `emlc train` reads as it is.
 
-Reviewed samples join the trusted ones with the label that the reviewer settled on; the others stay noisy.
+Reviewed samples join the trusted ones with the label that the reviewer settled on; those that the reviewer
+excluded are left out; the others stay noisy.
 """
 
 import os
@@ -37,11 +38,11 @@ def apply_decisions(
 
     Args:
         run: The run that was reviewed.
-        decisions: The decisions file; see :mod:`emlc.review.decisions`.
+        decisions: decisions.csv or review.sqlite; see :mod:`emlc.review.decisions`.
         output: A new or empty folder (default: ``reviewed`` in the run directory).
-        unreviewed: What happens to noisy samples that were skipped or not reviewed. keep: they keep their
-            given label. correct: they get the label that the run corrects it to. drop: those that count as
-            label issues are left out.
+        unreviewed: What happens to noisy samples that are undecided or were not reviewed. keep: they keep
+            their given label. correct: they get the label that the run corrects it to. drop: those that
+            count as label issues are left out.
 
     Returns:
         Numbers of decisions of each kind, of changed and of right labels, and of samples before and after.
@@ -88,6 +89,7 @@ def _reviewed(noisy: Samples, decisions: Decisions) -> Samples:
 def _rest(run: Run, split: Split, decisions: Decisions, unreviewed: Unreviewed) -> Samples:
     is_rest = np.ones(len(split.noisy), dtype=np.bool_)
     is_rest[decisions.settled[0]] = False
+    is_rest[decisions.excluded] = False
     rest = split.noisy.take(is_rest)
     if unreviewed == "keep" or len(rest) == 0:
         return rest

@@ -4,15 +4,19 @@
 column              content
 ==================  ===========================================================================
 id                  of a noisy sample
-decision            accept (the suggested label), keep (the given one), other (another one), skip
-label               the class that the reviewer settled on; empty for skip
+decision            accept (the suggested label), keep (the given one), other (another one); skip, recheck
+                    (needs another look): undecided; exclude (leave the sample out)
+label               the class that the reviewer settled on; empty if undecided or left out
 given_label         the given label that the reviewer saw
 suggested_label     the suggested label that the reviewer saw
 ==================  ===========================================================================
+
+The database of `emlc review`, review.sqlite, is read in its place; see :mod:`emlc.review.outcomes`.
 """
 
 import csv
 import io
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +28,19 @@ from numpy.typing import NDArray
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN, shorten
 from emlc.errors import InputError, raise_together
+from emlc.review.outcomes import outcomes
+from emlc.review.store import is_store, read_store
+
+_log = logging.getLogger(__name__)
 
 COLUMNS = ("id", "decision", "label", "given_label", "suggested_label")
 """Names of the columns that the file must have."""
 
-WORDS = ("accept", "keep", "other", "skip")
+WORDS = ("accept", "keep", "other", "skip", "recheck", "exclude")
 """Kinds of decisions."""
+
+WITHOUT_LABEL = ("skip", "recheck", "exclude")
+"""Kinds of decisions that settle on no label."""
 
 _SHOWN = 10  # problems listed of a file
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -41,17 +52,19 @@ class Decisions:
 
     Attributes:
         rows: (m,) int64, distinct positions among the noisy samples.
-        labels: (m,) int64, the class that the reviewer settled on; ``UNKNOWN`` where skipped.
+        labels: (m,) int64, the class that the reviewer settled on; ``UNKNOWN`` where there is none.
+        excluded: (k,) int64, those of the rows whose samples are left out.
         counts: Number of decisions for each word of ``WORDS``.
     """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
+    excluded: NDArray[np.int64]
     counts: dict[str, int]
 
     @property
     def settled(self) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-        """Rows and labels of the samples that were not skipped."""
+        """Rows and labels of the samples that got a label."""
         is_settled = self.labels != UNKNOWN
         return self.rows[is_settled], self.labels[is_settled]
 
@@ -63,7 +76,7 @@ def read_decisions(path: Path, split: Split) -> Decisions:
         InputError: If the file cannot be read, or a row does not fit these samples; lists the first such
             rows (from 0).
     """
-    table = _read(path)
+    table = _read_outcomes(path) if is_store(path) else _read(path)
     index = {sample_id: row for row, sample_id in enumerate(split.noisy.ids)}
     others = {
         sample_id: role
@@ -79,9 +92,11 @@ def read_decisions(path: Path, split: Split) -> Decisions:
     raise_together(problems, str(path), shown=_SHOWN)
     classes = {name: k for k, name in enumerate(split.classes)} | {"": UNKNOWN}
     words = Counter(row["decision"] for row in table)
+    excluded = [index[row["id"]] for row in table if row["decision"] == "exclude"]
     return Decisions(
         rows=np.array([index[row["id"]] for row in table], dtype=np.int64),
         labels=np.array([classes[row["label"]] for row in table], dtype=np.int64),
+        excluded=np.array(excluded, dtype=np.int64),
         counts={word: words[word] for word in WORDS},
     )
 
@@ -98,9 +113,9 @@ def _problems(
         yield f"the id occurs {repeated[sample_id]} times, expected one decision per sample"
     if word not in WORDS:
         yield f"decision: expected {', '.join(WORDS)}, found {word!r}"
-    elif word == "skip" and label:
-        yield f"label: expected none with skip, found {label!r}"
-    elif word != "skip" and label not in noisy.classes:
+    elif word in WITHOUT_LABEL and label:
+        yield f"label: expected none with {word}, found {label!r}"
+    elif word not in WITHOUT_LABEL and label not in noisy.classes:
         yield f"label: expected one of the classes {shorten(noisy.classes)}, found {label!r}"
     if sample_id not in index:
         role = others.get(sample_id)
@@ -118,6 +133,16 @@ def _problems(
     shown = {"accept": "suggested_label", "keep": "given_label"}.get(word)
     if shown and label != row[shown]:
         yield f"label: {word} means the {shown}, {row[shown]!r}, found {label!r}"
+
+
+def _read_outcomes(path: Path) -> list[dict[str, str]]:
+    found = outcomes(read_store(path))
+    if open_ones := sum(outcome.disagree for outcome in found):
+        _log.warning(
+            f"{path}: reviewers disagree on {open_ones:,} of {len(found):,} samples, which stay undecided; "
+            "`emlc review` shows them under Decision: disagreements"
+        )
+    return [outcome.row() for outcome in found]
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 They have the inputs of the data they belong to, and no others. There are two kinds, both CSV: the table that
 `emlc draw` writes, with the columns id, given_label and checked_label; and decisions.csv, from a page in the
 browser, with the columns id, given_label, decision and label. Rows without a checked label, or whose decision
-is "skip", were not checked and stay noisy.
+is "skip", "recheck" or "exclude", were not checked and stay noisy.
 """
 
 import logging
@@ -29,6 +29,7 @@ CHECKED = "checked_label"
 
 _BY_HAND = {"id", "given_label", CHECKED}
 _BY_BROWSER = {"id", "given_label", "decision", "label"}
+_WITHOUT_LABEL = ("skip", "recheck", "exclude")
 _SHOWN = 10
 """Number of wrong rows that a message lists."""
 
@@ -61,7 +62,7 @@ def with_checked_labels(data: Source, settings: DataSettings) -> Source:
         repeated = sorted({*table.columns[table.columns.duplicated()]})
         raise InputError(f"{file}: columns occur more than once: {shorten(repeated)}; rename or remove one")
     by_hand = CHECKED in table
-    is_checked = table[CHECKED].str.strip() != "" if by_hand else table["decision"] != "skip"
+    is_checked = table[CHECKED].str.strip() != "" if by_hand else ~table["decision"].isin(_WITHOUT_LABEL)
     checked = table[is_checked]
     labels = checked[CHECKED if by_hand else "label"].str.strip()
     if checked.empty:
