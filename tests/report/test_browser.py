@@ -5,8 +5,6 @@ Plotly takes a browser a second or more: tests of the review have a page without
 
 import csv
 import io
-import json
-import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,96 +12,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hostile import HOSTILE_CLASSES, HOSTILE_IDS
 from PIL import Image
 
+from browsing import NEEDS_CHROMIUM, STATUS, Opened, started_browser, window
 from emlc.cli import main
 from emlc.report import collect, render
 from emlc.report.thumbnails import data_uri
+from hostile import HOSTILE_CLASSES, HOSTILE_IDS
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
-pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no chromium")
+pytestmark = NEEDS_CHROMIUM
 
 HEADER = ["id", "decision", "label", "given_label", "suggested_label"]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with started_browser() as browser:
         yield browser
-        browser.close()
-
-
-class Opened:
-    """A page in a browser window of its own storage, and what went wrong in it."""
-
-    def __init__(self, browser, url, **options):
-        self.context = browser.new_context(reduced_motion="reduce", **options)
-        self.url, self.problems, self.requests = url, [], []
-        self.page = self.open()
-
-    def open(self):
-        page = self.context.new_page()
-        page.set_default_timeout(15000)
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", lambda message: self.problems.append(message.text))
-        page.on("dialog", lambda dialog: (self.problems.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.goto(self.url)
-        return page
-
-    def text(self, selector):
-        return self.page.inner_text(selector)
-
-    def current(self):
-        """The record of the card that has the focus."""
-        found = self.page.evaluate("document.activeElement.querySelector('h3')?.title")
-        assert self.page.evaluate("document.activeElement.matches('.card')"), found
-        return next(record for record in self.records if record["id"] == found)
-
-    @property
-    def data(self):
-        return json.loads(self.page.text_content("#report-data"))
-
-    @property
-    def records(self):
-        return self.data["gallery"]["records"]
-
-    def press(self, *keys):
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def download(self):
-        with self.page.expect_download() as found:
-            self.page.click("#download")
-        assert found.value.suggested_filename == "decisions.csv"
-        text = Path(found.value.path()).read_bytes().decode("utf-8")
-        return list(csv.reader(io.StringIO(text, newline="")))
-
-    def load(self, rows):
-        file = io.StringIO(newline="")
-        csv.writer(file).writerows(rows)
-        self.load_text(file.getvalue())
-
-    def load_text(self, text):
-        before = self.text("#status")
-        content = {"name": "decisions.csv", "mimeType": "text/csv", "buffer": text.encode()}
-        self.page.set_input_files("#load-file", content)
-        self.page.wait_for_function(f"before => {STATUS} !== before", arg=before)
-
-    def draw_all(self):
-        for plot in self.page.query_selector_all(".plot"):
-            plot.scroll_into_view_if_needed()
-            plot.wait_for_selector(".main-svg")
-
-
-STATUS = "document.getElementById('status').textContent"
 
 
 # Figures without a drawing can still be clicked.
@@ -137,16 +62,6 @@ def written(page, folder):
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path.as_uri()
-
-
-@contextmanager
-def window(browser, url, **options):
-    """A window in which nothing may go wrong, and nothing be fetched but the page."""
-    opened = Opened(browser, url, **options)
-    yield opened
-    opened.context.close()
-    assert opened.problems == []
-    assert {url for url in opened.requests if not url.startswith(("data:", "blob:"))} == {url}
 
 
 @pytest.fixture
@@ -313,7 +228,8 @@ def test_keys_move_through_all_pages(opened):
     ids = [record["id"] for record in sorted(opened.records, key=lambda record: record["quality"])]
     opened.page.click("#start")
     for keys, at in (
-        (["ArrowRight"], 1), (["n"], 2), (["p", "ArrowLeft"], 0), (["ArrowLeft"], 0), (["End"], 59),
+        (["ArrowRight"], 1), (["ArrowRight"], 2), (["ArrowLeft", "ArrowLeft"], 0), (["ArrowLeft"], 0),
+        (["End"], 59),
         (["Home"], 0), (["PageDown"], 24), (["ArrowLeft"], 23), (["PageUp"], 0), (["ArrowDown"], 3),
         (["ArrowUp"], 0),
     ):  # fmt: skip

@@ -28,6 +28,7 @@ from emlc.cli import (
     pretrain,
     report,
     reproduce,
+    review,
     train,
 )
 from emlc.cli.arguments import check_configs, normalized, show_common_only, without_help_on_all
@@ -49,6 +50,7 @@ COMMANDS: dict[str, ModuleType] = {
     "predict": predict,
     "correct": correct,
     "report": report,
+    "review": review,
     "apply": apply,
     "export": export,
     "bench": bench,

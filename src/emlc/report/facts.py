@@ -151,7 +151,7 @@ def collect(
     return Facts(
         run=run,
         weights=weights,
-        identity=_identity(folder),
+        identity=identity_of(folder),
         counts=_counts(folder),
         summary=_summary(folder / "summary.json"),
         metrics=_history(folder / "metrics.csv", ("epoch", "seconds")),
@@ -246,10 +246,11 @@ def _gallery(run: Run, split: Split | None, table: pd.DataFrame, size: int) -> G
     rows, uncertain = choose(table, size)
     schema = run.schema
     if split is None:
-        return make_gallery(table.iloc[rows], uncertain, schema.classes)
+        return make_gallery(table.iloc[rows], uncertain, schema.classes).with_rest(table, rows)
     samples = split.noisy.take(rows)
     gallery_table = run.correct_labels(samples, all_probabilities=True)
-    return make_gallery(gallery_table, uncertain, schema.classes, samples, schema.feature_columns)
+    gallery = make_gallery(gallery_table, uncertain, schema.classes, samples, schema.feature_columns)
+    return gallery.with_rest(table, rows)
 
 
 def _decision(run: Run, split: Split | None) -> Decision | None:
@@ -280,7 +281,8 @@ def _counts(folder: Path) -> dict[str, int]:
     return {role: int(counts[role]) for role in _ROLES if role in counts}
 
 
-def _identity(folder: Path) -> str:
+def identity_of(folder: Path) -> str:
+    """Hash a run's settings and split; the same run has the same text on every machine."""
     digest = blake2b(digest_size=12)
     for name in ("settings.yaml", "split.csv"):
         path = folder / name

@@ -1,6 +1,6 @@
 """The samples most worth reviewing, with everything that a reviewer sees of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class Gallery:
             corrected label's probability), ``uncertain`` (chosen because its class is uncertain), ``top``
             (pairs of class index and probability), ``content``.
         suggests: Whether the samples come with suggestions and evidence; else only with their given label.
+        rest: Number of noisy samples that are not shown.
+        rest_wrong: How many of these are estimated to have a wrong label.
     """
 
     content: str
@@ -51,6 +53,13 @@ class Gallery:
     hidden_values: int
     records: list[dict[str, Any]]
     suggests: bool = True
+    rest: int = 0
+    rest_wrong: float = 0.0
+
+    def with_rest(self, table: pd.DataFrame, rows: NDArray[np.int64]) -> "Gallery":
+        """Return the gallery, which shows these rows of a label table, with what is known of the others."""
+        quality = np.delete(table["label_quality"].to_numpy(dtype=np.float64), rows)
+        return replace(self, rest=len(quality), rest_wrong=_short((1 - quality).sum()))
 
 
 def choose(table: pd.DataFrame, size: int) -> tuple[NDArray[np.int64], int]:
@@ -81,6 +90,7 @@ def make_gallery(
     classes: tuple[str, ...],
     samples: Samples | None = None,
     columns: tuple[str, ...] = (),
+    pictures: list[str] | None = None,
 ) -> Gallery:
     """Describe samples for review.
 
@@ -90,6 +100,7 @@ def make_gallery(
         classes: Names of the classes.
         samples: The same samples; without them only labels are shown.
         columns: Names of the features, if they have names.
+        pictures: Addresses of their pictures; None: of images, thumbnails are embedded in the page.
     """
     given, corrected, true = (
         pd.Index(classes, dtype=object).get_indexer(pd.Index(table[name], dtype=object)).tolist()
@@ -99,7 +110,9 @@ def make_gallery(
     )
     names = [f"probability_{name}" for name in classes]
     probabilities = table[names].to_numpy(dtype=np.float64) if set(names) <= set(table) else None
-    kind, value_names, hidden, contents = _content(samples, len(table), columns)
+    kind, value_names, hidden, contents = (
+        _content(samples, len(table), columns) if pictures is None else ("image", [], 0, pictures)
+    )
     records = []
     for k, row in enumerate(table.itertuples()):
         p = None if probabilities is None else probabilities[k]

@@ -23,7 +23,10 @@ from emlc.report.facts import Facts
 from emlc.report.gallery import Gallery
 from emlc.report.sections import describe
 
-_SCRIPTS = ("page", "csv", "figures", "decisions", "filters", "cards", "shortcuts", "review")
+_SCRIPTS = (
+    *("page", "csv", "figures", "storage", "decisions", "filters", "cards", "zoom", "standing", "people"),
+    *("context", "shortcuts", "review"),
+)
 """Scripts of the page, each after those that it uses."""
 
 
@@ -37,7 +40,7 @@ def render(facts: Facts) -> str:
         "figures": {figure.key: figure.spec for figure in view.figures},
         "gallery": None if facts.gallery is None else vars(facts.gallery),
     }
-    return _fill("report.html.j2", data, scripts, view=view, facts=facts)
+    return _fill("report.html.j2", data, scripts, view=view, facts=facts, served=False)
 
 
 def render_drawn(gallery: Gallery, classes: tuple[str, ...], title: str, command: str) -> str:
@@ -57,7 +60,27 @@ def render_drawn(gallery: Gallery, classes: tuple[str, ...], title: str, command
         "gallery": vars(gallery),
     }
     facts, view = {"gallery": gallery}, {"title": title, "apply": command}
-    return _fill("drawn.html.j2", data, {"page": _page_script()}, view=view, facts=facts)
+    return _fill("drawn.html.j2", data, {"page": _page_script()}, view=view, facts=facts, served=False)
+
+
+def render_served(gallery: Gallery, classes: tuple[str, ...], identity: str, view: dict[str, Any]) -> str:
+    """Render the review page of a server, which fetches pictures and keeps decisions there.
+
+    Args:
+        gallery: The samples: see :func:`emlc.report.gallery.make_gallery`; records have a ``row``, too.
+        classes: Class names.
+        identity: Hash that identifies the run.
+        view: title, apply (the command that applies the decisions), advice, and interrupted.
+    """
+    data = {
+        "identity": identity,
+        "classes": list(classes),
+        "figures": {},
+        "gallery": vars(gallery),
+        "server": True,
+    }
+    facts, scripts = {"gallery": gallery}, {"page": _page_script()}
+    return _fill("served.html.j2", data, scripts, view=view, facts=facts, served=True)
 
 
 def _fill(template: str, data: dict[str, Any], scripts: dict[str, str], **values: Any) -> str:
@@ -74,7 +97,7 @@ def _fill(template: str, data: dict[str, Any], scripts: dict[str, str], **values
         data=script_json(data),
         style=_page_file("report.css"),
         scripts=scripts,
-        policy=_policy(list(scripts.values())),
+        policy=_policy(list(scripts.values()), is_served=values["served"]),
         version=version("emlc"),
         now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -88,13 +111,15 @@ def script_json(value: Any) -> str:
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
-def _policy(scripts: list[str]) -> str:
-    """Return a Content-Security-Policy that allows no network access, and no scripts but these."""
+def _policy(scripts: list[str], *, is_served: bool) -> str:
+    """Return a Content-Security-Policy: requests to the server alone, if there is one; only these scripts."""
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    own = "'self' " if is_served else ""
+    connect = "connect-src 'self'; " if is_served else ""
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src {own}data: blob:; "
+        f"{connect}base-uri 'none'; form-action 'none'"
     )
 
 

@@ -120,7 +120,7 @@ def _figures(run: Run, split: Split, *, alone: bool) -> dict[str, Any]:
     role = _held_out_role(run.settings, split)
     samples = split.trusted if role is None else getattr(split, role)
     noisy = _drawn(split.noisy, _MOST_NOISY[role is not None], run.settings.seed)
-    X, X_trusted, X_out = (_features(run, each.inputs) for each in (noisy, split.trusted, samples))
+    X, X_trusted, X_out = (comparable_features(run, each.inputs) for each in (noisy, split.trusted, samples))
     most = max(1_000, _MOST_CELLS // X.shape[1])
     data = RivalData(X[:most], noisy.given[:most], X_trusted, split.trusted.given, len(split.classes))
     if role is not None:
@@ -149,7 +149,8 @@ def _drawn(noisy: Samples, most: int, seed: int) -> Samples:
     return noisy.take(rows[:most])
 
 
-def _features(run: Run, inputs: Inputs) -> Floats:
+def comparable_features(run: Run, inputs: Inputs) -> Floats:
+    """Return the features (n, d) that simple classifiers learn from: see the module."""
     if inputs.ndim == 2:
         return run.reduced(inputs)
     return represent(run.student.get_submodule("backbone"), inputs).flatten(1).double().numpy()

@@ -5,10 +5,34 @@ const VERDICTS = {
   keep: (label) => `kept: ${label}`,
   other: (label) => `other class: ${label}`,
   skip: () => "skipped",
+  recheck: () => "needs another look",
+  exclude: () => "excluded",
 };
+
+const FEW_CLASSES = 10; // each of so many classes has a digit of its own: 1 to 9, and 0
+
+/** The digit that chooses a class: its own, or of many classes its place among the card's most probable ones. */
+function digitOf(record, index) {
+  if (report.classes.length <= FEW_CLASSES) return String((index + 1) % 10);
+  const place = record.top.findIndex(([shown]) => shown === index);
+  return place < 0 || place > 8 ? null : String(place + 1);
+}
+
+/** The class that a digit chooses, undefined if none. */
+function classOfDigit(record, digit) {
+  const place = (Number(digit) + 9) % 10;
+  return report.classes.length <= FEW_CLASSES ? (place < report.classes.length ? place : undefined) : record.top[place]?.[0];
+}
 
 const percent = (share) => (share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
 const fraction = (value) => (value < 0.001 ? "<0.001" : value.toFixed(3));
+
+const EXPLAINED = {
+  "retain weight": "How far the teacher keeps the given label: 1 keeps it, 0 replaces it",
+  "label quality": "The estimated probability that the given label is right",
+  kind: "An issue is a label that counts as wrong; uncertain: no class is probable",
+  "true class": "As the data say, of an experiment",
+};
 
 function content(record) {
   if (gallery.content === "image") {
@@ -34,10 +58,11 @@ function probabilities(record) {
   for (const [index, share] of record.top) {
     const fill = element("span");
     fill.style.width = `${100 * share}%`;
+    const digit = digitOf(record, index);
     const item = element(
       "li",
       {},
-      element("bdi", { title: className(index) }, className(index)),
+      element("span", { className: "class" }, digit === null ? null : element("kbd", { "aria-hidden": "true" }, digit), element("bdi", { title: className(index) }, className(index))),
       element("span", { className: "share" }, percent(share)),
       element("span", { className: "track", "aria-hidden": "true" }, fill),
     );
@@ -57,7 +82,7 @@ function change(record) {
 
 function facts(record) {
   const list = element("dl", { className: "facts" });
-  const add = (name, value) => list.append(element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, value))));
+  const add = (name, value) => list.append(element("div", {}, element("dt", { title: EXPLAINED[name] }, name), element("dd", {}, element("bdi", {}, value))));
   if (!gallery.suggests) return list;
   add("retain weight", fraction(record.retain));
   add("label quality", fraction(record.quality));
@@ -66,39 +91,60 @@ function facts(record) {
   return list;
 }
 
-/** Make the card of a record; `act` is called with accept, keep, other or skip when a button is pressed. */
+const BUTTONS = [
+  ["accept", "Accept", "a"],
+  ["keep", "Keep", "k"],
+  ["other", "Other…", "o"],
+  ["recheck", "Look again", "n"],
+  ["exclude", "Exclude", "e"],
+  ["skip", "Skip", "s"],
+];
+
+/** Make the card of a record; `act` is called with the name of the button that is pressed, and its event. */
 function makeCard(record, position, total, act) {
   const key = `card-${position}`;
   const card = element("article", { className: `card ${gallery.content}`, tabIndex: -1 });
   card.setAttribute("aria-posinset", position + 1);
   card.setAttribute("aria-setsize", total);
   card.setAttribute("aria-labelledby", `${key}-id ${key}-change ${key}-verdict`);
+  const pick = element("input", { type: "checkbox", className: "pick", tabIndex: -1 });
+  pick.setAttribute("aria-label", `Select sample ${record.id}`);
+  pick.addEventListener("click", (event) => act("pick", event));
   const heading = element(
     "div",
-    {},
+    { className: "heading" },
     element("h3", { id: `${key}-id`, title: record.id }, element("bdi", {}, record.id)),
+    pick,
     element("p", { id: `${key}-change`, className: "change" }, element("span", { className: "hidden" }, "given "), ...change(record)),
   );
-  const buttons = [
-    ...(gallery.suggests ? [["accept", "Accept", "a"]] : []),
-    ["keep", "Keep", "k"],
-    ["other", "Other…", "o"],
-    ["skip", "Skip", "s"],
-  ].map(([kind, name, letter]) => {
-    const button = element("button", { type: "button", tabIndex: -1 }, name, element("kbd", { "aria-hidden": "true" }, letter));
-    button.dataset.kind = kind;
-    button.disabled = kind === "accept" && record.suggested === null;
-    button.addEventListener("click", () => act(kind));
-    return button;
+  const button = (kind, name, letter) => {
+    const made = element("button", { type: "button", tabIndex: -1 }, name, element("kbd", { "aria-hidden": "true" }, letter));
+    made.addEventListener("click", (event) => act(kind, event));
+    return made;
+  };
+  const buttons = BUTTONS.filter(([kind]) => gallery.suggests || kind !== "accept").map(([kind, name, letter]) => {
+    const made = button(kind, name, letter);
+    made.dataset.kind = kind;
+    made.disabled = kind === "accept" && record.suggested === null;
+    return made;
   });
+  if (report.server) buttons.push(button("similar", "Like this…", "l"));
   const verdict = element("p", { id: `${key}-verdict`, className: "verdict" });
   const evidence = element("div", { className: "evidence" }, facts(record), probabilities(record) ?? "");
-  card.append(heading, element("div", { className: "body" }, content(record) ?? "", evidence), element("div", { className: "decide" }, ...buttons, verdict));
+  const shown = content(record) ?? "";
+  if (gallery.content === "image") {
+    shown.classList.add("enlarges");
+    shown.title = "Enlarge (z)";
+    shown.addEventListener("click", (event) => act("zoom", event));
+  }
+  card.append(heading, element("div", { className: "body" }, shown, evidence), element("div", { className: "decide" }, ...buttons, verdict, element("p", { className: "others" })));
   return card;
 }
 
-/** Show a decision on its card, or with `entry` undefined that there is none. */
-function showDecision(card, entry) {
+/** Show a decision on its card, or with `entry` undefined that there is none, and what others decided. */
+function showDecision(card, entry, others) {
+  const words = others.map(([reviewer, other]) => element("span", {}, element("bdi", {}, reviewer), ": ", element("bdi", {}, VERDICTS[other.decision](other.label))));
+  card.querySelector(".others").replaceChildren(...words);
   if (entry === undefined) delete card.dataset.decision;
   else card.dataset.decision = entry.decision;
   for (const button of card.querySelectorAll("[data-kind]")) {

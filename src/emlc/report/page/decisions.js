@@ -1,50 +1,53 @@
-// The reviewer's decisions: stored in the browser, written to and read from decisions.csv.
+// The reviewer's decisions, those of others, and decisions.csv.
 
 const HEADER = ["id", "decision", "label", "given_label", "suggested_label"];
-const KINDS = ["accept", "keep", "other", "skip"];
+const KINDS = ["accept", "keep", "other", "skip", "recheck", "exclude"];
+const UNSETTLED = ["skip", "recheck"];
+const WITHOUT_LABEL = ["skip", "recheck", "exclude"];
 
 /** Decisions by sample id: { decision, label, given, suggested }, with class names as in the CSV file. */
 class Decisions {
-  constructor(identity) {
-    this.key = `emlc-decisions-${identity}`;
-    this.stored = stored.works;
-    this.saved = true; // whether all of them are stored in the browser or downloaded
+  constructor(storage) {
+    this.storage = storage;
+    this.saved = true; // whether all of them are stored or downloaded
     this.reload();
   }
 
   reload() {
-    this.entries = new Map();
-    try {
-      const rows = JSON.parse(stored.read(this.key) ?? "[]");
-      for (const [id, decision, label, given, suggested] of rows) {
-        if (KINDS.includes(decision)) this.entries.set(id, { decision, label, given, suggested });
-      }
-    } catch {
-      this.entries.clear(); // what is stored under the key was not written by this page
-    }
+    this.all = this.storage.read();
+    if (!this.all.has(this.storage.me)) this.all.set(this.storage.me, new Map());
+    this.entries = this.all.get(this.storage.me);
   }
 
   get(id) {
     return this.entries.get(id);
   }
 
-  set(id, entry) {
-    if (entry === undefined) this.entries.delete(id);
-    else this.entries.set(id, entry);
-    this.store();
+  /** Set entries, [id, entry or undefined] each, in one action. */
+  set(changes, resolves = false) {
+    const stale = changes.map(([id, entry]) => [id, entry, this.entries.get(id)]);
+    for (const [id, entry] of changes) {
+      if (entry === undefined) this.entries.delete(id);
+      else this.entries.set(id, { ...entry, resolves, number: Infinity });
+    }
+    this.saved = this.storage.write(this.entries, stale.filter(([, entry, before]) => (entry ?? before) !== undefined), resolves);
   }
 
-  store() {
-    this.stored = stored.write(this.key, JSON.stringify(this.rows()));
-    this.saved = this.stored;
+  /** What others decided on a sample: [reviewer, entry] each. */
+  others(id) {
+    return [...this.all].filter(([reviewer, entries]) => reviewer !== this.storage.me && entries.has(id)).map(([reviewer, entries]) => [reviewer, entries.get(id)]);
   }
 
-  rows() {
-    return [...this.entries].map(([id, e]) => [id, e.decision, e.label, e.given, e.suggested]);
+  /** Whether reviewers settled a sample differently, and nobody has resolved it. */
+  disagree(id) {
+    if (this.all.size < 2) return false;
+    const settled = [...this.all.values()].map((entries) => entries.get(id)).filter((entry) => entry !== undefined && !UNSETTLED.includes(entry.decision));
+    if (new Set(settled.map((entry) => JSON.stringify([entry.decision === "exclude", entry.label]))).size < 2) return false;
+    return !settled.reduce((one, other) => (other.number >= one.number ? other : one)).resolves;
   }
 
   csv() {
-    return csv.write([HEADER, ...this.rows()]);
+    return csv.write([HEADER, ...[...this.entries].map(([id, e]) => [id, e.decision, e.label, e.given, e.suggested])]);
   }
 
   /**
@@ -53,26 +56,26 @@ class Decisions {
    */
   load(text, givenLabel) {
     const [header, ...rows] = csv.read(text);
-    if (header === undefined || header.join() !== HEADER.join()) {
+    if (header === undefined || header.slice(0, HEADER.length).join() !== HEADER.join()) {
       throw new Error(`expected the columns ${HEADER.join(", ")}, found ${(header ?? ["nothing"]).join(", ")}`);
     }
     const classes = new Set(report.classes);
     rows.forEach((row, k) => {
       const [, decision, label, given, suggested] = row;
       const where = `row ${k + 1}`;
-      if (row.length !== HEADER.length) throw new Error(`${where}: expected ${HEADER.length} cells, found ${row.length}`);
+      if (row.length !== header.length) throw new Error(`${where}: expected ${header.length} cells, found ${row.length}`);
       if (!KINDS.includes(decision)) throw new Error(`${where}: decision: expected ${KINDS.join(", ")}, found ${decision}`);
-      if (decision === "skip" ? label !== "" : !classes.has(label)) {
-        throw new Error(`${where}: label: expected ${decision === "skip" ? "nothing" : "a class of this run"}, found ${label}`);
+      const hasLabel = !WITHOUT_LABEL.includes(decision);
+      if (hasLabel ? !classes.has(label) : label !== "") {
+        throw new Error(`${where}: label: expected ${hasLabel ? "a class of this run" : "nothing"}, found ${label}`);
       }
       const settled = { accept: suggested, keep: given }[decision] ?? label;
       if (label !== settled) throw new Error(`${where}: ${decision} means the label ${settled}, found ${label}`);
     });
-    const current = rows.filter(([id, , , given]) => [undefined, given].includes(givenLabel(id)));
-    for (const [id, decision, label, given, suggested] of current) {
-      this.entries.set(id, { decision, label, given, suggested });
-    }
-    this.store();
+    // A file's page has a part of the samples, and keeps decisions on others; the server has all.
+    const fits = ([id, , , given]) => [...(report.server ? [] : [undefined]), given].includes(givenLabel(id));
+    const current = rows.filter(fits);
+    this.set(current.map(([id, decision, label, given, suggested]) => [id, { decision, label, given, suggested }]));
     return { loaded: current.length, stale: rows.length - current.length };
   }
 }

@@ -13,7 +13,16 @@ const ORDERS = {
   id: (a, b) => natural(a.id, b.id),
   given: (a, b) => a.given - b.given,
   suggested: (a, b) => (a.suggested ?? -1) - (b.suggested ?? -1),
+  pair: (a, b) => pairSize(b) - pairSize(a) || a.given - b.given || (a.suggested ?? -1) - (b.suggested ?? -1),
+  similar: (a, b) => similarTo.get(a.row) - similarTo.get(b.row),
 };
+
+const pairs = new Map(); // given and suggested class -> number of samples
+const pairKey = ({ given, suggested }) => `${given} ${suggested}`;
+const pairSize = (record) => pairs.get(pairKey(record));
+for (const record of gallery?.records ?? []) pairs.set(pairKey(record), (pairs.get(pairKey(record)) ?? 0) + 1);
+
+let similarTo = null; // row -> place among the samples that are similar to the one that was asked about
 
 /** The search text that matches this id and no other; a search box cannot hold line breaks. */
 const exactly = (id) => `"${id.replace(/[\r\n]/g, "")}"`;
@@ -25,6 +34,7 @@ function matching(criteria, decisions) {
   const isText = gallery.content === "text";
   const fits = (record) => {
     if (criteria.given !== "" && record.given !== Number(criteria.given)) return false;
+    if (similarTo !== null && !similarTo.has(record.row)) return false;
     if (criteria.suggested !== "" && record.suggested !== Number(criteria.suggested)) return false;
     if (criteria.kind === "issue" && !record.issue) return false;
     if (criteria.kind === "no-issue" && record.issue) return false;
@@ -32,6 +42,8 @@ function matching(criteria, decisions) {
     const decision = decisions.get(record.id)?.decision;
     if (criteria.decision === "undecided" && decision !== undefined) return false;
     if (criteria.decision === "decided" && decision === undefined) return false;
+    if (criteria.decision === "disagree" && !decisions.disagree(record.id)) return false;
+    if (criteria.decision === "others" && (decision !== undefined || decisions.others(record.id).length === 0)) return false;
     if (KINDS.includes(criteria.decision) && decision !== criteria.decision) return false;
     if (search === "") return true;
     if (isExact) return criteria.search === exactly(record.id);
@@ -40,7 +52,7 @@ function matching(criteria, decisions) {
   const matches = [];
   gallery.records.forEach((record, k) => fits(record) && matches.push(k));
   const sign = criteria.order === "down" ? -1 : 1;
-  const order = ORDERS[criteria.sort];
+  const order = ORDERS[similarTo === null ? criteria.sort : "similar"];
   return matches.sort((a, b) => sign * order(gallery.records[a], gallery.records[b]) || a - b);
 }
 

@@ -41,6 +41,20 @@ const stored = {
       return false; // denied, or full
     }
   },
+  remove(key) {
+    try {
+      localStorage.removeItem(key);
+    } catch {
+      // there is nothing to remove
+    }
+  },
+  keys() {
+    try {
+      return Object.keys(localStorage);
+    } catch {
+      return [];
+    }
+  },
 };
 
 const theme = {

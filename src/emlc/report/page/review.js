@@ -1,13 +1,18 @@
-// The review: pages of cards, decisions, and loading and downloading decisions.csv.
+// The review: pages of cards, decisions on one sample or many, and loading and downloading decisions.csv.
 
 const PAGE = 24;
+const PRESENT = { accept: "accepted", keep: "kept", other: "got another class", skip: "skipped", recheck: "need another look", exclude: "excluded" };
 
 function review() {
   const form = byId("filters");
   const cards = byId("cards");
-  const decisions = new Decisions(report.identity);
+  const storage = report.server ? new ServerStorage(report.identity) : new BrowserStorage(report.identity);
+  const decisions = new Decisions(storage);
   const indexOf = new Map(gallery.records.map((record, k) => [record.id, k]));
-  const history = []; // [id, entry before the decision], for undo
+  const history = []; // of each action [id, entry before it] of all samples that it changed, for undo
+  const zoom = makeZoom();
+  const selected = new Set(); // indices of records
+  let anchor = 0; // in matches, where a range begins
   let matches = [];
   let position = 0; // in matches
 
@@ -24,19 +29,39 @@ function review() {
     cards.replaceChildren(
       ...shown.map((index, k) => {
         const at = start + k;
-        const item = makeCard(gallery.records[index], at, matches.length, (kind) => {
+        const item = makeCard(gallery.records[index], at, matches.length, (kind, event) => {
           moveTo(at, { focus: false });
-          act(kind);
+          act(kind, event);
         });
         item.addEventListener("focusin", () => moveTo(at, { focus: false }));
-        showDecision(item, decisions.get(gallery.records[index].id));
         return item;
       }),
     );
     byId("nothing").hidden = matches.length > 0;
     showPager();
+    showCards();
     markCurrent();
   }
+
+  /** Bring decisions and selection of the cards that are shown up to date. */
+  function showCards() {
+    const start = pageOf(position) * PAGE;
+    [...cards.children].forEach((item, k) => {
+      const index = matches[start + k];
+      const { id } = gallery.records[index];
+      const entry = decisions.get(id);
+      const others = entry !== undefined || resolving() ? decisions.others(id) : []; // who has not decided is not to be led
+      showDecision(item, entry, others);
+      item.classList.toggle("is-selected", selected.has(index));
+      item.querySelector(".pick").checked = selected.has(index);
+    });
+    byId("selection").hidden = selected.size === 0;
+    byId("selection-text").textContent = `${selected.size.toLocaleString("en")} selected: keys and buttons act on all of them`;
+    byId("select-all").textContent = `Select all ${matches.length.toLocaleString("en")} that match`;
+  }
+
+  /** Whether what is shown are disagreements, so that decisions settle them. */
+  const resolving = () => criteria().decision === "disagree";
 
   function showPager() {
     const pages = Math.max(1, Math.ceil(matches.length / PAGE));
@@ -76,8 +101,20 @@ function review() {
       `${decided.toLocaleString("en")} of ${gallery.records.length.toLocaleString("en")} decided` +
       (notShown > 0 ? `, and ${notShown.toLocaleString("en")} not shown here` : "");
     byId("undo").disabled = history.length === 0;
-    byId("download").disabled = decisions.entries.size === 0;
-    byId("storage-note").hidden = decisions.stored;
+    byId("download").disabled = decisions.entries.size === 0 && !report.server;
+    byId("storage-note").hidden = decisions.storage.works;
+    byId("standing").textContent = standing(decisions);
+    if (report.server) showServer();
+  }
+
+  function showServer() {
+    const waiting = storage.queue.reduce((sum, action) => sum + action.decisions.length, 0);
+    byId("server-note").hidden = storage.problem === "";
+    byId("server-note").textContent = `${storage.problem} ${waiting.toLocaleString("en")} decisions wait in this browser, and are sent when it answers.`;
+    byId("reviewer").textContent = storage.me === "" ? "Your name…" : `Reviewer: ${storage.me}`;
+    const open = gallery.records.filter(({ id }) => decisions.disagree(id)).length;
+    byId("disagreements").hidden = open === 0;
+    byId("disagreements").textContent = `Disagreements: ${open.toLocaleString("en")}`;
   }
 
   function say(message) {
@@ -102,6 +139,9 @@ function review() {
 
   function filter({ keep = false } = {}) {
     const id = keep && matches.length > 0 ? record().id : null;
+    selected.clear();
+    anchor = 0;
+    byId("similar-note").hidden = similarTo === null;
     matches = matching(criteria(), decisions);
     position = id === null ? 0 : Math.max(0, matches.indexOf(indexOf.get(id)));
     showPage();
@@ -109,11 +149,13 @@ function review() {
 
   function showAll() {
     form.reset();
+    similarTo = null;
     filter({ keep: true });
   }
 
   function show(values) {
     form.reset();
+    similarTo = null;
     for (const [name, value] of Object.entries(values)) form.elements[name].value = value;
     filter();
     byId("filters").scrollIntoView({ block: "start" });
@@ -123,29 +165,96 @@ function review() {
 
   // --- deciding
 
-  function decide(kind, label) {
-    const current = record();
-    remember(current.id);
-    decisions.set(current.id, {
-      decision: kind,
-      label,
-      given: className(current.given),
-      suggested: className(current.suggested),
-    });
-    showDecision(card(), decisions.get(current.id));
+  /** The indices that an action is about: those selected, or the current one. */
+  const targets = () => (selected.size > 0 ? [...selected] : [matches[position]]);
+
+  /** Decide on all targets; `labelOf` returns [decision, label] of a record, or null to leave it as it is. */
+  function decide(labelOf) {
+    const found = targets().map((index) => [gallery.records[index], labelOf(gallery.records[index])]);
+    const taken = found.filter(([, choice]) => choice !== null);
+    const changes = taken.map(([one, [decision, label]]) => [one.id, { decision, label, given: className(one.given), suggested: className(one.suggested) }]);
+    if (changes.length === 0) return say(`${found.length === 1 ? `${found[0][0].id}: there` : "There"} is no suggestion to accept.`);
+    remember(changes.map(([id]) => id));
+    decisions.set(changes, resolving());
+    const many = selected.size > 0;
+    selected.clear();
+    showCards();
     showProgress();
-    const focused = cards.contains(document.activeElement);
+    const focused = cards.contains(document.activeElement) || many;
     const next = nextUndecided();
-    say(`${current.id}: ${VERDICTS[kind](label)}. ${byId("progress-text").textContent}.${next === null ? " All that match are decided." : ""}`);
+    const end = `${byId("progress-text").textContent}.${next === null ? " All that match are decided." : ""}`;
+    const [[id, { decision, label }]] = changes;
+    const left = found.length - taken.length;
+    const words = many ? `${taken.length.toLocaleString("en")} samples ${PRESENT[decision]}${left > 0 ? `, ${left.toLocaleString("en")} without a suggestion are left as they were` : ""}` : `${id}: ${VERDICTS[decision](label)}`;
+    say(`${words}. ${end}`);
     moveTo(next ?? position, { focus: focused });
   }
 
-  function act(kind) {
+  function act(kind, event) {
+    const current = record();
+    if (current === undefined) return undefined;
+    if (kind === "pick") return pick(event);
+    if (kind === "zoom") return ["image", "text"].includes(gallery.content) && zoom.open(current);
+    if (kind === "similar") return context.show(current, storage, showSimilar);
+    if (kind === "other") return other.open();
+    return decide((one) => {
+      if (kind === "accept" && one.suggested === null) return null;
+      return [kind, { accept: className(one.suggested), keep: className(one.given) }[kind] ?? ""];
+    });
+  }
+
+  /** Decide for a class: which decision that is depends on the sample's labels. */
+  const decideFor = (index) => decide((one) => [index === one.suggested ? "accept" : index === one.given ? "keep" : "other", className(index)]);
+
+  function digit(pressed) {
     const current = record();
     if (current === undefined) return;
-    if (kind === "other") return other.open(current);
-    if (kind === "accept" && current.suggested === null) return say(`${current.id}: there is no suggestion to accept.`);
-    decide(kind, { accept: className(current.suggested), keep: className(current.given), skip: "" }[kind]);
+    const index = classOfDigit(current, pressed);
+    if (index === undefined) say(`The key ${pressed} stands for no class.`);
+    else decideFor(index);
+  }
+
+  // --- selecting
+
+  /** Select or deselect the current sample; with Shift all from the last one that was. */
+  function pick(event) {
+    const index = matches[position];
+    if (event?.shiftKey) range(anchor, position);
+    else if (selected.has(index)) selected.delete(index);
+    else selected.add(index);
+    if (!event?.shiftKey) anchor = position;
+    showCards();
+  }
+
+  function range(from, to) {
+    for (let at = Math.min(from, to); at <= Math.max(from, to); at += 1) selected.add(matches[at]);
+  }
+
+  function extend(steps) {
+    if (selected.size === 0) anchor = position;
+    moveTo(position + steps);
+    range(anchor, position);
+    showCards();
+  }
+
+  function select(indices) {
+    for (const index of indices) selected.add(index);
+    showCards();
+    say(`${selected.size.toLocaleString("en")} samples selected.`);
+  }
+
+  function deselect() {
+    selected.clear();
+    showCards();
+    card()?.focus();
+  }
+
+  function showSimilar(to, found) {
+    form.reset();
+    similarTo = new Map([[to.row, -1], ...found.map(([row], place) => [row, place])]);
+    byId("similar-name").textContent = to.id;
+    filter();
+    if (matches.length > 0) card().focus();
   }
 
   function nextUndecided() {
@@ -156,33 +265,37 @@ function review() {
     return null;
   }
 
-  function remember(id) {
-    history.push([id, decisions.get(id)]);
+  function remember(ids) {
+    history.push(ids.map((id) => [id, decisions.get(id)]));
   }
 
   function undo() {
-    const [id, before] = history.pop() ?? [];
-    if (id === undefined) return say("There is nothing to undo.");
-    decisions.set(id, before);
-    showProgress();
+    const action = history.pop();
+    if (action === undefined) return say("There is nothing to undo.");
+    decisions.set(action);
+    const [[id]] = action;
     let at = matches.indexOf(indexOf.get(id));
     if (at < 0) {
       showAll();
       at = matches.indexOf(indexOf.get(id));
     }
+    showProgress();
     moveTo(at);
-    showDecision(card(), before);
-    say(`${id}: the decision is undone. ${byId("progress-text").textContent}.`);
+    showCards();
+    const what = action.length === 1 ? `${id}: the decision is undone` : `${action.length.toLocaleString("en")} decisions are undone`;
+    return say(`${what}. ${byId("progress-text").textContent}.`);
   }
 
   function clear() {
-    const { id } = record();
-    if (decisions.get(id) === undefined) return say(`${id}: there is no decision to clear.`);
-    remember(id);
-    decisions.set(id, undefined);
-    showDecision(card(), undefined);
+    const ids = targets().map((index) => gallery.records[index].id).filter((id) => decisions.get(id) !== undefined);
+    if (ids.length === 0) return say(`${record().id}: there is no decision to clear.`);
+    remember(ids);
+    decisions.set(ids.map((id) => [id, undefined]));
+    selected.clear();
+    showCards();
     showProgress();
-    say(`${id}: the decision is cleared. ${byId("progress-text").textContent}.`);
+    const what = ids.length === 1 ? `${ids[0]}: the decision is` : `${ids.length.toLocaleString("en")} decisions are`;
+    return say(`${what} cleared. ${byId("progress-text").textContent}.`);
   }
 
   // --- another class
@@ -225,11 +338,7 @@ function review() {
       if (option === undefined) return;
       dialog.close();
       card().focus();
-      const index = Number(option.dataset.index);
-      const current = record();
-      // The class determines the decision: typing the suggested class accepts it.
-      const kind = index === current.suggested ? "accept" : index === current.given ? "keep" : "other";
-      decide(kind, className(index));
+      decideFor(Number(option.dataset.index));
     }
 
     name.addEventListener("input", fill);
@@ -246,7 +355,8 @@ function review() {
       open() {
         name.value = "";
         // The dialog may cover the card.
-        byId("other-sample").replaceChildren(content(record()) ?? "", element("p", { className: "change" }, ...change(record())));
+        const many = element("p", {}, `${selected.size.toLocaleString("en")} selected samples`);
+        byId("other-sample").replaceChildren(...(selected.size > 0 ? [many] : [content(record()) ?? "", element("p", { className: "change" }, ...change(record()))]));
         dialog.showModal();
         fill();
         name.focus();
@@ -258,7 +368,7 @@ function review() {
 
   const help = () => byId("help").showModal();
   listenToKeys(cards, {
-    ...{ act, undo, clear, columns, moveTo, help },
+    ...{ act, undo, clear, columns, moveTo, help, digit, extend, deselect },
     moveBy: (steps) => moveTo(position + steps),
     turnPages: (pages) => moveTo((pageOf(position) + pages) * PAGE),
     moveToEnd: () => moveTo(matches.length - 1),
@@ -280,14 +390,21 @@ function review() {
     moveTo(undecided ?? position);
   });
   byId("undo").addEventListener("click", undo);
+  byId("select-page").addEventListener("click", () => select(matches.slice(pageOf(position) * PAGE, (pageOf(position) + 1) * PAGE)));
+  byId("select-all").addEventListener("click", () => select(matches));
+  byId("deselect").addEventListener("click", deselect);
+  for (const button of byId("selection").querySelectorAll("[data-all]")) button.addEventListener("click", () => act(button.dataset.all));
+  byId("similar-clear").addEventListener("click", showAll);
+  zoom.onClose(() => card()?.focus());
   byId("help-button").addEventListener("click", help);
 
   byId("download").addEventListener("click", () => {
+    if (report.server) return element("a", { href: "decisions.csv", download: "decisions.csv" }).click();
     const url = URL.createObjectURL(new Blob([decisions.csv()], { type: "text/csv" }));
     element("a", { href: url, download: "decisions.csv" }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60000);
     decisions.saved = true;
-    say(`${decisions.entries.size.toLocaleString("en")} decisions downloaded.`);
+    return say(`${decisions.entries.size.toLocaleString("en")} decisions downloaded.`);
   });
   byId("load").addEventListener("click", () => byId("load-file").click());
   byId("load-file").addEventListener("change", async ({ target }) => {
@@ -301,7 +418,7 @@ function review() {
         return index === undefined ? undefined : className(gallery.records[index].given);
       });
       history.length = 0;
-      const left = stale > 0 ? ` ${stale} left out: their given label has changed.` : "";
+      const left = stale > 0 ? ` ${stale} left out: ${report.server ? "they are not shown here, or " : ""}their given label has changed.` : "";
       say(`${loaded.toLocaleString("en")} decisions loaded from ${file.name}.${left}`);
     } catch (error) {
       say(`${file.name} was not loaded: ${error.message}`);
@@ -309,13 +426,28 @@ function review() {
     showProgress();
     filter({ keep: true });
   });
-  addEventListener("storage", (event) => {
-    if (event.key !== decisions.key) return; // the storage event means that another window reviews the same run
-    decisions.reload();
-    history.length = 0;
+  storage.listen((changed = true) => {
+    if (changed) {
+      decisions.reload();
+      if (!report.server) history.length = 0; // another window reviews the same run
+      showCards();
+    }
     showProgress();
-    showPage();
+    if (storage.refused) say(storage.refused);
+    storage.refused = "";
   });
+  if (report.server) {
+    const arrive = () => {
+      decisions.reload();
+      history.length = 0;
+      showProgress();
+      filter({ keep: true });
+    };
+    byId("reviewer").addEventListener("click", () => people.ask(storage, arrive));
+    byId("disagreements").addEventListener("click", () => show({ decision: "disagree" }));
+    byId("agreement").addEventListener("toggle", ({ target }) => target.open && people.showAgreement(storage));
+    if (storage.me === "") people.ask(storage, arrive);
+  }
   addEventListener("beforeunload", (event) => {
     if (!decisions.saved) event.preventDefault();
   });
@@ -325,6 +457,11 @@ function review() {
   for (const button of document.querySelectorAll("button.pair")) {
     button.addEventListener("click", () => show({ given: button.dataset.given, suggested: button.dataset.suggested, kind: "issue" }));
   }
+  const narrow = matchMedia("(max-width: 720px)");
+  const fold = () => (byId("filter-box").open = !narrow.matches);
+  narrow.addEventListener("change", fold);
+  fold();
+
   figures.onClick((key, point) => {
     if (key === "map" && typeof point.customdata === "number") return show({ search: exactly(gallery.records[point.customdata].id) });
     if (key !== "corrected") return undefined;

@@ -1,0 +1,114 @@
+"""Review the labels of a run in the browser, alone or with others: every decision is kept at once.
+
+Serves the review page on this machine until Ctrl-C. Decisions go to RUN/review.sqlite, which `emlc apply`
+takes. Needs `pip install 'emlc[review]'`.
+"""
+
+import getpass
+import logging
+import os
+import secrets
+import shlex
+import socket
+import sys
+from importlib.util import find_spec
+
+from jsonargparse import ArgumentParser, Namespace
+
+from emlc.cli import run_arguments
+from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+USAGE = "RUN [options]"
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PASSWORD = "EMLC_REVIEW_PASSWORD"
+_SHORTEST = 8
+"""Minimum number of characters of a password."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    run_arguments.add_weights_arguments(parser)
+    parser.add_argument("--samples", type=int, default=10_000, help="samples shown, the most suspect first")
+    parser.add_argument("--port", type=int, default=8765, help="port; 0: any that is free")
+    parser.add_argument(
+        "--host",
+        type=str,
+        default="127.0.0.1",
+        help="address to listen on; others than this machine's own need a password, which is asked for, or "
+        f"read from the environment variable {_PASSWORD}",
+    )
+
+
+def run(arguments: Namespace) -> None:
+    if arguments.samples < 1:
+        raise InputError(f"samples: expected 1 or more, got {arguments.samples}")
+    password = None if arguments.host in _LOOPBACK else _password()
+    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
+        raise InputError(f"{' and '.join(missing)} not installed; install it: pip install 'emlc[review]'")
+    with _listener(arguments.host, arguments.port) as listener:
+        _serve(arguments, listener, password)
+
+
+def _serve(arguments: Namespace, listener: socket.socket, password: str | None) -> None:
+    import uvicorn
+
+    from emlc.review.store import Store
+    from emlc.server import make_app, open_desk
+
+    trained = run_arguments.load_run(arguments)
+    file = trained.folder / "review.sqlite"
+    command = f"emlc apply {shlex.quote(str(trained.folder))} {shlex.quote(str(file))}"
+    desk = open_desk(trained, arguments.samples, command)
+    port, token = listener.getsockname()[1], secrets.token_urlsafe(24)
+    store, _ = Store(file), desk.page  # made before somebody waits for it
+    app = make_app(desk, store, token=token, password=password, port=port)
+    if password is not None:
+        _log.warning(
+            f"host: everyone who reaches {arguments.host}:{port} and knows the password sees the data, and "
+            "what is sent is not encrypted; over networks that you do not trust, use an SSH tunnel instead"
+        )
+    print(f"open http://{_name(arguments.host)}:{port}/?token={token}", flush=True)
+    print(f"decisions: {file}; Ctrl-C ends the server", flush=True)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, ws="none", lifespan="off"
+    )
+    config.timeout_graceful_shutdown = 5  # seconds
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        store.close()
+    print(f"next: {command}")
+
+
+def _name(host: str) -> str:
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _password() -> str:
+    password = os.environ.get(_PASSWORD)
+    if password is None and sys.stdin.isatty():
+        password = getpass.getpass("password for the reviewers: ")
+    if password is None or len(password) < _SHORTEST:
+        raise InputError(
+            f"host: others can reach this address, so that it needs a password of {_SHORTEST} characters or "
+            f"more, in the environment variable {_PASSWORD}"
+        )
+    return password
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise InputError(f"port: expected 0 to {2**16 - 1}, got {port}")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise InputError(
+            f"host: cannot listen on {host}:{port}: {error.strerror or error}; --port names another port"
+        ) from error

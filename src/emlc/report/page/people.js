@@ -1,0 +1,36 @@
+// The reviewers: who this one is, and how far all of them agree. Of a file opened offline there is one, without a name.
+
+const people = {
+  /** Ask for the reviewer's name until there is one, and call `changed`. */
+  ask(storage, changed) {
+    const name = byId("name");
+    name.value = storage.me;
+    byId("who").showModal();
+    byId("who-form").onsubmit = (event) => {
+      event.preventDefault();
+      const typed = name.value.trim().replace(/\s+/g, " ");
+      if (typed === "") return;
+      storage.me = typed;
+      stored.write("emlc-reviewer", typed);
+      byId("who").close();
+      changed();
+    };
+    byId("who").oncancel = (event) => storage.me === "" && event.preventDefault();
+  },
+
+  async showAgreement(storage) {
+    const answer = await storage.fetch("agreement");
+    if (answer === null) return;
+    const kappa = (value) => (value === null ? "-" : value.toFixed(2));
+    const heads = ["Reviewers", "Samples of both", "Agree", "Cohen’s κ", "κ by class"];
+    const rows = answer.agreements.map(({ reviewers, samples, agree, kappa: whole, by_class }) => {
+      const classes = Object.entries(by_class).map(([name, value]) => element("li", {}, element("bdi", {}, name), ` ${kappa(value)}`));
+      const cells = [reviewers.join(", "), String(samples), percent(agree / samples), kappa(whole)];
+      return element("tr", {}, ...cells.map((text, k) => element(k === 0 ? "th" : "td", k === 0 ? { scope: "row" } : {}, element("bdi", {}, text))), element("td", {}, element("ul", { className: "by-class" }, ...classes)));
+    });
+    byId("agreement-rows").replaceChildren(...rows);
+    byId("agreement-head").replaceChildren(...heads.map((text) => element("th", { scope: "col" }, text)));
+    byId("agreement-none").hidden = rows.length > 0;
+    byId("agreement-table").hidden = rows.length === 0;
+  },
+};

@@ -1,0 +1,313 @@
+"""The review page of the server in a real browser: several reviewers, and a server that is killed."""
+
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import emlc.review.store
+from browsing import NEEDS_CHROMIUM, Opened, started_browser
+from emlc.server import make_app, open_desk
+
+uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+
+pytestmark = NEEDS_CHROMIUM
+AUDIT = (Path(__file__).parents[1] / "report/audit.js").read_text(encoding="utf-8")
+TOKEN = "a token of this test"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with started_browser() as browser:
+        yield browser
+
+
+@contextmanager
+def served(desk, folder):
+    """The address of a server in this process, and its database."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    store = emlc.review.store.Store(folder / "review.sqlite")
+    app = make_app(desk, store, token=TOKEN, password=None, port=port)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}/", store
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join()
+        listener.close()
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def desk(text_like_run):
+    return open_desk(text_like_run, 60, "emlc apply RUN RUN/review.sqlite")
+
+
+@pytest.fixture
+def server(desk, tmp_path):
+    with served(desk, tmp_path) as (address, store):
+        yield address, store
+
+
+@contextmanager
+def reviewer(browser, address, name, token=TOKEN, **options):
+    """A reviewer's window, in which nothing may go wrong, and nothing be fetched from elsewhere."""
+    opened = Opened(browser, f"{address}?token={token}", **options)
+    if name is not None:
+        opened.page.fill("#name", name)
+        opened.press("Enter")
+    yield opened
+    opened.context.close()
+    assert opened.problems == []
+    assert all(url.startswith((address, "data:", "blob:")) for url in opened.requests)
+
+
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def latest(store):
+    return {(d.reviewer, d.id): (d.decision, d.label) for d in store.latest() if d.decision != "clear"}
+
+
+def test_two_reviewers_disagree_and_settle_it(browser, server):
+    address, store = server
+    with reviewer(browser, address, "<b>ann</b>") as ann, reviewer(browser, address, "__proto__") as bob:
+        classes = ann.data["classes"]
+        ann.page.click("#start")
+        first = ann.current()
+        ann.press("k", "e", "n")
+        wait_for(lambda: len(store.latest()) == 3)
+        assert {d.reviewer for d in store.latest()} == {"<b>ann</b>"}
+        bob.page.click("#start")
+        assert bob.current() == first
+        assert bob.page.is_hidden("#disagreements")
+        third = next(c for c in range(3) if c not in (first["given"], first["suggested"]))
+        bob.press(str(third + 1))
+        wait_for(lambda: latest(store).get(("__proto__", first["id"])) == ("other", classes[third]))
+        ann.page.wait_for_selector("#disagreements:visible")
+        assert ann.text("#disagreements") == "Disagreements: 1"
+        assert ann.page.inner_text(".card .others") == f"__proto__: other class: {classes[third]}"
+        ann.page.click("#disagreements")
+        assert ann.page.locator(".card").count() == 1
+        ann.press("k")
+        wait_for(lambda: store.latest()[-1].resolves)
+        ann.page.wait_for_selector("#disagreements", state="hidden")
+        bob.page.click("#agreement > summary")
+        bob.page.wait_for_selector("#agreement-rows td")
+        assert bob.page.inner_text("#agreement-rows th") == "<b>ann</b>, __proto__"
+        with bob.page.expect_download() as found:
+            bob.page.click("#download")
+        text = Path(found.value.path()).read_text(encoding="utf-8")
+        assert text.startswith("id,decision,label,given_label,suggested_label,reviewer,time")
+
+
+def test_many_at_once_and_undo(browser, server):
+    address, store = server
+    with reviewer(browser, address, "ann") as ann:
+        page = ann.page
+        suggested = [r for r in ann.records if r["suggested"] is not None]
+        page.click("#select-all")
+        assert "60 selected" in ann.text("#selection-text")
+        page.click("#selection [data-all=accept]")
+        left = len(ann.records) - len(suggested)
+        words = f"{len(suggested)} samples accepted, {left} without a suggestion are left as they were"
+        assert words in ann.text("#status")
+        wait_for(lambda: len(latest(store)) == len(suggested))
+        page.click("#undo")
+        assert f"{len(suggested)} decisions are undone" in ann.text("#status")
+        wait_for(lambda: latest(store) == {})
+        page.click("#select-page")
+        page.click("#selection [data-all=other]")
+        page.keyboard.type(ann.data["classes"][2][:4])
+        ann.press("Enter")
+        wait_for(lambda: len(latest(store)) == 24)
+        assert {label for _, label in latest(store).values()} == {ann.data["classes"][2]}
+        page.select_option("[name=decision]", "undecided")
+        page.locator(".pick").nth(1).click()
+        page.locator(".pick").nth(4).click(modifiers=["Shift"])
+        assert "4 selected" in ann.text("#selection-text")
+        page.locator(".card").nth(4).focus()
+        ann.press("Escape", "x", "Shift+ArrowRight", "Shift+ArrowRight", "e")
+        assert "3 samples excluded" in ann.text("#status")
+        wait_for(lambda: [word for word, _ in latest(store).values()].count("exclude") == 3)
+
+
+def test_decisions_go_in_and_out_as_csv(browser, server):
+    address, store = server
+    with reviewer(browser, address, "ann") as ann, reviewer(browser, address, "bob") as bob:
+        record = ann.records[0]
+        given = ann.data["classes"][record["given"]]
+        header = ["id", "decision", "label", "given_label", "suggested_label"]
+        ann.load([header, [record["id"], "keep", given, given, ""], ["nobody", "keep", given, given, ""]])
+        assert "1 decisions loaded" in ann.text("#status")
+        assert "1 left out" in ann.text("#status")
+        wait_for(lambda: latest(store) == {("ann", record["id"]): ("keep", given)})
+        rows = ann.download()
+        assert rows[1][:5] == [record["id"], "keep", given, given, ""]
+        bob.load(rows)  # with reviewer and time
+        wait_for(lambda: len(latest(store)) == 2)
+
+
+def start(folder, port, tmp_path):
+    command = [sys.executable, "-m", "emlc", "review", str(folder), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    address, _, token = process.stdout.readline().removeprefix("open ").strip().partition("?token=")
+    return process, address, token
+
+
+def test_a_killed_server_loses_nothing(browser, text_like_run, tmp_path):
+    """What is decided while there is no server waits in the browser, and is stored once, by the next one."""
+    file = text_like_run.folder / "review.sqlite"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    first, address, token = start(text_like_run.folder, port, tmp_path)
+    opened = Opened(browser, f"{address}?token={token}")
+    opened.page.fill("#name", "ann")
+    opened.press("Enter")
+    opened.page.click("#start")
+    opened.press("e")
+    opened.page.wait_for_function("Object.keys(localStorage).every((key) => !key.includes('unsent'))")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    opened.press("e", "n")
+    opened.page.wait_for_selector("#server-note:visible")
+    assert "2 decisions wait in this browser" in opened.text("#server-note")
+    opened.page.close()
+    second, _, token = start(text_like_run.folder, port, tmp_path)
+    try:
+        opened.url = f"{address}?token={token}"
+        opened.page = opened.open()
+        assert "3 of 75 decided" in opened.text("#progress-text") or opened.page.wait_for_function(
+            "document.getElementById('progress-text').textContent.startsWith('3 of ')"
+        )
+
+        def words():
+            with sqlite3.connect(file) as database:
+                return sorted(row[0] for row in database.execute("SELECT decision FROM decisions"))
+
+        wait_for(lambda: words() == ["exclude", "exclude", "recheck"])
+        opened.page.reload()
+        opened.page.wait_for_function(
+            "document.getElementById('progress-text').textContent.startsWith('3 of ')"
+        )
+    finally:
+        second.kill()
+        second.communicate()
+        opened.context.close()
+        file.unlink()
+
+
+def test_a_wrong_token_shows_nothing(browser, server):
+    address, _ = server
+    opened = Opened(browser, f"{address}?token=wrong")
+    assert "its token is missing or wrong" in opened.text("body")
+    assert opened.page.locator(".card").count() == 0
+    opened.context.close()
+
+
+def test_ten_thousand_samples(browser, desk, tmp_path):
+    first = desk.gallery
+    records = [
+        first.records[k % 60] | {"id": f"sample {k}", "given": k % 3, "suggested": (k + 1) % 3, "row": k}
+        for k in range(10_000)
+    ]
+    many = replace(desk, gallery=replace(first, records=records))
+    assert many.page
+    with served(many, tmp_path) as (address, _), reviewer(browser, address, "ann") as ann:
+        ann.page.goto(address)
+        shown = ann.page.evaluate("performance.timing.domInteractive - performance.timing.navigationStart")
+        took = ann.page.evaluate(
+            """() => {
+                const start = performance.now();
+                document.querySelector("[name=given]").value = "1";
+                document.querySelector("[name=given]").dispatchEvent(new Event("input", { bubbles: true }));
+                document.querySelector("#cards").offsetHeight;
+                return performance.now() - start;
+            }"""
+        )
+        print(f"first card after {shown} ms, a filter {took:.0f} ms")
+        assert "3,333 of 10,000 samples match" in ann.text("#pages-top")
+        ann.page.click("#select-all")
+        assert "3,333 selected" in ann.text("#selection-text")
+
+
+def test_samples_like_one_and_trusted_ones(browser, server):
+    address, _ = server
+    with reviewer(browser, address, "ann") as ann:
+        ann.page.click("#start")
+        record = ann.current()
+        ann.press("l")
+        ann.page.wait_for_selector("#context[open] .context-samples li")
+        names = [f"trusted: {ann.data['classes'][record[field]]}" for field in ("given", "suggested")]
+        titles = ann.page.eval_on_selector_all("#context h4", "found => found.map((one) => one.textContent)")
+        assert titles[:2] == names
+        ann.page.click("#context-all")
+        assert ann.current() == record  # which is most like itself
+        assert ann.page.is_visible("#similar-note")
+        ann.page.click("#similar-clear")
+        assert "60 of 60 samples match" in ann.text("#pages-top")
+
+
+def test_pictures_are_enlarged(browser, picture_run, tmp_path):
+    desk = open_desk(picture_run, 1000, "")
+    with served(desk, tmp_path) as (address, _), reviewer(browser, address, "ann") as ann:
+        ann.page.wait_for_function(
+            "[...document.images].every((one) => one.complete && one.naturalWidth === 80)"
+        )
+        ann.page.click("#start")
+        record = ann.current()
+        ann.press("z")
+        ann.page.wait_for_selector("#zoom-stage img")
+        assert ann.page.get_attribute("#zoom-stage img", "src") == f"images/{record['row']}"
+        ann.page.wait_for_function("document.querySelector('#zoom-stage img').naturalWidth === 80")
+        ann.page.click("#zoom-full")
+        assert ann.text("#zoom-scale") == "100 %"
+        ann.page.hover("#zoom-stage")
+        ann.page.mouse.wheel(0, -300)
+        ann.page.wait_for_function("parseInt(document.getElementById('zoom-scale').textContent) > 150")
+        ann.press("Escape")
+        assert ann.current() == record
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_access_for_all(browser, server, scheme):
+    address, _ = server
+    with reviewer(browser, address, None, color_scheme=scheme, bypass_csp=True) as ann:
+        assert ann.page.evaluate(AUDIT)[1] == []
+        ann.page.fill("#name", "ann")
+        ann.press("Enter")
+        ann.page.eval_on_selector_all("details", "found => found.forEach((one) => { one.open = true; })")
+        ann.page.click("#select-page")
+        for width in (400, 900, 1400):
+            ann.page.set_viewport_size({"width": width, "height": 900})
+            texts, problems = ann.page.evaluate(AUDIT)
+            assert texts > 100
+            assert problems == []
+        ann.page.locator(".card").first.focus()
+        ann.press("l")
+        ann.page.wait_for_selector("#context[open]")
+        assert ann.page.evaluate(AUDIT)[1] == []
+
+
+def test_on_a_phone_the_first_card_comes_first(browser, server):
+    address, _ = server
+    with reviewer(browser, address, "ann", viewport={"width": 390, "height": 844}, has_touch=True) as ann:
+        box = ann.page.locator(".card").first.bounding_box()
+        assert box is not None
+        assert box["y"] < 844 / 2
