@@ -42,6 +42,8 @@ def test_every_decision_is_a_row_and_the_latest_of_each_reviewer_counts(store):
         (5, "2", ""),
     ]
     assert [d.number for d in store.latest(after=4)] == [5]
+    store.add([decided("1", "cow", key="resolving", resolves=True)])
+    assert [d.number for d in store.latest(independent=True)] == [3, 4, 5]
 
 
 def test_what_is_sent_twice_is_stored_once_and_an_action_is_stored_whole_or_not_at_all(store):

@@ -34,10 +34,9 @@ class Agreement:
 def agreements(decisions: Iterable[StoredDecision]) -> list[Agreement]:
     """Measure how far each two reviewers agree, of those with samples in common.
 
-    A decision that resolves a disagreement was made in sight of the others' and is left out.
-
     Args:
-        decisions: The latest decision of each reviewer on each sample.
+        decisions: The latest decision of each reviewer on each sample. Those that resolve a disagreement were
+            made in sight of the others', and are left out.
     """
     labels: dict[str, dict[str, str]] = {}
     for each in decisions:

@@ -34,7 +34,8 @@ CREATE TABLE IF NOT EXISTS decisions (
 )"""
 _LATEST = """
 SELECT {names} FROM decisions WHERE number IN
-(SELECT max(number) FROM decisions WHERE number > ? GROUP BY id, reviewer) ORDER BY number"""
+(SELECT max(number) FROM decisions WHERE number > ? AND resolves <= ? GROUP BY id, reviewer)
+ORDER BY number"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def read_store(path: Path) -> list[StoredDecision]:
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database,
     ):
         _check_version(database, path)
-        return _latest(database, 0)
+        return _latest(database)
 
 
 class Store:
@@ -138,21 +139,25 @@ class Store:
                 raise
             self._database.execute("COMMIT")
 
-    def latest(self, after: int = 0) -> list[StoredDecision]:
-        """Return the latest decision of each reviewer on each sample, of those stored after a number.
+    def latest(self, after: int = 0, *, independent: bool = False) -> list[StoredDecision]:
+        """Return the latest decision of each reviewer on each sample; what was taken back is a ``clear``.
 
-        Decisions that were taken back are among them, as ``clear``.
+        Args:
+            after: Only decisions that were stored after the one with this number.
+            independent: Only decisions that were not made in sight of a disagreement.
         """
         with self._lock:
-            return _latest(self._database, after)
+            return _latest(self._database, after, independent=independent)
 
     def close(self) -> None:
         """Close the database, and fold its write-ahead log into it."""
         self._database.close()
 
 
-def _latest(database: sqlite3.Connection, after: int) -> list[StoredDecision]:
-    rows = database.execute(_LATEST.format(names=", ".join(_NAMES)), [after])
+def _latest(
+    database: sqlite3.Connection, after: int = 0, *, independent: bool = False
+) -> list[StoredDecision]:
+    rows = database.execute(_LATEST.format(names=", ".join(_NAMES)), [after, not independent])
     decisions = (dict(zip(_NAMES, row, strict=True)) for row in rows)
     return [StoredDecision(**values | {"resolves": bool(values["resolves"])}) for values in decisions]
 

@@ -61,7 +61,9 @@ def make_app(desk: Desk, store: Store, *, token: str, password: str | None, port
         return JSONResponse({"decisions": [_sent(each) for each in store.latest(int(after))]})
 
     def agreement(request: Request) -> Response:
-        return JSONResponse({"agreements": [asdict(each) for each in agreements(store.latest())]})
+        return JSONResponse(
+            {"agreements": [asdict(each) for each in agreements(store.latest(independent=True))]}
+        )
 
     def similar(request: Request) -> Response:
         return JSONResponse(desk.similar(_shown(request, desk)))
