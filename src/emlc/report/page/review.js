@@ -457,10 +457,7 @@ function review() {
   for (const button of document.querySelectorAll("button.pair")) {
     button.addEventListener("click", () => show({ given: button.dataset.given, suggested: button.dataset.suggested, kind: "issue" }));
   }
-  const narrow = matchMedia("(max-width: 720px)");
-  const fold = () => (byId("filter-box").open = !narrow.matches);
-  narrow.addEventListener("change", fold);
-  fold();
+  byId("filter-box").open = !matchMedia("(max-width: 720px)").matches; // on a phone the cards come first
 
   figures.onClick((key, point) => {
     if (key === "map" && typeof point.customdata === "number") return show({ search: exactly(gallery.records[point.customdata].id) });
