@@ -386,7 +386,7 @@ def test_five_thousand_samples(browser, hostile_facts, tmp_path, without_plotly)
     ]
     page = render(replace(hostile_facts, gallery=replace(first, records=records), points=None))
     with window(browser, written(page, tmp_path)) as opened:
-        assert opened.page.eval_on_selector_all("#cards *", "found => found.length") < 2000
+        assert opened.page.eval_on_selector_all("#cards *", "found => found.length") < 2500
         took = opened.page.evaluate(
             """() => {
                 const start = performance.now();

@@ -27,7 +27,7 @@ def text_like_run(tmp_path_factory) -> Run:
             frame.loc[: len(HOSTILE_IDS) - 1, "id"] = list(HOSTILE_IDS)
         frame.to_csv(folder / f"{name}.csv", index=False)
     files = {name: str(folder / f"{name}.csv") for name in ("data", "trusted")}
-    settings = tiny.settings(**files, trusted_per_class=None, output=str(folder / "run"), epochs=4)
+    settings = tiny.settings(**files, trusted_per_class=None, output=str(folder / "run"), epochs=12)
     return train(settings, console=QUIET)
 
 

@@ -28,6 +28,6 @@ const context = {
     const items = samples.map((sample) =>
       element("li", {}, content(sample) ?? element("bdi", {}, sample.id), element("p", {}, element("bdi", { className: "given" }, className(sample.given)), ` · similarity ${Math.max(sample.similarity, 0).toFixed(2)}`)),
     );
-    return element("section", {}, element("h4", {}, ...title), samples.length > 0 ? element("ul", { className: "context-samples" }, ...items) : element("p", {}, "There are none."));
+    return element("div", {}, element("h4", {}, ...title), samples.length > 0 ? element("ul", { className: "context-samples" }, ...items) : element("p", {}, "There are none."));
   },
 };
