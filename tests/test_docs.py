@@ -39,6 +39,7 @@ NOT_RUN = {
         *["takes a quarter of an hour"] * 4,
         *["takes hours"] * 5,
     ],
+    "docs/review.md": ["it serves until Ctrl-C", "there is no such file before a review"],
     "docs/scale.md": ["needs two machines"],
     "docs/text.md": ["installs", "downloads data"],
 }
