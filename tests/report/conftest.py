@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hostile import HOSTILE_CLASSES, HOSTILE_IDS
 from PIL import Image
 from rich.console import Console
 
 import tiny
 from emlc import Run, train
 from emlc.report import collect, render
+from hostile import HOSTILE_CLASSES, HOSTILE_IDS
 
 QUIET = Console(file=io.StringIO())
 

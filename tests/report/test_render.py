@@ -10,11 +10,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from hostile import HOSTILE_CLASSES, HOSTILE_IDS
 
 from emlc.report import collect, render
 from emlc.report.issues import label_facts
 from emlc.report.rendering import script_json
+from hostile import HOSTILE_CLASSES, HOSTILE_IDS
 
 
 class Page(HTMLParser):
