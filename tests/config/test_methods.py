@@ -29,7 +29,7 @@ def test_an_unknown_method_is_answered_with_all_and_with_near_ones(name, near):
 
 def test_a_name_like_no_other_is_answered_with_all():
     (problem,) = problems(method="?")
-    assert problem.endswith("mslg, smp, got '?'")
+    assert problem.endswith("mslg, metacleaner, smp, got '?'")
 
 
 def test_problems_of_the_method_stand_beside_the_others_where_hyper_parameters_are_given():

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -216,7 +217,9 @@ def refused(argv, capsys):
         (["--look_ahead", "5"], "look_ahead: no such setting"),
     ],
 )
-def test_settings_that_are_refused(options, message, capsys):
+def test_settings_that_are_refused(options, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").touch()
     assert message in refused(["pretrain", "digits", *options], capsys)
 
 

@@ -152,6 +152,8 @@ def test_folders_of_a_configuration_file_are_written_to_only_if_somebody_names_t
 
 def test_the_output_of_a_configuration_file_is_told_before_it_is_written_to(place, capsys):
     Path("train.yaml").write_text(f"data: data.csv\noutput: {place / 'runs'}\ntrusted: none.csv\n")
+    for name in ("data.csv", "none.csv"):
+        Path(name).touch()
     assert main(["train", "--config", "train.yaml"]) == 2
     assert f"output: {place / 'runs'}, as the configuration file says" in capsys.readouterr().err
     assert main(["train", "--config", "train.yaml", "--output", "runs"]) == 2
