@@ -16,7 +16,7 @@ from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.meta.metagradient import InnerSGD
 from emlc.methods import emlc as emlc_module
-from emlc.methods.emlc import EMLC
+from emlc.methods.emlc import EMLC, ce_weight
 from references import flat, relative_error
 
 ETA, TEACHER_ETA = 0.1, 0.03
@@ -259,11 +259,23 @@ def test_the_noise_aware_teacher_keeps_the_shares_of_the_classes_in_the_noisy_ba
 
 
 @pytest.mark.parametrize(
-    ("trusted", "weight"),
-    [(1, 0.02), (8, (8 / 150 / 0.07) ** 2), (40, 1.0)],
-    ids=["least", "share", "most"],
+    ("trusted", "noisy", "weight"),
+    [
+        (100, 49_900, 0.02),
+        (1000, 49_000, (0.02 / 0.07) ** 2),
+        (50, 4950, (1500 / 4950) ** 2),
+        (30, 1317, 1.0),
+        (5000, 45_000, 1.0),
+    ],
+    ids=["least", "share", "size", "small", "many"],
 )
-def test_the_fewer_the_trusted_samples_the_less_they_weigh_beside_given_labels(trusted, weight):
+def test_the_weight_of_few_trusted_samples_beside_many_given_labels(trusted, noisy, weight):
+    assert ce_weight(trusted, noisy) == pytest.approx(weight)
+
+
+@pytest.mark.parametrize(("trusted", "weight"), [(1, 0.02), (8, (8 / 150 / 0.07) ** 2), (40, 1.0)])
+def test_the_fewer_the_trusted_samples_the_less_they_weigh_beside_given_labels(trusted, weight, monkeypatch):
+    monkeypatch.setattr("emlc.methods.emlc._SMALL_DATA", 0)
     method = make_method(teacher="noise-aware", meta_weight=0.0)
     data, rows = tiny.samples(), torch.arange(150).remainder(75).numpy()
     split = Split(noisy=data.take(rows[trusted:]), trusted=data.take(rows[:trusted]))

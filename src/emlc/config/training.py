@@ -84,8 +84,8 @@ class MethodSettings:
             on k; for k = 1 it is 1 / learning_rate, of which the noise-aware teacher takes a 20th. The
             paper's tables use 1.
         ce_weight: Weight of the teacher's cross-entropy on trusted samples (default: 1; for the noise-aware
-            teacher, which learns from all labels, the square of the trusted samples' share of all over
-            7 %, between 0.02 and 1).
+            teacher 1 with up to 1,500 noisy samples, else by how many of all samples are trusted: 1 from 7 %,
+            at least 0.02).
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
         likelihood_weight: Weight of the likelihood of the given labels under the noise-aware teacher.
         anchor_weight: Weight of the loss that keeps the noise-aware teacher's transition matrix near what a
