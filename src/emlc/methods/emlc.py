@@ -316,7 +316,7 @@ def ce_weight(m: int, n: int) -> float:
     labels teach little, and a training has few steps. The numbers were chosen on digits (2 and 7 % trusted of
     1,300 samples), CIFAR-10 (0.2 and 2 % of 50,000) and unequal classes (1 % of 5,000, 0.2 % of 10,000).
     """
-    by_share, by_size = (m / (m + n) / _FULL_CE_SHARE) ** 2, (_SMALL_DATA / max(n, 1)) ** 2
+    by_share, by_size = (m / (m + n) / _FULL_CE_SHARE) ** 2, (_SMALL_DATA / max(n, 1)) ** 4
     return min(1.0, max(_MIN_CE_WEIGHT, by_share, by_size))
 
 
