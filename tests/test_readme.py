@@ -33,12 +33,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("newcomer")
     emlc = shutil.which("emlc", path=str(Path(sys.executable).parent)) or "emlc"
     for language, block in BLOCKS:
-        if "decisions.csv" in block:
-            write_decisions(folder / "runs/wines/labels.csv", folder / "decisions.csv")
         if language == "python":
             run([sys.executable, "-W", "error::DeprecationWarning", "-c", block], folder)
             continue
         for command in shell_commands(block):
+            if "decisions.csv" in command:
+                write_decisions(folder / "runs/wines/labels.csv", folder / "decisions.csv")
             if command == "make demo":
                 run([emlc, "demo"], folder)
             elif command.startswith("emlc "):

@@ -24,6 +24,7 @@ REFUSED = {  # arguments of a command, and what its error says
     ("presets", "cifar10"): "cifar10",
     ("pretrain", "absent.npz"): "absent.npz: no such file or folder",
     ("report", "runs/absent"): "runs/absent: not a run directory",
+    ("review", "runs/absent"): "runs/absent: not a run directory",
     ("report", "run", "--samples", "-1"): "samples: expected 0 or more",
     ("reproduce", "table9"): "experiment: expected one of table1",
     ("train", "absent.csv", "--trusted_per_class", "3"): "absent.csv: no such file or folder",

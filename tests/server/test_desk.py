@@ -189,7 +189,9 @@ def test_a_killed_server_loses_nothing(browser, text_like_run, tmp_path):
     opened.press("Enter")
     opened.page.click("#start")
     opened.press("e")
-    opened.page.wait_for_function("Object.keys(localStorage).every((key) => !key.includes('unsent'))")
+    wait_for(
+        lambda: opened.page.evaluate("Object.keys(localStorage).every((key) => !key.includes('unsent'))")
+    )
     first.send_signal(signal.SIGKILL)
     first.communicate()
     opened.press("e", "n")
@@ -200,9 +202,7 @@ def test_a_killed_server_loses_nothing(browser, text_like_run, tmp_path):
     try:
         opened.url = f"{address}?token={token}"
         opened.page = opened.open()
-        assert "3 of 75 decided" in opened.text("#progress-text") or opened.page.wait_for_function(
-            "document.getElementById('progress-text').textContent.startsWith('3 of ')"
-        )
+        wait_for(lambda: opened.text("#progress-text").startswith("3 of "))
 
         def words():
             with sqlite3.connect(file) as database:
@@ -210,9 +210,7 @@ def test_a_killed_server_loses_nothing(browser, text_like_run, tmp_path):
 
         wait_for(lambda: words() == ["exclude", "exclude", "recheck"])
         opened.page.reload()
-        opened.page.wait_for_function(
-            "document.getElementById('progress-text').textContent.startsWith('3 of ')"
-        )
+        wait_for(lambda: opened.text("#progress-text").startswith("3 of "))
     finally:
         second.kill()
         second.communicate()
@@ -279,20 +277,21 @@ def test_samples_like_one_and_trusted_ones(browser, server):
 def test_pictures_are_enlarged(browser, picture_run, tmp_path):
     desk = open_desk(picture_run, 1000, "")
     with served(desk, tmp_path) as (address, _), reviewer(browser, address, "ann") as ann:
-        ann.page.wait_for_function(
-            "[...document.images].every((one) => one.complete && one.naturalWidth === 80)"
-        )
+        loaded = "[...document.images].every((one) => one.complete && one.naturalWidth === 80)"
+        wait_for(lambda: ann.page.evaluate(loaded))
         ann.page.click("#start")
         record = ann.current()
         ann.press("z")
         ann.page.wait_for_selector("#zoom-stage img")
         assert ann.page.get_attribute("#zoom-stage img", "src") == f"images/{record['row']}"
-        ann.page.wait_for_function("document.querySelector('#zoom-stage img').naturalWidth === 80")
+        wait_for(lambda: ann.page.evaluate("document.querySelector('#zoom-stage img').naturalWidth === 80"))
         ann.page.click("#zoom-full")
         assert ann.text("#zoom-scale") == "100 %"
         ann.page.hover("#zoom-stage")
         ann.page.mouse.wheel(0, -300)
-        ann.page.wait_for_function("parseInt(document.getElementById('zoom-scale').textContent) > 150")
+        wait_for(
+            lambda: ann.page.evaluate("parseInt(document.getElementById('zoom-scale').textContent) > 150")
+        )
         ann.press("Escape")
         assert ann.current() == record
 

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli import run_arguments
+from emlc.cli.results import show
 from emlc.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -52,12 +53,12 @@ def run(arguments: Namespace) -> None:
 
 
 def _serve(arguments: Namespace, listener: socket.socket, password: str | None) -> None:
+    trained = run_arguments.load_run(arguments)
     import uvicorn
 
     from emlc.review.store import Store
     from emlc.server import make_app, open_desk
 
-    trained = run_arguments.load_run(arguments)
     file = trained.folder / "review.sqlite"
     command = f"emlc apply {shlex.quote(str(trained.folder))} {shlex.quote(str(file))}"
     desk = open_desk(trained, arguments.samples, command)
@@ -69,8 +70,9 @@ def _serve(arguments: Namespace, listener: socket.socket, password: str | None) 
             f"host: everyone who reaches {arguments.host}:{port} and knows the password sees the data, and "
             "what is sent is not encrypted; over networks that you do not trust, use an SSH tunnel instead"
         )
-    print(f"open http://{_name(arguments.host)}:{port}/?token={token}", flush=True)
-    print(f"decisions: {file}; Ctrl-C ends the server", flush=True)
+    show(f"open http://{_name(arguments.host)}:{port}/?token={token}")
+    show(f"decisions: {file}; Ctrl-C ends the server")
+    sys.stdout.flush()
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, ws="none", lifespan="off"
     )
@@ -81,7 +83,7 @@ def _serve(arguments: Namespace, listener: socket.socket, password: str | None) 
         pass
     finally:
         store.close()
-    print(f"next: {command}")
+    show(f"next: {command}")
 
 
 def _name(host: str) -> str:

@@ -85,6 +85,8 @@ class RandomStream(IntEnum):
     """Which samples are drawn to be checked, and their order."""
     FEATURE_ROTATION = 35
     """The rotation of the principal components of features."""
+    NEIGHBOUR_SCALE = 36
+    """Which pairs of samples tell how far apart samples are."""
 
 
 def generator(seed: int, stream: RandomStream, *position: int) -> np.random.Generator:

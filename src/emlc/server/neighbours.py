@@ -6,6 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from emlc.runtime.streams import RandomStream, generator
+
 Features = NDArray[np.float32]
 
 NEARLY_SAME = 0.8
@@ -37,7 +39,7 @@ class Neighbours:
         mean, deviation = noisy.mean(axis=0), noisy.std(axis=0)
         scale = np.where(deviation > 0, deviation, np.inf)  # a constant column tells nothing
         standardized, others = (((each - mean) / scale).astype(np.float32) for each in (noisy, trusted))
-        rng = np.random.default_rng(0)  # an estimate of a scale: no draw of the run
+        rng = generator(0, RandomStream.NEIGHBOUR_SCALE)
         one, other = rng.integers(len(noisy), size=(2, _DRAWN))
         apart = np.linalg.norm(standardized[one] - standardized[other], axis=1)
         distance = float(np.median(apart[one != other])) if len(noisy) > 1 else 0.0
