@@ -102,7 +102,7 @@ def load_comparison(folder: Path) -> Comparison | None:
     comparison = Comparison.load(path)
     try:
         _ = [f"{value:.1f}" for value in comparison.accuracy.values()], [*map(str, advice_on(comparison))]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not the comparison of a run with its rivals: {error!r}") from error
     return comparison
 

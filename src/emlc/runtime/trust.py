@@ -61,7 +61,7 @@ def unknown_folders(settings: object, names: Iterable[str] = FOLDERS) -> dict[st
 def is_known_folder(folder: str) -> bool:
     """Return whether a folder is a usual one to write to, or was named on this machine before."""
     usual = {_absolute(each) for each in USUAL.values() if each is not None}
-    return _absolute(folder) in {*usual, *_known("folders")}
+    return _absolute(folder) in [*usual, *_known("folders")]  # what the file holds may not be hashable
 
 
 def remember(settings: AnySettings) -> None:
