@@ -174,6 +174,12 @@ def test_a_value_out_of_range_is_named(name, value):
     assert str(value[-1] if isinstance(value, list) else value) in problem
 
 
+@pytest.mark.parametrize("name", ["epochs", "noisy_limit", "trusted_batch", "checkpoint_every"])
+def test_an_integer_beyond_those_that_floats_hold_is_refused(name):
+    assert problems(**{name: 10**4000}) == [f"{name}: expected at most 9007199254740992, got a larger number"]
+    assert getattr(Settings(**VALID, **{name: 2**53}), name) == 2**53
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

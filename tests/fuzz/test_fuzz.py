@@ -228,6 +228,7 @@ def _train(changes: dict[str, Any], *, lean: bool = True) -> None:
     train(settings, lean=lean and not resume, resume=resume, console=Console(quiet=True))
 
 
+@pytest.mark.filterwarnings("default::emlc.errors.EMLCWarning")  # says what happens, as a message does
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_damaged_files_end_in_one_message(block, base, tmp_path, monkeypatch, capsys):
     only = os.environ.get("EMLC_FUZZ_CASE")

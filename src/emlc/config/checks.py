@@ -11,6 +11,9 @@ from PIL import ImageColor
 from emlc.config.data import BUNDLED_TEXT_MODEL
 from emlc.config.setting import facts_of
 
+_LARGEST = 2**53
+"""Largest integer, where a setting has no bound of its own: floats hold all up to it."""
+
 
 def wrong_types(s: Any) -> Iterator[str]:
     """Yield a message for each value whose type is not its field's; the command line's parser checks too."""
@@ -82,6 +85,8 @@ def out_of_range(s: Any) -> Iterator[str]:
         value = getattr(s, name)
         if facts.bounds and value is not None and (expected := facts.expected(value)):
             yield f"{name}: expected {expected}, got {value}"
+        elif type(value) is int and math.isinf(facts.at_most) and value > _LARGEST:
+            yield f"{name}: expected at most {_LARGEST}, got a larger number"
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", s.device):
         yield f"device: expected auto, cpu, cuda or cuda:N, got {s.device!r}"
     for name, kind in get_type_hints(type(s)).items():

@@ -14,6 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, PowerTransformer
 
 from emlc.data.columns.encoding import as_dict, encode, feature_names, from_dict, is_plain, yeo_johnson
 from emlc.data.columns.fit import fit_columns
+from emlc.data.columns.values import vectors
 from emlc.errors import InputError
 
 FREQUENT = 10  # of 1,000 rows
@@ -166,6 +167,11 @@ def test_lists_are_one_block_of_features(kind):
     assert encoded(values) == [[1, 2, 0], [3, 6, 0], [2, 4, 1]]
     sliced = values.slice(1)
     assert encoded(values, sliced) == [[3, 6, 0], [2, 4, 1]]
+
+
+@pytest.mark.parametrize("values", [[[], []], [[], None]])
+def test_empty_lists_have_no_numbers(values):
+    assert vectors(pa.array(values, pa.list_(pa.float32()))).shape == (2, 0)
 
 
 def test_lists_of_another_length_are_named():

@@ -111,10 +111,10 @@ def vectors(values: Any) -> Floats | None:
     if len(lengths) > 1:
         return None
     is_there = np.asarray(values.is_valid().to_numpy(zero_copy_only=False))
-    rows = np.full((len(values), *lengths), np.nan)
+    rows = np.full((len(values), lengths[0] if lengths else 1), np.nan)
     if lengths:
-        rows[is_there] = numbers(values.drop_null().flatten()).reshape(-1, lengths[0])
-    return rows.reshape(len(values), -1)
+        rows[is_there] = numbers(values.drop_null().flatten()).reshape(is_there.sum(), lengths[0])
+    return rows
 
 
 def parse_numbers(texts: "pd.Series[Any]") -> Floats:
