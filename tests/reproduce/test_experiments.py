@@ -10,9 +10,10 @@ from emlc.cli import main
 from emlc.config import Settings
 from emlc.config.methods import METHODS
 from emlc.config.presets import preset_path
+from emlc.reproduce.choice import Choice
 from emlc.reproduce.contenders import CONTENDERS
 from emlc.reproduce.engine import _settings_by_noise
-from emlc.reproduce.experiments import EXPERIMENTS, Choice, restricted
+from emlc.reproduce.experiments import EXPERIMENTS, restricted
 from emlc.reproduce.paper import _tables, published
 from emlc.reproduce.plan import PRETRAIN, Timing, cells, distinct, known_rows
 from emlc.runtime.files import read_yaml

@@ -15,7 +15,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli.results import show
 from emlc.errors import InputError
-from emlc.reproduce.experiments import EXPERIMENTS, Choice, restricted
+from emlc.reproduce.choice import Choice
+from emlc.reproduce.experiments import EXPERIMENTS, restricted
 from emlc.reproduce.plan import Timing
 
 USAGE = "EXPERIMENT [options]"
@@ -25,12 +26,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("experiment", choices=list(EXPERIMENTS), help="what to reproduce")
     parser.add_argument(
         "--scale",
-        type=Literal["small", "paper"],
+        type=Literal["small", "features", "paper"],
         default="small",
-        help="small: digits and a small network, for a laptop | paper: the full protocol, for a GPU",
+        help="small: digits and a small network, for a laptop | features: all of CIFAR as features of a "
+        "pretrained network, for a laptop, in hours | paper: the full protocol, for a GPU",
     )
     parser.add_argument(
-        "--seeds", type=list[int] | None, help="one run per seed (default: 0 to 2; at scale paper 0 to 4)"
+        "--seeds", type=list[int] | None, help="one run per seed (default: 0 to 2; other scales: 0 to 4)"
     )
     parser.add_argument("--methods", type=list[str] | None, help="only these methods (default: all)")
     parser.add_argument(
@@ -43,10 +45,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=str | None,
-        help="scale small: digits | cifar10 instead of digits; scale paper: run this data set only",
+        help="scale small: digits | cifar10 instead of digits; other scales: run this data set only",
     )
     parser.add_argument(
         "--data_root", type=str | None, help="folder that holds cifar10, cifar100 and clothing1m"
+    )
+    parser.add_argument(
+        "--trusted_per_class",
+        type=int | None,
+        help="scale features: trusted samples per class, for a table of its own (default: 1,000 in all)",
     )
 
 
@@ -59,7 +66,7 @@ def run(arguments: Namespace) -> int:
     if processes < 1:
         raise InputError(f"processes: expected at least 1, got {processes}")
     experiment = EXPERIMENTS[arguments.experiment](
-        Choice(arguments.scale, arguments.data, arguments.data_root)
+        Choice(arguments.scale, arguments.data, arguments.data_root, arguments.trusted_per_class)
     )
     if isinstance(experiment, Timing):
         options = {name: arguments[name] for name in ("seeds", "methods", "shard", "data", "data_root")}
@@ -74,7 +81,8 @@ def run(arguments: Namespace) -> int:
     from emlc.reproduce.engine import Shard, reproduce, time_steps
     from emlc.runs.outputs import check_our_folder
 
-    folder = Path(arguments.folder) / f"{arguments.experiment}-{arguments.scale}"
+    few = "" if arguments.trusted_per_class is None else f"-{arguments.trusted_per_class}-per-class"
+    folder = Path(arguments.folder) / f"{arguments.experiment}-{arguments.scale}{few}"
     check_our_folder(folder, "table.csv")
     command = shlex.join(["emlc", *arguments.argv])
     failed = {}

@@ -1,6 +1,7 @@
 """A cache of finished and unfinished runs, keyed by what decides their result, shared by all experiments."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from emlc.config import PretrainSettings, Settings
 from emlc.pretraining import pretrain
+from emlc.reproduce.embedding import make_features
 from emlc.reproduce.features import separation
 from emlc.reproduce.plan import META_OBJECTIVE, SEPARATION, Job
 from emlc.runs.checkpoint import latest_checkpoint
@@ -24,14 +26,15 @@ from emlc.runtime.trust import check_code
 class Cache:
     """Runs in folders HOME/KEY; the process that makes one holds the lock HOME/KEY.lock.
 
-    The operating system frees the locks of a process that dies, so that none is left behind.
+    The operating system frees the locks of a process that dies, so that none is left behind. Features that
+    runs learn from are beside HOME, in a folder "features".
 
     Args:
         home: Folder of all runs; it need not exist yet.
     """
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self._home, self._features = home, home.parent / "features"
 
     def folder(self, job: Job) -> Path:
         """Return the folder in which a run is stored, or would be."""
@@ -41,6 +44,16 @@ class Cache:
         """Whether a run is complete."""
         last = "backbone.safetensors" if isinstance(job.settings, PretrainSettings) else "summary.json"
         return (self.folder(job) / last).exists()
+
+    def make_features(self, jobs: Iterable[Job]) -> None:
+        """Compute the features that unfinished runs learn from, unless they are there.
+
+        Raises:
+            InputError: The images, or the network that embeds them, are not available.
+        """
+        unfinished = {job.features for job in jobs if not self.finished(job)}
+        for features in filter(None, unfinished):
+            make_features(features, self._features)
 
     def make(self, job: Job, *, wait: bool) -> bool:
         """Make a run, or resume an interrupted one, after the pretraining that it starts from.
@@ -76,6 +89,9 @@ class Cache:
             pretrain(replace(job.settings, output=output), resume=True, console=quiet)
             return
         settings = replace(job.settings, output=output)
+        if job.features is not None:
+            make_features(job.features, self._features)
+            settings = replace(settings, **job.features.sources(self._features))
         if job.start is not None:
             self.make(job.start, wait=True)
             settings = replace(settings, init=str(self.folder(job.start) / "backbone.safetensors"))
@@ -83,7 +99,8 @@ class Cache:
             # The same key is the same run, though it may have begun elsewhere, from a copy of the weights.
             begun = read_settings(self.folder(job), Settings)
             check_code(begun, self.folder(job) / "settings.yaml")
-            settings = replace(begun, output=output, data_root=settings.data_root)
+            paths = {name: getattr(settings, name) for name in ("data", "data_root", "test")}
+            settings = replace(begun, output=output, **paths)
         train(settings, resume=True, console=quiet)
 
     def read(self, job: Job) -> "Outcome":

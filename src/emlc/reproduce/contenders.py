@@ -17,9 +17,11 @@ class Contender:
     Attributes:
         method: Name of the method, as on the command line.
         label: Label of the row.
-        settings: Settings of the method at both scales.
+        settings: Settings of the method at all scales.
         small: Further settings at small scale, whose runs are short.
         paper: Further settings in the full protocol.
+        features: Further settings on features (default: those of the full protocol, of as many steps).
+        needs_images: Whether it cannot learn from features.
         ceiling: Whether it uses knowledge that the others lack, such as the true labels.
         published: Label of its row in ``paper.yaml``, if it is not this one.
         by_noise: Hyper-parameters that its authors chose by the noise and the data.
@@ -30,19 +32,34 @@ class Contender:
     settings: Mapping[str, Any] = field(default_factory=dict)
     small: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, Any] | None = None
+    needs_images: bool = False
     ceiling: bool = False
     published: str | None = None
     by_noise: ByNoise | None = None
 
     def settings_at(self, scale: Scale) -> dict[str, Any]:
         """Return the method's settings at a scale, without those that all methods share."""
-        return {**self.settings, **(self.small if scale == "small" else self.paper)}
+        on_features = self.paper if self.features is None else self.features
+        further = {"small": self.small, "features": on_features, "paper": self.paper}
+        return {**self.settings, **further[scale]}
 
     def row(self, protocol: Protocol) -> Part:
         """Return the row of an experiment with this protocol."""
         settings = {"method": self.method, **self.settings_at(protocol.scale)}
-        paper = self.published or self.label
-        return Part(self.label, settings, paper=paper, ceiling=self.ceiling, by_noise=self.by_noise)
+        return Part(
+            self.label,
+            settings,
+            paper=self.published or self.label,
+            ceiling=self.ceiling,
+            by_noise=self.by_noise,
+            seeds=_FEWER_SEEDS if protocol.scale == "features" and self.method not in _ALL_SEEDS else None,
+        )
+
+
+_ALL_SEEDS = ("emlc", "glc", "mslc", "dividemix", "fasten")
+"""Methods that have all seeds on features: EMLC, Gold Loss Correction, and the three best other rivals."""
+_FEWER_SEEDS = (0, 1, 2)
 
 
 def _method(name: str, **options: Any) -> Contender:
@@ -71,6 +88,9 @@ _MLNT_PAPER = {"meta_start": 250, "meta_full": 1000}
 _RAMP = {"hyper": {"ramp_epochs": 1.0}}
 """DivideMix's ramp in the full protocol, of 15 or 3 epochs; as published, it takes 16 of 300."""
 
+_DIVIDEMIX_ON_FEATURES = {"warm_up_epochs": 2, "hyper": {"ramp_epochs": 8.0}}
+"""The schedule of DivideMix and its kin for runs of 15 epochs on features."""
+
 PAPER = {
     "teacher": "gate",
     "meta_weight": 1.0,
@@ -95,7 +115,7 @@ _AUTHORS_ON_CIFAR = [
     Contender("emlc", "emlc (authors' HEAD)", {**_AUTHORS, "bce_weight": 0.0}),
 ]
 
-_DEFAULTS = {each.name: each.default for each in fields(MethodSettings)}
+_DEFAULTS = {each.name: each.default for each in fields(MethodSettings) if each.name in PAPER}
 """EMLC as it is for people's own data, in place of what a protocol has for the paper's."""
 
 _ALL = [
@@ -104,7 +124,7 @@ _ALL = [
     _method("fine-tuning"),
     _method("mlc", small=_MLC_SMALL, paper={"hyper": {"label_embedding_dim": 128}}, by_noise=by_noise.mlc),
     _method("mw-net"),
-    _method("mslc", small={"warm_up_epochs": 10}),
+    _method("mslc", small={"warm_up_epochs": 10}, features={"warm_up_epochs": 5}),
     _method(
         "mlnt", small={"warm_up_epochs": 5, "hyper": _MLNT}, paper={"warm_up_epochs": 1, "hyper": _MLNT_PAPER}
     ),
@@ -114,6 +134,7 @@ _ALL = [
         "dividemix",
         small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}},
         paper=_RAMP,
+        features=_DIVIDEMIX_ON_FEATURES,
         by_noise=by_noise.dividemix,
     ),
     _method("elr-plus", settings={"hyper": {"weight_ramp_steps": 0}}),
@@ -121,6 +142,7 @@ _ALL = [
         "c2d",
         small={"warm_up_epochs": 5, "hyper": {"ramp_epochs": 8.0}},
         paper=_RAMP,
+        needs_images=True,
         by_noise=by_noise.c2d,
     ),
     _method("joint-optim", small={"hyper": {"averaged_epochs": 5}}),
@@ -129,12 +151,14 @@ _ALL = [
         "augdesc",
         small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}},
         paper=_RAMP,
+        features=_DIVIDEMIX_ON_FEATURES,
         by_noise=by_noise.dividemix,
     ),
     _method(
         "sanm",
         small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}},
         paper=_RAMP,
+        needs_images=True,
         by_noise=by_noise.sanm,
     ),
     _method("famus"),

@@ -86,6 +86,7 @@ def reproduce(
     shard_jobs = jobs if shard is None else jobs[shard.part :: shard.parts]
     names = {each.job.key: f"{each.row.label}, {each.column.label}, seed {each.seed}" for each in grid_cells}
     with show_messages(console) as shown:
+        cache.make_features(shard_jobs)
         problems = make_runs(shard_jobs, names, cache, shown, processes)
     if problems and not any(map(cache.finished, jobs)):
         raise InputError(next(iter(problems.values())))
@@ -152,14 +153,22 @@ def _write(
 
 def _notes(results: Results) -> list[str]:
     """Say what was measured, on which samples and hardware."""
-    seeds = ", ".join(map(str, results.grid.seeds))
-    notes = [f"Mean ± standard deviation over seeds {seeds}; the best of a column is bold."]
+    notes = [f"Mean ± standard deviation over seeds {_seeds(results)}; the best of a column is bold."]
     for column in results.grid.columns:
         summaries = [o.summary for row in results.rows for o in results.outcomes[row.label, column.label]]
         if summaries:
             notes.append(f"{column.label}: {_samples(summaries)}.")
     machines = {hardware(o.summary) for each in results.outcomes.values() for o in each}
     return [*notes, *(f"Made on {machine}." for machine in sorted(machines))]
+
+
+def _seeds(results: Results) -> str:
+    """Name the seeds, and the rows that have others."""
+    rows_of: dict[Sequence[int], list[str]] = {results.grid.seeds: []}
+    for row in results.rows:
+        rows_of.setdefault(row.seeds or results.grid.seeds, []).append(row.label)
+    (seeds, _), *others = [(", ".join(map(str, each)), rows) for each, rows in rows_of.items()]
+    return seeds + "".join(f" ({', '.join(rows)}: {each})" for each, rows in others if rows)
 
 
 def _row_settings(rows: Sequence[Part]) -> list[str]:
@@ -183,6 +192,7 @@ def _in_words(settings: Mapping[str, Any]) -> str:
         _in_words(value) if name == "hyper" else f"{name} {value}"
         for name, value in settings.items()
         if name not in ("method", "look_ahead", PRETRAIN)  # the label names these
+        and (name, value) != ("hyper", None)
     )
 
 

@@ -1,10 +1,18 @@
-"""The paper's tables and figures as experiments, at either scale."""
+"""The paper's tables and figures as experiments, at every scale."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from emlc.errors import InputError
+from emlc.reproduce.choice import Choice
+from emlc.reproduce.columns import (
+    clothing_column,
+    human_column,
+    missing_label_notes,
+    noise_column,
+    stand_in_notes,
+)
 from emlc.reproduce.contenders import CONTENDERS, ON_CIFAR_ONLY, PAPER
 from emlc.reproduce.plan import (
     CHOSEN,
@@ -18,7 +26,7 @@ from emlc.reproduce.plan import (
     Part,
     Timing,
 )
-from emlc.reproduce.protocol import DISPLAY_NAMES, DataName, Protocol, Scale, make_protocol
+from emlc.reproduce.protocol import DISPLAY_NAMES, Protocol, Scale
 from emlc.timing.options import StepOptions
 
 _QUOTED = (
@@ -26,73 +34,33 @@ _QUOTED = (
     "their own. Here all share data, split, noise, network and number of epochs."
 )
 _SMALL = "The paper's figures are of other data and larger networks: only the order of the methods compares."
-_STANDS_IN = (
-    "There is no small Clothing1M. 40 % asymmetric noise stands in for it: it confuses similar classes, as "
-    "the labels of Clothing1M do. Nothing here is measured on Clothing1M."
+_FEATURES = (
+    "Student and teacher learn from features of all images, by EfficientNet-Lite0 as pretrained on ImageNet, "
+    "and have one hidden layer. The paper's figures are of ResNets that learn from pixels: only the order of "
+    "the methods compares."
 )
-
-
-class Choice:
-    """The options of the command that decide what an experiment consists of.
-
-    Args:
-        scale: small or paper.
-        data: At small scale, the data set to use instead of digits; at scale paper, the only one to run.
-        data_root: Folder that holds data sets given by name.
-    """
-
-    def __init__(self, scale: Scale, data: str | None = None, data_root: str | None = None) -> None:
-        self.scale, self._data, self._data_root = scale, data, data_root
-
-    def protocols(self, *names: DataName) -> list[Protocol]:
-        """Return the protocols of an experiment that the paper ran on these data sets; one at small scale.
-
-        Raises:
-            InputError: The chosen data set is none of the experiment's.
-        """
-        chosen: Iterable[Any] = [self._data or "digits"] if self.scale == "small" else names
-        if self.scale == "paper" and self._data is not None:
-            chosen = [name for name in names if name == self._data]
-            if not chosen:
-                raise InputError(f"data: expected one of {', '.join(names)} here, got {self._data!r}")
-        return [make_protocol(self.scale, name, self._data_root) for name in chosen]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Default seeds: three at small scale, else five as in the paper."""
-        return tuple(range(3 if self.scale == "small" else 5))
-
-
-def _noise(protocol: Protocol, kind: str, per_cent: int, paper: str | None = None) -> Part:
-    """Return the column for one kind and rate of noise.
-
-    ``paper`` names the column of the paper's table that it is, or stands in for.
-    """
-    label = f"{kind} {per_cent} %"
-    settings: dict[str, Any] = {**protocol.settings, "noise": kind, "noise_rate": per_cent / 100}
-    if protocol.pretrain is not None:
-        settings[PRETRAIN] = protocol.pretrain
-    shown = label if protocol.scale == "small" else f"{DISPLAY_NAMES[protocol.data]} {label}"
-    default = f"{DISPLAY_NAMES['cifar10' if protocol.data == 'digits' else protocol.data]} {label}"
-    return Part(shown, settings, paper=paper or default)
-
-
-def _clothing(protocol: Protocol) -> Part:
-    """Return the column of Clothing1M, or the one that stands in for it."""
-    if protocol.data != "clothing1m":
-        return _noise(protocol, "asymmetric", 40, paper="Clothing1M")
-    return Part("Clothing1M", protocol.settings, paper="Clothing1M")
+_NOTES: dict[Scale, tuple[str, ...]] = {"small": (_SMALL,), "features": (_FEATURES,), "paper": ()}
 
 
 def _rows(protocol: Protocol, labels: Sequence[str]) -> tuple[Part, ...]:
     return tuple(CONTENDERS[label].row(protocol) for label in labels)
 
 
+def _methods(protocol: Protocol, labels: Iterable[str]) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """Return the rows of a table of methods, and a note on those that cannot learn from features."""
+    images = [label for label in labels if protocol.scale == "features" and CONTENDERS[label].needs_images]
+    note = f"Left out, as they need images ({len(images)}): {', '.join(images)}."
+    return _rows(protocol, [each for each in labels if each not in images]), (note,) if images else ()
+
+
 def _grid(choice: Choice, name: str, title: str, protocol: Protocol, **more: Any) -> Grid:
-    small = (_SMALL,) if choice.scale == "small" else ()
-    notes = (*more.pop("notes", ()), *small)
-    shown = f"{title} ({DISPLAY_NAMES[protocol.data]})" if choice.scale == "small" else title
-    return Grid(name, shown, common={}, seeds=choice.seeds, notes=notes, **more)
+    notes = (*more.pop("notes", ()), *_NOTES[choice.scale])
+    shown = {
+        "small": f"{title} ({DISPLAY_NAMES[protocol.data]})",
+        "features": f"{title}, on features of a pretrained network",
+        "paper": title,
+    }
+    return Grid(name, shown[choice.scale], common={}, seeds=choice.seeds, notes=notes, **more)
 
 
 _TABLE_1 = (
@@ -102,41 +70,55 @@ _TABLE_1 = (
 )
 
 
+_NOT_ON_FEATURES = ("emlc (authors' first version)",)
+"""Rows of Table 1 that hours on a laptop do not suffice for."""
+
+
 def _table1(choice: Choice) -> Grid:
     protocols = choice.protocols("cifar10", "cifar100")
     columns = []
     for protocol in protocols:
-        columns += [_noise(protocol, "symmetric", rate) for rate in (20, 50, 80, 90)]
-        columns += [] if protocol.data == "cifar100" else [_noise(protocol, "asymmetric", 40)]
+        columns += [noise_column(protocol, "symmetric", rate) for rate in (20, 50, 80, 90)]
+        if protocol.data != "cifar100" or protocol.scale == "features":
+            columns.append(noise_column(protocol, "asymmetric", 40))
+        columns += [human_column(protocol, name) for name in protocol.human_labels]
+    shown = [each for each in _TABLE_1 if choice.scale != "features" or each not in _NOT_ON_FEATURES]
+    rows, left_out = _methods(protocols[0], shown)
     return _grid(
         choice,
         "table1",
         "Table 1: methods by kind and rate of noise",
         protocols[0],
-        rows=_rows(protocols[0], _TABLE_1),
+        rows=rows,
         columns=tuple(columns),
         paper="table1",
-        notes=(_QUOTED,),
+        notes=(
+            _QUOTED,
+            *left_out,
+            *(note for protocol in protocols for note in missing_label_notes(protocol)),
+        ),
     )
 
 
 def _table2(choice: Choice) -> Grid:
     (protocol,) = choice.protocols("clothing1m")
     without = [*ON_CIFAR_ONLY, *(["true-labels"] if choice.scale == "paper" else [])]
-    labels = [each for each in CONTENDERS if each not in without]
+    rows, left_out = _methods(protocol, [each for each in CONTENDERS if each not in without])
     return _grid(
         choice,
         "table2",
         "Table 2: methods on labels wrong as people make them",
         protocol,
-        rows=_rows(protocol, labels),
-        columns=(_clothing(protocol),),
+        rows=rows,
+        columns=(clothing_column(protocol),),
         paper="table2",
-        notes=(_QUOTED, *((_STANDS_IN,) if choice.scale == "small" else ())),
+        notes=(_QUOTED, *left_out, *stand_in_notes(protocol)),
     )
 
 
 def _table3(choice: Choice) -> Timing:
+    if choice.scale == "features":
+        raise InputError("scale: table3 measures networks that learn from images, expected small or paper")
     common: dict[str, Any] = {
         "methods": ["cross-entropy", "mlc", "emlc"],
         "engines": ["forward"],
@@ -172,6 +154,8 @@ _WEAK = {"digits": ["crop"], "cifar10": ["flip", "crop"], "clothing1m": ["flip"]
 
 def _table4(choice: Choice) -> Grid:
     (protocol,) = choice.protocols("clothing1m")
+    if choice.scale == "features":
+        return _table4_on_features(choice, protocol)
     weak = _WEAK[protocol.data]
     plain: dict[str, Any] = {**PAPER, "method": "emlc", "look_ahead": 1, "trusted_augmentation": weak}
     rows = (
@@ -185,11 +169,14 @@ def _table4(choice: Choice) -> Grid:
             paper="autoaugment",
         ),
     )
-    columns: tuple[Part, ...] = (_clothing(protocol),)
+    columns: tuple[Part, ...] = (clothing_column(protocol),)
     notes = ["Without corruption there is no binary cross-entropy: the meta loss alone trains the gate."]
     if choice.scale == "small":
-        columns = (*(replace(_noise(protocol, "symmetric", rate), paper=None) for rate in (50, 80)), *columns)
-        notes.append(_STANDS_IN)
+        columns = (
+            *(replace(noise_column(protocol, "symmetric", rate), paper=None) for rate in (50, 80)),
+            *columns,
+        )
+    notes += stand_in_notes(protocol)
     return _grid(
         choice,
         "table4",
@@ -202,26 +189,79 @@ def _table4(choice: Choice) -> Grid:
     )
 
 
+_NO_META = {"meta_weight": 0.0}
+_PARTS: Mapping[str, Mapping[str, Any]] = {
+    "emlc, noise-aware": {},
+    "no meta loss": _NO_META,
+    "no likelihood of the given labels": {"likelihood_weight": 0.0},
+    "no cross-entropy on trusted samples": {"ce_weight": 0.0},
+    "no anchor of T": {"anchor_weight": 0.0},
+    "no anchor of T, no meta loss": {"anchor_weight": 0.0, **_NO_META},
+    "k = 5": {"look_ahead": 5},
+}
+"""The noise-aware EMLC without one of its parts each, or with a longer look-ahead."""
+_GATES: Mapping[str, Mapping[str, Any]] = {
+    "none": {"bce_weight": 0.0, **_NO_META},
+    "meta": {"bce_weight": 0.0},
+    "random": {"corruption": "random"},
+    "adversarial": {},
+}
+"""The paper's teacher in its place, with the parts that Table 4 of the paper adds one after the other."""
+
+
+def _table4_on_features(choice: Choice, protocol: Protocol) -> Grid:
+    emlc = {"method": "emlc"}
+    gates = {
+        "none": "gate: no meta loss, no corruption",
+        "meta": "gate: + meta loss",
+        "random": "gate: + random corruption",
+        "adversarial": "gate: adversarial corruption instead",
+    }
+    columns = [noise_column(protocol, "symmetric", rate) for rate in (50, 80)]
+    columns += [noise_column(protocol, "asymmetric", 40)] if "worst" in protocol.human_labels else []
+    return _grid(
+        choice,
+        "table4",
+        "Table 4: what each part of EMLC adds",
+        protocol,
+        rows=(
+            *(Part(label, {**emlc, **changed}) for label, changed in _PARTS.items()),
+            *(Part(label, {**emlc, **PAPER, **_GATES[key]}, paper=key) for key, label in gates.items()),
+        ),
+        columns=(*(replace(column, paper=None) for column in columns), clothing_column(protocol)),
+        paper="table4",
+        notes=(
+            "The first rows are of the noise-aware teacher, each without one part; the others of the paper's "
+            "gate, with its parts added one after the other. AutoAugment, the last of them, needs images.",
+            *stand_in_notes(protocol),
+        ),
+    )
+
+
 def _recovery(choice: Choice, name: str, title: str, rates: Sequence[int]) -> Grid:
     (protocol,) = choice.protocols("cifar10")
     simclr, random = {PRETRAIN: protocol.pretrain}, {PRETRAIN: None}
     emlc, mlc = (CONTENDERS[label].row(protocol).settings for label in ("emlc (paper), k = 1", "mlc"))
-    rows = (
+    rows: tuple[Part, ...] = (
         Part("emlc, SimCLR", {**emlc, **simclr}),
         Part("emlc", {**emlc, **random}),
         Part("mlc, SimCLR", {**mlc, **simclr}),
         Part("mlc", {**mlc, **random}),
     )
+    note = "SimCLR: from self-supervised weights of the same images; else from random weights."
+    if choice.scale == "features":
+        rows = _rows(protocol, ["emlc, noise-aware", "emlc (paper), k = 1", "mlc"])
+        note = "Features of a pretrained network stand in for SimCLR; nothing is learned without them."
     return _grid(
         choice,
         name,
         title,
         protocol,
         rows=rows,
-        columns=tuple(_noise(protocol, "symmetric", rate) for rate in rates),
+        columns=tuple(noise_column(protocol, "symmetric", rate) for rate in rates),
         measures=(LAST_RECOVERY, LAST_WRONG_RECOVERY, CHOSEN, LAST),
         picture="epochs",
-        notes=("SimCLR: from self-supervised weights of the same images; else from random weights.",),
+        notes=(note,),
     )
 
 
@@ -241,12 +281,12 @@ def _fig4(choice: Choice) -> Grid:
         "Figure 4: t-SNE of the student's features",
         protocol,
         rows=_rows(protocol, ["emlc (paper), k = 1", "mlc"]),
-        columns=(_clothing(protocol),),
+        columns=(clothing_column(protocol),),
         measures=(SEPARATION, CHOSEN, LAST),
         picture="features",
         notes=(
             "Features of validation samples, or else of test samples; drawn is the first seed.",
-            *((_STANDS_IN,) if choice.scale == "small" else ()),
+            *stand_in_notes(protocol),
         ),
     )
 
@@ -259,10 +299,10 @@ def _fig5(choice: Choice) -> Grid:
         "Figure 5: the meta objective during training",
         protocol,
         rows=_rows(protocol, ["emlc (paper), k = 1", "emlc (paper), k = 5", "mlc"]),
-        columns=(_clothing(protocol),),
+        columns=(clothing_column(protocol),),
         measures=(META_OBJECTIVE, CHOSEN, LAST),
         picture="steps",
-        notes=(_STANDS_IN,) if choice.scale == "small" else (),
+        notes=stand_in_notes(protocol),
     )
 
 
@@ -271,9 +311,13 @@ _LOOK_AHEAD = (1, 2, 3, 5, 10)
 
 def _look_ahead(choice: Choice, name: str, title: str, protocol: Protocol, column: Part, *notes: str) -> Grid:
     rows = tuple(
-        Part(f"emlc, k = {k}", {**PAPER, "method": "emlc", "look_ahead": k}, paper=f"emlc, k = {k}", at=k)
+        Part(f"emlc, k = {k}", {"method": "emlc", "look_ahead": k}, paper=f"emlc, k = {k}", at=k)
         for k in _LOOK_AHEAD
     )
+    columns = [replace(column, settings={**column.settings, **PAPER})]
+    if choice.scale == "features":
+        columns = [replace(columns[0], label=f"{column.label}, gate")]
+        columns += [replace(column, label=f"{column.label}, noise-aware", paper=None)]
     source = "The paper prints this figure as a plot: its values here are those of its tables."
     fewer = "The teacher takes one step every k batches: in runs this short, a large k leaves too few."
     notes = (*notes, *((fewer,) if choice.scale == "small" else ()))
@@ -283,7 +327,7 @@ def _look_ahead(choice: Choice, name: str, title: str, protocol: Protocol, colum
         title,
         protocol,
         rows=rows,
-        columns=(column,),
+        columns=tuple(columns),
         picture="against",
         paper=name,
         notes=(source, *notes),
@@ -292,14 +336,14 @@ def _look_ahead(choice: Choice, name: str, title: str, protocol: Protocol, colum
 
 def _fig6(choice: Choice) -> Grid:
     (protocol,) = choice.protocols("cifar100")
-    column = _noise(protocol, "symmetric", 50, paper="CIFAR-100 symmetric 50 %")
+    column = noise_column(protocol, "symmetric", 50, paper="CIFAR-100 symmetric 50 %")
     return _look_ahead(choice, "fig6", "Figure 6: look-ahead steps", protocol, column)
 
 
 def _fig7(choice: Choice) -> Grid:
     (protocol,) = choice.protocols("clothing1m")
-    notes = (_STANDS_IN,) if choice.scale == "small" else ()
-    return _look_ahead(choice, "fig7", "Figure 7: look-ahead steps", protocol, _clothing(protocol), *notes)
+    title, column, notes = "Figure 7: look-ahead steps", clothing_column(protocol), stand_in_notes(protocol)
+    return _look_ahead(choice, "fig7", title, protocol, column, *notes)
 
 
 EXPERIMENTS: dict[str, Callable[[Choice], Grid | Timing]] = {
@@ -324,7 +368,8 @@ def restricted(grid: Grid, seeds: Sequence[int] | None, methods: Sequence[str] |
         InputError: The grid has no such method.
     """
     if seeds is not None:
-        grid = replace(grid, seeds=tuple(seeds))
+        rows = tuple(replace(row, seeds=None) for row in grid.rows)
+        grid = replace(grid, rows=rows, seeds=tuple(seeds))
     if methods is None:
         return grid
     known = {str(row.settings.get("method", "emlc")) for row in grid.rows}

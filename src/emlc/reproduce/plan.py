@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 from emlc.config import DataSettings, PretrainSettings, Settings, names_of
 from emlc.config.methods import METHODS
 from emlc.errors import InputError, InputErrors, raise_together
+from emlc.reproduce.code import code_digest
+from emlc.reproduce.pretrained import PretrainedFeatures
 from emlc.timing.options import StepOptions
 
 Picture = Literal["accuracies", "against", "epochs", "steps", "features"]
@@ -17,6 +19,9 @@ Picture = Literal["accuracies", "against", "epochs", "steps", "features"]
 
 PRETRAIN = "pretrain"
 """Key beside the settings of a run: the settings of the pretraining that it starts from, or None."""
+
+FEATURES = "features"
+"""Key beside the settings of a run: the :class:`PretrainedFeatures` that stand in for its images, or None."""
 
 
 Hypers = Mapping[str, Any]
@@ -30,11 +35,13 @@ class Part:
 
     Attributes:
         label: Label in tables and plots.
-        settings: Settings of its runs beside those that all share; may hold :data:`PRETRAIN`.
+        settings: Settings of its runs beside those that all share; may hold :data:`PRETRAIN` and
+            :data:`FEATURES`.
         paper: Name of the row or column in the paper's table, if it is there.
         at: Position on the horizontal axis of an "against" picture.
         ceiling: Whether it uses knowledge that the others lack, and is left out of the ranking.
         by_noise: Hyper-parameters of a row that depend on the column; those in ``settings`` override them.
+        seeds: Seeds of the runs of a row, if it has others than the grid.
     """
 
     label: str
@@ -43,6 +50,7 @@ class Part:
     at: float | None = None
     ceiling: bool = False
     by_noise: ByNoise | None = None
+    seeds: tuple[int, ...] | None = None
 
     def hypers_in(self, values: Mapping[str, Any]) -> Hypers:
         """Return the hyper-parameters of this row that depend on these settings of a run."""
@@ -85,7 +93,7 @@ class Grid:
         rows: The rows, mostly methods.
         columns: The columns, mostly kinds of noise.
         common: Settings of all runs; a column's settings override them, and a row's override both.
-        seeds: Seeds of the runs of a cell.
+        seeds: Seeds of the runs of a cell, but for rows with seeds of their own.
         measures: Measures to tabulate, the main one first: the paper's figures are compared with that one.
         picture: Kind of plot.
         paper: Table of the paper to compare with, see :mod:`emlc.reproduce.paper`.
@@ -134,16 +142,19 @@ class Job:
     """A run, or a pretraining, to make.
 
     Attributes:
-        settings: All its settings; ``output`` and, with ``start``, ``init`` are set when it is made.
+        settings: All its settings. When it is made, ``output`` is set; with ``start`` also ``init``, and with
+            ``features`` ``data`` and ``test``.
         start: The pretraining that it starts from.
+        features: What it learns from in place of the images of ``data``.
     """
 
     settings: Settings | PretrainSettings
     start: "Job | None" = None
+    features: PretrainedFeatures | None = None
 
     @cached_property
     def key(self) -> str:
-        """Hash of all that decides the result, but not of storage or device; 20 hexadecimal characters."""
+        """Hash of settings, features and the method's code, but not of storage or device; 20 characters."""
         free = names_of(type(self.settings), lambda facts: facts.free_on_resume or facts.path == "folder")
         values = {name: value for name, value in self.settings.as_dict().items() if name not in free}
         if isinstance(self.settings, Settings):
@@ -152,8 +163,17 @@ class Job:
                 "warm_up_epochs": self.settings.warm_up,
             }
         values["start"] = None if self.start is None else self.start.key
+        values[FEATURES] = None if self.features is None else self.features.name
+        values["code"] = code_digest(self._module)
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def _module(self) -> str:
+        """The module whose code decides the result."""
+        if isinstance(self.settings, PretrainSettings):
+            return "emlc.pretraining.run"
+        return METHODS[self.settings.method].partition(":")[0]
 
 
 class Cell(NamedTuple):
@@ -190,13 +210,14 @@ def cells(grid: Grid) -> list[Cell]:
     grid_cells = []
     for column in grid.columns:
         for row in rows:
+            seeds = row.seeds or grid.seeds
             try:
-                jobs = [job({**values_of(grid, row, column), "seed": s}) for s in grid.seeds]
+                jobs = [job({**values_of(grid, row, column), "seed": s}) for s in seeds]
             except InputError as error:
                 each = error.problems if isinstance(error, InputErrors) else [str(error)]
                 problems += [f"{row.label}, {column.label}: {problem}" for problem in each]
                 continue
-            grid_cells += [Cell(row, column, seed, each) for seed, each in zip(grid.seeds, jobs, strict=True)]
+            grid_cells += [Cell(row, column, seed, each) for seed, each in zip(seeds, jobs, strict=True)]
     raise_together(problems, grid.name, shown=20)
     return grid_cells
 
@@ -207,8 +228,9 @@ def job(values: Mapping[str, Any]) -> Job:
     Raises:
         InputError: There is no such setting, or its value is wrong.
     """
-    start = values.get(PRETRAIN)
-    settings = _ON_EQUAL_TERMS | {name: value for name, value in values.items() if name != PRETRAIN}
+    start, features = values.get(PRETRAIN), values.get(FEATURES)
+    settings = {name: value for name, value in values.items() if name not in (PRETRAIN, FEATURES)}
+    settings = _ON_EQUAL_TERMS | settings
     unknown = settings.keys() - {f.name for f in fields(Settings)}
     if start is not None:
         unknown |= {
@@ -216,7 +238,7 @@ def job(values: Mapping[str, Any]) -> Job:
         }
     raise_together([f"{name}: no such setting" for name in sorted(unknown)], "the settings")
     if start is None:
-        return Job(Settings(**settings))
+        return Job(Settings(**settings), features=features)
     data_settings = {f.name for f in fields(DataSettings)} & settings.keys()
     data = {name: settings[name] for name in data_settings}
     if unlike := sorted(name for name in data.keys() & start.keys() if start[name] != data[name]):

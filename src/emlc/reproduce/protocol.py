@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from emlc.config import NoiseSettings, Settings, names_of
+from emlc.config import DataSettings, NoiseSettings, Settings, names_of
 from emlc.config.presets import preset_path
 from emlc.errors import InputError
+from emlc.reproduce.plan import FEATURES
+from emlc.reproduce.pretrained import PretrainedFeatures
 from emlc.runtime.files import read_yaml
 
-Scale = Literal["small", "paper"]
+Scale = Literal["small", "features", "paper"]
 DataName = Literal["digits", "cifar10", "cifar100", "clothing1m"]
 
 DISPLAY_NAMES = {
@@ -26,16 +28,19 @@ class Protocol:
     """The settings that all runs on one data set share.
 
     Attributes:
-        scale: small: runs for a laptop; paper: the paper's protocol.
+        scale: small: a few samples, for a laptop; features: all images as features; paper: the paper's
+            protocol.
         data: Name of the data set.
         settings: Settings of every run.
         pretrain: Settings of the pretraining on the same images that every run starts from, if any.
+        human_labels: Columns of the data with labels that people gave, if any.
     """
 
     scale: Scale
     data: DataName
     settings: Mapping[str, Any]
     pretrain: Mapping[str, Any] | None
+    human_labels: tuple[str, ...] = ()
 
 
 _SMALL: dict[str, dict[str, Any]] = {
@@ -74,19 +79,38 @@ _PRESETS: dict[str, tuple[str, str | None]] = {
 """Presets of training and of pretraining with the paper's values (Table 5), by data set."""
 
 
-def make_protocol(scale: Scale, data: DataName, data_root: str | None = None) -> Protocol:
+_ON_FEATURES = {"cifar10": 100, "cifar100": 10}
+"""Trusted samples per class on features, by data set: 1,000 in all, as in the paper."""
+
+
+def make_protocol(
+    scale: Scale, data: DataName, data_root: str | None = None, trusted_per_class: int | None = None
+) -> Protocol:
     """Return the protocol of a data set.
+
+    Args:
+        scale: small, features or paper.
+        data: The data set.
+        data_root: Folder that holds data sets given by name.
+        trusted_per_class: At scale features, in place of 1,000 trusted samples in all.
 
     Raises:
         InputError: The data set has no protocol at this scale.
     """
-    known = _SMALL if scale == "small" else _PRESETS
+    protocols: dict[Scale, Mapping[str, Any]]
+    protocols = {"small": _SMALL, "features": _ON_FEATURES, "paper": _PRESETS}
+    known = protocols[scale]
     if data not in known:
         raise InputError(f"data: --scale {scale} has {', '.join(known)}, got {data!r}")
     source: dict[str, Any] = {"data": data} | ({} if data_root is None else {"data_root": data_root})
     if scale == "small":
         pretrain = _SMALL_PRETRAIN[data] | source
         return Protocol(scale, data, _SMALL[data] | source, pretrain)
+    if scale == "features":
+        features = PretrainedFeatures(data, data_root or DataSettings.data_root)
+        per_class = _ON_FEATURES[data] if trusted_per_class is None else trusted_per_class
+        source |= {"label_column": "label", "trusted_per_class": per_class, FEATURES: features}
+        return Protocol(scale, data, source, None, features.human_labels)
     training, pretraining = _PRESETS[data]
     values = read_yaml(preset_path(training, "train"))
     of_one_run = names_of(NoiseSettings) | names_of(Settings, lambda facts: facts.path == "output")

@@ -99,11 +99,16 @@ def _best(measure: Measure, column: Part, rows: Sequence[Part], values: Values, 
     means = {
         row.label: sign * round(mean(ours), digits)
         for row in rows
-        if not row.ceiling and len(ours := values[row.label, column.label].ours) == most > 0
+        if not row.ceiling and 0 < len(ours := values[row.label, column.label].ours) == _all_seeds(row, most)
     }
     return (
         {label for label, each in means.items() if each == max(means.values())} if len(means) > 1 else set()
     )
+
+
+def _all_seeds(row: Part, most: int) -> int:
+    """Return how many seeds a row has when it is complete, if the longest of the table has ``most``."""
+    return most if row.seeds is None else min(most, len(row.seeds))
 
 
 def _digits(values: Sequence[float]) -> int:

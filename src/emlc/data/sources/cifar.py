@@ -41,11 +41,10 @@ def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id
     """
     if role == "validation":
         raise InputError(f"{name} has no validation set; --validation_fraction holds out trusted samples")
-    root = Path(settings.data_root).expanduser()
-    for folder in _folders(name, root):
-        if any(folder.glob("train*.parquet")):
-            return _open_parquet(name, folder, settings, role, schema, id_prefix)
-    dataset = _load(name, root, train=role != "test")
+    folder = parquet_folder(name, settings.data_root)
+    if folder is not None:
+        return _open_parquet(name, folder, settings, role, schema, id_prefix)
+    dataset = _load(name, Path(settings.data_root).expanduser(), train=role != "test")
     names = tuple(dataset.classes)
     if not schema.classes:
         schema = replace(schema, classes=names, has_integers=True)
@@ -64,19 +63,20 @@ def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id
 
 def is_complete(name: str, settings: DataSettings) -> bool:
     """Return whether ``data_root`` has the files of cifar10 or cifar100, so that nothing is downloaded."""
-    root = Path(settings.data_root).expanduser()
-    if any(any(folder.glob("train*.parquet")) for folder in _folders(name, root)):
+    if parquet_folder(name, settings.data_root) is not None:
         return True
     try:
-        _open_checked(_dataset(name), root, train=True)
+        _open_checked(_dataset(name), Path(settings.data_root).expanduser(), train=True)
     except RuntimeError:
         return False
     return True
 
 
-def _folders(name: str, root: Path) -> tuple[Path, ...]:
-    """Return the folders in which parquet files are looked for."""
-    return (root / name, root / name / "plain_text", root / name / name, root)
+def parquet_folder(name: str, data_root: str) -> Path | None:
+    """Return the folder in ``data_root`` with parquet files of cifar10 or cifar100, if there is one."""
+    root = Path(data_root).expanduser()
+    folders = (root / name, root / name / "plain_text", root / name / name, root)
+    return next((folder for folder in folders if any(folder.glob("train*.parquet"))), None)
 
 
 def _open_parquet(
