@@ -1,10 +1,11 @@
 """Search the hyper-parameters of every method, each with the same number of trials.
 
-    python -m benchmarks.search features/cifar10/train.npz
-    python -m benchmarks.search features/cifar10/train.npz --methods '["mslc"]'
+    python -m benchmarks.search runs/reproduce/features/cifar10-*/train.npz
+    python -m benchmarks.search runs/reproduce/features/cifar10-*/train.npz --methods '["mslc"]'
 
-The trials, and what they are scored on, are benchmarks/search.yaml's. Writes FOLDER/search/trials.csv, the
-score of every trial, and prints the best of each method. Finished runs are not made again.
+`emlc reproduce table1 --scale features` makes the features. The trials, and what they are scored on, are
+benchmarks/search.yaml's. Writes FOLDER/search/trials.csv, the score of every trial, and prints the best of
+each method. Finished runs are not made again.
 """
 
 import json
@@ -66,15 +67,14 @@ def _scores(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _held_out(features: Path, folder: Path) -> dict[str, str]:
     """Write the samples to learn from and those to score on; return the settings that name them."""
     with np.load(features, allow_pickle=False) as arrays:
-        values = {name: arrays[name] for name in arrays.files}
+        values = {name: arrays[name] for name in arrays.files if name != "classes"}
+        classes = {name: arrays[name] for name in arrays.files if name == "classes"}
     order = np.random.default_rng(0).permutation(len(values["X"]))
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "train.npz", allow_pickle=False, **{k: v[order[_HELD_OUT:]] for k, v in values.items()})
-    np.savez(
-        folder / "held-out.npz",
-        allow_pickle=False,
-        **{k: values[k][order[:_HELD_OUT]] for k in ("X", "label")},
-    )
+    train = {k: v[order[_HELD_OUT:]] for k, v in values.items()}
+    held_out = {k: values[k][order[:_HELD_OUT]] for k in ("X", "label")}
+    np.savez(folder / "train.npz", allow_pickle=False, **train, **classes)
+    np.savez(folder / "held-out.npz", allow_pickle=False, **held_out, **classes)
     return {"data": str(folder / "train.npz"), "test": str(folder / "held-out.npz")}
 
 

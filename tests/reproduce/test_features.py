@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +19,7 @@ from emlc import InputError
 from emlc.cli import main
 from emlc.config import Settings
 from emlc.data.noise import CIFAR10_CLASSES
-from emlc.reproduce import embedding
+from emlc.reproduce import code, embedding
 from emlc.reproduce.cache import Cache
 from emlc.reproduce.choice import Choice
 from emlc.reproduce.embedding import make_features, reduced
@@ -355,3 +357,39 @@ def test_figures_have_rows_that_learn_from_features(root):
         for teacher in ("gate", "noise-aware")
         for k in (1, 2, 3, 5, 10)
     }
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A copy of the package's code, to be changed; keys are of it."""
+    for room in ("methods", "networks", "meta", "architectures", "pretraining"):
+        shutil.copytree(Path(code.__file__).parents[1] / room, tmp_path / "src/emlc" / room)
+    monkeypatch.setattr(code, "_HOME", tmp_path / "src")
+    yield tmp_path / "src/emlc"
+    forget_code()
+
+
+def forget_code():
+    code.code_digest.cache_clear()
+    code._code.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("methods/glc.py", '"""', '"""Changed. ', set()),
+        ("methods/glc.py", "\n", "\n# A comment.\n", set()),
+        ("methods/glc.py", "class GLC", "OTHER = 1\n\n\nclass GLC", {"glc"}),
+        ("meta/metagradient.py", "\ndef ", "\nOTHER = 1\n\n\ndef ", {"emlc"}),
+        ("networks/backbones.py", "\ndef ", "\nOTHER = 1\n\n\ndef ", {"emlc", "glc", "trusted-only"}),
+    ],
+)
+def test_runs_have_another_key_when_the_code_of_their_method_changes(source, file, old, new, changed):
+    def keys():
+        forget_code()
+        values = {"data": "digits", "trusted_per_class": 1}
+        return {name: job(values | {"method": name}).key for name in ("emlc", "glc", "trusted-only")}
+
+    before, text = keys(), (source / file).read_text()
+    (source / file).write_text(text.replace(old, new, 1))
+    assert {name for name, key in keys().items() if key != before[name]} == changed

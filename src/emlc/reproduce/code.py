@@ -28,22 +28,21 @@ def code_digest(module: str) -> str:
     while left:
         name = left.pop()
         if name not in seen:
-            tree = _tree(name)
-            seen[name] = ast.unparse(tree)
-            left += _imports(tree)
+            seen[name], imports = _code(name)
+            left += imports
     return hashlib.sha256("\0".join(f"{name}\0{seen[name]}" for name in sorted(seen)).encode()).hexdigest()
 
 
 @cache
-def _tree(module: str) -> ast.Module:
-    """Parse a module, and remove its docstrings."""
+def _code(module: str) -> tuple[str, tuple[str, ...]]:
+    """Return the code of a module without comments and docstrings, and the modules that it imports."""
     path = _file(module)
     assert path is not None
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [each for each in node.body if not _is_text(each)]
-    return tree
+    return ast.unparse(tree), tuple(_imports(tree))
 
 
 def _is_text(statement: ast.stmt) -> bool:

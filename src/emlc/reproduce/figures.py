@@ -60,7 +60,9 @@ def _title(results: Results) -> Iterator[str]:
     grid = results.grid
     yield grid.title
     if grid.picture in ("accuracies", "against"):
-        yield f"{grid.measures[0].title}; mean ± standard deviation of {len(grid.seeds)} seed(s)"
+        counts = sorted({len(row.seeds or grid.seeds) for row in results.rows})
+        seeds = " to ".join(map(str, counts[:1] + counts[1:][-1:]))
+        yield f"{grid.measures[0].title}; mean ± standard deviation of {seeds} seed(s)"
 
 
 def _accuracies(results: Results) -> Figure:
