@@ -1,5 +1,6 @@
 """Tables on features of a pretrained network: what they consist of, and that images are embedded once."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -18,6 +19,7 @@ from sklearn.decomposition import PCA
 from emlc import InputError
 from emlc.cli import main
 from emlc.config import Settings
+from emlc.config.training import MethodSettings
 from emlc.data.noise import CIFAR10_CLASSES
 from emlc.reproduce import code, embedding
 from emlc.reproduce.cache import Cache
@@ -196,6 +198,15 @@ def test_every_experiment_can_say_what_its_rows_differ_in(name, scale):
     experiment = EXPERIMENTS[name](Choice(scale))
     (text,) = _row_settings([*experiment.rows, Part("x", {"momentum": 0.5})])
     assert "x: momentum 0.5" in text
+
+
+def test_the_noise_aware_row_takes_nothing_of_the_method_from_a_preset():
+    group = {each.name for each in dataclasses.fields(MethodSettings)}
+    for name in ("table1", "table2"):
+        runs = cells(restricted(EXPERIMENTS[name](Choice("paper")), [0], ["emlc"]))
+        for each in (run.job.settings for run in runs if run.row.label == "emlc, noise-aware"):
+            default = Settings(data="digits", trusted_per_class=1)
+            assert {name: getattr(each, name) for name in group} == {n: getattr(default, n) for n in group}
 
 
 def test_a_table_of_emlc_alone_is_written(tmp_path):

@@ -115,7 +115,9 @@ _AUTHORS_ON_CIFAR = [
     Contender("emlc", "emlc (authors' HEAD)", {**_AUTHORS, "bce_weight": 0.0}),
 ]
 
-_DEFAULTS = {each.name: each.default for each in fields(MethodSettings) if each.name in PAPER}
+_DEFAULTS = {
+    each.name: each.default for each in fields(MethodSettings) if each.name in {*PAPER, "student_trusted"}
+}
 """EMLC as it is for people's own data, in place of what a protocol has for the paper's."""
 
 _ALL = [
