@@ -165,6 +165,13 @@ def test_human_labels_stand_in_for_clothing1m(root, tmp_path):
         assert any("the data do not have, worst and aggregate" in note for note in experiment.notes)
 
 
+def test_table_4_can_be_of_cifar100(root):
+    experiment = table("table4", root, data="cifar100")
+    labels = [column.label.removeprefix("CIFAR-100 ") for column in experiment.columns]
+    assert labels == ["symmetric 50 %", "symmetric 80 %", "asymmetric 40 %"]
+    assert {each.job.settings.trusted_per_class for each in cells(restricted(experiment, [0], None))} == {10}
+
+
 def test_table_4_leaves_one_part_out_after_the_other(root):
     runs = cells(restricted(table("table4", root), [0], None))
     default = Settings(data="digits", trusted_per_class=1)

@@ -46,7 +46,7 @@ class Choice:
             InputError: The chosen data set is none of the experiment's.
         """
         if self.scale == "features" and names == ("clothing1m",):
-            names = ("cifar10",)
+            names = ("cifar10", "cifar100") if self._data else ("cifar10",)
         chosen: Iterable[Any] = [self._data or "digits"] if self.scale == "small" else names
         if self.scale != "small" and self._data is not None:
             chosen = [name for name in names if name == self._data]

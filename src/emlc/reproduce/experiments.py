@@ -57,7 +57,7 @@ def _grid(choice: Choice, name: str, title: str, protocol: Protocol, **more: Any
     notes = (*more.pop("notes", ()), *_NOTES[choice.scale])
     shown = {
         "small": f"{title} ({DISPLAY_NAMES[protocol.data]})",
-        "features": f"{title}, on features of a pretrained network",
+        "features": f"{title} (features)",
         "paper": title,
     }
     return Grid(name, shown[choice.scale], common={}, seeds=choice.seeds, notes=notes, **more)
