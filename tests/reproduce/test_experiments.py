@@ -152,6 +152,15 @@ def test_a_table_says_which_hyper_parameters_depend_on_its_columns():
     )
 
 
+def test_rows_are_chosen_by_method_or_by_label():
+    table = EXPERIMENTS["table1"](Choice("small"))
+    rows = restricted(table, None, ["emlc (authors' HEAD)", "mlc"]).rows
+    assert [row.label for row in rows] == ["mlc", "emlc (authors' HEAD)"]
+    assert len(restricted(table, None, ["emlc", "emlc, noise-aware"]).rows) == 5
+    with pytest.raises(InputError, match=r"methods: table1 has .*; got emlc, aware"):
+        restricted(table, None, ["mlc", "emlc, aware"])
+
+
 def test_what_a_row_says_of_hyper_parameters_overrides_what_the_noise_says():
     experiment = EXPERIMENTS["table2"](Choice("small"))
     (run,) = (each for each in cells(restricted(experiment, [0], ["pencil"])))

@@ -34,7 +34,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=list[int] | None, help="one run per seed (default: 0 to 2; other scales: 0 to 4)"
     )
-    parser.add_argument("--methods", type=list[str] | None, help="only these methods (default: all)")
+    parser.add_argument(
+        "--methods",
+        type=list[str] | None,
+        help="only these methods, or rows of the table by their labels (default: all)",
+    )
     parser.add_argument(
         "--shard",
         type=str | None,

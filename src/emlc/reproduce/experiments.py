@@ -362,7 +362,7 @@ EXPERIMENTS: dict[str, Callable[[Choice], Grid | Timing]] = {
 
 
 def restricted(grid: Grid, seeds: Sequence[int] | None, methods: Sequence[str] | None) -> Grid:
-    """Return a grid with these seeds and methods only; None leaves all.
+    """Return a grid with these seeds and methods only, by their names or rows; None leaves all.
 
     Raises:
         InputError: The grid has no such method.
@@ -372,8 +372,8 @@ def restricted(grid: Grid, seeds: Sequence[int] | None, methods: Sequence[str] |
         grid = replace(grid, rows=rows, seeds=tuple(seeds))
     if methods is None:
         return grid
-    known = {str(row.settings.get("method", "emlc")) for row in grid.rows}
+    names = {row.label: {row.label, str(row.settings.get("method", "emlc"))} for row in grid.rows}
+    known = set[str]().union(*names.values())
     if unknown := [method for method in methods if method not in known]:
         raise InputError(f"methods: {grid.name} has {', '.join(sorted(known))}; got {', '.join(unknown)}")
-    rows = tuple(row for row in grid.rows if row.settings.get("method", "emlc") in methods)
-    return replace(grid, rows=rows)
+    return replace(grid, rows=tuple(row for row in grid.rows if names[row.label].intersection(methods)))
