@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from emlc.config import NoiseSettings
 from emlc.data import noise
 from emlc.errors import InputError
 
@@ -49,6 +50,13 @@ def test_asymmetric_knows_the_short_class_names():
 def test_asymmetric_digits():
     matrix = noise.asymmetric([str(k) for k in range(10)], 1.0)
     assert matrix.argmax(axis=1).tolist() == [0, 1, 7, 8, 4, 6, 5, 1, 8, 9]
+
+
+def test_which_labels_asymmetric_noise_moves_is_told(caplog):
+    caplog.set_level("INFO", "emlc")
+    settings = NoiseSettings(noise="asymmetric", noise_rate=0.4)
+    noise.from_settings(settings, tuple("0123456789"))
+    assert caplog.messages == ["asymmetric noise takes 7 for 2, 8 for 3, 6 for 5, 5 for 6, 1 for 7"]
 
 
 def test_asymmetric_cifar100_is_a_cycle_of_five_in_each_super_class():

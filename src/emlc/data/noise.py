@@ -6,6 +6,7 @@ rows sum to 1. Symmetric and asymmetric noise of rate epsilon have the form
 As ``K`` may return the true class, the actual rate lies below the nominal one.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,8 @@ from emlc.config import NoiseSettings
 from emlc.data.classes import UNKNOWN
 from emlc.data.npz import read_npy
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 _ALIASES = {"plane": "airplane", "car": "automobile", "cra": "crab"}  # "cra": so spelt in a public CIFAR-100
 
@@ -83,7 +86,9 @@ def from_settings(
     if settings.noise == "symmetric":
         return symmetric(len(classes), settings.noise_rate), settings.noise_rate
     if settings.noise == "asymmetric":
-        return asymmetric(classes, settings.noise_rate), settings.noise_rate
+        matrix = asymmetric(classes, settings.noise_rate)
+        _log.info(f"asymmetric noise takes {_moves(classes, matrix)}")
+        return matrix, settings.noise_rate
     if settings.noise_matrix is None:
         raise InputError("--noise matrix needs a file, --noise_matrix")
     return load_transition_matrix(settings.noise_matrix, len(classes)), None
@@ -127,6 +132,12 @@ def asymmetric(classes: Sequence[str], rate: float) -> NDArray[np.float64]:
     targets = [names.index(similar.get(name, name)) for name in names]
     identity = np.eye(len(names))
     return (1 - rate) * identity + rate * identity[targets]
+
+
+def _moves(classes: Sequence[str], matrix: NDArray[np.float64]) -> str:
+    """Return which labels a matrix changes, and to what; the digits may be anybody's classes 0 to 9."""
+    moves = [f"{classes[y]} for {classes[k]}" for k, y in np.argwhere(matrix > 0) if k != y]
+    return ", ".join(moves[:10]) + (f" and {len(moves) - 10} more" if len(moves) > 10 else "")
 
 
 def load_transition_matrix(path: str | Path, num_classes: int) -> NDArray[np.float64]:
