@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from emlc.architectures.dropout import HalfDropout
 from emlc.architectures.zoo import build_network, is_resnet, network_names
 from emlc.errors import InputError
 
@@ -84,7 +85,7 @@ def is_from_torchvision(name: str) -> bool:
 
 def _shallow(dim: int, width: int) -> tuple[list[nn.Module], int]:
     # Dropout keeps a network from learning noisy labels by heart, where batch norm hastens that.
-    return [nn.Flatten(), nn.Linear(dim, width), nn.ReLU(), nn.Dropout(0.5)], width
+    return [nn.Flatten(), nn.Linear(dim, width), nn.ReLU(), HalfDropout()], width
 
 
 def _mlp(dim: int, width: int) -> tuple[list[nn.Module], int]:

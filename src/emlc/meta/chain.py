@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from emlc.architectures.dropout import HalfDropout
+
 
 class Chain:
     """The forward pass of layers that follow one another, and its derivative along a change of the weights.
@@ -86,10 +88,8 @@ def _is_hooked(layer: nn.Module) -> bool:
 def _is_known(layer: nn.Module, before: nn.Module | None) -> bool:
     if _is_hooked(layer) or getattr(layer, "inplace", False):
         return False
-    if (
-        type(layer) is nn.Dropout
-    ):  # its mask is known where the output is not zero, or its input without effect
-        return type(before) is nn.ReLU and layer.p < 1
+    if isinstance(layer, nn.Dropout):  # its mask is known where the output is not zero, or its input without effect
+        return type(layer) in (nn.Dropout, HalfDropout) and type(before) is nn.ReLU and layer.p < 1
     return type(layer) in (nn.ReLU, nn.Flatten, nn.Identity)
 
 
