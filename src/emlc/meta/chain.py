@@ -1,14 +1,16 @@
-"""Jacobian-vector products of small networks in closed form, from what the layers of a step gave.
+"""Derivatives of small networks in closed form, from what the layers of a pass gave.
 
-In a network of a few small layers, calling an operation takes as long as the operation. Forward-mode AD runs
-the pass again, two operations for one, and draws the dropout masks again. But where layers follow one
-another, a tangent takes one product per weight, one more per hidden layer, and what the step has computed:
+In a network of a few small layers, calling an operation takes as long as the operation, and autograd calls
+many. But where layers follow one another, the derivatives take one product per weight, one more per hidden
+layer, and what the pass has computed:
 
-    linear  y = x W^T + b      dy = x dW^T + db + dx W^T
-    ReLU, and dropout of it    dy = dx where y > 0, times dropout's 1/(1 - p), else 0
+    linear  y = x W^T + b      dy = x dW^T + db + dx W^T     backwards  dW = dy^T x,  dx = dy W
+    ReLU, and dropout of it    dy = dx where y > 0, times dropout's 1/(1 - p), else 0; backwards the same
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -17,47 +19,117 @@ from torch.nn.functional import linear
 
 from emlc.architectures.dropout import HalfDropout
 
+Layers = Mapping[str, nn.Module]
+"""Layers in their order by the prefix of their parameters' names, such as ``classifier.``."""
+
+
+@dataclass(frozen=True)
+class LinearGradient:
+    """The gradient of a linear layer in factors: ``dW = sum_i dy_i x_i^T`` and ``db = sum_i dy_i``.
+
+    Attributes:
+        layer: The layer.
+        dy: (m, out) derivatives in its outputs.
+        x: (m, in) its inputs.
+    """
+
+    layer: nn.Linear
+    dy: Tensor
+    x: Tensor
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """``dW`` (out, in)."""
+        return self.dy.T @ self.x
+
+    @cached_property
+    def bias(self) -> Tensor | None:
+        """``db`` (out,); None for a layer without."""
+        return None if self.layer.bias is None else self.dy.sum(dim=0)
+
+    def add(self) -> None:
+        """Add it to the ``grad`` of the layer's parameters."""
+        for parameter, gradient in ((self.layer.weight, self.weight), (self.layer.bias, self.bias)):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+
+    def along(self, x: Tensor) -> Tensor:
+        """Return ``x dW^T + db`` (n, out) for other inputs x (n, in)."""
+        (m, d_in), d_out = self.x.shape, self.dy.shape[1]
+        if m * (d_in + d_out) >= d_in * d_out:
+            return linear(x, self.weight, self.bias)
+        y = (x @ self.x.T) @ self.dy  # for few samples less than forming dW
+        return y if self.bias is None else y.add_(self.bias)
+
 
 class Chain:
-    """The forward pass of layers that follow one another, and its derivative along a change of the weights.
+    """The forward pass of layers that follow one another, and its derivatives.
 
     Args:
         layers: The layers, from :func:`chain_of`.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+    def __init__(self, layers: Layers) -> None:
         self._layers = layers
         self._values: list[Tensor] = []
+        self._weights: dict[str, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the network's output for inputs (n, ...), and keep what its tangent takes."""
-        for layer in self._layers.values():
+        """Return the network's output for inputs (n, ...), and keep what its derivatives take."""
+        is_first = True
+        for name, layer in self._layers.items():
             y = layer(x)
-            self._values.append((x if isinstance(layer, nn.Linear) else y).detach())
+            if isinstance(layer, nn.Linear):
+                self._values.append(x.detach())
+                if not is_first:
+                    self._weights[name] = layer.weight.detach().clone()
+                is_first = False
+            else:
+                self._values.append(y.detach())
             x = y
         return x
 
-    def tangent(self, weights: Mapping[str, Tensor], u: Mapping[str, Tensor]) -> Tensor:
-        """Return the derivative of the output along ``u`` at ``weights``, those of the pass, by name."""
+    def tangent(self, along: Callable[[str, Tensor], Tensor]) -> Tensor:
+        """Return the derivative of the output at the weights of the pass.
+
+        Args:
+            along: Gives for a linear layer's name and inputs (n, in) their product with the change of its
+                weights.
+        """
         dx: Tensor | None = None
         for (name, layer), value in zip(self._layers.items(), self._values, strict=True):
             if isinstance(layer, nn.Linear):
-                dy = linear(value, u[f"{name}weight"], u.get(f"{name}bias"))
-                dx = dy if dx is None else dy.add_(linear(dx, weights[f"{name}weight"]))
+                dy = along(name, value)
+                dx = dy if dx is None else dy.add_(linear(dx, self._weights[name]))
             elif dx is not None:
                 dx = _through(layer, value, dx)
         assert dx is not None
         return dx
 
+    def backward(self, dy: Tensor) -> dict[str, LinearGradient]:
+        """Return the gradient of each linear layer, by name, before the weights change.
 
-def chain_of(network: nn.Module) -> dict[str, nn.Module] | None:
+        Args:
+            dy: (n, out) derivatives of a loss in the output.
+        """
+        gradients: dict[str, LinearGradient] = {}
+        first = next(name for name, layer in self._layers.items() if isinstance(layer, nn.Linear))
+        for (name, layer), value in zip(reversed(self._layers.items()), reversed(self._values), strict=True):
+            if isinstance(layer, nn.Linear):
+                gradients[name] = LinearGradient(layer, dy, value)
+                if name == first:  # nothing before it learns
+                    break
+                dy = dy @ layer.weight
+            else:
+                dy = _through(layer, value, dy)
+        return gradients
+
+
+def chain_of(network: nn.Module) -> Layers | None:
     """Return the layers of a network in their order if :class:`Chain` can differentiate them, else None.
 
     They are linear layers whose parameters are all trained, ReLUs, dropout after a ReLU, and layers that
     flatten, in nested ``nn.Sequential``; before the first linear layer, any layers without parameters.
-
-    Returns:
-        The layers by the prefix of their parameters' names, such as ``classifier.``.
     """
     layers = dict(_layers(network))
     linear_parameters, before = 0, None
@@ -94,10 +166,9 @@ def _is_known(layer: nn.Module, before: nn.Module | None) -> bool:
 
 
 def _through(layer: nn.Module, y: Tensor, dx: Tensor) -> Tensor:
-    """Return the tangent of a layer's output ``y`` for that of its input."""
+    """Return the tangent of a layer's output ``y`` for that of its input, or backwards; they are the same."""
     if not isinstance(layer, nn.ReLU | nn.Dropout):
         return cast(Tensor, layer(dx))
     scale = 1 / (1 - layer.p) if isinstance(layer, nn.Dropout) and layer.training else 1.0
-    # The derivative of ReLU, as its backward pass takes it.
     dy = torch.ops.aten.threshold_backward(dx, y, 0)
     return cast(Tensor, dy if scale == 1 else dy.mul_(scale))

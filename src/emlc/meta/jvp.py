@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import BackwardCFunction
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import log_softmax
+from torch.nn.functional import linear, log_softmax
 
 from emlc.meta.chain import Chain, chain_of
 from emlc.meta.replay import Replay, copies
@@ -151,7 +151,7 @@ def jvp_forward(step: StudentStep, u: Weights) -> Tensor:
 
 def _jvp_of_chain(step: StudentStep, chain: Chain, u: Weights) -> Tensor:
     with torch.no_grad(), step.forward_pass.context():
-        dz = full_precision(chain.tangent(step.weights, u))
+        dz = full_precision(chain.tangent(lambda name, x: linear(x, u[f"{name}weight"], u.get(f"{name}bias"))))
     # log p = z - logsumexp(z)
     return dz - (step.log_probs.exp() * dz).sum(dim=1, keepdim=True)
 

@@ -261,7 +261,8 @@ class Method(ABC):
             momentum=s.momentum if momentum is None else momentum,
             weight_decay=s.weight_decay if weight_decay is None else weight_decay,
             nesterov=s.nesterov,
-            fused=self.ranks.device.type == "cuda",
+            # On CPUs it is twice as fast, but for weights in channels_last it is slower.
+            fused=self.ranks.device.type == "cuda" or all(p.is_contiguous() for _, p in named),
         )
 
     def local_scale(self, batch: Batch) -> float:

@@ -16,6 +16,7 @@ from emlc.meta.jvp import StudentStep, Weights, record_step
 from emlc.meta.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.meta.replay import Replay
 from emlc.methods.base import Losses, Method
+from emlc.methods.closed_form import closed_form_step
 from emlc.methods.corruption import corrupt_half
 from emlc.methods.engine import EngineChoice
 from emlc.networks.backbones import Classifier
@@ -77,7 +78,7 @@ class EMLC(Method):
         super().__init__(settings, inputs, num_classes)
         backbone, dim = self.build_backbone(settings.teacher_backbone or settings.backbone)
         self.teacher = build_teacher(settings, backbone, dim, num_classes)
-        self._loss_weights = {
+        self.loss_weights = {
             "teacher_ce": 1.0 if settings.ce_weight is None else settings.ce_weight,
             "teacher_bce": settings.bce_weight,
             "teacher_nll": settings.likelihood_weight,
@@ -106,13 +107,14 @@ class EMLC(Method):
             weight_decay=s.teacher_weight_decay,
         )
         self._zero = torch.zeros((), device=ranks.device)
+        self._closed_form = closed_form_step(self)
 
     def bind(self, split: Split) -> None:
         super().bind(split)
         if isinstance(self.teacher, NoiseAwareTeacher):
             self.teacher.count_trusted(torch.from_numpy(split.trusted.given))
             if self.settings.ce_weight is None:
-                self._loss_weights["teacher_ce"] = ce_weight(len(split.trusted), len(split.noisy))
+                self.loss_weights["teacher_ce"] = ce_weight(len(split.trusted), len(split.noisy))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "teacher": self.teacher_sgd}
@@ -126,7 +128,9 @@ class EMLC(Method):
         assert trusted is not None
         if self.warming_up:
             return self._warm_up(noisy)
-        for_student, for_judging = self._split_trusted(trusted)
+        if self._closed_form is not None:
+            return self._closed_form(noisy, trusted)
+        for_student, for_judging = self.split_trusted(trusted)
         # The teacher stays as it is until the last line: its forward passes, and those of its losses that
         # do not come through the student, go beside the student's steps.
         side_stream = SideStream(self.ranks.device)
@@ -140,7 +144,7 @@ class EMLC(Method):
                 x = _joined(batch, for_student)
                 record, log_probs = record_step(self.student, x, keep_products=self.keeps_products)
             side_stream.join()
-            targets, r = self._student_targets(batch, q, for_student)
+            targets, r = self.student_targets(batch, q, for_student)
             loss = soft_cross_entropy(log_probs, targets, r)
             self.descend(loss, self.student_sgd)
             steps.append(_Step(batch, record, correct, targets, r, loss.detach()))
@@ -171,7 +175,7 @@ class EMLC(Method):
             losses |= {name: losses.get(name, 0) + loss for name, loss in given.items()}
         side_stream.join()
         self.descend_gradients(self.teacher_sgd)
-        self._observe(steps)
+        self.observe(steps)
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
             **{name: loss.detach() for name, loss in losses.items()},
@@ -182,7 +186,7 @@ class EMLC(Method):
         losses = [self.descend_cross_entropy(batch) for batch in noisy]
         return {"student_loss": torch.stack(losses).mean()}
 
-    def _split_trusted(self, trusted: Batch) -> tuple[Batch | None, Batch]:
+    def split_trusted(self, trusted: Batch) -> tuple[Batch | None, Batch]:
         """Which trusted samples the student learns from, and which judge what it has learned."""
         if not self.settings.student_trusted:
             return None, trusted
@@ -194,7 +198,7 @@ class EMLC(Method):
             Batch(x[n:], y[n:], positions[n:], total - half),
         )
 
-    def _student_targets(self, noisy: Batch, q: Tensor, trusted: Batch | None) -> tuple[Tensor, Tensor]:
+    def student_targets(self, noisy: Batch, q: Tensor, trusted: Batch | None) -> tuple[Tensor, Tensor]:
         """Soft labels and weights of a student step: the noisy batch, and trusted samples if any."""
         r = q.new_full((len(q),), self.local_scale(noisy) / len(q))
         if trusted is None:
@@ -232,7 +236,7 @@ class EMLC(Method):
         teacher = self.teacher
         return teacher.expected_error if isinstance(teacher, NoiseAwareTeacher) else cross_entropy
 
-    def _observe(self, steps: Sequence[_Step]) -> None:
+    def observe(self, steps: Sequence[_Step]) -> None:
         """Tell a noise-aware teacher in which shares the noisy batches of a look-ahead have the classes."""
         if not isinstance(self.teacher, NoiseAwareTeacher):
             return
@@ -243,7 +247,7 @@ class EMLC(Method):
 
     def _weighted(self, losses: Losses) -> Tensor:
         """The sum of losses of the teacher, each times its weight."""
-        return sum((self._loss_weights[name] * loss for name, loss in losses.items()), self._zero)
+        return sum((self.loss_weights[name] * loss for name, loss in losses.items()), self._zero)
 
     def _trusted_losses(self, trusted: Batch) -> Losses:
         """CE of the teacher's own prediction, and what else its kind learns from trusted samples."""

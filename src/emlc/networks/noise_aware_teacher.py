@@ -74,7 +74,15 @@ class NoiseAwareTeacher(nn.Module):
     @property
     def transition(self) -> Tensor:
         """T (C, C), rows: true class, columns: given label; rows sum to 1."""
-        return self._log_transition().exp()
+        return self.log_transition().exp()
+
+    def log_transition(self) -> Tensor:
+        """Return log T (C, C)."""
+        return log_softmax(self._reach * full_precision(self.transition_logits), dim=1)
+
+    def transition_gradient(self, d_log_T: Tensor) -> Tensor:
+        """Return the derivative (C, C) in the transition's logits of a loss with this derivative in log T."""
+        return self._reach * (d_log_T - self.transition * d_log_T.sum(dim=1, keepdim=True))
 
     @property
     def prior_shift(self) -> Tensor:
@@ -103,7 +111,7 @@ class NoiseAwareTeacher(nn.Module):
         """Correct the given labels (n,) int64 of a batch of inputs (n, ...)."""
         h = self.backbone(inputs)
         log_p = log_softmax(full_precision(self.classifier(h)), dim=1)
-        log_T = self._log_transition()
+        log_T = self.log_transition()
         joint = log_p + log_T.T[labels]
         q = joint.softmax(dim=1)
         w = q.gather(1, labels[:, None]).squeeze(1)
@@ -125,11 +133,14 @@ class NoiseAwareTeacher(nn.Module):
         Returns:
             0-d, in nats; its gradient reaches T alone.
         """
-        given = self._given_logits(h).detach().softmax(dim=1)
-        log_p = log_softmax(full_precision(self.classifier(h)).detach(), dim=1)
-        belief = log_p.gather(1, labels[:, None]).exp()
-        log_T = self._log_transition()
-        return -(belief**2 * given * log_T[labels]).sum(dim=1).mean()
+        weights = self.anchor_weights(h, full_precision(self.classifier(h)), labels)
+        return -(weights * self.log_transition()[labels]).sum(dim=1).mean()
+
+    @torch.no_grad()
+    def anchor_weights(self, h: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return ``p(y_i | x_i)^2 p~(y~ | x_i)`` (m, C) of :meth:`anchor`, given the classifier's logits (m, C)."""
+        belief = log_softmax(logits, dim=1).gather(1, labels[:, None]).exp()
+        return belief**2 * self._given_logits(h).softmax(dim=1)
 
     def expected_error(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean probability (0-d) of a wrong class, of logits (m, C) for trusted samples.
