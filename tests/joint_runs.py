@@ -33,6 +33,7 @@ CASES = {
     "augmented images": {"jvp": "forward", "backbone": "cnn", "width": 2},
     "warm-up": {"jvp": "forward", "warm_up_epochs": 1},
     "noise-aware": {"jvp": "forward", "teacher": "noise-aware"},
+    "closed form": {"teacher": "noise-aware", "look_ahead": 2, "student_trusted": True},
     "noise-aware, exact": {"jvp": "forward", "teacher": "noise-aware", "backbone": "mlp", **EXACT},
 }
 
@@ -47,9 +48,10 @@ def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:
     torch.manual_seed(0)
     method = method_class(settings.method)(settings, split.noisy.inputs, 3)
     if settings.backbone == "linear":  # without batch norm
-        method.student = Classifier(hidden_layer(), 7, 3)
+        activation = nn.ReLU if case == "closed form" else nn.Tanh
+        method.student = Classifier(hidden_layer(activation), 7, 3)
         if settings.method == "emlc":
-            method.teacher = build_teacher(settings, hidden_layer(), 7, 3)
+            method.teacher = build_teacher(settings, hidden_layer(activation), 7, 3)
     for network in method.networks().values():
         network.double()
     history = fit(method, split, settings, QuietReporter(), folder, ranks).history
@@ -57,8 +59,8 @@ def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:
         torch.save(history, folder / "history.pt")
 
 
-def hidden_layer() -> nn.Module:
-    return nn.Sequential(Floating(), nn.Linear(4, 7), nn.Tanh())
+def hidden_layer(activation: type[nn.Module]) -> nn.Module:
+    return nn.Sequential(Floating(), nn.Linear(4, 7), activation())
 
 
 class Floating(nn.Module):

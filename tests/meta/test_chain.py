@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from emlc.meta.chain import chain_of
+from emlc.architectures.dropout import HalfDropout
+from emlc.meta.chain import Chain, LinearGradient, chain_of
 from emlc.meta.jvp import choose_engine, jvp_double_backward, jvp_forward, record_step
 from emlc.meta.metagradient import InnerSGD, meta_gradient, trusted_gradient
 from references import flat, relative_error, student_jacobian
@@ -28,6 +29,11 @@ def deep() -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), *hidden, nn.Dropout(0.5), nn.Identity(), nn.Linear(8, 3))
 
 
+def halved() -> nn.Sequential:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(12, 20), nn.ReLU(), HalfDropout())
+    return nn.Sequential(body, nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 3))
+
+
 def linear() -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
 
@@ -40,7 +46,7 @@ def silent() -> nn.Sequential:
     return network
 
 
-CHAINS = [shallow, deep, linear, silent]
+CHAINS = [shallow, deep, halved, linear, silent]
 
 
 def case(make: Callable[[], nn.Module], *, training: bool) -> tuple[nn.Module, Tensor, dict[str, Tensor]]:
@@ -78,6 +84,35 @@ def test_keeping_the_chain_leaves_the_step_as_it_is(make: Callable[[], nn.Module
         log_probs.square().sum().backward()
         results.append([log_probs.detach(), *(p.grad.clone() for p in network.parameters())])
     assert all(map(torch.equal, *results))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("make", CHAINS)
+def test_the_gradient_is_that_of_autograd(make: Callable[[], nn.Module], training: bool) -> None:
+    network, x, _ = case(make, training=training)
+    chain, cotangent = Chain(chain_of(network) or {}), torch.randn(7, 3, dtype=torch.float64)
+    chain.forward(x).backward(cotangent)
+    expected = [p.grad for p in network.parameters()]
+    network.zero_grad()
+    with torch.no_grad():
+        for gradient in chain.backward(cotangent).values():
+            gradient.assign()
+    for p, gradient in zip(network.parameters(), expected, strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(p.grad, gradient, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("samples", [3, 300])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_gradient_in_factors_changes_outputs_as_the_gradient_does(samples: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(12, 10, bias=bias).double()
+    x, dy = torch.randn(samples, 12, dtype=torch.float64), torch.randn(samples, 10, dtype=torch.float64)
+    layer(x).backward(dy)
+    other = torch.randn(5, 12, dtype=torch.float64)
+    expected = nn.functional.linear(other, layer.weight.grad, layer.bias.grad if bias else None)
+    product = LinearGradient(layer, dy, x).along(other)
+    assert relative_error(product, expected) <= 1e-13
 
 
 def test_other_engines_take_the_chains_step_too() -> None:

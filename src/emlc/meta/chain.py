@@ -8,10 +8,8 @@ layer, and what the pass has computed:
     ReLU, and dropout of it    dy = dx where y > 0, times dropout's 1/(1 - p), else 0; backwards the same
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import cast
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +17,11 @@ from torch.nn.functional import linear
 
 from emlc.architectures.dropout import HalfDropout
 
-Layers = Mapping[str, nn.Module]
+Layers = dict[str, nn.Module]
 """Layers in their order by the prefix of their parameters' names, such as ``classifier.``."""
 
 
-@dataclass(frozen=True)
-class LinearGradient:
+class LinearGradient(NamedTuple):
     """The gradient of a linear layer in factors: ``dW = sum_i dy_i x_i^T`` and ``db = sum_i dy_i``.
 
     Attributes:
@@ -37,21 +34,21 @@ class LinearGradient:
     dy: Tensor
     x: Tensor
 
-    @cached_property
+    @property
     def weight(self) -> Tensor:
         """``dW`` (out, in)."""
         return self.dy.T @ self.x
 
-    @cached_property
+    @property
     def bias(self) -> Tensor | None:
         """``db`` (out,); None for a layer without."""
         return None if self.layer.bias is None else self.dy.sum(dim=0)
 
-    def add(self) -> None:
-        """Add it to the ``grad`` of the layer's parameters."""
-        for parameter, gradient in ((self.layer.weight, self.weight), (self.layer.bias, self.bias)):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    def assign(self) -> None:
+        """Make it the ``grad`` of the layer's parameters."""
+        self.layer.weight.grad = self.weight
+        if self.layer.bias is not None:
+            self.layer.bias.grad = self.bias
 
     def along(self, x: Tensor) -> Tensor:
         """Return ``x dW^T + db`` (n, out) for other inputs x (n, in)."""
@@ -71,34 +68,39 @@ class Chain:
 
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
-        self._values: list[Tensor] = []
+        self._first = next(name for name, layer in layers.items() if isinstance(layer, nn.Linear))
+        # Inputs of linear layers, outputs of the others.
+        self._values: dict[str, Tensor | None] = {}
         self._weights: dict[str, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the network's output for inputs (n, ...), and keep what its derivatives take."""
-        is_first = True
+        before = ""
         for name, layer in self._layers.items():
             y = layer(x)
             if isinstance(layer, nn.Linear):
-                self._values.append(x.detach())
-                if not is_first:
+                self._values[name] = x.detach()
+                if name != self._first:
                     self._weights[name] = layer.weight.detach().clone()
-                is_first = False
             else:
-                self._values.append(y.detach())
-            x = y
+                self._values[name] = y.detach()
+            if isinstance(layer, nn.Dropout):
+                self._values[before] = None  # what passed the dropout has passed the ReLU before it
+            before, x = name, y
         return x
 
     def tangent(self, along: Callable[[str, Tensor], Tensor]) -> Tensor:
         """Return the derivative of the output at the weights of the pass.
 
         Args:
-            along: Gives for a linear layer's name and inputs (n, in) their product with the change of its
-                weights.
+            along: Gives for a linear layer's name and inputs (n, in) what a change of its parameters adds to
+                its output.
         """
         dx: Tensor | None = None
-        for (name, layer), value in zip(self._layers.items(), self._values, strict=True):
+        for name, layer in self._layers.items():
+            value = self._values[name]
             if isinstance(layer, nn.Linear):
+                assert value is not None
                 dy = along(name, value)
                 dx = dy if dx is None else dy.add_(linear(dx, self._weights[name]))
             elif dx is not None:
@@ -113,11 +115,12 @@ class Chain:
             dy: (n, out) derivatives of a loss in the output.
         """
         gradients: dict[str, LinearGradient] = {}
-        first = next(name for name, layer in self._layers.items() if isinstance(layer, nn.Linear))
-        for (name, layer), value in zip(reversed(self._layers.items()), reversed(self._values), strict=True):
+        for name, layer in reversed(self._layers.items()):
+            value = self._values[name]
             if isinstance(layer, nn.Linear):
+                assert value is not None
                 gradients[name] = LinearGradient(layer, dy, value)
-                if name == first:  # nothing before it learns
+                if name == self._first:  # nothing before it learns
                     break
                 dy = dy @ layer.weight
             else:
@@ -160,13 +163,16 @@ def _is_hooked(layer: nn.Module) -> bool:
 def _is_known(layer: nn.Module, before: nn.Module | None) -> bool:
     if _is_hooked(layer) or getattr(layer, "inplace", False):
         return False
-    if isinstance(layer, nn.Dropout):  # its mask is known where the output is not zero, or its input without effect
+    if isinstance(layer, nn.Dropout):
+        # Its mask is known where the output is not zero, or its input without effect.
         return type(layer) in (nn.Dropout, HalfDropout) and type(before) is nn.ReLU and layer.p < 1
     return type(layer) in (nn.ReLU, nn.Flatten, nn.Identity)
 
 
-def _through(layer: nn.Module, y: Tensor, dx: Tensor) -> Tensor:
+def _through(layer: nn.Module, y: Tensor | None, dx: Tensor) -> Tensor:
     """Return the tangent of a layer's output ``y`` for that of its input, or backwards; they are the same."""
+    if y is None:
+        return dx
     if not isinstance(layer, nn.ReLU | nn.Dropout):
         return cast(Tensor, layer(dx))
     scale = 1 / (1 - layer.p) if isinstance(layer, nn.Dropout) and layer.training else 1.0

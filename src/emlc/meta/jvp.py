@@ -151,7 +151,9 @@ def jvp_forward(step: StudentStep, u: Weights) -> Tensor:
 
 def _jvp_of_chain(step: StudentStep, chain: Chain, u: Weights) -> Tensor:
     with torch.no_grad(), step.forward_pass.context():
-        dz = full_precision(chain.tangent(lambda name, x: linear(x, u[f"{name}weight"], u.get(f"{name}bias"))))
+        dz = full_precision(
+            chain.tangent(lambda name, x: linear(x, u[f"{name}weight"], u.get(f"{name}bias")))
+        )
     # log p = z - logsumexp(z)
     return dz - (step.log_probs.exp() * dz).sum(dim=1, keepdim=True)
 

@@ -175,7 +175,7 @@ class EMLC(Method):
             losses |= {name: losses.get(name, 0) + loss for name, loss in given.items()}
         side_stream.join()
         self.descend_gradients(self.teacher_sgd)
-        self.observe(steps)
+        self.observe([(step.batch, step.targets) for step in steps])
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
             **{name: loss.detach() for name, loss in losses.items()},
@@ -200,12 +200,16 @@ class EMLC(Method):
 
     def student_targets(self, noisy: Batch, q: Tensor, trusted: Batch | None) -> tuple[Tensor, Tensor]:
         """Soft labels and weights of a student step: the noisy batch, and trusted samples if any."""
-        r = q.new_full((len(q),), self.local_scale(noisy) / len(q))
+        r = self.sample_weights(noisy, q)
         if trusted is None:
             return q, r
         truth = one_hot(trusted.labels, q.shape[1]).to(q)
-        r_trusted = r.new_full((len(truth),), self.local_scale(trusted) / len(truth))
-        return torch.cat([q, truth]), torch.cat([r, r_trusted])
+        return torch.cat([q, truth]), torch.cat([r, self.sample_weights(trusted, q)])
+
+    def sample_weights(self, batch: Batch, like: Tensor) -> Tensor:
+        """The weights (n,) of this rank's samples in the mean over the joint batch."""
+        n = len(batch.labels)
+        return like.new_full((n,), self.local_scale(batch) / n)
 
     @property
     def keeps_products(self) -> bool:
@@ -236,11 +240,11 @@ class EMLC(Method):
         teacher = self.teacher
         return teacher.expected_error if isinstance(teacher, NoiseAwareTeacher) else cross_entropy
 
-    def observe(self, steps: Sequence[_Step]) -> None:
+    def observe(self, steps: Sequence[tuple[Batch, Tensor]]) -> None:
         """Tell a noise-aware teacher in which shares the noisy batches of a look-ahead have the classes."""
         if not isinstance(self.teacher, NoiseAwareTeacher):
             return
-        means = [self.local_scale(s.batch) * s.targets[: len(s.batch.labels)].mean(dim=0) for s in steps]
+        means = [self.local_scale(b) * targets[: len(b.labels)].mean(dim=0) for b, targets in steps]
         mean_q = torch.stack(means).mean(dim=0)
         self.ranks.average([mean_q])
         self.teacher.observe(mean_q)

@@ -138,7 +138,7 @@ class NoiseAwareTeacher(nn.Module):
 
     @torch.no_grad()
     def anchor_weights(self, h: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return ``p(y_i | x_i)^2 p~(y~ | x_i)`` (m, C) of :meth:`anchor`, given the classifier's logits (m, C)."""
+        """Return ``p(y_i | x_i)^2 p~(y~ | x_i)`` (m, C) of :meth:`anchor`; logits (m, C) give p."""
         belief = log_softmax(logits, dim=1).gather(1, labels[:, None]).exp()
         return belief**2 * self._given_logits(h).softmax(dim=1)
 
