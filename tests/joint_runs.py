@@ -8,7 +8,9 @@ from torch import nn
 
 import tiny
 from emlc.config.methods import method_class
+from emlc.data import Split
 from emlc.networks.backbones import Classifier
+from emlc.networks.standardize import Standardize, Statistics
 from emlc.networks.teacher import build_teacher
 from emlc.runs.fit import fit
 from emlc.runs.reporters import QuietReporter
@@ -48,10 +50,10 @@ def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:
     torch.manual_seed(0)
     method = method_class(settings.method)(settings, split.noisy.inputs, 3)
     if settings.backbone == "linear":  # without batch norm
-        activation = nn.ReLU if case == "closed form" else nn.Tanh
-        method.student = Classifier(hidden_layer(activation), 7, 3)
+        hidden = chain if case == "closed form" else hidden_layer
+        method.student = Classifier(hidden(split), 7, 3)
         if settings.method == "emlc":
-            method.teacher = build_teacher(settings, hidden_layer(activation), 7, 3)
+            method.teacher = build_teacher(settings, hidden(split), 7, 3)
     for network in method.networks().values():
         network.double()
     history = fit(method, split, settings, QuietReporter(), folder, ranks).history
@@ -59,8 +61,12 @@ def run(case: str, folder: Path, ranks: Ranks, epochs: int = 2) -> None:
         torch.save(history, folder / "history.pt")
 
 
-def hidden_layer(activation: type[nn.Module]) -> nn.Module:
-    return nn.Sequential(Floating(), nn.Linear(4, 7), activation())
+def hidden_layer(_: Split) -> nn.Module:
+    return nn.Sequential(Floating(), nn.Linear(4, 7), nn.Tanh())
+
+
+def chain(split: Split) -> nn.Module:
+    return nn.Sequential(Standardize(Statistics(split.noisy.inputs)), nn.Linear(4, 7), nn.ReLU())
 
 
 class Floating(nn.Module):

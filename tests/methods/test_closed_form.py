@@ -9,6 +9,7 @@ from torch import nn
 import tiny
 from emlc.architectures.dropout import HalfDropout
 from emlc.data.loaders import Batch
+from emlc.methods.closed_form import closed_form_step
 from emlc.methods.emlc import EMLC
 
 SIZES = (8, 8, 5)
@@ -20,11 +21,15 @@ def deep(shape):
     return nn.Sequential(*first, nn.ReLU(), HalfDropout(), nn.Linear(8, 7), nn.Identity())
 
 
+def noisy_inputs(shape):
+    return nn.Sequential(nn.Dropout(0.1), nn.Linear(*shape, 5), nn.ReLU())
+
+
 def images(shape):
     return nn.Sequential(nn.Linear(shape[-1], 5), nn.ReLU(), nn.Flatten())
 
 
-DEEP, IMAGES = f"{__name__}:deep", f"{__name__}:images"
+DEEP, IMAGES, NOISY = (f"{__name__}:{name}" for name in ("deep", "images", "noisy_inputs"))
 
 
 def make_method(**changes):
@@ -68,6 +73,7 @@ WEIGHTS = {"meta_weight": 30.0, "ce_weight": 0.7, "likelihood_weight": 0.3, "anc
         {"look_ahead": 2, "student_trusted": True, "nesterov": True},
         {"meta_weight": 0.0, "teacher_weight_decay": 0.3},
         {"width": 40, **WEIGHTS},
+        {"standardize": "components"},
     ],
     ids=str,
 )
@@ -103,6 +109,7 @@ def test_it_is_taken_where_layers_follow_one_another(backbone, jvp):
         {"backbone": "mlp"},
         {"backbone": "cnn"},
         {"backbone": IMAGES},
+        {"backbone": NOISY},
         {"teacher_backbone": "mlp"},
         {"teacher": "gate"},
         {"jvp": "double-backward"},
@@ -114,6 +121,12 @@ def test_it_is_taken_where_layers_follow_one_another(backbone, jvp):
 )
 def test_all_else_takes_the_step_with_autograd(changes):
     assert make_method(**changes)._closed_form is None
+
+
+def test_networks_that_standardize_in_another_way_take_the_step_with_autograd():
+    method = make_method()
+    method.teacher.backbone[0].std.mul_(2)
+    assert closed_form_step(method) is None
 
 
 def test_numbers_that_are_not_finite_end_the_step():

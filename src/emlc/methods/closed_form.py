@@ -25,6 +25,7 @@ from emlc.meta.chain import Chain, Layers, LinearGradient, chain_of
 from emlc.meta.metagradient import InnerSGD, soft_cross_entropy
 from emlc.methods.base import Losses
 from emlc.networks.noise_aware_teacher import NoiseAwareTeacher
+from emlc.networks.standardize import Standardize
 
 if TYPE_CHECKING:
     from emlc.methods.emlc import EMLC
@@ -47,18 +48,27 @@ class ClosedFormStep:
     Args:
         method: The method.
         teacher: Its teacher.
-        student: Layers of the student.
-        backbone: Layers of the teacher's backbone.
+        standardize: What both networks do with their inputs before they learn from them.
+        student: The student's further layers.
+        backbone: Those of the teacher's backbone.
     """
 
-    def __init__(self, method: "EMLC", teacher: NoiseAwareTeacher, student: Layers, backbone: Layers) -> None:
-        self._method, self._teacher = method, teacher
+    def __init__(
+        self,
+        method: "EMLC",
+        teacher: NoiseAwareTeacher,
+        standardize: nn.Module,
+        student: Layers,
+        backbone: Layers,
+    ) -> None:
+        self._method, self._teacher, self._standardize = method, teacher, standardize
         self._student, self._backbone = student, backbone
 
     @torch.no_grad()
     def __call__(self, noisy: Sequence[Batch], trusted: Batch) -> Losses:
         """Take a step; return the losses of :meth:`Method.step`."""
         m = self._method
+        *noisy, trusted = self._standardized([*noisy, trusted])
         for_student, for_judging = m.split_trusted(trusted)
         # The teacher stays as it is until the last line: one pass over all batches.
         teacher = _TeacherPass(m, self._teacher, self._backbone, noisy, trusted)
@@ -72,6 +82,11 @@ class ClosedFormStep:
         m.observe([(step.batch, step.targets) for step in steps])
         student_loss = torch.stack([step.loss for step in steps]).mean()
         return {"student_loss": student_loss, **losses, "meta_objective": objective}
+
+    def _standardized(self, batches: Sequence[Batch]) -> list[Batch]:
+        inputs = self._standardize(torch.cat([batch.inputs for batch in batches]))
+        parts = inputs.split([len(batch.labels) for batch in batches])
+        return [batch._replace(inputs=x) for batch, x in zip(batches, parts, strict=True)]
 
     def _student_step(self, batch: Batch, q: Tensor, trusted: Batch | None) -> _Step:
         m, student = self._method, Chain(self._student)
@@ -203,12 +218,23 @@ def closed_form_step(method: "EMLC") -> ClosedFormStep | None:
         or ranks.device.type != "cpu"
     ):
         return None
-    student, backbone = _flat_chain(method.student), _flat_chain(teacher.backbone)
-    return ClosedFormStep(method, teacher, student, backbone) if student and backbone else None
+    student, backbone = chain_of(method.student), chain_of(teacher.backbone)
+    if student is None or backbone is None:
+        return None
+    (of_student, after), (of_teacher, hidden) = _parted(student), _parted(backbone)
+    flattens = any(type(layer) is nn.Flatten for layer in (*after.values(), *hidden.values()))
+    if flattens or not _standardize_alike(of_student, of_teacher):  # a layer before may give more than (n, d)
+        return None
+    return ClosedFormStep(method, teacher, of_student, after, hidden)
 
 
-def _flat_chain(network: nn.Module) -> Layers | None:
-    """Return a network's layers if they are a chain whose linear layers take inputs (n, in)."""
-    layers = chain_of(network)
-    kinds = [type(layer) for layer in (layers or {}).values()]
-    return None if nn.Flatten in kinds[kinds.index(nn.Linear) if nn.Linear in kinds else 0 :] else layers
+def _parted(layers: Layers) -> tuple[nn.Sequential, Layers]:
+    """Part a network's layers before the first linear one from the others."""
+    first = [isinstance(layer, nn.Linear) for layer in layers.values()].index(True)
+    rest = list(layers.items())[first:]
+    return nn.Sequential(*list(layers.values())[:first]), dict(rest)
+
+
+def _standardize_alike(a: nn.Sequential, b: nn.Sequential) -> bool:
+    known = {type(layer) for layer in (*a, *b)} <= {Standardize, nn.Flatten}
+    return known and len(a) == len(b) and all(map(torch.equal, a.buffers(), b.buffers()))
