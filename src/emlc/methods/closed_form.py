@@ -68,25 +68,23 @@ class ClosedFormStep:
     def __call__(self, noisy: Sequence[Batch], trusted: Batch) -> Losses:
         """Take a step; return the losses of :meth:`Method.step`."""
         m = self._method
-        *noisy, trusted = self._standardized([*noisy, trusted])
+        batches = [*noisy, trusted]
+        inputs = self._standardize(torch.cat([batch.inputs for batch in batches]))
+        parts = inputs.split([len(batch.labels) for batch in batches])
+        *noisy, trusted = (batch._replace(inputs=x) for batch, x in zip(batches, parts, strict=True))
         for_student, for_judging = m.split_trusted(trusted)
-        # The teacher stays as it is until the last line: one pass over all batches.
-        teacher = _TeacherPass(m, self._teacher, self._backbone, noisy, trusted)
+        # The teacher stays as it is until the end: one pass over all batches.
+        teacher = _TeacherPass(m, self._teacher, self._backbone, inputs, noisy, trusted)
         steps = [
             self._student_step(batch, q, for_student)
             for batch, q in zip(noisy, teacher.soft_labels, strict=True)
         ]
-        objective, g_w = self._trusted_gradient(for_judging)
+        objective, g_w = self._trusted_gradient(for_judging, teacher.prior_shift)
         losses = teacher.learn(self._coefficients(steps, g_w))
         m.descend_gradients(m.teacher_sgd)
-        m.observe([(step.batch, step.targets) for step in steps])
+        m.observe(self._teacher, teacher.mean_soft_label)
         student_loss = torch.stack([step.loss for step in steps]).mean()
         return {"student_loss": student_loss, **losses, "meta_objective": objective}
-
-    def _standardized(self, batches: Sequence[Batch]) -> list[Batch]:
-        inputs = self._standardize(torch.cat([batch.inputs for batch in batches]))
-        parts = inputs.split([len(batch.labels) for batch in batches])
-        return [batch._replace(inputs=x) for batch, x in zip(batches, parts, strict=True)]
 
     def _student_step(self, batch: Batch, q: Tensor, trusted: Batch | None) -> _Step:
         m, student = self._method, Chain(self._student)
@@ -99,10 +97,10 @@ class ClosedFormStep:
         m.descend_gradients(m.student_sgd)
         return _Step(batch, targets, r, student, p, soft_cross_entropy(log_p, targets, r))
 
-    def _trusted_gradient(self, trusted: Batch) -> tuple[Tensor, dict[str, LinearGradient]]:
+    def _trusted_gradient(self, trusted: Batch, shift: Tensor) -> tuple[Tensor, dict[str, LinearGradient]]:
         """The student's expected error on trusted samples, and its gradient over those of all ranks."""
         m, y, student = self._method, trusted.labels[:, None], Chain(self._student)
-        p = (student.forward(trusted.inputs) + self._teacher.prior_shift).softmax(dim=1)
+        p = (student.forward(trusted.inputs) + shift).softmax(dim=1)
         p_y = p.gather(1, y)
         gradients = student.backward((p_y * p).scatter_add_(1, y, -p_y) / trusted.total)
         if m.ranks.size > 1:
@@ -134,7 +132,9 @@ class _TeacherPass:
     """A pass of the teacher over the k noisy batches of a step and the trusted one, and its gradient.
 
     Attributes:
+        prior_shift: The teacher's.
         soft_labels: Per noisy batch (n, C).
+        mean_soft_label: (C,), their mean.
     """
 
     def __init__(
@@ -142,26 +142,31 @@ class _TeacherPass:
         method: "EMLC",
         teacher: NoiseAwareTeacher,
         backbone: Layers,
+        inputs: Tensor,
         noisy: Sequence[Batch],
         trusted: Batch,
     ) -> None:
         self._method, self._teacher, self._noisy, self._trusted = method, teacher, noisy, trusted
-        self._backbone = Chain(backbone)
-        self._h = self._backbone.forward(torch.cat([batch.inputs for batch in (*noisy, trusted)]))
-        sizes = [len(batch.labels) for batch in noisy]
-        noisy_logits, self._logits = teacher.classifier(self._h).split([sum(sizes), len(trusted.labels)])
+        self._backbone, self.prior_shift = Chain(backbone), teacher.prior_shift
+        self._h = self._backbone.forward(inputs)
         self._given = torch.cat([batch.labels for batch in noisy])
+        noisy_logits, self._logits = teacher.classifier(self._h).tensor_split((len(self._given),))
         self._log_T, log_p = teacher.log_transition(), noisy_logits.log_softmax(dim=1)
         joint = log_p + self._log_T.T.index_select(0, self._given)
         self._log_likelihood = joint.logsumexp(dim=1, keepdim=True)
         self._p, self._q = log_p.exp(), (joint - self._log_likelihood).exp()
-        self.soft_labels = self._q.split(sizes)
+        self.soft_labels = self._q.split([len(batch.labels) for batch in noisy])
+        # The weight of each sample in the mean over all batches.
+        self._r = torch.cat([method.sample_weights(batch, log_p) for batch in noisy])[:, None] / len(noisy)
+        self.mean_soft_label = (self._r * self._q).sum(dim=0)
 
     def learn(self, coefficients: Tensor) -> Losses:
         """Set the gradient of the teacher's losses and of the meta loss <c, q>; return the losses."""
         teacher, d_log_T = self._teacher, torch.zeros_like(self._log_T)
-        losses, d_trusted = self._learn_trusted(d_log_T)
-        given_losses, d_given = self._learn_given(coefficients, d_log_T)
+        log_noisy = teacher.noisy_head(self._h).log_softmax(dim=1)
+        log_given, log_of_trusted = log_noisy.tensor_split((len(self._given),))
+        losses, d_trusted = self._learn_trusted(log_of_trusted, d_log_T)
+        given_losses, d_given = self._learn_given(log_given, coefficients, d_log_T)
         teacher.transition_logits.grad = teacher.transition_gradient(d_log_T)
         d_logits = torch.cat([d_given, d_trusted])
         LinearGradient(teacher.classifier, d_logits, self._h).assign()
@@ -169,12 +174,13 @@ class _TeacherPass:
             gradient.assign()
         return losses | given_losses
 
-    def _learn_trusted(self, d_log_T: Tensor) -> tuple[Losses, Tensor]:
-        teacher, weights, y = self._teacher, self._method.loss_weights, self._trusted.labels
+    def _learn_trusted(self, log_noisy: Tensor, d_log_T: Tensor) -> tuple[Losses, Tensor]:
+        weights, y = self._method.loss_weights, self._trusted.labels
         scale = self._method.local_scale(self._trusted)
-        log_p = (self._logits + teacher.prior_shift).log_softmax(dim=1)
+        log_p = (self._logits + self.prior_shift).log_softmax(dim=1)
         # The anchor is -1/m sum_i <a_i, log T(. | y_i)> with constant a_i.
-        a = teacher.anchor_weights(self._h[-len(y) :], self._logits, y) * (scale / len(y))
+        belief = self._logits.softmax(dim=1).gather(1, y[:, None])
+        a = belief.square() * log_noisy.exp() * (scale / len(y))
         d_log_T.index_add_(0, y, a, alpha=-weights["teacher_anchor"])
         losses = {
             "teacher_ce": scale * nll_loss(log_p, y),
@@ -182,28 +188,24 @@ class _TeacherPass:
         }
         return losses, weights["teacher_ce"] * scale / len(y) * _minus_onehot(log_p, y)
 
-    def _learn_given(self, coefficients: Tensor, d_log_T: Tensor) -> tuple[Losses, Tensor]:
-        m, teacher, given, q, k = self._method, self._teacher, self._given, self._q, len(self._noisy)
-        weights, h = m.loss_weights, self._h[: len(given)]
-        # The weight of each sample in the mean over all batches.
-        r = torch.cat([m.sample_weights(batch, q) for batch in self._noisy])[:, None] / k
-        c = m.meta_weight(k) * coefficients
+    def _learn_given(self, log_noisy: Tensor, c: Tensor, d_log_T: Tensor) -> tuple[Losses, Tensor]:
+        weights, given, q, r = self._method.loss_weights, self._given, self._q, self._r
+        c = self._method.meta_weight(len(self._noisy)) * c
         d_meta = q * (c - (c * q).sum(dim=1, keepdim=True))
         nll = weights["teacher_nll"] * r
         d_log_T.T.index_add_(0, given, d_meta - nll * q)
-        log_given = teacher.noisy_head(h).log_softmax(dim=1)
-        d_head = weights["noisy_head_ce"] * r * _minus_onehot(log_given, given)
-        LinearGradient(teacher.noisy_head, d_head, h).assign()
+        d_head = weights["noisy_head_ce"] * r * _minus_onehot(log_noisy, given)
+        LinearGradient(self._teacher.noisy_head, d_head, self._h[: len(given)]).assign()
         losses = {
             "teacher_nll": -(r * self._log_likelihood).sum(),
-            "noisy_head_ce": -(r * log_given.gather(1, given[:, None])).sum(),
+            "noisy_head_ce": -(r * log_noisy.gather(1, given[:, None])).sum(),
         }
         return losses, d_meta + nll * (self._p - q)
 
 
 def _minus_onehot(log_p: Tensor, labels: Tensor) -> Tensor:
     """Return ``p - e_y`` (n, C)."""
-    return log_p.exp().scatter_add_(1, labels[:, None], log_p.new_full((len(labels), 1), -1.0))
+    return log_p.exp().scatter_(1, labels[:, None], -1.0, reduce="add")
 
 
 def closed_form_step(method: "EMLC") -> ClosedFormStep | None:

@@ -175,7 +175,7 @@ class EMLC(Method):
             losses |= {name: losses.get(name, 0) + loss for name, loss in given.items()}
         side_stream.join()
         self.descend_gradients(self.teacher_sgd)
-        self.observe([(step.batch, step.targets) for step in steps])
+        self._observe(steps)
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
             **{name: loss.detach() for name, loss in losses.items()},
@@ -240,14 +240,15 @@ class EMLC(Method):
         teacher = self.teacher
         return teacher.expected_error if isinstance(teacher, NoiseAwareTeacher) else cross_entropy
 
-    def observe(self, steps: Sequence[tuple[Batch, Tensor]]) -> None:
-        """Tell a noise-aware teacher in which shares the noisy batches of a look-ahead have the classes."""
-        if not isinstance(self.teacher, NoiseAwareTeacher):
-            return
-        means = [self.local_scale(b) * targets[: len(b.labels)].mean(dim=0) for b, targets in steps]
-        mean_q = torch.stack(means).mean(dim=0)
+    def _observe(self, steps: Sequence[_Step]) -> None:
+        if isinstance(self.teacher, NoiseAwareTeacher):
+            means = [self.local_scale(s.batch) * s.targets[: len(s.batch.labels)].mean(dim=0) for s in steps]
+            self.observe(self.teacher, torch.stack(means).mean(dim=0))
+
+    def observe(self, teacher: NoiseAwareTeacher, mean_q: Tensor) -> None:
+        """Tell a teacher in which shares (C,) the noisy batches of a look-ahead have the classes."""
         self.ranks.average([mean_q])
-        self.teacher.observe(mean_q)
+        teacher.observe(mean_q)
 
     def _weighted(self, losses: Losses) -> Tensor:
         """The sum of losses of the teacher, each times its weight."""

@@ -133,14 +133,11 @@ class NoiseAwareTeacher(nn.Module):
         Returns:
             0-d, in nats; its gradient reaches T alone.
         """
-        weights = self.anchor_weights(h, full_precision(self.classifier(h)), labels)
-        return -(weights * self.log_transition()[labels]).sum(dim=1).mean()
-
-    @torch.no_grad()
-    def anchor_weights(self, h: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return ``p(y_i | x_i)^2 p~(y~ | x_i)`` (m, C) of :meth:`anchor`; logits (m, C) give p."""
-        belief = log_softmax(logits, dim=1).gather(1, labels[:, None]).exp()
-        return belief**2 * self._given_logits(h).softmax(dim=1)
+        given = self._given_logits(h).detach().softmax(dim=1)
+        log_p = log_softmax(full_precision(self.classifier(h)).detach(), dim=1)
+        belief = log_p.gather(1, labels[:, None]).exp()
+        log_T = self.log_transition()
+        return -(belief**2 * given * log_T[labels]).sum(dim=1).mean()
 
     def expected_error(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean probability (0-d) of a wrong class, of logits (m, C) for trusted samples.
