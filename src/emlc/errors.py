@@ -16,6 +16,10 @@ class InputError(ValueError):
     """
 
 
+class NoSamplesError(InputError):
+    """The error that none of the samples that were to be read are left."""
+
+
 class EMLCWarning(UserWarning):
     """A warning that a result differs in some respect from what was asked for, or takes longer."""
 

@@ -1,13 +1,15 @@
 """Write the corrected labels of the training set, or of other labelled data.
 
-Writes a CSV and a parquet file with one row per sample: see docs/labels.md. Where true labels are known, the
-quality of the corrected labels is printed beside cleanlab's on the same samples, and written to a JSON file.
+Writes a CSV and a parquet file with one row per sample: see docs/labels.md. `torchrun` starts several
+processes, each of which corrects a share: see docs/scale.md. Where true labels are known, the quality of the
+corrected labels is printed beside cleanlab's on the same samples, and written to a JSON file.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -15,12 +17,12 @@ from emlc.cli import run_arguments
 from emlc.cli.results import show
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from emlc.data import Samples
+    from emlc.data.portions import Portions
     from emlc.labels.decision import Decision
     from emlc.labels.quality import QualityMeter
     from emlc.runs.run import Run
+    from emlc.runtime.distributed import Ranks
 
 USAGE = "RUN [DATA] [options]"
 
@@ -39,14 +41,37 @@ def add_arguments(parser: ArgumentParser) -> None:
         "for the last weights RUN/labels-last.csv)",
     )
     parser.add_argument("--all_probabilities", action="store_true", help="also write one column per class")
+    run_arguments.add_parts_argument(parser)
 
 
 @run_arguments.alone_in_run
 def run(arguments: Namespace) -> None:
-    trained = run_arguments.load_run(arguments)
-    trained.require_teacher()
+    run_arguments.check_before_torch(arguments)
+    from emlc.runtime.distributed import start_workers
+
+    with start_workers(arguments.device) as ranks:
+        _correct(arguments, ranks)
+
+
+def _correct(arguments: Namespace, ranks: "Ranks") -> None:
+    from emlc.runs.outputs import remember_output
+
+    with ranks.errors_everywhere():
+        trained = run_arguments.load_run(arguments, str(ranks.device))
+        trained.require_teacher()
+        csv = _output(trained, arguments)
+    trained, portions, settings = _open(trained, arguments, ranks)
+    if ranks.is_first:
+        remember_output(trained.folder, csv, arguments.data)
+    meter = _write(trained, portions, settings, csv, arguments, ranks)
+    if meter is not None:
+        _show(trained, meter, csv)
+
+
+def _output(trained: "Run", arguments: Namespace) -> Path:
+    """Return the CSV file to write, if the command may write there."""
     from emlc.labels.files import label_paths
-    from emlc.runs.outputs import check_keeps_sources, check_ours, remember_output
+    from emlc.runs.outputs import check_keeps_sources, check_ours
     from emlc.runtime.files import check_file
 
     output = run_arguments.output_file(trained, arguments, "labels")
@@ -61,16 +86,29 @@ def run(arguments: Namespace) -> None:
         check_keeps_sources(trained, path, data=arguments.data)
         check_ours(path, "corrected_label", usual=usual)
     check_ours(_quality_path(csv), '"cleanlab"', usual=usual)
-    if arguments.data is None:
+    return csv
+
+
+def _open(trained: "Run", arguments: Namespace, ranks: "Ranks") -> "tuple[Run, Portions, dict[str, object]]":
+    """Return the run with its decision, which the first rank makes if need be, and the labelled samples."""
+    from emlc.data.portions import SamplesInMemory
+
+    if arguments.data is not None:
+        portions, settings = run_arguments.open_portions(trained, arguments, "data", ranks)
+        decision = ranks.from_first(lambda: trained.decision)
+        return replace(trained, known_decision=decision), portions, settings
+    with ranks.errors_everywhere():
         split = trained.split()
-        trained = trained.with_decision(split)
-        samples = split.noisy
-    else:
-        samples = run_arguments.read_samples(trained, arguments, role="data")
-    remember_output(trained.folder, csv, arguments.data)
-    meter = _write(trained, samples, csv, all_probabilities=arguments.all_probabilities)
+        # The samples were compared with this table.
+        own = SamplesInMemory(split.noisy, [(trained.folder / "split.csv").read_text(encoding="utf-8")])
+    decision = ranks.from_first(lambda: trained.with_decision(split).decision)
+    return replace(trained, known_decision=decision), own, {}
+
+
+def _show(trained: "Run", meter: "QualityMeter", csv: Path) -> None:
     share = meter.issues / meter.total
-    show(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet.name}")
+    parquet = csv.with_suffix(".parquet").name
+    show(f"{meter.total:,} labels, {meter.issues:,} of them ({share:.1%}) corrected: {csv}, {parquet}")
     decision = trained.decision
     if decision.threshold == 0:
         show(
@@ -104,31 +142,29 @@ def _print_decision(decision: "Decision") -> None:
     )
 
 
-def _write(trained: "Run", samples: "Samples", path: Path, *, all_probabilities: bool) -> "QualityMeter":
-    from rich.console import Console
-    from rich.progress import Progress
+def _write(
+    trained: "Run",
+    portions: "Portions",
+    settings: dict[str, object],
+    path: Path,
+    arguments: Namespace,
+    ranks: "Ranks",
+) -> "QualityMeter | None":
+    """Write the labels, this rank its share of the parts; return what measures them on the first rank."""
+    from emlc.runs.label_parts import join_label_parts, write_label_part
+    from emlc.runs.parts import finished_parts
 
-    from emlc.labels.files import write_blocks
-    from emlc.labels.quality import QualityMeter
-    from emlc.labels.table import label_schema
+    every = {"all_probabilities": arguments.all_probabilities}
+    decision = asdict(trained.decision)
+    made_of = run_arguments.made_of(trained, arguments, settings=settings, decision=decision)
 
-    meter = QualityMeter()
-    known = samples.true_labels is not None
-    schema = label_schema(samples.classes, true_labels=known, all_probabilities=all_probabilities)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("Correcting labels", total=len(samples))
+    def make(samples: "Samples", file: Callable[[str], Path]) -> dict[str, Any]:
+        return write_label_part(trained, samples, file, **every)
 
-        def tables() -> Iterator["DataFrame"]:
-            for block, table, predictions in trained.iter_label_tables(
-                samples, all_probabilities=all_probabilities
-            ):
-                meter.add(block, table, predictions)
-                yield table
-
-        for table in write_blocks(path, tables(), schema):
-            bar.advance(task, len(table))
-    return meter
+    with finished_parts(path, portions, arguments.part_rows, made_of, make, ranks) as parts:
+        if parts is None:
+            return None
+        return join_label_parts(parts, path, trained.schema.classes, **every)
 
 
 def _quality_path(csv: Path) -> Path:

@@ -3,27 +3,50 @@
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import DataSettings
 from emlc.config.sources import check_source
+from emlc.errors import InputError
 from emlc.runs.stored_settings import check_run
 
 if TYPE_CHECKING:
     from emlc.data import Samples
+    from emlc.data.portions import Portions
     from emlc.runs.run import Run
+    from emlc.runtime.distributed import Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ReadSettings(DataSettings):
-    """Settings for reading DATA, and the device on which its texts are embedded."""
+class ReadSettings(DataSettings):
+    """Settings for reading DATA, the device to embed it on, and whether processes wait for each other."""
 
     device: str = "auto"
+    waits: bool = True
+
+
+def add_parts_argument(parser: ArgumentParser) -> None:
+    """Add --part_rows, for outputs that are made in parts."""
+    parser.add_argument(
+        "--part_rows",
+        type=int,
+        default=16_384,
+        help="rows that a process holds at a time, and after which a command that is killed can go on",
+    )
+
+
+def check_before_torch(arguments: Namespace) -> None:
+    """Check RUN, DATA and --part_rows; torch takes seconds to import."""
+    if arguments.part_rows < 1:
+        raise InputError(f"part_rows: expected at least 1, got {arguments.part_rows}")
+    check_run(Path(arguments.run))
+    if arguments.data is not None:
+        check_source(arguments.data)
 
 
 def add_run_arguments(parser: ArgumentParser, data_help: str, *, data_required: bool = False) -> None:
@@ -85,7 +108,7 @@ def alone_in_run(command: Callable[[Namespace], None]) -> Callable[[Namespace], 
 
         folder = Path(arguments.run)
         writes = arguments.output is None or _is_in(arguments.output, folder)
-        is_run = (folder / "settings.yaml").is_file()
+        is_run = (folder / "settings.yaml").is_file() and int(os.environ.get("RANK", 0)) == 0
         if is_run and not writes and not (folder / "summary.json").exists():
             warn_if_in_use(folder)
         with in_use(folder) if is_run and writes else nullcontext():
@@ -98,8 +121,8 @@ def _is_in(output: str, folder: Path) -> bool:
     return Path(os.path.realpath(output)).is_relative_to(os.path.realpath(folder))
 
 
-def load_run(arguments: Namespace) -> "Run":
-    """Load RUN with the weights that were asked for."""
+def load_run(arguments: Namespace, device: str | None = None) -> "Run":
+    """Load RUN with the weights that were asked for, on this device, if it is given."""
     # torch takes seconds to import: check first what can be checked without.
     check_run(Path(arguments.run))
     if getattr(arguments, "data", None) is not None:
@@ -109,7 +132,7 @@ def load_run(arguments: Namespace) -> "Run":
     return Run.load(
         arguments.run,
         which=arguments.weights,
-        device=arguments.device,
+        device=device or arguments.device,
         trust_code=arguments.trust_code,
     )
 
@@ -117,6 +140,39 @@ def load_run(arguments: Namespace) -> "Run":
 def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test", "predict"]) -> "Samples":
     """Read the samples of DATA in the same way as the run's training data."""
     from emlc.data import read
+
+    settings = read_settings(run, arguments, role)
+    return read(arguments.data, settings, role=role, schema=run.schema)
+
+
+def open_portions(
+    run: "Run", arguments: Namespace, role: Literal["data", "predict"], ranks: "Ranks"
+) -> "tuple[Portions, dict[str, Any]]":
+    """Open DATA to be read some rows at a time; return plain values that say how it is read, too."""
+    from emlc.data import portions
+
+    settings = read_settings(run, arguments, role)
+    settings = replace(settings, device=str(ranks.device), waits=ranks.size == 1)
+    opened = portions.open_portions(arguments.data, settings, ranks, role=role, schema=run.schema)
+    values = asdict(settings)
+    return opened, {name: values[name] for name in values if name not in ("device", "waits")}
+
+
+def made_of(run: "Run", arguments: Namespace, **further: object) -> dict[str, Any]:
+    """Return what the parts of an output are made of, besides DATA."""
+    from emlc.runs.parts import digest_of
+
+    names = ("command", "all_probabilities")
+    return {
+        **{name: getattr(arguments, name) for name in names if hasattr(arguments, name)},
+        "networks": digest_of(run.folder / run.which),
+        "schema": asdict(run.schema),
+        **further,
+    }
+
+
+def read_settings(run: "Run", arguments: Namespace, role: Literal["data", "test", "predict"]) -> ReadSettings:
+    """Return the settings by which DATA is read in the same way as the run's training data."""
     from emlc.runtime.trust import USUAL, is_known_folder
 
     values = {field.name: getattr(run.settings, field.name) for field in fields(DataSettings)}
@@ -134,9 +190,7 @@ def read_samples(run: "Run", arguments: Namespace, role: Literal["data", "test",
         values |= {"label_column": arguments.label_column, "true_label_column": None}
     if getattr(arguments, "true_label_column", None) is not None:
         values |= {"true_label_column": arguments.true_label_column}
-    return read(
-        arguments.data, _ReadSettings(**values, device=arguments.device), role=role, schema=run.schema
-    )
+    return ReadSettings(**values, device=arguments.device)
 
 
 def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:

@@ -23,7 +23,7 @@ from emlc.data.classes import (
 from emlc.data.ids import default_ids, unique_ids
 from emlc.data.marks import trusted_marks
 from emlc.data.spellings import merged_names, tell_merged, tell_spellings
-from emlc.errors import InputError
+from emlc.errors import InputError, NoSamplesError
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +105,7 @@ def annotate(
     where: str,
     ids: ArrayLike | None = None,
     id_prefix: str = "",
+    first_row: int = 0,
     own_ids: bool = True,
     labels: ArrayLike | None = None,
     true_labels: ArrayLike | None = None,
@@ -120,6 +121,7 @@ def annotate(
         where: File or array, for messages.
         ids: (n,) ids, by default ``id_prefix`` and the row number.
         id_prefix: Start of the default ids.
+        first_row: Number of the first row in the default ids.
         own_ids: Whether ``ids`` mean the same sample in every source.
         labels: (n,) strings, integers or booleans.
         true_labels: (n,) like ``labels``, with missing values where the true label is not known.
@@ -151,7 +153,7 @@ def annotate(
         if values is not None and len(values) != n:
             raise InputError(f"{where}: {n} samples but {len(values)} {name}")
     if id_labels is None:
-        id_texts, left_out = default_ids(n, id_prefix), np.zeros(n, dtype=np.bool_)
+        id_texts, left_out = default_ids(n, id_prefix, first_row), np.zeros(n, dtype=np.bool_)
     else:
         id_texts, left_out = unique_ids(id_labels, where, settings)
     declared = tuple(classes or dict.fromkeys((*names.labels, *names.true_labels)))
@@ -175,7 +177,7 @@ def annotate(
     if texts is not None and codes is not None:
         left_out |= _left_out(codes, texts, where)
     if left_out.all():
-        raise InputError(f"{where}: no samples are left, of {n:,}")
+        raise NoSamplesError(f"{where}: no samples are left, of {n:,}")
     return Annotations(
         ids=id_texts,
         classes=all_classes,

@@ -12,9 +12,9 @@ from emlc.errors import InputError
 _log = logging.getLogger(__name__)
 
 
-def default_ids(n: int, prefix: str) -> NDArray[np.object_]:
-    """Return ids (n,) made of a prefix and the number of the row."""
-    return np.array([f"{prefix}{row}" for row in range(n)], dtype=np.object_)
+def default_ids(n: int, prefix: str, first: int = 0) -> NDArray[np.object_]:
+    """Return ids (n,) made of a prefix and the number of the row, from ``first`` on."""
+    return np.array([f"{prefix}{row}" for row in range(first, first + n)], dtype=np.object_)
 
 
 def unique_ids(

@@ -1,7 +1,7 @@
 """The quality of corrected labels where the true labels are known, and cleanlab's on the same samples."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Self
@@ -172,18 +172,41 @@ class QualityMeter:
 
     def add(self, samples: Samples, table: pd.DataFrame, predictions: Predictions) -> None:
         """Add a block of samples with its label table and the networks' predictions."""
-        self.total += len(samples)
-        self.issues += int(table["is_label_issue"].sum())
         if samples.true_labels is None or samples.labels is None:
+            self._count(table)
             return
-        known = samples.true_labels != UNKNOWN
-        corrected = pd.Index(samples.classes).get_indexer(pd.Index(table["corrected_label"]))
-        columns = samples.labels, samples.true_labels, corrected, table["label_quality"].to_numpy()
+        given, truth = samples.labels, samples.true_labels
+        self._add(table, given, truth, samples.classes, predictions.student.numpy())
+
+    def add_table(self, table: pd.DataFrame, classes: Sequence[str], student: NDArray[Any]) -> None:
+        """Add a label table of n samples, with the student's class probabilities (n, C) of them."""
+        if "true_label" not in table:
+            self._count(table)
+            return
+        given, truth = (_codes(table[name], classes) for name in ("given_label", "true_label"))
+        self._add(table, given, truth, classes, student)
+
+    def _count(self, table: pd.DataFrame) -> None:
+        self.total += len(table)
+        self.issues += int(table["is_label_issue"].sum())
+
+    def _add(
+        self,
+        table: pd.DataFrame,
+        given: Labels,
+        truth: Labels,
+        classes: Sequence[str],
+        student: NDArray[Any],
+    ) -> None:
+        self._count(table)
+        known = truth != UNKNOWN
+        corrected = _codes(table["corrected_label"], classes)
+        columns = given, truth, corrected, table["label_quality"].to_numpy()
         self._columns.append(tuple(column[known] for column in columns))
         self._known += int(known.sum())
-        self._classes = len(samples.classes)
+        self._classes = len(classes)
         if self._is_compared:
-            self._probabilities.append(predictions.student.numpy()[known])
+            self._probabilities.append(student[known])
         else:
             self._probabilities.clear()
 
@@ -213,6 +236,11 @@ class QualityMeter:
         except ImportError:
             return "to compare with cleanlab on the same samples: pip install cleanlab"
         return "cleanlab cannot judge these labels: it needs two classes"
+
+
+def _codes(names: "pd.Series[str]", classes: Sequence[str]) -> Labels:
+    """Return names (n,) as indices into the classes, -1 for those that are missing."""
+    return pd.Index(classes).get_indexer(pd.Index(names))
 
 
 def figures_rows(figures: Iterable[tuple[str, dict[str, float | int | None]]]) -> list[list[str]]:

@@ -196,6 +196,12 @@ def _truth_values(column: "pd.Series[Any]") -> NDArray[np.bool_]:
 _CLEANLAB = ("is_label_issue", "label_quality", "given_label", "predicted_label")
 
 
+def prediction_columns(classes: Sequence[str], *, all_probabilities: bool = False) -> list[str]:
+    """Return the names of the columns of :func:`prediction_table`."""
+    more = _probability_columns(classes) if all_probabilities else []
+    return ["id", "predicted_label", "predicted_probability", *more]
+
+
 def prediction_table(
     ids: NDArray[np.object_],
     classes: tuple[str, ...],

@@ -14,9 +14,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -29,6 +30,11 @@ from emlc.runtime.streams import RandomStream, derived_seed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+T = TypeVar("T")
+
+_LONGEST = timedelta(days=30)
+"""How long a worker that is ready waits for the others."""
 
 
 class RankLost(RuntimeError):
@@ -45,11 +51,19 @@ class Ranks:
         precision: Precision of forward passes within :meth:`autocast`.
     """
 
-    def __init__(self, device: torch.device, precision: Precision, fabric: "Fabric | None" = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        precision: Precision,
+        fabric: "Fabric | None" = None,
+        *,
+        rank: int = 0,
+        size: int = 1,
+    ) -> None:
         self._fabric = fabric
         self.precision = precision
-        self.rank: int = fabric.global_rank if fabric else 0
-        self.size: int = fabric.world_size if fabric else 1
+        self.rank: int = fabric.global_rank if fabric else rank
+        self.size: int = fabric.world_size if fabric else size
         self.device = device
 
     @property
@@ -114,6 +128,26 @@ class Ranks:
                 for tensor in tensors:
                     dist.broadcast(tensor, src=0)
 
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return on every rank what the first one makes; bad input that it finds is raised on all."""
+        made: list[T | None] = [None]
+        with self.errors_everywhere():
+            if self.is_first:
+                made[0] = make()
+        if self.size > 1:
+            with lost_rank():
+                dist.broadcast_object_list(made)
+        return cast(T, made[0])
+
+    def at_first(self, value: T) -> list[T]:
+        """Return on the first rank the values of all, in their order; on the others an empty list."""
+        if self.size == 1:
+            return [value]
+        values: list[T | None] | None = [None] * self.size if self.is_first else None
+        with lost_rank():
+            dist.gather_object(value, values)
+        return cast(list[T], values or [])
+
     def barrier(self) -> None:
         """Wait until every rank has reached this point."""
         if self._fabric:
@@ -174,6 +208,35 @@ def start_ranks(device: str = "auto", precision: Precision = "float32") -> Ranks
     with lost_rank():
         fabric.launch()
     return Ranks(fabric.device, precision, fabric)
+
+
+@contextmanager
+def start_workers(device: str = "auto") -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` started for work that each does alone, or be the only one.
+
+    They exchange objects, not tensors, and wait for the slowest as long as it takes.
+
+    Args:
+        device: As for :func:`start_ranks`.
+
+    Raises:
+        InputError: no such kind of device, or CUDA is asked for and absent.
+    """
+    picked = pick_device(device)
+    if not under_torchrun():
+        yield Ranks(picked, "float32")
+        return
+    end_with_parent()
+    if picked.type == "cuda":
+        _check_devices(picked, int(os.environ["LOCAL_WORLD_SIZE"]))
+        picked = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(picked)
+    with lost_rank():
+        dist.init_process_group("gloo", timeout=_LONGEST)
+    try:
+        yield Ranks(picked, "float32", rank=dist.get_rank(), size=dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
 
 
 def pick_device(name: str) -> torch.device:

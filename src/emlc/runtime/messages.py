@@ -63,6 +63,36 @@ def show_messages(console: Console | None = None, level: str | None = None) -> I
         _LOGGER.propagate = propagates
 
 
+class _Warnings(logging.Handler):
+    """A logging handler that collects warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def keep_warnings(*, shown: bool) -> Iterator[list[str]]:
+    """Collect the warnings that are logged in a block; with ``shown``, messages are shown as they always are.
+
+    Yields:
+        A list that has the warnings once the block has ended.
+    """
+    kept, outer = _Warnings(), [each for each in _LOGGER.handlers if isinstance(each, _ConsoleHandler)]
+    hidden = [] if shown or _LOGGER.level == logging.DEBUG else outer
+    for handler in hidden:
+        _LOGGER.removeHandler(handler)
+    _LOGGER.addHandler(kept)
+    try:
+        yield kept.messages
+    finally:
+        _LOGGER.removeHandler(kept)
+        _replace([], hidden)
+
+
 def _replace(handlers: list[_ConsoleHandler], others: list[_ConsoleHandler]) -> None:
     for handler in handlers:
         _LOGGER.removeHandler(handler)

@@ -12,6 +12,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from emlc.config import DataSettings
 from emlc.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -37,15 +38,17 @@ class EmbeddingCache:
     Args:
         folder: Folder of the file; None: nothing is kept.
         model: Hash of the model's files, which names the file.
+        waits: Whether one process embeds while the others wait, since they look up the same.
     """
 
-    def __init__(self, folder: Path | None, model: str) -> None:
+    def __init__(self, folder: Path | None, model: str, *, waits: bool = True) -> None:
         self._path = None if folder is None else folder / f"{model}.sqlite"
+        self._waits = waits
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the lock while embedding; other processes wait for it, and then read what was written."""
-        if self._path is None:
+        if self._path is None or not self._waits:
             yield
             return
         lock = FileLock(self._path.with_suffix(".lock"))
@@ -123,6 +126,11 @@ class EmbeddingCache:
         return InputError(
             f"embedding_cache: {self._path} cannot be used: {error}; name another folder, or null"
         )
+
+
+def embedding_place(settings: DataSettings) -> tuple[str, bool]:
+    """Return the device to embed on, and whether processes wait for each other, if the settings have them."""
+    return getattr(settings, "device", "auto"), getattr(settings, "waits", True)
 
 
 def content_key(*parts: bytes) -> bytes:

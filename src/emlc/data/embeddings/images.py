@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emlc.config import DataSettings
 from emlc.data.embeddings.blocks import look_up
-from emlc.data.embeddings.cache import Block, EmbeddingCache, content_key
+from emlc.data.embeddings.cache import Block, EmbeddingCache, content_key, embedding_place
 from emlc.data.embeddings.image_models import ImageModel, load_image_model
 from emlc.data.embeddings.inference import runner
 from emlc.data.images.decode import EncodedImage, ImageFormat, resized
@@ -59,12 +59,14 @@ class ImageEmbedder:
         form: The format that images are brought to.
         cache: The folder of the cache, or None.
         device: auto | cpu | cuda | cuda:N.
+        waits: Whether one of several processes embeds, and the others wait: see :class:`EmbeddingCache`.
     """
 
     model: ImageModel
     form: ImageFormat
     cache: Path | None
     device: str
+    waits: bool = True
 
     @classmethod
     def of(
@@ -80,7 +82,7 @@ class ImageEmbedder:
 
         Args:
             name: The model, as the setting ``image_model`` names it.
-            settings: Settings with the ``embedding_cache`` and, if they are a run's, the ``device``.
+            settings: Settings with the ``embedding_cache``, and what :func:`embedding_place` takes from them.
             digest: Hash of the weights that are expected; None: any.
             background: Colour on which transparent images are composed; None: their alpha channel is dropped.
             value_range: Values that become black and white in images of more than 8 bits; None: such images
@@ -99,7 +101,7 @@ class ImageEmbedder:
         _check_size(model, size)
         form = ImageFormat((3, size, size), True, settings.resize, background, value_range)
         cache = None if settings.embedding_cache is None else Path(settings.embedding_cache).expanduser()
-        return cls(model, form, cache, getattr(settings, "device", "auto"))
+        return cls(model, form, cache, *embedding_place(settings))
 
     def pixels(self, images: Tensor) -> Tensor:
         """Bring images (n, c, h, w) to the model's size: (n, 3, height, width) uint8."""
@@ -114,7 +116,7 @@ class ImageEmbedder:
         failures: dict[int, str] = {}
         keys = _keys(images, self.form, failures)
         known = np.array([k for k in range(len(keys)) if keys[k]], dtype=np.int64)
-        store = EmbeddingCache(self.cache, self.model.digest)
+        store = EmbeddingCache(self.cache, self.model.digest, waits=self.waits)
 
         def make(rows: NDArray[np.int64]) -> Iterator[Block]:
             return self._embedded(images, known[rows], known, failures, where)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -53,6 +54,7 @@ def _forward(network: nn.Module, images: Tensor) -> NDArray[np.float32]:
     return embeddings.float().cpu().numpy()
 
 
+@lru_cache(maxsize=1)
 def _exported(network: nn.Module, pixels: int) -> Run | None:
     """Return the network in ONNX Runtime, or None if it cannot be exported, or gives other embeddings."""
     network = network.cpu()

@@ -28,6 +28,7 @@ def embed(
     cache: str | None = None,
     device: str = "auto",
     where: str = "texts",
+    waits: bool = True,
 ) -> torch.Tensor:
     """Embed texts.
 
@@ -37,6 +38,7 @@ def embed(
         cache: Folder in which embeddings are kept and looked up; None: they are not kept.
         device: auto | cpu | cuda | cuda:N.
         where: Name of the texts, for messages.
+        waits: Whether one of several processes embeds, and the others wait for what it writes to the cache.
 
     Returns:
         (n, d) float32; equal texts have equal embeddings, bit for bit.
@@ -48,7 +50,8 @@ def embed(
     if not values:
         return torch.zeros(0, 0)
     folder = find_model(model)
-    store = EmbeddingCache(None if cache is None else Path(cache).expanduser(), model_identity(folder))
+    kept = None if cache is None else Path(cache).expanduser()
+    store = EmbeddingCache(kept, model_identity(folder), waits=waits)
 
     def make(rows: NDArray[np.int64]) -> Iterator[Block]:
         return _encoded(values, rows, folder, device, where)

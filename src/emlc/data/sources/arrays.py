@@ -1,8 +1,10 @@
 """Read .npz files and the digits that come with scikit-learn."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from emlc.data.annotations import IntegerNames, annotate
 from emlc.data.classes import Numerals, class_labels, is_integer, shorten
 from emlc.data.npz import read_npz
 from emlc.data.samples import array_inputs
-from emlc.data.sources.columns import Defaults, find_columns, missing_column
+from emlc.data.sources.columns import Columns, Defaults, find_columns, missing_column
 from emlc.data.sources.source import Role, Schema, Source, in_memory
 
 _log = logging.getLogger(__name__)
@@ -34,30 +36,83 @@ def open_npz(path: Path, settings: DataSettings, role: Role, schema: Schema, id_
     Raises:
         InputError: If the file cannot be read, lacks an array, or its content is wrong.
     """
-    arrays = read_npz(path)
-    where = str(path)
-    columns = find_columns(arrays, settings, role, _DEFAULTS, where)
-    candidates = _INPUT_NAMES if settings.image_column is None else (settings.image_column,)
-    name = next((name for name in candidates if name in arrays), None)
-    if name is None:
-        raise missing_column(candidates, "image_column", arrays, where)
-    inputs = array_inputs(arrays[name], f"{where}: {name}")
-    names = _integer_names(arrays, columns.label, settings, schema, where)
-    if not schema.classes and "classes" in arrays:
-        schema = replace(schema, classes=names.labels, has_integers=True)
-    annotations = annotate(
-        len(inputs),
-        where=where,
-        ids=arrays[columns.id] if columns.id else None,
-        id_prefix=id_prefix,
-        labels=arrays[columns.label] if columns.label else None,
-        true_labels=arrays[columns.true_label] if columns.true_label else None,
-        trusted=arrays[columns.trusted] if columns.trusted else None,
-        classes=schema.classes,
-        integer_names=names,
-        settings=settings,
-    )
-    return in_memory(where, annotations, inputs, schema)
+    return NamedArrays.find(read_npz(path), path, settings, role, schema).open(id_prefix=id_prefix)
+
+
+@dataclass(frozen=True)
+class NamedArrays:
+    """The arrays of an .npz file, and what each of them is.
+
+    Attributes:
+        arrays: The arrays by name; they may be mapped into memory.
+        where: The file, for messages.
+        settings: Which samples to leave out.
+        schema: How the source is read.
+        columns: Names of the arrays with ids and labels.
+        inputs: Name of the array with the inputs.
+        names: Class names that integer labels stand for.
+    """
+
+    arrays: Mapping[str, NDArray[np.generic]]
+    where: str
+    settings: DataSettings
+    schema: Schema
+    columns: Columns
+    inputs: str
+    names: IntegerNames
+
+    @classmethod
+    def find(
+        cls,
+        arrays: Mapping[str, NDArray[np.generic]],
+        path: Path,
+        settings: DataSettings,
+        role: Role,
+        schema: Schema,
+    ) -> Self:
+        """Find what each array is.
+
+        Raises:
+            InputError: If an array is missing.
+        """
+        where = str(path)
+        columns = find_columns(arrays, settings, role, _DEFAULTS, where)
+        candidates = _INPUT_NAMES if settings.image_column is None else (settings.image_column,)
+        name = next((name for name in candidates if name in arrays), None)
+        if name is None:
+            raise missing_column(candidates, "image_column", arrays, where)
+        names = _integer_names(arrays, columns.label, settings, schema, where)
+        if not schema.classes and "classes" in arrays:
+            schema = replace(schema, classes=names.labels, has_integers=True)
+        return cls(arrays, where, settings, schema, columns, name, names)
+
+    def open(self, rows: slice = slice(None), *, id_prefix: str = "") -> Source:
+        """Open some consecutive rows, by default all, as a source.
+
+        Raises:
+            InputError: If a value is wrong.
+        """
+        first = rows.start or 0
+        where = f"{self.where}, counted from row {first:,}" if first else self.where
+        inputs = array_inputs(self.arrays[self.inputs][rows], f"{where}: {self.inputs}")
+        values = {
+            role: None if name is None else self.arrays[name][rows]
+            for role, name in vars(self.columns).items()
+        }
+        annotations = annotate(
+            len(inputs),
+            where=where,
+            ids=values["id"],
+            id_prefix=id_prefix,
+            first_row=first,
+            labels=values["label"],
+            true_labels=values["true_label"],
+            trusted=values["trusted"],
+            classes=self.schema.classes,
+            integer_names=self.names,
+            settings=self.settings,
+        )
+        return in_memory(where, annotations, inputs, self.schema)
 
 
 def open_digits(role: Role, schema: Schema, id_prefix: str) -> Source:
@@ -80,7 +135,7 @@ def open_digits(role: Role, schema: Schema, id_prefix: str) -> Source:
 
 
 def _integer_names(
-    arrays: dict[str, NDArray[np.generic]],
+    arrays: Mapping[str, NDArray[np.generic]],
     label: str | None,
     settings: DataSettings,
     schema: Schema,

@@ -18,7 +18,7 @@ from emlc.data.images.decode_many import find_value_range
 from emlc.data.images.encoded import EncodedImages, ImageFiles
 from emlc.data.images.stored import StoredImages, load_images, report_unreadable
 from emlc.data.samples import Samples, check_finite
-from emlc.errors import InputError
+from emlc.errors import InputError, NoSamplesError
 
 _log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def take_all(
         inputs, readable = opened.get(role) or (others[role], np.ones(len(rows), dtype=np.bool_))
         rows = rows[readable]
         if len(rows) == 0:
-            raise InputError(f"{source.name}: no samples")
+            raise NoSamplesError(f"{source.name}: no samples")
         files = source.inputs.identities(rows) if isinstance(source.inputs, ImageFiles) else None
         texts = None if source.texts is None else source.texts(rows)
         table = None if source.table is None else source.table(rows, source.schema)

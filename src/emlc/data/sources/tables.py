@@ -3,7 +3,7 @@
 import glob
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,21 @@ _UNREADABLE = (OSError, pa.ArrowException)
 
 @dataclass(frozen=True)
 class _Table:
-    """A table on disk, whose columns are read on demand."""
+    """A table, whose columns are read on demand.
+
+    Attributes:
+        name: Name for messages.
+        files: The files on disk.
+        dataset: Their rows, or some of them.
+        integer_names: By column, the class names that the files have for its integers.
+        first_row: Number of the first row in the files.
+    """
 
     name: str
     files: Sequence[Path]
     dataset: pads.Dataset
+    integer_names: Mapping[str, tuple[str, ...]]
+    first_row: int = 0
 
     @property
     def folder(self) -> Path:
@@ -134,11 +144,59 @@ def open_table(
         InputError: If the table cannot be read, a column is missing, or a value is wrong; names the
             file, the column and the row (from 0).
     """
-    is_fitted = bool(schema.feature_columns)
-    table = _Table(name, files, _open_dataset(files, settings, schema))
-    has_fine_labels = "fine_label" in table.columns and "label" not in table.columns
-    defaults = _CIFAR100_DEFAULTS if has_fine_labels else _DEFAULTS
-    columns = find_columns(table.columns, settings, role, defaults, name)
+    own = {} if is_delimited(files[0]) else hugging_face_names(files)
+    table = _Table(name, files, open_dataset(files, settings, schema), own)
+    return _open(table, settings, role, schema, id_prefix, default_classes=default_classes)
+
+
+def open_rows(
+    rows: pa.Table,
+    first: int,
+    files: Sequence[Path],
+    name: str,
+    settings: DataSettings,
+    role: Role,
+    schema: Schema,
+    integer_names: Mapping[str, tuple[str, ...]],
+) -> Source:
+    """Open some rows of parquet files as :func:`open_table` opens all of them.
+
+    Args:
+        rows: n consecutive rows, with the columns in use.
+        first: Number of the first one.
+        files: The files.
+        name: Name of the files, for messages.
+        settings: Names of columns and classes.
+        role: What the samples are for.
+        schema: How the source is read.
+        integer_names: By column, the class names that the files have for its integers.
+    """
+    where = f"{name}, counted from row {first:,}" if first else name
+    table = _Table(where, files, pads.InMemoryDataset(rows), integer_names, first)
+    return _open(table, settings, role, schema, "")
+
+
+def table_columns(names: Sequence[str], settings: DataSettings, role: Role, where: str) -> Columns:
+    """Return the columns of a table that have ids and labels.
+
+    Raises:
+        InputError: If a column is needed and missing.
+    """
+    has_fine_labels = "fine_label" in names and "label" not in names
+    return find_columns(names, settings, role, _CIFAR100_DEFAULTS if has_fine_labels else _DEFAULTS, where)
+
+
+def _open(
+    table: _Table,
+    settings: DataSettings,
+    role: Role,
+    schema: Schema,
+    id_prefix: str,
+    *,
+    default_classes: Sequence[str] = (),
+) -> Source:
+    is_fitted, name = bool(schema.feature_columns), table.name
+    columns = table_columns(table.columns, settings, role, name)
     names = _integer_names(table, columns, settings, schema, default_classes)
     if not schema.classes and (names.labels or default_classes):
         classes = tuple(dict.fromkeys((*names.labels, *names.true_labels)))
@@ -148,6 +206,7 @@ def open_table(
         where=name,
         ids=table.column(columns.id) if columns.id else None,
         id_prefix=id_prefix,
+        first_row=table.first_row,
         labels=table.column(columns.label) if columns.label else None,
         true_labels=table.column(columns.true_label) if columns.true_label else None,
         trusted=table.column(columns.trusted) if columns.trusted else None,
@@ -175,7 +234,12 @@ def open_table(
     )
 
 
-def _open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) -> pads.Dataset:
+def open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) -> pads.Dataset:
+    """Open a CSV file, or parquet files; of the latter nothing but the schema is read.
+
+    Raises:
+        InputError: If they cannot be read, or columns of one name occur more than once.
+    """
     name = str(files[0])
     try:
         if is_delimited(files[0]):
@@ -212,10 +276,7 @@ def _integer_names(
     table: _Table, columns: Columns, settings: DataSettings, schema: Schema, defaults: Sequence[str]
 ) -> IntegerNames:
     """Return what integer labels stand for: by the files' metadata, else as the settings or the data say."""
-    if is_delimited(table.files[0]):
-        own: dict[str, tuple[str, ...]] = {}
-    else:
-        own = hugging_face_names(table.files)
+    own = table.integer_names
     given, true = (own.get(column or "", ()) for column in (columns.label, columns.true_label))
     if not (given or true):
         names = tuple(defaults) or schema.integer_names(settings)

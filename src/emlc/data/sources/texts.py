@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings
+from emlc.data.embeddings.cache import embedding_place
 from emlc.data.embeddings.text_models import find_model, model_identity
 from emlc.data.embeddings.texts import embed
 from emlc.data.sources.source import Schema
@@ -20,13 +21,13 @@ class TextInputs:
         where: The table, for messages.
         column: Name of the column.
         texts: (n,) values of the column.
-        settings: Settings with the ``embedding_cache`` and, if they are a run's, the ``device``.
+        settings: Settings with the ``embedding_cache``, and what :func:`embedding_place` takes from them.
     """
 
     def __init__(self, where: str, column: str, texts: pa.Array, settings: DataSettings) -> None:
         self._where, self._column, self._texts = where, column, texts
         self._cache = settings.embedding_cache
-        self._device: str = getattr(settings, "device", "auto")
+        self._device, self._waits = embedding_place(settings)
 
     def take(self, rows: NDArray[np.int64]) -> pa.Array:
         """Return the texts of rows (m,)."""
@@ -53,5 +54,10 @@ class TextInputs:
                 "needs the embeddings that it learned from"
             )
         return embed(
-            texts, model=schema.text_model, cache=self._cache, device=self._device, where=self._where
+            texts,
+            model=schema.text_model,
+            cache=self._cache,
+            device=self._device,
+            where=self._where,
+            waits=self._waits,
         )
