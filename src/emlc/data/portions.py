@@ -227,7 +227,7 @@ def _rows_on_disk(source: str, settings: DataSettings, role: Role, schema: Schem
     known = schema or new_schema(settings)
     if files and files[0].suffix.lower() == ".parquet":
         rows = _ParquetRows(files, source, settings, role, known)
-        return rows if rows.is_complete else None
+        return rows if rows.is_complete and rows.rows else None
     if files and path.suffix.lower() == ".npz" and not (known.text_column or settings.text_column):
         mapped = map_npz(path)
         arrays = None if mapped is None else NamedArrays.find(mapped, path, settings, role, known)
@@ -239,7 +239,11 @@ def _is_table(named: NamedArrays) -> bool:
     """Return whether the inputs are rows of features, and the ids and labels are as many."""
     inputs = named.arrays[named.inputs]
     names = [name for name in vars(named.columns).values() if name is not None]
-    return inputs.ndim == 2 and all(named.arrays[name].shape == (len(inputs),) for name in names)
+    return (
+        inputs.ndim == 2
+        and len(inputs) > 0
+        and all(named.arrays[name].shape == (len(inputs),) for name in names)
+    )
 
 
 def _check(rows: _InBlocks, ranks: Ranks, where: str) -> RowCheck:

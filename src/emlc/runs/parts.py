@@ -1,8 +1,8 @@
 """Outputs that are made in parts, by one process or several on one machine or many, and then joined.
 
-While OUTPUT is made, the folder OUTPUT.parts beside it holds ``parts.json``, which says what the parts are made
-of, and of each finished part its files and, written last, its facts: ``part-00007-of-00153.json``. So a command
-that is killed and given again makes the missing parts only, with any number of processes.
+While OUTPUT is made, the folder OUTPUT.parts beside it holds ``parts.json``, which says what the parts are
+made of, and of each finished part its files and, written last, its facts: ``part-00007-of-00153.json``. So a
+command that is killed and given again makes the missing parts only, with any number of processes.
 """
 
 import json
@@ -83,8 +83,8 @@ class Parts:
             if size != facts["bytes"].get(ending):
                 found = "is missing" if size is None else f"has {size:,} bytes"
                 raise InputError(
-                    f"{path}: {found}, expected {facts['bytes'].get(ending)}; delete {self.folder}, and give the "
-                    "command again"
+                    f"{path}: {found}, expected {facts['bytes'].get(ending)}; delete {self.folder}, and give "
+                    "the command again"
                 )
             yield path
 
@@ -182,8 +182,8 @@ def _begin(parts: Parts, about: dict[str, Any], held: ExitStack) -> None:
 def _check_rows(portions: Portions, rows: int) -> None:
     if portions.rows != rows:
         raise InputError(
-            f"the data have {portions.rows:,} rows here, and {rows:,} for the first process: each machine needs "
-            "the same files"
+            f"the data have {portions.rows:,} rows here, and {rows:,} for the first process: each machine "
+            "needs the same files"
         )
 
 
