@@ -9,34 +9,19 @@ import torch
 from emlc.cli import main
 from emlc.data import Samples, portions
 
-PHOTOS = ("--image_model", "model", "--device", "cpu", "--part_rows", "4")
+ON = ("--device", "cpu", "--part_rows", "8")
+COMMANDS = {
+    "correct": ("run", "new.npz", *ON, "--true_label_column", "truth"),
+    "predict": ("run", "few.npz", *ON),  # one part, for two processes
+    "embed": ("photos", *ON, "--image_model", "model"),
+}
 
 
-def run_all(folder: Path, run: Path) -> None:
-    """Correct, predict and embed, one after another."""
+def work(folder: Path, *argv: str) -> None:
+    """What each rank does: a command in a folder."""
     torch.set_num_threads(1)
     os.chdir(folder)
-    for argv in commands(run, "two"):
-        assert main([*argv]) == 0
-
-
-def commands(run: Path, stem: str) -> list[tuple[str, ...]]:
-    """Commands whose outputs have a stem."""
-    on = ("--device", "cpu", "--part_rows", "8")
-    return [
-        ("correct", str(run), "new.npz", *on, "--true_label_column", "truth", "--output", f"{stem}.csv"),
-        ("predict", str(run), "new.npz", *on, "--output", f"{stem}-predictions.csv"),
-        ("predict", str(run), "few.npz", *on, "--output", f"{stem}-few.csv"),
-        (
-            "embed",
-            "photos",
-            *PHOTOS,
-            "--embedding_cache",
-            f"{stem}-cache",
-            "--output",
-            f"{stem}-photos.parquet",
-        ),
-    ]
+    assert main([*argv]) == 0
 
 
 def die_after(parts: int, argv: list[str]) -> None:

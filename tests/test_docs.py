@@ -42,7 +42,7 @@ NOT_RUN = {
         *["takes hours"] * 6,
     ],
     "docs/review.md": ["it serves until Ctrl-C", "there is no such file before a review"],
-    "docs/scale.md": ["needs two machines"],
+    "docs/scale.md": ["needs two machines", "needs SLURM", "needs Ray"],
     "docs/text.md": ["installs", "downloads data"],
 }
 """Why the blocks of a page that are not run are not: none is without being listed here."""

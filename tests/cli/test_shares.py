@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch.distributed.run
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -14,7 +13,6 @@ import several
 import shares
 import tiny
 from emlc.cli import main
-from emlc.runs.parts import Parts
 from image_models import save_model, save_photos
 
 X = np.random.default_rng(1).normal(size=(50, 4))
@@ -23,14 +21,13 @@ LABELS = np.array(tiny.CLASSES)[np.arange(50) % 3]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with data and a run, for which two processes have done all commands."""
+    """A folder with data and a run."""
     folder = tmp_path_factory.mktemp("shares")
     tiny.trained(folder / "run")
     np.savez(folder / "new.npz", X=X, y=LABELS, truth=np.roll(LABELS, 1))
     np.savez(folder / "few.npz", X=X[:3], y=LABELS[:3])
     save_model(folder / "model")
     save_photos(folder / "photos", 18)
-    several.in_two_processes(shares.run_all, folder, folder / "run")
     return folder
 
 
@@ -40,15 +37,18 @@ def here(folder, monkeypatch):
     return folder
 
 
-def test_two_processes_write_what_one_writes(here):
-    for argv in shares.commands(here / "run", "one"):
-        assert main(argv) == 0
-    names = sorted(path.name for path in here.glob("one*") if path.is_file())
-    assert len(names) == 6  # two tables, figures, two predictions, embeddings
+@pytest.mark.parametrize("command", shares.COMMANDS)
+def test_two_processes_write_what_one_writes(command, here, tmp_path):
+    argv = (command, *shares.COMMANDS[command])
+    ending = ".parquet" if command == "embed" else ".csv"
+    outputs = [tmp_path / name / f"out{ending}" for name in ("one", "two")]
+    cached = [["--embedding_cache", str(path.parent)] if command == "embed" else [] for path in outputs]
+    assert main([*argv, "--output", str(outputs[0]), *cached[0]]) == 0
+    several.in_two_processes(shares.work, here, *argv, "--output", str(outputs[1]), *cached[1])
+    names = {"correct": ["out-quality.json", "out.csv", "out.parquet"]}.get(command, [f"out{ending}"])
     for name in names:
-        assert (here / name.replace("one", "two")).read_bytes() == (here / name).read_bytes()
-    assert len(pq.read_table("two-photos.parquet")) == 18
-    assert not list(here.glob("*.parts"))
+        assert (outputs[1].with_name(name)).read_bytes() == (outputs[0].with_name(name)).read_bytes()
+    assert not list(outputs[1].parent.glob("*.parts"))
 
 
 def in_two_processes(logs, *argv):
@@ -81,24 +81,14 @@ def test_bad_input_in_one_share_ends_all_with_one_message(here, tmp_path):
     (message,) = messages
     assert "bad.npz, counted from row 40: row 5 (id '45'), column 2: expected a finite number" in message
     assert not (tmp_path / "out.csv").exists()
-    assert 5 in Parts(tmp_path / "out.csv", 7).missing()
-
-
-def test_an_output_of_somebody_else_is_kept(here, tmp_path):
-    (tmp_path / "mine.csv").write_text("poem\n")
-    argv = ("predict", here / "run", "new.npz", "--output", tmp_path / "mine.csv")
-    messages, status = in_two_processes(tmp_path / "logs", *argv)
-    assert status == 2
-    assert len(messages) == 1
-    assert "mine.csv is there already" in messages[0]
-    assert (tmp_path / "mine.csv").read_text() == "poem\n"
+    assert not (tmp_path / "out.csv.parts" / "part-00005-of-00007.json").exists()
 
 
 def test_one_process_goes_on_where_two_were_killed(here, tmp_path):
     argv = ["predict", str(here / "run"), "new.npz", "--part_rows", "8", "--device", "cpu", "--output"]
     with pytest.raises(ChildFailedError):
         several.in_two_processes(shares.die_after, 2, [*argv, str(tmp_path / "out.csv")])
-    done = 7 - len(Parts(tmp_path / "out.csv", 7).missing())
+    done = len([*(tmp_path / "out.csv.parts").glob("part-*.json")])
     assert 2 <= done < 7
     assert main([*argv, str(tmp_path / "out.csv")]) == 0
     assert main([*argv, str(tmp_path / "fresh.csv")]) == 0

@@ -11,7 +11,6 @@ import pytest
 import tiny
 from emlc.cli import main
 from emlc.data import portions
-from emlc.runs.parts import Parts
 from emlc.runtime.locks import in_use
 
 ARRAYS = {"X": np.random.default_rng(1).normal(size=(50, 4)), "y": np.array(tiny.CLASSES)[np.arange(50) % 3]}
@@ -88,7 +87,8 @@ def test_a_command_that_is_killed_goes_on_by_part(run, tmp_path, monkeypatch):
     with pytest.raises(Killed):
         correct(run, "again.csv", "--part_rows", "8")
     assert not (tmp_path / "again.csv").exists()
-    assert Parts(tmp_path / "again.csv", 7).missing() == [4, 5, 6]
+    done = sorted(path.name for path in (tmp_path / "again.csv.parts").glob("part-*.json"))
+    assert done == [f"part-0000{k}-of-00007.json" for k in range(4)]
     alive()
     starts = rows_read(monkeypatch)
     assert correct(run, "again.csv", "--part_rows", "8") == 0
@@ -122,11 +122,24 @@ def test_a_part_that_was_changed_is_refused(run, tmp_path, monkeypatch, capfd):
     with pytest.raises(Killed):
         correct(run, "labels.csv", "--part_rows", "8")
     alive()
-    part = Parts(Path("labels.csv"), 7).file(2, ".csv")
+    part = Path("labels.csv.parts/part-00002-of-00007.csv")
     part.write_text(part.read_text()[:-9])
     assert correct(run, "labels.csv", "--part_rows", "8") == 2
     assert f"{part}: has {part.stat().st_size:,} bytes, expected" in capfd.readouterr().err
     assert not (tmp_path / "labels.csv").exists()
+
+
+def test_a_part_of_another_output_is_made_anew(run, tmp_path, monkeypatch):
+    for name, options in {"labels": [], "others": ["--all_probabilities"]}.items():
+        alive = kill_after(monkeypatch, 3)
+        with pytest.raises(Killed):
+            correct(run, f"{name}.csv", "--part_rows", "8", *options)
+        alive()
+    for path in (tmp_path / "others.csv.parts").glob("part-00001-*"):
+        shutil.copy(path, tmp_path / "labels.csv.parts")
+    assert correct(run, "labels.csv", "--part_rows", "8") == 0
+    assert correct(run, "fresh.csv", "--part_rows", "8") == 0
+    assert contents(tmp_path, "labels") == contents(tmp_path, "fresh")
 
 
 def test_the_folder_of_the_parts_is_nobody_elses(run, tmp_path, capfd):

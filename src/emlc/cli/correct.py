@@ -8,6 +8,7 @@ corrected labels is printed beside cleanlab's on the same samples, and written t
 import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     run_arguments.add_parts_argument(parser)
 
 
-@run_arguments.alone_in_run
+@partial(run_arguments.alone_in_run, shares=True)
 def run(arguments: Namespace) -> None:
     run_arguments.check_before_torch(arguments)
     from emlc.runtime.distributed import start_workers

@@ -6,6 +6,7 @@ predicted_probability, and with --all_probabilities one column probability_CLASS
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     run_arguments.add_parts_argument(parser)
 
 
-@run_arguments.alone_in_run
+@partial(run_arguments.alone_in_run, shares=True)
 def run(arguments: Namespace) -> None:
     run_arguments.check_before_torch(arguments)
     from emlc.runtime.distributed import start_workers

@@ -95,11 +95,14 @@ def add_trust_argument(parser: ArgumentParser, whose: str) -> None:
     )
 
 
-def alone_in_run(command: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
+def alone_in_run(
+    command: Callable[[Namespace], None], *, shares: bool = False
+) -> Callable[[Namespace], None]:
     """Let a command hold the lock of RUN, from its first look to its last file, if its output lies there.
 
     Two at once would each replace what the other has written; beside a training it would read of one epoch,
-    and write over the results of another.
+    and write over the results of another. With ``shares`` the processes of ``torchrun`` work together, and
+    the first of them holds the lock.
     """
 
     @wraps(command)
@@ -108,7 +111,8 @@ def alone_in_run(command: Callable[[Namespace], None]) -> Callable[[Namespace], 
 
         folder = Path(arguments.run)
         writes = arguments.output is None or _is_in(arguments.output, folder)
-        is_run = (folder / "settings.yaml").is_file() and int(os.environ.get("RANK", 0)) == 0
+        is_first = not shares or int(os.environ.get("RANK", 0)) == 0
+        is_run = is_first and (folder / "settings.yaml").is_file()
         if is_run and not writes and not (folder / "summary.json").exists():
             warn_if_in_use(folder)
         with in_use(folder) if is_run and writes else nullcontext():

@@ -24,7 +24,7 @@ from emlc.data import Samples
 from emlc.data.portions import Portions
 from emlc.errors import InputError
 from emlc.runs.outputs import check_folder_place
-from emlc.runtime.distributed import RankLost, Ranks
+from emlc.runtime.distributed import Ranks
 from emlc.runtime.files import is_temporary, read_json, remove_leftovers, write_json
 from emlc.runtime.locks import LOCK, in_use
 from emlc.runtime.messages import keep_warnings
@@ -36,6 +36,7 @@ ROWS = 16_384
 
 _INDEX = "parts.json"
 _FAILED = "failed"  # there is a file of this name once a process has met bad input: the others need not go on
+_LATE = 90.0  # seconds until a file that another machine has written is surely there
 _OFTEN = 30.0  # seconds between lines that tell how far it is
 
 
@@ -46,10 +47,12 @@ class Parts:
     Attributes:
         output: The output.
         count: Number of parts.
+        made_of: Hash of what the parts are made of.
     """
 
     output: Path
     count: int
+    made_of: str
 
     @property
     def folder(self) -> Path:
@@ -67,7 +70,10 @@ class Parts:
 
     def missing(self) -> list[int]:
         """Return the parts that are not finished."""
-        return [part for part in range(self.count) if not self.file(part, ".json").exists()]
+        return [part for part in range(self.count) if not self._is_finished(part)]
+
+    def _is_finished(self, part: int) -> bool:
+        return self.file(part, ".json").exists() and self.facts(part).get("made_of") == self.made_of
 
     def files(self, ending: str) -> Iterator[Path]:
         """Yield the files with an ending of all parts that have rows.
@@ -120,28 +126,25 @@ def finished_parts(
         InputError: If the folder of the parts holds something else or is in use, or a rank meets bad input.
         RankLost: If another process died.
     """
-    parts = Parts(output, max(1, -(-portions.rows // part_rows)))
     with ExitStack() as held:
 
-        def begin() -> tuple[list[int], int]:
+        def begin() -> tuple[Parts, list[int], int]:
             about = {**made_of, "emlc": version("emlc"), "data": portions.identity(), "part_rows": part_rows}
-            _begin(parts, about, held)
-            return parts.missing(), portions.rows
+            text = json.dumps(about, sort_keys=True, default=str)
+            digest = blake2b(text.encode(), digest_size=16).hexdigest()
+            parts = Parts(output, max(1, -(-portions.rows // part_rows)), digest)
+            _begin(parts, held)
+            return parts, parts.missing(), portions.rows
 
-        try:
-            missing, rows = ranks.from_first(begin)
-            share = np.array_split(np.array(missing, dtype=np.int64), ranks.size)[ranks.rank].tolist()
-            with ranks.errors_everywhere(), _stopping_others(parts, ranks):
-                _check_rows(portions, rows)
-                _make_all(parts, share, portions, part_rows, make, ranks)
-        except RankLost as error:
-            raise RankLost(
-                "another process died or cannot be reached; the finished parts are kept in "
-                f"{parts.folder}: give the same command again, with any number of processes"
-            ) from error
+        parts, missing, rows = ranks.from_first(begin)
+        share = np.array_split(np.array(missing, dtype=np.int64), ranks.size)[ranks.rank].tolist()
+        with ranks.errors_everywhere(), _stopping_others(parts, ranks):
+            _check_rows(portions, rows)
+            _make_all(parts, share, portions, part_rows, make, ranks)
         if not ranks.is_first:
             yield None
             return
+        _wait_until_seen(parts)
         _tell(parts, share[:1])
         if parts.rows == 0:
             raise InputError(f"no samples are left, of {portions.rows:,}")
@@ -157,7 +160,7 @@ def digest_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _begin(parts: Parts, about: dict[str, Any], held: ExitStack) -> None:
+def _begin(parts: Parts, held: ExitStack) -> None:
     """Hold the lock of the parts' folder, and delete parts there that are of something else."""
     check_folder_place(parts.folder)
     names = {path.name for path in parts.folder.iterdir()} if parts.folder.exists() else set()
@@ -165,8 +168,7 @@ def _begin(parts: Parts, about: dict[str, Any], held: ExitStack) -> None:
     if others and _INDEX not in others:
         raise InputError(f"output: {parts.folder} holds {others[0]}, and no {_INDEX}: remove it")
     held.enter_context(in_use(parts.folder))
-    text = json.dumps(about, sort_keys=True, default=str)
-    index = {"made_of": blake2b(text.encode(), digest_size=16).hexdigest(), "parts": parts.count}
+    index = {"made_of": parts.made_of, "parts": parts.count}
     if others and read_json(parts.folder / _INDEX) != index:
         old = [path for path in parts.folder.iterdir() if path.name.startswith("part-")]
         for path in sorted(old, key=lambda path: path.suffix != ".json"):  # what makes it finished goes first
@@ -212,11 +214,23 @@ def _make_all(
         written = parts.folder.glob(f"{parts.file(part, '.*').name}")
         sizes = {path.suffix: path.stat().st_size for path in written}
         about = {"rows": 0 if samples is None else len(samples), "bytes": sizes, "warnings": warnings}
-        write_json(parts.file(part, ".json"), facts | about)
+        write_json(parts.file(part, ".json"), facts | about | {"made_of": parts.made_of})
         if ranks.is_first and time.monotonic() - told > _OFTEN:
             told = time.monotonic()
             left = (told - started) / (done + 1) * (len(share) - done - 1)
             _log.info(f"{done + 1:,} of {len(share):,} parts; about {left / 60:.0f} minutes left")
+
+
+def _wait_until_seen(parts: Parts) -> None:
+    """Wait for parts of other machines, which a network file system shows some seconds late."""
+    end = time.monotonic() + _LATE
+    while missing := parts.missing():
+        if time.monotonic() > end:
+            raise InputError(
+                f"{parts.file(missing[0], '.json')}: missing, or of something else; the folder has to be on "
+                "a disk that all machines share; give the command again"
+            )
+        time.sleep(0.5)
 
 
 def _tell(parts: Parts, shown: Sequence[int]) -> None:

@@ -221,6 +221,7 @@ def start_workers(device: str = "auto") -> Iterator[Ranks]:
 
     Raises:
         InputError: no such kind of device, or CUDA is asked for and absent.
+        RankLost: another process died.
     """
     picked = pick_device(device)
     if not under_torchrun():
@@ -231,10 +232,15 @@ def start_workers(device: str = "auto") -> Iterator[Ranks]:
         _check_devices(picked, int(os.environ["LOCAL_WORLD_SIZE"]))
         picked = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(picked)
-    with lost_rank():
-        dist.init_process_group("gloo", timeout=_LONGEST)
     try:
+        with lost_rank():
+            dist.init_process_group("gloo", timeout=_LONGEST)
         yield Ranks(picked, "float32", rank=dist.get_rank(), size=dist.get_world_size())
+    except RankLost as error:
+        raise RankLost(
+            "another process of this command died or cannot be reached; what is finished is kept: give the "
+            "command again, with any number of processes"
+        ) from error
     finally:
         dist.destroy_process_group()
 
