@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from emlc.cli import main
-from emlc.data import Samples, portions
+from emlc.data import Samples
+from emlc.data.rows_on_disk import RowsOnDisk
 
 ON = ("--device", "cpu", "--part_rows", "8")
 COMMANDS = {
@@ -27,14 +28,14 @@ def work(folder: Path, *argv: str) -> None:
 def die_after(parts: int, argv: list[str]) -> None:
     """A command of which each process is killed when it has read so many parts."""
     torch.set_num_threads(1)
-    read, done = portions._InBlocks.read, 0
+    read, done = RowsOnDisk.read, 0
 
-    def deadly(self: portions._InBlocks, start: int, stop: int) -> Samples | None:
+    def deadly(self: RowsOnDisk, start: int, stop: int) -> Samples | None:
         nonlocal done
         if done == parts:
             os.kill(os.getpid(), signal.SIGKILL)
         done += 1
         return read(self, start, stop)
 
-    portions._InBlocks.read = deadly
+    RowsOnDisk.read = deadly
     main(argv)

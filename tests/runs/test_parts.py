@@ -10,7 +10,7 @@ import pytest
 
 import tiny
 from emlc.cli import main
-from emlc.data import portions
+from emlc.data.rows_on_disk import RowsOnDisk
 from emlc.runtime.locks import in_use
 
 ARRAYS = {"X": np.random.default_rng(1).normal(size=(50, 4)), "y": np.array(tiny.CLASSES)[np.arange(50) % 3]}
@@ -45,7 +45,7 @@ class Killed(BaseException):
 
 def kill_after(monkeypatch, count):
     """The rows of so many parts are read; then the command is gone."""
-    read, done = portions._InBlocks.read, 0
+    read, done = RowsOnDisk.read, 0
 
     def deadly(self, start, stop):
         nonlocal done
@@ -54,18 +54,18 @@ def kill_after(monkeypatch, count):
             raise Killed
         return read(self, start, stop)
 
-    monkeypatch.setattr(portions._InBlocks, "read", deadly)
-    return lambda: monkeypatch.setattr(portions._InBlocks, "read", read)
+    monkeypatch.setattr(RowsOnDisk, "read", deadly)
+    return lambda: monkeypatch.setattr(RowsOnDisk, "read", read)
 
 
 def rows_read(monkeypatch):
-    read, starts = portions._InBlocks.read, []
+    read, starts = RowsOnDisk.read, []
 
     def counted(self, start, stop):
         starts.append(start)
         return read(self, start, stop)
 
-    monkeypatch.setattr(portions._InBlocks, "read", counted)
+    monkeypatch.setattr(RowsOnDisk, "read", counted)
     return starts
 
 

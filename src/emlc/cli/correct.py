@@ -19,7 +19,7 @@ from emlc.cli.results import show
 
 if TYPE_CHECKING:
     from emlc.data import Samples
-    from emlc.data.portions import Portions
+    from emlc.data.rows_on_disk import Portions
     from emlc.labels.decision import Decision
     from emlc.labels.quality import QualityMeter
     from emlc.runs.run import Run

@@ -17,9 +17,13 @@ from emlc.runs.stored_settings import check_run
 
 if TYPE_CHECKING:
     from emlc.data import Samples
-    from emlc.data.portions import Portions
+    from emlc.data.rows_on_disk import Portions
     from emlc.runs.run import Run
     from emlc.runtime.distributed import Ranks
+
+
+PART_ROWS = 16_384
+"""Number of rows of a part, by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ def add_parts_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--part_rows",
         type=int,
-        default=16_384,
+        default=PART_ROWS,
         help="rows that a process holds at a time, and after which a command that is killed can go on",
     )
 

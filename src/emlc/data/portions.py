@@ -5,64 +5,26 @@ ids and labels are, and the inputs, too, unless these are images or texts.
 """
 
 import logging
-import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
 
-from emlc.config import NAMED_SOURCES, DataSettings
+from emlc.config import DataSettings
 from emlc.data.images.encoded import ImageFiles
-from emlc.data.npz import check_sums, map_npz
 from emlc.data.row_checks import RowCheck, why_not_alone
+from emlc.data.rows_on_disk import Portions, RowsOnDisk, files_of, rows_on_disk, stated, take_or_none
 from emlc.data.samples import Samples
-from emlc.data.sources.arrays import NamedArrays
-from emlc.data.sources.class_names import hugging_face_names
-from emlc.data.sources.clothing1m import is_clothing1m
-from emlc.data.sources.read import new_schema, open_source, with_image_model
-from emlc.data.sources.row_blocks import RowBlocks
+from emlc.data.sources.read import open_source, with_image_model
 from emlc.data.sources.source import Role, Schema, Source
-from emlc.data.sources.tables import open_dataset, open_rows, parquet_files, table_columns
-from emlc.errors import NoSamplesError
 from emlc.runtime.distributed import Ranks
 
 _log = logging.getLogger(__name__)
 
-_LOOKED_AT = 2**16
-"""Number of rows whose ids and labels are looked at at a time."""
-
 _MANY = 2**18
 """Number of rows from which on it is told that they are held in memory."""
-
-Annotated = tuple[ArrayLike | None, list[ArrayLike]]
-"""Ids of some rows, if they have any, and their columns of labels."""
-
-
-class Portions(ABC):
-    """The samples of a source, some at a time.
-
-    Attributes:
-        rows: Number of its rows; some may be left out.
-    """
-
-    rows: int
-
-    @abstractmethod
-    def read(self, start: int, stop: int) -> Samples | None:
-        """Read the samples of the rows from ``start`` to before ``stop``; None if all are left out.
-
-        Raises:
-            InputError: If a value is wrong.
-        """
-
-    @abstractmethod
-    def identity(self) -> list[Any]:
-        """Return plain values that change when the source does: of its files path, size and time."""
 
 
 class SamplesInMemory(Portions):
@@ -93,92 +55,14 @@ class _Encoded(Portions):
         self.rows = len(self._in_use)
 
     def read(self, start: int, stop: int) -> Samples | None:
-        return _or_none(self._source, self._in_use[start:stop], self._settings)
+        return take_or_none(self._source, self._in_use[start:stop], self._settings)
 
     def identity(self) -> list[Any]:
         inputs, paths = self._source.inputs, list(self._files)
         if isinstance(inputs, ImageFiles):
             paths += map(Path, inputs.identities(self._in_use).to_pylist())
         ids = pd.util.hash_array(self._source.ids, categorize=False).sum(dtype=np.uint64)
-        return [self._source.name, self.rows, int(ids), *map(_stated, paths)]
-
-
-class _InBlocks(Portions):
-    """Rows on disk that can be read without the others."""
-
-    def __init__(self, settings: DataSettings, files: Sequence[Path]) -> None:
-        self._settings, self._files = settings, files
-
-    def identity(self) -> list[Any]:
-        return [self.rows, *map(_stated, self._files)]
-
-    def read(self, start: int, stop: int) -> Samples | None:
-        try:
-            source = self._open(start, stop)
-        except NoSamplesError:
-            return None
-        return _or_none(source, source.rows_in_use, self._settings)
-
-    @abstractmethod
-    def _open(self, start: int, stop: int) -> Source:
-        """Open some rows."""
-
-    @abstractmethod
-    def annotated(self, start: int, stop: int) -> Iterator[Annotated]:
-        """Yield the ids and labels of some rows, block by block."""
-
-    def check_file(self) -> None:
-        """Compare what is on disk with its checksums, where the reader does not."""
-
-
-class _ParquetRows(_InBlocks):
-    def __init__(
-        self, files: Sequence[Path], name: str, settings: DataSettings, role: Role, schema: Schema
-    ) -> None:
-        super().__init__(settings, files)
-        types = open_dataset(files, settings, schema).schema
-        self._columns = table_columns(types.names, settings, role, name)
-        texts = schema.text_column or settings.text_column
-        inputs = [*schema.feature_columns] or [name for name in (texts,) if name is not None]
-        self._about = [name for name in self._columns.names() if name != self._columns.trusted]
-        needed = dict.fromkeys([*self._columns.names(), *inputs])
-        self.is_complete = bool(inputs) and set(inputs) <= set(types.names)
-        chosen = [name for name in needed if name in types.names]
-        self._blocks = RowBlocks(files, _only(types, chosen), name)
-        self._annotations = RowBlocks(files, _only(types, self._about), name)
-        self._opening = (files, name, settings, role, schema, hugging_face_names(files))
-        self.rows = len(self._blocks)
-
-    def _open(self, start: int, stop: int) -> Source:
-        return open_rows(self._blocks.read(start, stop), start, *self._opening)
-
-    def annotated(self, start: int, stop: int) -> Iterator[Annotated]:
-        for first in range(start, stop if self._about else start, _LOOKED_AT):
-            table = self._annotations.read(first, min(first + _LOOKED_AT, stop))
-            values = {name: table[name].to_pandas(integer_object_nulls=True) for name in self._about}
-            labels = [values[name] for name in self._about if name != self._columns.id]
-            yield None if self._columns.id is None else values[self._columns.id], labels
-
-
-class _ArrayRows(_InBlocks):
-    def __init__(self, path: Path, arrays: NamedArrays) -> None:
-        super().__init__(arrays.settings, [path])
-        self._path, self._arrays = path, arrays
-        self.rows = len(arrays.arrays[arrays.inputs])
-
-    def _open(self, start: int, stop: int) -> Source:
-        return self._arrays.open(slice(start, stop))
-
-    def annotated(self, start: int, stop: int) -> Iterator[Annotated]:
-        columns, arrays = self._arrays.columns, self._arrays.arrays
-        names = [name for name in (columns.label, columns.true_label) if name is not None]
-        for first in range(start, stop, _LOOKED_AT):
-            rows = slice(first, min(first + _LOOKED_AT, stop))
-            ids = None if columns.id is None else arrays[columns.id][rows]
-            yield ids, [arrays[name][rows] for name in names]
-
-    def check_file(self) -> None:
-        check_sums(self._path)
+        return [self._source.name, self.rows, int(ids), *map(stated, paths)]
 
 
 def open_portions(
@@ -197,7 +81,7 @@ def open_portions(
         InputError: If the source does not exist or its content is wrong.
     """
     with ranks.errors_everywhere():
-        files, rows = _files(source, role), _rows_on_disk(source, settings, role, schema)
+        files, rows = files_of(source, role), rows_on_disk(source, settings, role, schema)
         check = None if rows is None else _check(rows, ranks, source)
     checks = ranks.at_first(check)
     reason = ranks.from_first(lambda: _reason(checks, settings))
@@ -211,42 +95,11 @@ def open_portions(
         if len(opened) >= _MANY:
             _log.info(f"{source}: held in memory by each process: {reason}")
         return SamplesInMemory(
-            opened.take(opened.rows_in_use, settings), [source, len(opened), *map(_stated, files)]
+            opened.take(opened.rows_in_use, settings), [source, len(opened), *map(stated, files)]
         )
 
 
-def _files(source: str, role: Role) -> list[Path]:
-    if source in NAMED_SOURCES or is_clothing1m(Path(source)):
-        return []
-    return parquet_files(source, role) or [path for path in (Path(source),) if path.is_file()]
-
-
-def _rows_on_disk(source: str, settings: DataSettings, role: Role, schema: Schema | None) -> _InBlocks | None:
-    """Return the rows of a source that can be read in blocks, or None."""
-    files, path = _files(source, role), Path(source)
-    known = schema or new_schema(settings)
-    if files and files[0].suffix.lower() == ".parquet":
-        rows = _ParquetRows(files, source, settings, role, known)
-        return rows if rows.is_complete and rows.rows else None
-    if files and path.suffix.lower() == ".npz" and not (known.text_column or settings.text_column):
-        mapped = map_npz(path)
-        arrays = None if mapped is None else NamedArrays.find(mapped, path, settings, role, known)
-        return _ArrayRows(path, arrays) if arrays is not None and _is_table(arrays) else None
-    return None
-
-
-def _is_table(named: NamedArrays) -> bool:
-    """Return whether the inputs are rows of features, and the ids and labels are as many."""
-    inputs = named.arrays[named.inputs]
-    names = [name for name in vars(named.columns).values() if name is not None]
-    return (
-        inputs.ndim == 2
-        and len(inputs) > 0
-        and all(named.arrays[name].shape == (len(inputs),) for name in names)
-    )
-
-
-def _check(rows: _InBlocks, ranks: Ranks, where: str) -> RowCheck:
+def _check(rows: RowsOnDisk, ranks: Ranks, where: str) -> RowCheck:
     """Check the ids and labels of this rank's share of the rows; the first rank checks the file, too."""
     if ranks.is_first:
         rows.check_file()
@@ -260,24 +113,3 @@ def _reason(checks: Sequence[RowCheck | None], settings: DataSettings) -> str | 
     if len(there) < len(checks):
         return "parquet files, and .npz files of numpy.savez, are read in blocks"
     return why_not_alone(there, settings)
-
-
-def _or_none(source: Source, rows: NDArray[np.int64], settings: DataSettings) -> Samples | None:
-    try:
-        return source.take(rows, settings)
-    except NoSamplesError:
-        return None
-
-
-def _stated(path: Path) -> list[Any]:
-    """Return the path, the size and the time of a file, or the path alone if it is not there."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return [os.path.abspath(path)]
-    return [os.path.abspath(path), facts.st_size, facts.st_mtime_ns]
-
-
-def _only(types: pa.Schema, names: Sequence[str]) -> pa.Schema:
-    """Return the fields of a schema that have these names, without metadata."""
-    return pa.schema([types.field(name) for name in names])

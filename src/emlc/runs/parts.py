@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from emlc.data import Samples
-from emlc.data.portions import Portions
+from emlc.data.rows_on_disk import Portions
 from emlc.errors import InputError
 from emlc.runs.outputs import check_folder_place
 from emlc.runtime.distributed import Ranks
@@ -30,9 +30,6 @@ from emlc.runtime.locks import LOCK, in_use
 from emlc.runtime.messages import keep_warnings
 
 _log = logging.getLogger(__name__)
-
-ROWS = 16_384
-"""Number of rows of a part, by default."""
 
 _INDEX = "parts.json"
 _FAILED = "failed"  # there is a file of this name once a process has met bad input: the others need not go on
@@ -139,7 +136,7 @@ def finished_parts(
         parts, missing, rows = ranks.from_first(begin)
         share = np.array_split(np.array(missing, dtype=np.int64), ranks.size)[ranks.rank].tolist()
         with ranks.errors_everywhere(), _stopping_others(parts, ranks):
-            _check_rows(portions, rows)
+            _check_machine(parts, portions, rows)
             _make_all(parts, share, portions, part_rows, make, ranks)
         if not ranks.is_first:
             yield None
@@ -181,7 +178,10 @@ def _begin(parts: Parts, held: ExitStack) -> None:
         _log.info(f"{done:,} of {parts.count:,} parts are there already, in {parts.folder}")
 
 
-def _check_rows(portions: Portions, rows: int) -> None:
+def _check_machine(parts: Parts, portions: Portions, rows: int) -> None:
+    """Raise an :class:`InputError` unless this machine has the data and the folder of the first process."""
+    if not _comes(lambda: (parts.folder / _INDEX).exists()):
+        raise InputError(f"{parts.folder}: not here; the output has to be on a disk that all machines share")
     if portions.rows != rows:
         raise InputError(
             f"the data have {portions.rows:,} rows here, and {rows:,} for the first process: each machine "
@@ -197,7 +197,8 @@ def _stopping_others(parts: Parts, ranks: Ranks) -> Iterator[None]:
     except (InputError, OSError) as error:
         if ranks.size == 1:
             raise
-        (parts.folder / _FAILED).touch()
+        with suppress(OSError):
+            (parts.folder / _FAILED).touch()
         raise error if isinstance(error, InputError) else InputError(str(error)) from error
 
 
@@ -223,14 +224,17 @@ def _make_all(
 
 def _wait_until_seen(parts: Parts) -> None:
     """Wait for parts of other machines, which a network file system shows some seconds late."""
+    if not _comes(lambda: not parts.missing()):
+        path = parts.file(parts.missing()[0], ".json")
+        raise InputError(f"{path}: missing, or of other parts; give the command again")
+
+
+def _comes(is_there: Callable[[], bool]) -> bool:
+    """Return whether something is there, or is within :data:`_LATE` seconds."""
     end = time.monotonic() + _LATE
-    while missing := parts.missing():
-        if time.monotonic() > end:
-            raise InputError(
-                f"{parts.file(missing[0], '.json')}: missing, or of something else; the folder has to be on "
-                "a disk that all machines share; give the command again"
-            )
+    while not (there := is_there()) and time.monotonic() < end:
         time.sleep(0.5)
+    return there
 
 
 def _tell(parts: Parts, shown: Sequence[int]) -> None:
