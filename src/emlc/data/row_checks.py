@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from emlc.config import DataSettings
@@ -48,7 +49,7 @@ class RowCheck:
                     hashes.append(_hashes(ids, where))
                 for column in columns:
                     labels |= _texts(column, where)
-        except InputError as error:
+        except (ValueError, pa.ArrowException) as error:  # read together, they get a message of their own
             return cls(str(error), np.empty(0, np.uint64), frozenset())
         return cls(None, np.concatenate([np.empty(0, np.uint64), *hashes]), frozenset(labels))
 
