@@ -18,6 +18,7 @@ import torch
 
 import several
 from emlc.cli import main
+from emlc.exports import TARGETS
 from image_models import save_model, save_photos
 
 DATA = ("digits", "--noisy_limit", "60", "--width", "2", "--device", "cpu")
@@ -36,7 +37,8 @@ AGAIN = {
     "apply": ("apply", "run", "decisions.csv"),
     **{
         f"export {target}": ("export", "run", "--to", target)
-        for target in ("csv", "imagefolder", "labelstudio", "fiftyone", "safetensors", "torch-export")
+        for target in TARGETS
+        if target != "onnx"
     },
     "draw": ("draw", "digits", "--number", "5"),
     "embed": ("embed", "photos", *EMBED),

@@ -26,7 +26,7 @@ NOT_RUN = {
     "CONTRIBUTING.md": ["it runs this test"],
     "docs/benchmarks.md": ["takes an hour"] * 2,
     "docs/data.md": ["takes minutes, and needs the generator of the tables", "needs a million photographs"],
-    "docs/export.md": ["needs FiftyOne"],
+    "docs/export.md": ["needs an Argilla server", "needs FiftyOne", "needs cleanlab[datalab]"],
     "docs/how-to/reproduce.md": [
         *("needs a GPU for days", "needs two machines", *["takes an hour"] * 2, "takes hours")
     ],

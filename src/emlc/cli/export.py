@@ -1,9 +1,10 @@
 """Export a run for other tools: its corrected labels, or its student.
 
 csv: the corrected data set as one table. imagefolder: its images, one folder per class. labelstudio: tasks
-with predictions, worst label first, and the labelling interface. fiftyone: a data set that FiftyOne loads.
-See docs/export.md. onnx, torch-export: the student with a softmax, for programs without emlc. safetensors:
-the networks without the data, for emlc. See docs/deploy.md.
+with predictions, worst label first, and the labelling interface. argilla: records with suggestions, worst
+label first. fiftyone: a data set that FiftyOne loads. datalab: given labels, class probabilities and
+features for cleanlab's Datalab. See docs/export.md. onnx, torch-export: the student with a softmax, for
+programs without emlc. safetensors: the networks without the data, for emlc. See docs/deploy.md.
 """
 
 from pathlib import Path

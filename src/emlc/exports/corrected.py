@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from emlc.data import Samples
 from emlc.data.writing.write import with_distinct_ids
@@ -45,6 +46,11 @@ class Corrected:
     def trusted_labels(self) -> list[str]:
         """Labels of the trusted samples, (m,) class names."""
         return [self.trusted.classes[k] for k in self.trusted.given]
+
+    def column(self, name: str) -> pa.Array:
+        """Return a column of the label table for all n + m samples: null for the trusted ones."""
+        values = pa.Array.from_pandas(self.labels[name])
+        return pa.concat_arrays([values, pa.nulls(len(self.trusted), values.type)])
 
     @property
     def are_images(self) -> bool:

@@ -4,7 +4,6 @@ https://labelstud.io/guide/predictions describes predictions, and how tasks and 
 imported.
 """
 
-import base64
 import os
 import re
 import xml.etree.ElementTree as ET
@@ -16,9 +15,9 @@ from urllib.parse import quote
 import numpy as np
 
 from emlc.data import Samples
-from emlc.data.writing.images import browser_image, can_be_copied, original_images, pixel_images
 from emlc.errors import InputError
 from emlc.exports.corrected import Corrected
+from emlc.exports.shown import data_uri, iter_images, iter_values, shown_kind
 from emlc.runs.run import Run
 from emlc.runtime.files import atomic_folder, check_free, write_json_list
 from emlc.runtime.progress import tracked
@@ -54,7 +53,7 @@ def export_label_studio(
     """
     check_free(output)
     corrected = Corrected.of(run)
-    key = "image" if corrected.are_images else "values" if corrected.noisy.texts is None else "text"
+    key = shown_kind(corrected.noisy)
     if images is not None and key != "image":
         raise InputError("images: the samples are not images")
     to_name = to_name or key
@@ -134,35 +133,14 @@ def _shown(
         assert samples.texts is not None
         return iter(samples.texts.to_pylist())
     if key == "values":
-        return _rows(samples, names)
+        return iter_values(samples, names)
     if images == "data" or (images is None and samples.files is None):
-        return _data_uris(samples)
+        return (data_uri(kind, content) for kind, content in iter_images(samples))
     if samples.files is None:
         raise InputError(
             "images: they are not files of their own; --images data writes the images themselves"
         )
     return iter([_address(file, document_root) for file in samples.files.to_pylist()])
-
-
-def _rows(samples: Samples, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    if samples.table is not None:
-        for row in samples.table.to_pylist():
-            yield {name: _plain(value) for name, value in row.items()}
-        return
-    names = names or tuple(map(str, range(samples.input_shape[0])))
-    for k in range(len(samples)):
-        yield dict(zip(names, samples.inputs[k].tolist(), strict=True))  # type: ignore[index]
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON holds it: dates, decimals and the like as text."""
-    return value if value is None or isinstance(value, str | int | float | list) else str(value)
-
-
-def _data_uris(samples: Samples) -> Iterator[str]:
-    for content in original_images(samples) if can_be_copied(samples) else pixel_images(samples):
-        kind, image = browser_image(content)
-        yield f"data:{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def _address(file: str, root: str) -> str:

@@ -76,7 +76,4 @@ def _label_columns(corrected: Corrected) -> dict[str, Any]:
         "label": pa.array([*labels["corrected_label"].tolist(), *corrected.trusted_labels], pa.string()),
         "trusted": pa.array([False] * n + [True] * m),
     }
-    for name in evidence:
-        column = pa.Array.from_pandas(labels[name])
-        columns[name] = pa.concat_arrays([column, pa.nulls(m, column.type)])
-    return columns
+    return columns | {name: corrected.column(name) for name in evidence}
