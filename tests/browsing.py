@@ -11,6 +11,9 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
+WIDTHS = (390, 900, 1400)
+"""Of a phone, a tablet and a desktop window, in CSS pixels."""
+
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -25,6 +28,14 @@ def started_browser():
         browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+def axe_violations(page):
+    """What axe-core, by all of its rules, finds wrong with a page as it is now: rules and places."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page).response
+    assert len(found["passes"]) > 10  # the rules were applied
+    return [(rule["id"], [node["target"] for node in rule["nodes"]]) for rule in found["violations"]]
 
 
 class Opened:

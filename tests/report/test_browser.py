@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from browsing import NEEDS_CHROMIUM, STATUS, Opened, started_browser, window
+from browsing import NEEDS_CHROMIUM, STATUS, WIDTHS, Opened, axe_violations, started_browser, window
 from emlc.cli import main
 from emlc.report import collect, render
 from emlc.report.thumbnails import data_uri
@@ -406,6 +406,28 @@ def test_five_thousand_samples(browser, hostile_facts, tmp_path, without_plotly)
 # Themes, widths and access for all
 
 AUDIT = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_wrong(browser, whole_file, scheme):
+    """With the figures drawn, a card decided, some contents that scroll, and all unfolded that folds."""
+    with window(browser, whole_file, color_scheme=scheme, bypass_csp=True) as opened:
+        opened.page.add_style_tag(content=".values-list { max-height: 2rem; }")
+        opened.page.click("#start")
+        opened.press("a")
+        opened.page.fill("[name=search]", "s1")  # a few cards: each takes its time
+        opened.page.eval_on_selector_all("details", "found => found.forEach((one) => { one.open = true; })")
+        opened.draw_all()
+        for width in WIDTHS:
+            opened.page.set_viewport_size({"width": width, "height": 900})
+            assert axe_violations(opened.page) == []
+        opened.page.focus(".card[tabindex='0']")
+        opened.press("Shift+?")
+        assert opened.page.is_visible("#help")
+        assert axe_violations(opened.page) == []
+        opened.press("Escape")
+        opened.page.fill("[name=search]", "no such id")
+        assert axe_violations(opened.page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

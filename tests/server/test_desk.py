@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import emlc.review.store
-from browsing import NEEDS_CHROMIUM, Opened, started_browser
+from browsing import NEEDS_CHROMIUM, WIDTHS, Opened, axe_violations, started_browser
 from emlc.server import make_app, open_desk
 
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
@@ -294,6 +294,27 @@ def test_pictures_are_enlarged(browser, picture_run, tmp_path):
         )
         ann.press("Escape")
         assert ann.current() == record
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_wrong(browser, server, scheme):
+    """With the question for the name; with some selected and all unfolded; with the samples like one."""
+    address, _ = server
+    with reviewer(browser, address, None, color_scheme=scheme, bypass_csp=True) as ann:
+        assert axe_violations(ann.page) == []
+        ann.page.add_style_tag(content=".values-list { max-height: 2rem !important; }")
+        ann.page.fill("#name", "ann")
+        ann.press("Enter")
+        ann.page.eval_on_selector_all("details", "found => found.forEach((one) => { one.open = true; })")
+        ann.page.fill("[name=search]", "data1")  # a few cards: each takes its time
+        ann.page.click("#select-page")
+        for width in WIDTHS:
+            ann.page.set_viewport_size({"width": width, "height": 900})
+            assert axe_violations(ann.page) == []
+        ann.page.locator(".card").first.focus()
+        ann.press("l")
+        ann.page.wait_for_selector("#context[open] .context-samples li")
+        assert axe_violations(ann.page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -53,6 +53,13 @@ function content(record) {
   return list;
 }
 
+/** Let the keyboard reach contents that scroll; not all browsers do so by themselves. */
+function makeScrollable(root) {
+  for (const shown of root.querySelectorAll(".words, .values-list")) {
+    if (shown.scrollHeight > shown.clientHeight) shown.tabIndex = 0;
+  }
+}
+
 function probabilities(record) {
   const list = element("ul", { className: "odds", "aria-label": "Most probable classes" });
   for (const [index, share] of record.top) {

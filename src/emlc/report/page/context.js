@@ -16,6 +16,7 @@ const context = {
       showSimilar(record, answer.similar);
     };
     byId("context").showModal();
+    makeScrollable(byId("context"));
   },
 
   /** Records of rows that are shown in the gallery, with their similarity. */

@@ -37,7 +37,9 @@ function review() {
         return item;
       }),
     );
+    makeScrollable(cards);
     byId("nothing").hidden = matches.length > 0;
+    cards.hidden = matches.length === 0; // an empty feed is none
     showPager();
     showCards();
     markCurrent();
@@ -358,6 +360,7 @@ function review() {
         const many = element("p", {}, `${selected.size.toLocaleString("en")} selected samples`);
         byId("other-sample").replaceChildren(...(selected.size > 0 ? [many] : [content(record()) ?? "", element("p", { className: "change" }, ...change(record()))]));
         dialog.showModal();
+        makeScrollable(dialog);
         fill();
         name.focus();
       },
