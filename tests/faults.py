@@ -35,11 +35,7 @@ AGAIN = {
     "evaluate": ("evaluate", "run"),
     "predict": ("predict", "run", "digits"),
     "apply": ("apply", "run", "decisions.csv"),
-    **{
-        f"export {target}": ("export", "run", "--to", target)
-        for target in TARGETS
-        if target != "onnx"
-    },
+    **{f"export {target}": ("export", "run", "--to", target) for target in TARGETS if target != "onnx"},
     "draw": ("draw", "digits", "--number", "5"),
     "embed": ("embed", "photos", *EMBED),
     "resume": ("train", *TRAIN, "--resume"),
