@@ -2,7 +2,7 @@
 
 import re
 from argparse import SUPPRESS, Action
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from mkdocs.structure.files import File, Files
 import emlc
 from emlc.config import presets
 from emlc.cli.main import COMMANDS, build_parsers
-from emlc.config import PretrainSettings, Settings, groups, names_of
+from emlc.config import PretrainSettings, Settings, groups
+from emlc.config.setting import facts_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,18 +80,36 @@ def option_row(action: Action) -> str:
 
 
 def settings() -> str:
-    """Write the page of settings: one table per group, from the docstrings."""
+    """Write the page of settings: the essential ones, then all by group, those for experts folded."""
     page = [
         "# Settings\n",
-        "An option `--NAME` of `emlc train` and `emlc pretrain`, a key of a file for `--config`, and an argument of",
-        "`emlc.Settings`. `--print_config` prints them all with their values. Problems with them are reported",
-        "together, before anything is read. Settings marked *Expert* have a default that rarely needs a change.\n",
+        "Each setting is an option `--NAME` of `emlc train` or `emlc pretrain`, a key of a file for `--config`, and an",
+        "argument of `emlc.Settings`. `--print_config` prints them all with their values. Problems with them are",
+        "reported together, before anything is read.\n",
+        "## Essentials\n",
+        "Most runs of `emlc train` need no others.\n",
+        *table("setting", [row for group in groups(Settings) for row in rows(group, "common")]),
     ]
     for title, kind in {"Training": Settings, "Pretraining": PretrainSettings}.items():
         page.append(f"## {title}\n")
         for group in groups(kind):
-            page += [f"### {heading(group)} {{: #{title.lower()}-{group.__name__.lower()} }}\n", *table("setting", group_table(group))]
+            page.append(f"### {heading(group)} {{: #{title.lower()}-{group.__name__.lower()} }}\n")
+            page += [line for level in ("common", "usual") for line in some(rows(group, level))]
+            page += folded(rows(group, "expert"))
     return "\n".join(page)
+
+
+def some(found: list[str]) -> list[str]:
+    """Write the lines of a table of settings; none if there are none."""
+    return table("setting", found) if found else []
+
+
+def folded(found: list[str]) -> list[str]:
+    """Write the lines of a table of settings that is folded until it is asked for."""
+    if not found:
+        return []
+    title = f'??? note "{len(found)} settings for experts, whose defaults rarely need a change"\n'
+    return [title, *(f"    {line}" for line in "\n".join(table("setting", found)).splitlines()), ""]
 
 
 def table(what: str, rows: Iterable[str]) -> list[str]:
@@ -104,14 +123,20 @@ def heading(group: type[Any]) -> str:
     return (group.__doc__ or group.__name__).splitlines()[0].rstrip(".")
 
 
-def group_table(group: type[Any]) -> Iterator[str]:
-    """Yield one row per setting: name, default and meaning; those for experts last."""
+def rows(group: type[Any], level: str) -> list[str]:
+    """Return the rows of a group's settings of a level, common, usual or expert: name, default and meaning."""
     meanings = {p.arg_name: p.description or "" for p in parse(group.__doc__ or "").params}
-    experts = names_of(group, lambda facts: facts.expert)
-    for field in sorted(fields(group), key=lambda field: field.name in experts):
-        default = "" if field.default in (None, MISSING) else f"`{field.default}`"
-        mark = "*Expert.* " if field.name in experts else ""
-        yield f"| `{field.name}` | {default} | {mark}{cell(meanings[field.name])} |"
+    levels = {
+        name: "expert" if facts.expert else "common" if facts.common or name == "data" else "usual"
+        for name, facts in facts_of(group).items()
+    }
+    chosen = [field for field in fields(group) if levels[field.name] == level]
+    return [f"| `{f.name}` | {default_of(f.default)} | {cell(meanings[f.name])} |" for f in chosen]
+
+
+def default_of(value: Any) -> str:
+    """Return a default as code; nothing if there is none."""
+    return "" if value in (None, MISSING) else f"`{value}`"
 
 
 def cell(text: str) -> str:
