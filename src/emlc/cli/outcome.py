@@ -46,12 +46,12 @@ def _labels(run: "Run", summary: dict[str, Any]) -> Iterator[str]:
         return
     line = f"{issues:,} of {n:,} labels look wrong ({issues / n:.1%})"
     if decision.noise_rate is not None:
-        line += f"; {decision.noise_rate:.1%} are estimated to be"
+        line += f"; by estimate, {decision.noise_rate:.1%} are wrong"
     yield line
     if decision.expected_f1 is not None:
         yield (
-            f"how sure: {decision.expected_f1:.0%} by the F1 score that {decision.trusted_samples:,} "
-            f"{decision.calibrated_on} samples lead to expect (100 %: all wrong labels found, no right one)"
+            f"how sure: the expected F1 score is {decision.expected_f1:.0%}, by {decision.trusted_samples:,} "
+            f"{decision.calibrated_on} samples (100 %: all wrong labels are found, and only these)"
         )
     right = summary["label_recovery"]
     if right is not None:
@@ -70,8 +70,8 @@ def _beside(comparison: "Comparison") -> Iterator[str]:
 
     if comparison.accuracy:
         figures = ", ".join(f"{name} {value:.1f} %" for name, value in comparison.accuracy.items())
-        how = ", each left out of a training" if comparison.measured_on == "trusted" else ""
-        yield f"beside simpler ways, on {sample_words(comparison)}{how}: {figures}"
+        how = ", each predicted by a training without it" if comparison.measured_on == "trusted" else ""
+        yield f"compared with simpler methods, on {sample_words(comparison)}{how}: {figures}"
 
 
 def _next(run: "Run") -> Iterator[str]:

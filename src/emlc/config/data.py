@@ -75,8 +75,8 @@ class DataSettings:
             CIFAR-10N, or the name of a column (default: the only ones in the file).
         classes: Class names, in the order of the integers that stand for them as labels (default: those found
             in the data, sorted).
-        image_size: Resize images to squares of this many pixels per side (default: their own size, or that
-            which the ``image_model`` takes).
+        image_size: Resize images to squares of this many pixels per side (default: their own size, or the
+            size that the ``image_model`` takes).
         resize: Resize the shorter side of images to this many pixels, then crop a square of ``image_size``
             pixels per side from the centre; 256 and 224 are usual for Clothing1M.
         background: Colour on which transparent images are composed, by name or as #rrggbb (null: their
@@ -90,8 +90,8 @@ class DataSettings:
         noisy_limit: Use a random subset of this many noisy samples.
         skip_unreadable: Leave out images that cannot be read, and report how many. For images that neither
             fit in memory nor have a cache, this takes one pass over all of them.
-        overlap: What to do with samples that are in two sets. trusted: a trusted label wins: leave noisy
-            samples out that are also trusted or validation samples; stop and list others. error: stop and
+        overlap: What to do with samples that are in two sets. trusted: a trusted label wins: leave out noisy
+            samples that are also trusted or validation samples; stop and list others. error: stop and
             list all. drop: leave out noisy samples that are also in another set, and other samples that are
             also test samples.
         separator: Character between the cells of CSV files, or tab (default: found by content, of comma,

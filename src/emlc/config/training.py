@@ -81,7 +81,7 @@ class MethodSettings:
             every given label. gate: the paper's, which learns from the trusted set how far to keep a label.
         meta_weight: Weight of the meta loss. The default is the inverse of how far k student steps move a
             weight whose gradient is 1, so that the loss's share depends neither on the learning rate nor
-            on k; for k = 1 it is 1 / learning_rate, of which the noise-aware teacher takes a 20th. The
+            on k. For k = 1 that is 1 / learning_rate; the noise-aware teacher takes a 20th of it. The
             paper's tables use 1.
         ce_weight: Weight of the teacher's cross-entropy on trusted samples (default: 1; for the noise-aware
             teacher 1 with up to 1,500 noisy samples, else by how many of all samples are trusted: 1 from 7 %,

@@ -47,7 +47,7 @@ def _on_standing(c: Comparison) -> Iterator[Advice]:
     if c.standing is None or c.rival is None:
         yield Advice(
             "note",
-            "nothing is known of how good this result is: no labels were held out, and there are too few "
+            "it is not known how good this result is: no labels were held out, and there are too few "
             "trusted ones to hold some out.",
             f"{_CHECK_MORE}, or give labelled samples for testing by --test FILE",
         )
@@ -57,24 +57,24 @@ def _on_standing(c: Comparison) -> Iterator[Advice]:
     if c.standing == "chance":
         yield Advice(
             "warning",
-            f"emlc knows no better than chance: what it predicts for {sample_words(c)} has nothing to do "
+            f"emlc is no better than chance: its predictions for {sample_words(c)} have nothing to do "
             "with their labels. Do not use the corrected labels.",
-            "images need a pretrained network (pip install 'emlc[image]' embeds them); else look whether the "
-            f"features can tell the classes apart at all, and {_CHECK_MORE}",
+            "images need a pretrained network (pip install 'emlc[image]' embeds them); otherwise check "
+            f"whether the features can tell the classes apart at all, and {_CHECK_MORE}",
         )
     elif c.standing == "worse":
         yield Advice(
             "warning",
-            f"a simpler way does better here, beyond chance: emlc gets {figures}.",
+            f"a simpler method does significantly better here: emlc gets {figures}.",
             f"compare with --method {_METHODS[c.rival]}, and use that if it is better there, too; or "
             f"{_CHECK_MORE}",
         )
     elif c.standing == "level":
         is_ahead = c.accuracy["emlc"] > c.accuracy[c.rival]
-        claim = "emlc is ahead of simpler ways" if is_ahead else "emlc is not ahead of simpler ways"
+        claim = "emlc is ahead of simpler methods" if is_ahead else "emlc is not ahead of simpler methods"
         yield Advice(
             "note",
-            f"{claim}, but so few samples do not tell: emlc gets {figures}, which may be chance.",
+            f"{claim}, but there are too few samples to tell: emlc gets {figures}, which may be chance.",
             f"to find out which is better, {_CHECK_MORE}",
         )
 
@@ -90,7 +90,7 @@ def _on_classes(moved: tuple[MovedClass, ...]) -> Iterator[Advice]:
     more = f" and {len(moved) - 3} more classes" if len(moved) > 3 else ""
     yield Advice(
         "warning",
-        f"the correction changes how common classes are, and the trusted samples do not bear it out: "
+        f"the correction changes how common classes are, and the trusted samples do not support this: "
         f"{'; '.join(shown)}{more}.",
         "look at samples of these classes in `emlc report` before you use the corrected labels",
     )
