@@ -115,7 +115,7 @@ def _run(command: list[str]) -> None:
             with several.forked_ranks(Path("logs")):
                 status = main(arguments)
             assert status == 0, f"{shlex.join(command)}: exit status {status}"
-        case ["python", "-m", module, *arguments] if module.startswith("benchmarks."):
+        case ["python", "-m", module, *arguments] if module.startswith(("benchmarks.", "examples.")):
             with patch.object(sys, "argv", [module, *arguments]):
                 runpy.run_module(module, run_name="__main__")
         case ["torchrun", *arguments]:

@@ -44,6 +44,7 @@ NOT_RUN = {
     "docs/review.md": ["it serves until Ctrl-C", "there is no such file before a review"],
     "docs/scale.md": ["needs two machines", "needs SLURM", "needs Ray"],
     "docs/text.md": ["installs", "downloads data"],
+    "docs/tutorial-photos.md": ["installs"],
 }
 """Why the blocks of a page that are not run are not: none is without being listed here."""
 
