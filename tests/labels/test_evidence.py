@@ -261,3 +261,19 @@ def test_where_trusted_samples_are_few_the_given_labels_make_the_better_probe():
     alone = cross_fit(Z, few, X, 3)
     right = [(w.noisy.mean(axis=0).argmax(axis=1) == truth).mean() for w in (probe, alone)]
     assert right[0] > right[1] + 0.1
+
+
+def test_noise_is_that_of_all_labels_where_the_worst_were_reviewed():
+    """A review takes the least probable labels away; counted, they make the estimate the one of before."""
+    _, truth, p, given, _, _ = example(n=6000)
+    quality = bayes(p, TRANSITION, given)[np.arange(len(given)), given]
+    worst, rest = np.split(np.argsort(quality), [500])
+    counts = np.zeros((3, 3))
+    np.add.at(counts, (truth[worst], given[worst]), 1)
+    whole = estimate_noise(p, given, SHARES)
+    counted = estimate_noise(p[rest], given[rest], SHARES, counts=counts)
+    ignored = estimate_noise(p[rest], given[rest], SHARES)
+    np.testing.assert_allclose(counted.transition, whole.transition, atol=0.03)
+    np.testing.assert_allclose(counted.class_shares, whole.class_shares, atol=0.02)
+    np.testing.assert_allclose(counted.transition, TRANSITION, atol=0.08)
+    assert (np.diag(ignored.transition) > np.diag(TRANSITION) + 0.03).all()

@@ -29,7 +29,7 @@ from emlc.review.store import Store, StoredDecision
 QUIET = Console(file=io.StringIO())
 
 
-def write_decisions(path: Path, run: Run, made: dict[str, tuple[str, str]]) -> Path:
+def write_decisions(path: Path, run: Run, made: dict[str, tuple[str, str]], **columns: str) -> Path:
     """Decisions by id: a word, and the label settled on."""
     noisy = run.split().noisy
     given = dict(zip(noisy.ids, np.array(noisy.classes)[noisy.labels], strict=True))
@@ -37,7 +37,7 @@ def write_decisions(path: Path, run: Run, made: dict[str, tuple[str, str]]) -> P
         (i, word, label, given[i], label if word == "accept" else given[i])
         for i, (word, label) in made.items()
     ]
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(path, index=False)
+    pd.DataFrame(rows, columns=list(COLUMNS)).assign(**columns).to_csv(path, index=False)
     return path
 
 
@@ -86,6 +86,29 @@ def test_without_decisions_the_data_are_written_as_they_are(source, tmp_path):
         assert (was is None) == (is_ is None)
         if was is not None:
             assert_same(replace(was, ids=renamed(was.ids, is_.ids, role)), is_)
+
+
+@pytest.mark.parametrize("source", sources.ALL, ids=lambda source: source.__name__)
+def test_reviewed_samples_keep_their_given_label_and_how_they_were_chosen(source, tmp_path):
+    run = sources.untrained_run(tmp_path, **source(tmp_path))
+    before = run.split()
+    ids, names, given = before.noisy.ids[:2], np.array(before.classes), before.noisy.given[:2]
+    other = names[(given + 1) % len(names)]
+    made = {ids[0]: ("other", other[0]), ids[1]: ("keep", names[given[1]])}
+    decisions = write_decisions(tmp_path / "decisions.csv", run, made, chosen="worst")
+    apply_decisions(run, decisions, tmp_path / "new")
+    settings = next_settings(tmp_path / "new")
+    now, _ = make_split(settings, settings, settings.seed)
+    reviewed = now.trusted.given_before >= 0
+    assert reviewed.tolist() == [False] * len(before.trusted) + [True] * 2
+    np.testing.assert_array_equal(now.trusted.given_before[reviewed], given)
+    assert now.trusted.chosen_for_review[reviewed].tolist() == ["worst"] * 2
+    assert set(now.trusted.chosen_for_review[~reviewed]) == {""}
+    counts = np.zeros((len(names), len(names)))
+    counts[(given[0] + 1) % len(names), given[0]] += 1
+    counts[given[1], given[1]] += 1
+    np.testing.assert_array_equal(now.trusted.counts_before(), counts)
+    assert (now.noisy.given_before < 0).all()
 
 
 def test_texts_stay_texts(tmp_path, monkeypatch):
@@ -164,6 +187,7 @@ def test_reviewed_samples_are_trusted_with_the_reviewers_label(run, reviewed, tm
     n, m = len(before.noisy), len(before.trusted)
     assert summary == {
         "decisions": {"accept": 2, "keep": 1, "other": 1, "skip": 1, "recheck": 0, "exclude": 0},
+        "not_at_random": 0,
         "labels_changed": 3,
         "with_known_truth": 4,
         "right": 3,
@@ -224,6 +248,7 @@ def test_unreviewed_labels_may_be_corrected(run, reviewed, tmp_path):
     expected = table.drop(index=settled)["corrected_label"]
     assert (expected != table["given_label"].drop(index=settled)).any()
     assert written[~written["trusted"]]["label"].to_dict() == expected.to_dict()
+    assert "label_before_review" not in written  # it tells nothing of the noise in corrected labels
 
 
 def test_unreviewed_issues_may_be_left_out(run, reviewed, tmp_path):
@@ -255,9 +280,10 @@ def test_a_copy_of_a_reviewed_image_is_left_out(tmp_path, logged):
 
 
 def test_the_command_and_a_second_round(run, reviewed, tmp_path, capsys):
-    decisions = write_decisions(tmp_path / "decisions.csv", run, reviewed)
+    decisions = write_decisions(tmp_path / "decisions.csv", run, reviewed, chosen="worst")
     assert main(["apply", str(run.folder), str(decisions), "--output", str(tmp_path / "a b")]) == 0
     out = capsys.readouterr().out
+    assert "4 reviewed samples were not chosen at random" in out
     assert "2 accepted, 1 kept, 1 other, 1 skipped; 3 labels changed" in out
     assert "of 4 reviewed samples: 3 decisions are right, 2 given labels were" in out
     config = str(tmp_path / "a b/train.yaml")
@@ -273,9 +299,13 @@ def test_the_command_and_a_second_round(run, reviewed, tmp_path, capsys):
     third, _ = make_split(settings, settings, settings.seed)
     expected = labels_by_id(second.split().trusted) | dict.fromkeys(more, "cow")
     assert labels_by_id(third.trusted) == expected
+    assert (third.trusted.given_before >= 0).sum() == 4 + 3  # of both rounds
     capsys.readouterr()
     again = ["train", str(tmp_path / "a b/data.csv"), "--trusted_column", "trusted", "--epochs", "1"]
     assert main([*again, "--width", "4", "--output", str(tmp_path / "by hand")]) == 0
+    by_hand = Run.load(tmp_path / "by hand")  # no label among the features
+    assert by_hand.schema.feature_columns == run.schema.feature_columns
+    assert (by_hand.split().trusted.given_before >= 0).sum() == 4
 
 
 def test_settings_for_hostile_classes_pass_the_command_line(tmp_path, capsys):

@@ -56,8 +56,20 @@ def test_decisions(split, tmp_path):
     assert made.labels.tolist() == [1, split.noisy.labels[2], 2, *[UNKNOWN] * 3]
     assert made.excluded.tolist() == [7]
     assert made.counts == {"accept": 1, "keep": 1, "other": 1, "skip": 1, "recheck": 1, "exclude": 1}
-    rows, labels = made.settled
+    rows, labels, chosen = made.settled
     assert (rows.tolist(), labels.tolist()) == ([5, 2, 9], made.labels[:3].tolist())
+    assert chosen.tolist() == [""] * 3  # a file of before does not say
+
+
+def test_a_file_may_say_how_samples_were_chosen(split, refused, tmp_path):
+    words = ("worst", "random", "picked", "")
+    lines = [f"{row(split, k)},{word}" for k, word in enumerate(words)]
+    (tmp_path / "d.csv").write_text("\n".join([f"{HEADER},chosen", *lines, ""]))
+    assert read_decisions(tmp_path / "d.csv", split).settled[2].tolist() == list(words)
+    message = refused(f"{row(split, 3)},best", header=f"{HEADER},chosen")
+    assert "row 0" in message
+    assert "chosen: expected worst, random, picked or nothing, found 'best'" in message
+    assert "occur more than once: chosen" in refused(header=f"{HEADER},chosen,chosen")
 
 
 @pytest.mark.parametrize(

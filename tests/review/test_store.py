@@ -62,6 +62,17 @@ def test_hostile_texts_come_back_as_they_are(store):
     assert (found.id, found.label, found.reviewer, found.suggested_label) == (text, text, text, text)
 
 
+def test_how_a_sample_was_chosen_comes_out_with_what_counts(store):
+    store.add([decided("1", "cat", shown='{"chosen": "worst"}')])
+    store.add([decided("1", "dog", "bob", shown='{"chosen": "random"}', resolves=True)])
+    store.add([decided("2", "cat", shown='{"quality": 0.5}'), decided("3", "cat", shown="[1]")])
+    store.add([decided("4", "cat", shown="{")])
+    rows = {outcome.last.id: outcome.row() for outcome in outcomes(store.latest())}
+    assert {sample_id: row["chosen"] for sample_id, row in rows.items()} == {"1": "random"} | dict.fromkeys(
+        "234", ""
+    )
+
+
 def test_a_killed_process_loses_nothing(tmp_path):
     script = f"""
 import itertools, sys

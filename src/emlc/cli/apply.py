@@ -71,6 +71,10 @@ def _summary_lines(summary: dict[str, Any]) -> list[str]:
         f"noisy samples: {summary['noisy_before']:,} before, {summary['noisy_after']:,} now; labels of those "
         f"not reviewed: {summary['unreviewed']}",
     ]
+    if others := summary["not_at_random"]:
+        lines.append(
+            f"{others:,} reviewed samples were not chosen at random: each weighs as a noisy sample does"
+        )
     if known := summary["with_known_truth"]:
         lines.append(
             f"the truth is known of {known:,} reviewed samples: {summary['right']:,} decisions are right, "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from emlc.config import DataSettings
@@ -38,6 +39,10 @@ class Annotations:
         labels: (n,) int64, given labels as indices into ``classes``; None for unlabelled data.
         true_labels: (n,) int64, -1 where the true label is not known; None if no true label is known.
         trusted: (n,) bool, marks the samples whose labels are trusted; None without such a mark.
+        label_before_review: (n,) texts, of reviewed samples the label that they had been given, else empty;
+            None if none is known.
+        chosen_for_review: (n,) texts, of reviewed samples how they were chosen, else empty; None if none is
+            known.
         own_ids: True if the source names the ids, so that equal ids mean the same sample in every
             source; False for row numbers and for paths relative to a folder.
         left_out: (n,) bool, marks the samples of a source that are not used, as the settings ask for; None
@@ -49,6 +54,8 @@ class Annotations:
     labels: NDArray[np.int64] | None = None
     true_labels: NDArray[np.int64] | None = None
     trusted: NDArray[np.bool_] | None = None
+    label_before_review: NDArray[np.object_] | None = None
+    chosen_for_review: NDArray[np.object_] | None = None
     own_ids: bool = False
     left_out: NDArray[np.bool_] | None = None
 
@@ -75,8 +82,28 @@ class Annotations:
             labels=None if self.labels is None else self.labels[rows],
             true_labels=None if self.true_labels is None else self.true_labels[rows],
             trusted=None if self.trusted is None else self.trusted[rows],
+            label_before_review=None if self.label_before_review is None else self.label_before_review[rows],
+            chosen_for_review=None if self.chosen_for_review is None else self.chosen_for_review[rows],
             own_ids=self.own_ids,
         )
+
+    @property
+    def given_before(self) -> NDArray[np.int64]:
+        """(n,) int64, of reviewed samples the class of the label that they had been given, -1 elsewhere."""
+        if self.label_before_review is None:
+            return np.full(len(self), UNKNOWN, dtype=np.int64)
+        return (
+            pd.Index(self.classes, dtype=object)
+            .get_indexer(pd.Index(self.label_before_review, dtype=object))
+            .astype(np.int64)
+        )
+
+    def counts_before(self) -> NDArray[np.float64]:
+        """Count the reviewed samples by label (rows) and the label that they had been given: (C, C)."""
+        counts, before = np.zeros((len(self.classes),) * 2), self.given_before
+        known = before != UNKNOWN
+        np.add.at(counts, (self.given[known], before[known]), 1)
+        return counts
 
     @property
     def in_use(self) -> NDArray[np.bool_]:
@@ -110,6 +137,8 @@ def annotate(
     labels: ArrayLike | None = None,
     true_labels: ArrayLike | None = None,
     trusted: ArrayLike | None = None,
+    label_before_review: ArrayLike | None = None,
+    chosen_for_review: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
     integer_names: IntegerNames | None = None,
     settings: DataSettings | None = None,
@@ -126,6 +155,8 @@ def annotate(
         labels: (n,) strings, integers or booleans.
         true_labels: (n,) like ``labels``, with missing values where the true label is not known.
         trusted: (n,) booleans, 0 and 1, or words such as yes and no; a missing value means no.
+        label_before_review: (n,) names of classes, with missing values where a sample was not reviewed.
+        chosen_for_review: (n,) texts, likewise.
         classes: Class names, by default those of the integers, else the sorted distinct labels and true
             labels.
         integer_names: Names of integer labels; by default integers are names themselves.
@@ -144,11 +175,20 @@ def annotate(
         for values, own in ((labels, names.labels), (true_labels, names.true_labels))
     )
     mask = None if trusted is None else trusted_marks(trusted, where)
+    before, chosen = (
+        None if values is None else text_labels(values, f"{where}: {name} column").decoded()
+        for name, values in {
+            "label_before_review": label_before_review,
+            "chosen_for_review": chosen_for_review,
+        }.items()
+    )
     for name, values in {
         "ids": id_labels,
         "labels": texts,
         "true labels": true_texts,
         "trusted": mask,
+        "labels before review": before,
+        "ways of choice": chosen,
     }.items():
         if values is not None and len(values) != n:
             raise InputError(f"{where}: {n} samples but {len(values)} {name}")
@@ -184,6 +224,8 @@ def annotate(
         labels=codes,
         true_labels=true_codes,
         trusted=mask,
+        label_before_review=before,
+        chosen_for_review=chosen,
         own_ids=own_ids and ids is not None,
         left_out=left_out if left_out.any() else None,
     )

@@ -7,7 +7,8 @@ of the given labels of other noisy samples. It knows less than the networks, and
 claims.
 
 1. Its predictions for the noisy samples and the given labels tell the shares of the classes and the noise
-   ``T``, by expectation maximisation of the likelihood of the given labels [1, 2].
+   ``T``, by expectation maximisation of the likelihood of the given labels [1, 2]. Samples that a review took
+   away count with what is known of them: without the worst labels, wrong ones would look right.
 2. The posterior of :class:`~emlc.labels.decision.PosteriorDecision` is Bayes' rule with the networks'
    prediction and the mean of two T: the probe's, and that of a noise-aware teacher, which has learned from
    every given label but knows them by heart. Of other networks the prediction is raised to the power, and
@@ -70,6 +71,7 @@ def decide(
     *,
     calibrated_on: str = "trusted",
     transition: Floats | None = None,
+    reviewed: Floats | None = None,
 ) -> PosteriorDecision:
     """Calibrate the decision.
 
@@ -81,6 +83,8 @@ def decide(
         noisy: (n, d) the same features of the noisy samples.
         calibrated_on: Role of the trusted samples, "validation" or "trusted".
         transition: T (C, C) that the networks have learned, if they have.
+        reviewed: (C, C) number of samples taken from the noisy ones by a review, by true class and given
+            label; the noise is that of all. None: there are none.
     """
     C = prediction.shape[1]
     origin = {"calibrated_on": calibrated_on, "trusted_samples": len(trusted), "noisy_samples": len(labels)}
@@ -88,14 +92,15 @@ def decide(
     T, exponent, weights = _half_right(C) if transition is None else transition, 1.0, np.ones(C)
     if probe is None or not probe.knows_something():
         return _decision(T, exponent, weights, **origin)
-    noise = estimate_noise(probe.noisy.mean(axis=0), labels, probe.class_shares)
+    counts = np.zeros((C, C)) if reviewed is None else reviewed
+    noise = estimate_noise(probe.noisy.mean(axis=0), labels, probe.class_shares, counts=counts)
     if transition is None:
         T, (exponent, weights) = noise.transition, adapt(prediction, labels, noise)
     else:
         T = (transition + noise.transition) / 2
     q = bayes(weighted(prediction, exponent, weights), T, labels)
     threshold, claimed = best_f1_threshold(of_labels(q, labels))
-    judged = judge(probe, noise, labels, _corrected(q, labels, threshold))
+    judged = judge(probe, noise, labels, _corrected(q, labels, threshold), counts)
     least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * probe.accuracy_error)
     if judged.gain <= least_gain or judged.f1_error > _LARGEST_ERROR:
         return _decision(T, exponent, weights, **origin)
@@ -116,7 +121,11 @@ def _decision(T: Floats, exponent: float, class_weights: Floats, **others: Any) 
 
 
 def estimate_noise(
-    prediction: Floats, labels: Labels, class_shares: Floats, start: Noise | None = None
+    prediction: Floats,
+    labels: Labels,
+    class_shares: Floats,
+    start: Noise | None = None,
+    counts: Floats | float = 0.0,
 ) -> Noise:
     """Estimate the shares of the classes and T that make given labels (n,) most likely.
 
@@ -127,13 +136,17 @@ def estimate_noise(
         labels: (n,) given labels.
         class_shares: Shares of the classes for which the prediction holds.
         start: Where the iteration starts.
+        counts: (C, C) number of samples beside these whose true class (rows) and given label are known.
     """
     C = prediction.shape[1]
     likelihood, given = prediction / class_shares, np.eye(C)[labels]
+    known = counts + np.zeros((C, C))
+    total = len(labels) + known.sum()
     pi, T = start or Noise(class_shares, _half_right(C))
     for _ in range(300):
         joint = bayes(likelihood * pi, T, labels)
-        before, pi, T = (pi, T), joint.mean(axis=0), normalized(joint.T @ given + _half_right(C))
+        before, pi = (pi, T), (joint.sum(axis=0) + known.sum(axis=1)) / total
+        T = normalized(joint.T @ given + known + _half_right(C))
         if max(np.abs(pi - before[0]).max(), np.abs(T - before[1]).max()) < 1e-4:
             break
     return Noise(pi, T)
@@ -189,8 +202,13 @@ class Judgement(NamedTuple):
     gain_error: float
 
 
-def judge(probe: Probe, noise: Noise, labels: Labels, corrected: Labels) -> Judgement:
-    """Assess corrected labels (n,) of given labels (n,) by a probe and its estimate of the noise."""
+def judge(
+    probe: Probe, noise: Noise, labels: Labels, corrected: Labels, counts: Floats | float = 0.0
+) -> Judgement:
+    """Assess corrected labels (n,) of given labels (n,) by a probe and its estimate of the noise.
+
+    ``counts`` are those of :func:`estimate_noise`.
+    """
 
     def figures(prediction: Floats, noise: Noise) -> tuple[float, float, float]:
         p = normalized(prediction / probe.class_shares * noise.class_shares)
@@ -200,7 +218,7 @@ def judge(probe: Probe, noise: Noise, labels: Labels, corrected: Labels) -> Judg
         return float(wrong.mean()), float(f1), float((of_labels(q, corrected) - of_labels(q, labels)).mean())
 
     shares = probe.class_shares
-    parts = [figures(f, estimate_noise(f, labels, shares, start=noise)) for f in probe.noisy]
+    parts = [figures(f, estimate_noise(f, labels, shares, noise, counts)) for f in probe.noisy]
     noise_rate, f1, gain = figures(probe.noisy.mean(axis=0), noise)
     k = len(parts)
     _, f1_error, gain_error = np.std(parts, axis=0) * np.sqrt(k - 1)

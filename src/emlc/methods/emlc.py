@@ -19,6 +19,7 @@ from emlc.methods.base import Losses, Method
 from emlc.methods.closed_form import closed_form_step
 from emlc.methods.corruption import corrupt_half
 from emlc.methods.engine import EngineChoice
+from emlc.methods.reviewed import ReviewedLabels, representative
 from emlc.networks.backbones import Classifier
 from emlc.networks.gate_teacher import Teacher
 from emlc.networks.initial_weights import load_initial_weights
@@ -85,6 +86,7 @@ class EMLC(Method):
             "teacher_anchor": settings.anchor_weight,
             "noisy_head_ce": 1.0,  # nothing else learns from it
         }
+        self._reviewed: ReviewedLabels | None = None
         self._engine = EngineChoice(self, exact=settings.meta_gradient == "exact")
 
     def load_initial_weights(self) -> list[str]:
@@ -112,9 +114,13 @@ class EMLC(Method):
     def bind(self, split: Split) -> None:
         super().bind(split)
         if isinstance(self.teacher, NoiseAwareTeacher):
-            self.teacher.count_trusted(torch.from_numpy(split.trusted.given))
+            is_sample = representative(split.trusted)
+            self.teacher.count_trusted(torch.from_numpy(split.trusted.given[is_sample]))
+            self._reviewed = ReviewedLabels.of(split, self.ranks.device)
+            if self._reviewed is not None:
+                self._closed_form = None  # which weighs all trusted samples alike
             if self.settings.ce_weight is None:
-                self.loss_weights["teacher_ce"] = ce_weight(len(split.trusted), len(split.noisy))
+                self.loss_weights["teacher_ce"] = ce_weight(int(is_sample.sum()), len(split.noisy))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "teacher": self.teacher_sgd}
@@ -260,16 +266,24 @@ class EMLC(Method):
             h = self.teacher.backbone(trusted.inputs)
             logits = full_precision(self.teacher.classifier(h))
             if isinstance(self.teacher, NoiseAwareTeacher):
-                losses = {
-                    "teacher_ce": cross_entropy(logits + self.teacher.prior_shift, trusted.labels),
-                    "teacher_anchor": self.teacher.anchor(h, trusted.labels),
-                }
+                losses = self._noise_aware_losses(self.teacher, h, logits, trusted)
             else:
                 losses = {
                     "teacher_ce": cross_entropy(logits, trusted.labels),
                     "teacher_bce": self._gate_loss(self.teacher, h, logits, trusted),
                 }
         return {name: self.local_scale(trusted) * loss for name, loss in losses.items()}
+
+    def _noise_aware_losses(
+        self, teacher: NoiseAwareTeacher, h: Tensor, logits: Tensor, trusted: Batch
+    ) -> Losses:
+        """CE of the teacher's own prediction, and the anchor of T."""
+        if self._reviewed is not None:
+            return self._reviewed.losses(teacher, h, logits, trusted)
+        return {
+            "teacher_ce": cross_entropy(logits + teacher.prior_shift, trusted.labels),
+            "teacher_anchor": teacher.anchor(h, trusted.labels),
+        }
 
     def _gate_loss(self, teacher: Teacher, h: Tensor, logits: Tensor, trusted: Batch) -> Tensor:
         """BCE of the retain weight on labels of which half are corrupted."""

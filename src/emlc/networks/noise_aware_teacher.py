@@ -115,10 +115,21 @@ class NoiseAwareTeacher(nn.Module):
         joint = log_p + log_T.T[labels]
         q = joint.softmax(dim=1)
         w = q.gather(1, labels[:, None]).squeeze(1)
-        noisy_head_ce = cross_entropy(self._given_logits(h), labels, reduction="none")
-        return NoiseAwareCorrection(q, log_p.exp(), w, -joint.logsumexp(dim=1), noisy_head_ce)
+        return NoiseAwareCorrection(q, log_p.exp(), w, -joint.logsumexp(dim=1), self.noisy_head_ce(h, labels))
 
-    def anchor(self, h: Tensor, labels: Tensor) -> Tensor:
+    def noisy_head_ce(self, h: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy (n,), in nats, of the head for given labels (n,) on representations h."""
+        return cross_entropy(self._given_logits(h), labels, reduction="none")
+
+    def reviewed_nll(self, counts: Tensor) -> Tensor:
+        """Return what T loses on labels whose true class is known, in nats (0-d).
+
+        Args:
+            counts: (C, C) number of samples by true class (rows) and given label (columns).
+        """
+        return -(counts * self.log_transition()).sum()
+
+    def anchor(self, h: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """``-1/m sum_i p(y_i | x_i)^2 sum_y~ p~(y~ | x_i) log T(y~ | y_i)``, p~ by the head for given labels.
 
         It is least where each row of T is a mean of the head's predictions for the trusted samples of that
@@ -129,6 +140,7 @@ class NoiseAwareTeacher(nn.Module):
         Args:
             h: (m, feature_dim) representations of trusted samples.
             labels: (m,) int64, their classes.
+            weights: (m,) weights of the samples; None: 1.
 
         Returns:
             0-d, in nats; its gradient reaches T alone.
@@ -137,7 +149,8 @@ class NoiseAwareTeacher(nn.Module):
         log_p = log_softmax(full_precision(self.classifier(h)).detach(), dim=1)
         belief = log_p.gather(1, labels[:, None]).exp()
         log_T = self.log_transition()
-        return -(belief**2 * given * log_T[labels]).sum(dim=1).mean()
+        loss = -(belief**2 * given * log_T[labels]).sum(dim=1)
+        return loss.mean() if weights is None else (weights * loss).mean()
 
     def expected_error(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean probability (0-d) of a wrong class, of logits (m, C) for trusted samples.

@@ -18,6 +18,7 @@ from emlc.config import NoiseSettings, Settings, names_of
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.data.overlap import without_overlap
+from emlc.data.reviewed import counts_as_random
 from emlc.data.writing.write import write_sets
 from emlc.errors import InputError
 from emlc.review.decisions import Decisions, read_decisions
@@ -56,13 +57,15 @@ def apply_decisions(
     check_free(folder)
     split = run.split()
     reviewer = read_decisions(decisions, split)
-    reviewed = _reviewed(split.noisy, reviewer)
     rest = _rest(run, split, reviewer, unreviewed)
+    reviewed = _reviewed(split.noisy, reviewer, keeps_given=unreviewed == "keep")
     noisy = _without_copies(rest, reviewed, run.settings)
     trusted = replace(split.trusted, true_labels=None, trusted=np.ones(len(split.trusted), dtype=np.bool_))
-    sets = {"data": [replace(noisy, trusted=None), trusted, reviewed]}
+    if unreviewed != "keep":
+        trusted = replace(trusted, label_before_review=None)
+    sets = {"data": [_unmarked(noisy), trusted, reviewed]}
     sets |= {
-        role: [replace(samples, true_labels=None, trusted=None)]
+        role: [replace(_unmarked(samples), true_labels=None)]
         for role in ("validation", "test")
         if (samples := getattr(split, role)) is not None
     }
@@ -79,11 +82,27 @@ def apply_decisions(
     return summary
 
 
-def _reviewed(noisy: Samples, decisions: Decisions) -> Samples:
-    """Return the reviewed samples as trusted ones with the reviewer's labels, whatever the true labels."""
-    rows, labels = decisions.settled
-    trusted = np.ones(len(rows), dtype=np.bool_)
-    return replace(noisy.take(rows), labels=labels, true_labels=None, trusted=trusted)
+def _unmarked(samples: Samples) -> Samples:
+    """Return samples without any mark of trusted and reviewed ones."""
+    return replace(samples, trusted=None, label_before_review=None, chosen_for_review=None)
+
+
+def _reviewed(noisy: Samples, decisions: Decisions, *, keeps_given: bool) -> Samples:
+    """Return the reviewed samples as trusted ones with the reviewer's labels, whatever the true labels.
+
+    How they were chosen is kept, and with ``keeps_given`` the label that they had been given, which tells of
+    the noise in the labels of the others: see :mod:`emlc.methods.reviewed`.
+    """
+    rows, labels, chosen = decisions.settled
+    before = np.array(noisy.classes, dtype=np.object_)[noisy.given[rows]]
+    return replace(
+        noisy.take(rows),
+        labels=labels,
+        true_labels=None,
+        trusted=np.ones(len(rows), dtype=np.bool_),
+        label_before_review=before if keeps_given else None,
+        chosen_for_review=chosen,
+    )
 
 
 def _rest(run: Run, split: Split, decisions: Decisions, unreviewed: Unreviewed) -> Samples:
@@ -120,11 +139,12 @@ def _without_copies(rest: Samples, reviewed: Samples, settings: Settings) -> Sam
 
 def _summary(split: Split, decisions: Decisions, unreviewed: Unreviewed) -> dict[str, Any]:
     noisy = split.noisy
-    rows, labels = decisions.settled
+    rows, labels, chosen = decisions.settled
     truth = np.full(len(rows), UNKNOWN) if noisy.true_labels is None else noisy.true_labels[rows]
     known = truth != UNKNOWN
     return {
         "decisions": decisions.counts,
+        "not_at_random": int((~counts_as_random(chosen)).sum()),
         "labels_changed": int((labels != noisy.given[rows]).sum()),
         "with_known_truth": int(known.sum()),
         "right": int((labels == truth)[known].sum()),

@@ -9,6 +9,8 @@ decision            accept (the suggested label), keep (the given one), other (a
 label               the class that the reviewer settled on; empty if undecided or left out
 given_label         the given label that the reviewer saw
 suggested_label     the suggested label that the reviewer saw
+chosen              how the sample was chosen: worst (first), random, or picked (by a filter, another
+                    order or a selection); empty, or without the column: not known
 ==================  ===========================================================================
 
 The database of `emlc review`, review.sqlite, is read in its place; see :mod:`emlc.review.outcomes`.
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN, shorten
+from emlc.data.reviewed import ORDERS
 from emlc.errors import InputError, raise_together
 from emlc.review.outcomes import outcomes
 from emlc.review.store import is_store, read_store
@@ -42,6 +45,9 @@ WORDS = ("accept", "keep", "other", "skip", "recheck", "exclude")
 WITHOUT_LABEL = ("skip", "recheck", "exclude")
 """Kinds of decisions that settle on no label."""
 
+CHOSEN = "chosen"
+"""Name of a column that the file may have."""
+
 _SHOWN = 10  # problems listed of a file
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -53,20 +59,22 @@ class Decisions:
     Attributes:
         rows: (m,) int64, distinct positions among the noisy samples.
         labels: (m,) int64, the class that the reviewer settled on; ``UNKNOWN`` where there is none.
+        chosen: (m,) texts, how each sample was chosen: a word of ``ORDERS``, or empty.
         excluded: (k,) int64, those of the rows whose samples are left out.
         counts: Number of decisions for each word of ``WORDS``.
     """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
+    chosen: NDArray[np.object_]
     excluded: NDArray[np.int64]
     counts: dict[str, int]
 
     @property
-    def settled(self) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-        """Rows and labels of the samples that got a label."""
+    def settled(self) -> "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.object_]]":
+        """Rows and labels of the samples that got a label, and how these were chosen."""
         is_settled = self.labels != UNKNOWN
-        return self.rows[is_settled], self.labels[is_settled]
+        return self.rows[is_settled], self.labels[is_settled], self.chosen[is_settled]
 
 
 def read_decisions(path: Path, split: Split) -> Decisions:
@@ -96,6 +104,7 @@ def read_decisions(path: Path, split: Split) -> Decisions:
     return Decisions(
         rows=np.array([index[row["id"]] for row in table], dtype=np.int64),
         labels=np.array([classes[row["label"]] for row in table], dtype=np.int64),
+        chosen=np.array([row.get(CHOSEN, "") for row in table], dtype=np.object_),
         excluded=np.array(excluded, dtype=np.int64),
         counts={word: words[word] for word in WORDS},
     )
@@ -117,6 +126,8 @@ def _problems(
         yield f"label: expected none with {word}, found {label!r}"
     elif word not in WITHOUT_LABEL and label not in noisy.classes:
         yield f"label: expected one of the classes {shorten(noisy.classes)}, found {label!r}"
+    if row.get(CHOSEN, "") not in ("", *ORDERS):
+        yield f"{CHOSEN}: expected {', '.join(ORDERS)} or nothing, found {row[CHOSEN]!r}"
     if sample_id not in index:
         role = others.get(sample_id)
         yield (
@@ -178,6 +189,6 @@ def _check_header(header: Sequence[str], path: Path) -> None:
     missing = [column for column in COLUMNS if column not in header]
     if missing:
         raise InputError(f"{path}: no column {' or '.join(map(repr, missing))}; found: {shorten(header)}")
-    twice = [column for column in COLUMNS if header.count(column) > 1]
+    twice = [column for column in (*COLUMNS, CHOSEN) if header.count(column) > 1]
     if twice:
         raise InputError(f"{path}: columns occur more than once: {', '.join(twice)}")

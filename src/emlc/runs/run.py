@@ -286,6 +286,7 @@ class Run:
             features[1],
             calibrated_on=role,
             transition=None if self.transition is None else self.transition.to_numpy(np.float64),
+            reviewed=split.trusted.counts_before() * len(noisy) / len(split.noisy),
         )
 
     def _few(self, samples: Samples, *, is_noisy: bool = False) -> Samples:

@@ -108,6 +108,8 @@ class NamedArrays:
             labels=values["label"],
             true_labels=values["true_label"],
             trusted=values["trusted"],
+            label_before_review=values["label_before_review"],
+            chosen_for_review=values["chosen_for_review"],
             classes=self.schema.classes,
             integer_names=self.names,
             settings=self.settings,

@@ -8,6 +8,9 @@ from emlc.data.classes import shorten
 from emlc.data.sources.source import Role
 from emlc.errors import InputError
 
+REVIEWED = ("label_before_review", "chosen_for_review")
+"""Names of the columns that `emlc apply` writes of reviewed samples, or arrays of an .npz file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
@@ -27,6 +30,8 @@ class Columns:
     label: str | None
     true_label: str | None
     trusted: str | None
+    label_before_review: str | None = None
+    chosen_for_review: str | None = None
 
     def names(self) -> list[str]:
         """Return the names of the columns that have a role."""
@@ -52,6 +57,7 @@ def find_columns(
     true_label = _Request("true_label_column", settings.true_label_column, defaults.true_label)
     trusted = _Request("trusted_column", settings.trusted_column, defaults.trusted)
     is_data = role == "data"
+    before, chosen = (name if name in present and is_data else None for name in REVIEWED)
     sources = {
         "data": [label],
         "trusted": [label, true_label],
@@ -64,6 +70,8 @@ def find_columns(
         label=_require(sources, present, where) if sources else None,
         true_label=true_label.find(present, where) if is_data else None,
         trusted=trusted.find(present, where) if is_data else None,
+        label_before_review=before,
+        chosen_for_review=chosen,
     )
 
 

@@ -26,7 +26,7 @@ from emlc.data.embeddings.text_models import find_model, model_identity
 from emlc.data.images.decode import Header, read_header
 from emlc.data.images.encoded import EncodedImages, ImageFiles, ParquetImages
 from emlc.data.sources.class_names import hugging_face_names
-from emlc.data.sources.columns import Columns, Defaults, find_columns, missing_column
+from emlc.data.sources.columns import REVIEWED, Columns, Defaults, find_columns, missing_column
 from emlc.data.sources.delimited import is_delimited, read_delimited
 from emlc.data.sources.image_paths import check_some_exist, look_like_image_paths
 from emlc.data.sources.source import LoadInputs, Role, Schema, Source
@@ -210,6 +210,10 @@ def _open(
         labels=table.column(columns.label) if columns.label else None,
         true_labels=table.column(columns.true_label) if columns.true_label else None,
         trusted=table.column(columns.trusted) if columns.trusted else None,
+        label_before_review=table.column(columns.label_before_review)
+        if columns.label_before_review
+        else None,
+        chosen_for_review=table.column(columns.chosen_for_review) if columns.chosen_for_review else None,
         classes=schema.classes,
         integer_names=names,
         settings=settings,
@@ -265,6 +269,7 @@ def _read_csv(file: Path, settings: DataSettings, schema: Schema) -> pa.Table:
         settings.id_column,
         settings.text_column,
         settings.trusted_column,
+        *REVIEWED,
         *_DEFAULTS.label,
         *_DEFAULTS.true_label,
         *_DEFAULTS.id,

@@ -61,9 +61,9 @@ def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def annotation_columns(parts: Sequence[Samples]) -> dict[str, pa.Array]:
-    """Return id and label of all parts, one after another; trusted and true_label if any part has them.
+    """Return id and label of all parts, one after another, and what else any part has.
 
-    A true label that is not known is null.
+    That is trusted, label_before_review, chosen_for_review and true_label; null where it is not known.
     """
     classes = pa.array(parts[0].classes, pa.string())
     columns = {
@@ -72,6 +72,10 @@ def annotation_columns(parts: Sequence[Samples]) -> dict[str, pa.Array]:
     }
     if any(part.trusted is not None for part in parts):
         columns["trusted"] = pa.array(_concatenated(parts, "trusted", False))
+    for name in ("label_before_review", "chosen_for_review"):
+        texts = _concatenated(parts, name, "")
+        if (texts != "").any():
+            columns[name] = pa.array(texts, pa.string(), mask=texts == "")
     truth = _concatenated(parts, "true_labels", UNKNOWN)
     if (truth != UNKNOWN).any():
         columns["true_label"] = classes.take(pa.array(truth, mask=truth == UNKNOWN))
@@ -81,7 +85,10 @@ def annotation_columns(parts: Sequence[Samples]) -> dict[str, pa.Array]:
 def _concatenated(parts: Sequence[Samples], name: str, otherwise: object) -> Any:
     values = [getattr(part, name) for part in parts]
     return np.concatenate(
-        [np.full(len(p), otherwise) if v is None else v for p, v in zip(parts, values, strict=True)]
+        [
+            np.full(len(p), otherwise, object if otherwise == "" else None) if v is None else v
+            for p, v in zip(parts, values, strict=True)
+        ]
     )
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from emlc.config import DataSettings
 from emlc.data.samples import Samples
+from emlc.data.sources.columns import REVIEWED
 from emlc.data.sources.source import Schema
 from emlc.data.writing.columnar import InputColumns, annotation_columns, fits_csv, free_names, write_table
 from emlc.data.writing.images import can_be_copied, original_images, pixel_images
@@ -33,9 +34,10 @@ from emlc.runtime.progress import tracked
 Sets = Mapping[str, Sequence[Samples]]
 """The parts of each set, one after another, by the name of the set."""
 
-ANNOTATIONS = ("id", "label", "trusted", "true_label")
+ANNOTATIONS = ("id", "label", "trusted", *REVIEWED, "true_label")
 """Names of the columns beside the inputs."""
-_ARRAYS = {"id": "ids", "label": "y", "true_label": "true_labels", "trusted": "trusted"}
+_ARRAYS = {"id": "ids", "label": "y", "true_label": "true_labels"}
+"""Names of arrays that differ from those of columns."""
 _EMBEDDED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face has images
 _ROW_GROUP = 512  # embedded images that are in memory at a time
 
@@ -91,7 +93,9 @@ def _column_settings(
     columns: dict[str, Any] = dict.fromkeys(("feature_columns", "image_column"))
     columns |= {option: list(inputs.names) if option == "feature_columns" else inputs.names[0]}
     return columns | {
-        f"{name}_column": column if column in present else None for name, column in names.items()
+        f"{name}_column": column if column in present else None
+        for name, column in names.items()
+        if name not in REVIEWED  # they are found by their names
     }
 
 
@@ -132,7 +136,7 @@ def write_with_images(
 def _write_arrays(sets: Sets, folder: Path) -> dict[str, Any]:
     for role, parts in sets.items():
         arrays: dict[str, Any] = {
-            _ARRAYS[name]: _plain(column) for name, column in annotation_columns(parts).items()
+            _ARRAYS.get(name, name): _plain(column) for name, column in annotation_columns(parts).items()
         }
         inputs = [part.inputs if part.pictures is None else part.pictures for part in parts]
         X = torch.cat([each for each in inputs if isinstance(each, torch.Tensor)])
