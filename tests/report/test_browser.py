@@ -123,10 +123,11 @@ def test_a_review_by_keyboard_survives_a_reload_and_leaves_as_csv(opened):
     again = opened.open()
     assert "4 of 60 decided" in again.inner_text("#progress-text")
     header, *rows = opened.download()
-    assert header == HEADER
-    assert {key: [decision, label] for key, decision, label, _, _ in rows} == expected
+    assert header == [*HEADER, "chosen"]
+    assert {key: [decision, label] for key, decision, label, *_ in rows} == expected
+    assert {row[5] for row in rows} == {"worst"}
     records = {record["id"]: record for record in opened.records}
-    for key, _, _, given, suggested in rows:
+    for key, _, _, given, suggested, _ in rows:
         assert given == named(opened, records[key], "given")
         assert suggested == named(opened, records[key], "suggested")
 
@@ -165,7 +166,9 @@ def test_decisions_are_loaded_again(opened):
     opened.load([HEADER, *rows])
     assert "3 decisions loaded from decisions.csv. 1 left out" in opened.text("#status")
     assert "2 of 60 decided, and 1 not shown here" in opened.text("#progress-text")
-    assert opened.download()[1:] == [rows[0], rows[1], rows[3]]
+    assert opened.download()[1:] == [[*row, ""] for row in (rows[0], rows[1], rows[3])]
+    opened.load([[*HEADER, "chosen"], [*rows[0], "random"]])
+    assert [*rows[0], "random"] in opened.download()
     opened.load_text("\ufeff" + "\n".join(",".join(row) for row in [HEADER, ["x", "skip", "", "", ""]]))
     assert "1 decisions loaded" in opened.text("#status")
 
@@ -181,6 +184,7 @@ def test_files_that_are_no_decisions(opened):
         (f"{header}\nx,other,none such,b,c", "row 1: label: expected a class"),
         (f"{header}\nx,skip,__proto__,b,c", "row 1: label: expected nothing"),
         (f"{header}\nx,keep,__proto__,b,c", "keep means the label b"),
+        (f"{header},chosen\nx,keep,b,b,c,best", "chosen: expected worst, random, picked or nothing"),
     ):
         opened.load_text(text)
         assert opened.text("#status").startswith("decisions.csv was not loaded: ")
@@ -222,6 +226,32 @@ def test_filters_sorting_and_search(opened):
     page.select_option("[name=kind]", "uncertain")
     page.select_option("[name=decision]", "undecided")
     assert shown() == [record["id"] for record in records if record["uncertain"]]
+
+
+def test_a_random_order_is_shown_and_kept_with_the_decisions(opened):
+    page = opened.page
+    drawn = sorted((r for r in opened.records if r["place"] is not None), key=lambda record: record["place"])
+    assert 0 < len(drawn) < len(opened.records)
+    assert page.is_visible("#queue-worst")
+    assert page.is_hidden("#queue-random")
+    page.select_option("[name=queue]", "random")
+    assert page.is_visible("#queue-random")
+    assert page.is_disabled("[name=sort]")
+    shown = page.eval_on_selector_all(".card h3", "found => found.map((h3) => h3.title)")
+    assert shown == [record["id"] for record in drawn]
+    page.click("#start")
+    opened.press("k", "s")
+    page.select_option("[name=given]", str(drawn[2]["given"]))
+    page.click("#start")
+    opened.press("k")  # chosen by a filter
+    page.click("#clear")
+    assert page.input_value("[name=queue]") == "random"  # the order stays
+    page.click("#start")
+    opened.press("End", "x", "k")  # chosen by hand
+    page.select_option("[name=queue]", "worst")
+    rows = {row[0]: row[5] for row in opened.download()[1:]}
+    assert [rows[record["id"]] for record in drawn[:2]] == ["random"] * 2
+    assert sorted(rows.values()) == ["picked", "picked", "random", "random"]
 
 
 def test_keys_move_through_all_pages(opened):

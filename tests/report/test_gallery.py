@@ -13,7 +13,8 @@ from PIL import Image
 
 import tiny
 from emlc import Samples
-from emlc.report.gallery import choose, make_gallery
+from emlc.data.classes import UNKNOWN
+from emlc.report.gallery import Choice, choose, make_gallery
 from emlc.report.thumbnails import thumbnails
 
 
@@ -44,32 +45,53 @@ def picture(uri):
 # Choice
 
 
-def test_the_least_probable_labels_first_then_the_unsure():
+def test_the_least_probable_labels_the_unsure_and_a_random_sample():
     table = label_table(tiny.samples(200))
-    rows, uncertain = choose(table, 50)
-    assert uncertain == 5
+    rows, uncertain, places = choose(table, 50)
     assert len(set(rows)) == 50
-    quality = table["label_quality"]
-    assert quality.index[rows[:45]].tolist() == quality.sort_values().index[:45].tolist()
-    rest = table.drop(index=rows[:45])["corrected_probability"].sort_values()
-    assert rows[45:].tolist() == rest.index[:5].tolist()
+    assert table["label_quality"].iloc[rows].is_monotonic_increasing
+    drawn = rows[places != UNKNOWN]
+    assert sorted(places[places != UNKNOWN]) == list(range(10))
+    others = table.drop(index=drawn)
+    worst = others["label_quality"].sort_values().index[:35]
+    assert set(worst) <= set(rows)
+    unsure = others.drop(index=worst)["corrected_probability"].sort_values().index[:5]
+    assert set(rows[uncertain]) == set(unsure)
+    assert set(rows) == {*worst, *unsure, *drawn}
+
+
+def test_the_random_sample_does_not_depend_on_the_labels():
+    """Every row has the same chance, whatever its quality; and the order does not change with the size."""
+    drawn = []
+    for seed, size in ((0, 50), (1, 50), (2, 150)):
+        rows, _, places = choose(label_table(tiny.samples(200), seed), size)
+        drawn.append(rows[np.argsort(places)][(places == UNKNOWN).sum() :][:10].tolist())
+    assert drawn[0] == drawn[1] == drawn[2]
+    large = label_table(tiny.samples(3000))
+    rows, _, places = choose(large, 2000)
+    mean = large["label_quality"].iloc[rows[places != UNKNOWN]].mean()
+    assert abs(mean - 0.5) < 4 * np.sqrt(1 / 12 / 400)
 
 
 @pytest.mark.parametrize("size", [200, 5000])
 def test_all_samples_where_they_fit(size):
     table = label_table(tiny.samples(200))
-    rows, uncertain = choose(table, size)
-    assert uncertain == 0
+    rows, uncertain, places = choose(table, size)
+    assert not uncertain.any()
     assert table["label_quality"].iloc[rows].is_monotonic_increasing
-    assert sorted(rows) == list(range(200))
+    assert sorted(rows) == sorted(places) == list(range(200))
 
 
 def test_one_sample():
-    rows, uncertain = choose(label_table(tiny.samples(200)), 1)
-    assert (len(rows), uncertain) == (1, 0)
+    rows, uncertain, places = choose(label_table(tiny.samples(200)), 1)
+    assert (len(rows), uncertain.tolist(), places.tolist()) == (1, [False], [UNKNOWN])
 
 
 # Content
+
+
+def all_of(n):
+    return Choice(np.arange(n), np.zeros(n, dtype=np.bool_), np.arange(n))
 
 
 def test_records():
@@ -85,10 +107,13 @@ def test_records():
     table = label_table(samples).assign(true_label=[*["cow"] * 20, *[None] * 20])
     known = table.assign(**{f"probability_{name}": q[:, c] for c, name in enumerate(tiny.CLASSES)})
     rows = rng.permutation(n)[:30]
-    gallery = make_gallery(known.iloc[rows], 4, tiny.CLASSES, samples.take(rows), ("row", "value"))
+    places = np.where(np.arange(30) % 3 == 0, np.arange(30) // 3, UNKNOWN)
+    choice = Choice(rows, np.arange(30) >= 26, places)
+    gallery = make_gallery(known.iloc[rows], choice, tiny.CLASSES, samples.take(rows), ("row", "value"))
     assert (gallery.content, gallery.columns, gallery.hidden_values) == ("values", ["row", "value"], 0)
     assert [record["id"] for record in gallery.records] == [f"id {k}" for k in rows]
     assert [record["uncertain"] for record in gallery.records] == [False] * 26 + [True] * 4
+    assert [record["place"] for record in gallery.records[:5]] == [0, None, None, 1, None]
     by_id = table.set_index("id")
     for record in gallery.records:
         row, k = by_id.loc[record["id"]], int(record["id"].split()[1])
@@ -112,7 +137,7 @@ def test_records():
 def test_without_the_samples_there_is_nothing_to_see_but_a_suggestion():
     samples = tiny.samples(40)
     table = label_table(samples)
-    gallery = make_gallery(table, 0, tiny.CLASSES)
+    gallery = make_gallery(table, all_of(40), tiny.CLASSES)
     assert gallery.content == "none"
     for record, (_, row) in zip(gallery.records, table.iterrows(), strict=True):
         assert record["top"] == []
@@ -124,12 +149,13 @@ def test_without_the_samples_there_is_nothing_to_see_but_a_suggestion():
 
 def test_long_vectors_are_abbreviated_and_texts_shown_instead():
     samples = replace(tiny.samples(10), inputs=torch.arange(4000.0).reshape(10, 400))
-    gallery = make_gallery(label_table(samples), 0, tiny.CLASSES, samples)
+    gallery = make_gallery(label_table(samples), all_of(10), tiny.CLASSES, samples)
     assert gallery.hidden_values == 388
     assert gallery.columns == [str(k) for k in range(12)]
     assert {len(record["content"]) for record in gallery.records} == {12}
     texts = [f"<b>text {k}</b> " * (1000 if k == 3 else 1) for k in range(10)]
-    gallery = make_gallery(label_table(samples), 0, tiny.CLASSES, replace(samples, texts=pa.array(texts)))
+    with_texts = replace(samples, texts=pa.array(texts))
+    gallery = make_gallery(label_table(samples), all_of(10), tiny.CLASSES, with_texts)
     assert gallery.content == "text"
     for record in gallery.records:
         whole = texts[int(record["id"][1:])]

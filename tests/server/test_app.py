@@ -186,6 +186,20 @@ def test_a_picture_that_is_gone_is_not_found(picture_desk, store, tmp_path):
             path.write_bytes(content)
 
 
+def test_the_order_of_review_is_stored_and_leaves_as_csv(desk, store):
+    to, classes = client(desk, store), desk.split.classes
+    one, other = desk.gallery.records[:2]
+    assert post(to, entry(one, classes, chosen="random"), entry(other, classes)).json() == {}
+    assert {d.id: d.chosen for d in store.latest()} == {one["id"]: "random", other["id"]: ""}
+    assert json.loads(store.latest()[0].shown)["quality"] == one["quality"]
+    rows = list(csv.DictReader(io.StringIO(to.get("/decisions.csv").text, newline="")))
+    assert {row["id"]: row["chosen"] for row in rows} == {one["id"]: "random", other["id"]: ""}
+    assert {d["chosen"] for d in to.get("/decisions").json()["decisions"]} == {"random", ""}
+    for wrong in ("best", 1, None):
+        found = post(to, entry(one, classes, chosen=wrong))
+        assert (found.status_code, "chosen: expected worst" in found.text) == (422, True)
+
+
 def test_decisions_are_stored_with_what_was_shown(desk, store):
     to, classes = client(desk, store), desk.split.classes
     record = next(record for record in desk.gallery.records if record["suggested"] is not None)
@@ -195,6 +209,7 @@ def test_decisions_are_stored_with_what_was_shown(desk, store):
     assert stored.label == stored.suggested_label == classes[record["suggested"]]
     assert stored.given_label == classes[record["given"]]
     assert json.loads(stored.shown)["quality"] == record["quality"]
+    assert stored.chosen == ""
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", stored.time)
     (sent,) = to.get("/decisions").json()["decisions"]
     assert (sent["id"], sent["label"], sent["number"]) == (stored.id, stored.label, 1)

@@ -113,7 +113,7 @@ def test_two_reviewers_disagree_and_settle_it(browser, server):
         with bob.page.expect_download() as found:
             bob.page.click("#download")
         text = Path(found.value.path()).read_text(encoding="utf-8")
-        assert text.startswith("id,decision,label,given_label,suggested_label,reviewer,time")
+        assert text.startswith("id,decision,label,given_label,suggested_label,chosen,reviewer,time")
 
 
 def test_many_at_once_and_undo(browser, server):

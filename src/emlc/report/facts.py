@@ -243,13 +243,13 @@ def _true_noise(split: Split | None, labels: LabelFacts | None) -> NDArray[np.fl
 
 
 def _gallery(run: Run, split: Split | None, table: pd.DataFrame, size: int) -> Gallery:
-    rows, uncertain = choose(table, size)
-    schema = run.schema
+    choice, schema = choose(table, size), run.schema
+    rows = choice.rows
     if split is None:
-        return make_gallery(table.iloc[rows], uncertain, schema.classes).with_rest(table, rows)
+        return make_gallery(table.iloc[rows], choice, schema.classes).with_rest(table, rows)
     samples = split.noisy.take(rows)
     gallery_table = run.correct_labels(samples, all_probabilities=True)
-    gallery = make_gallery(gallery_table, uncertain, schema.classes, samples, schema.feature_columns)
+    gallery = make_gallery(gallery_table, choice, schema.classes, samples, schema.feature_columns)
     return gallery.with_rest(table, rows)
 
 

@@ -1,7 +1,7 @@
 """The samples most worth reviewing, with everything that a reviewer sees of them."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN
 from emlc.report.thumbnails import thumbnails
+from emlc.runtime.streams import RandomStream, generator
 
 _UNCERTAIN = 0.1
 """Share of the gallery reserved for samples whose class is uncertain, whatever their label."""
+
+_RANDOM = 0.2
+"""Share of the gallery reserved for a random sample of all, where it cannot show all."""
 
 _TOP = 5
 """Number of most probable classes shown; the given class is always shown too."""
@@ -41,8 +45,9 @@ class Gallery:
         hidden_values: Number of features of each sample that are not shown.
         records: One record per sample, in the order of review: ``id``; ``given``, ``suggested`` and ``true``
             as class indices (None if there is none); ``issue``, ``quality``, ``retain``, ``confidence`` (the
-            corrected label's probability), ``uncertain`` (chosen because its class is uncertain), ``top``
-            (pairs of class index and probability), ``content``.
+            corrected label's probability), ``uncertain`` (chosen because its class is uncertain), ``place``
+            (in the random order, from 0; None if it is not in the random sample), ``top`` (pairs of class
+            index and probability), ``content``.
         suggests: Whether the samples come with suggestions and evidence; else only with their given label.
         rest: Number of noisy samples that are not shown.
         rest_wrong: How many of these are estimated to have a wrong label.
@@ -62,31 +67,50 @@ class Gallery:
         return replace(self, rest=len(quality), rest_wrong=_short((1 - quality).sum()))
 
 
-def choose(table: pd.DataFrame, size: int) -> tuple[NDArray[np.int64], int]:
+class Choice(NamedTuple):
+    """The m rows of a label table that are reviewed.
+
+    Attributes:
+        rows: (m,) int64, most suspect first.
+        uncertain: (m,) bool, whether a row was chosen because its class is uncertain.
+        places: (m,) int64, places in the random order, from 0; ``UNKNOWN`` outside the random sample.
+    """
+
+    rows: NDArray[np.int64]
+    uncertain: NDArray[np.bool_]
+    places: NDArray[np.int64]
+
+
+def choose(table: pd.DataFrame, size: int) -> Choice:
     """Choose rows of a label table to review, most suspect first.
 
-    Nine tenths are the rows of lowest ``label_quality``; the last tenth, of those that remain, the rows of
+    A fifth are drawn at random from all rows, so that they can be reviewed in a random order, too. Of the
+    others most are the rows of lowest ``label_quality``; the last tenth, of those that remain, the rows of
     lowest ``corrected_probability``, whose class is uncertain.
 
     Args:
         table: A label table.
-        size: Number of rows to choose; all if there are fewer.
-
-    Returns:
-        The rows (m,), int64, m <= size, and how many of them, at the end, were chosen as uncertain.
+        size: Maximum number of rows; if there are no more, all are chosen, and are the random sample.
     """
-    suspect = np.argsort(table["label_quality"].to_numpy(), kind="stable")
-    if len(table) <= size:
-        return suspect, 0
-    uncertain = int(size * _UNCERTAIN)
-    chosen, rest = np.split(suspect, [size - uncertain])
-    order = np.argsort(table["corrected_probability"].to_numpy()[rest], kind="stable")
-    return np.concatenate([chosen, rest[order[:uncertain]]]), uncertain
+    n, quality = len(table), table["label_quality"].to_numpy()
+    order = generator(0, RandomStream.REVIEW_ORDER).permutation(n)
+    drawn = order if n <= size else order[: int(size * _RANDOM)]
+    places = np.full(n, UNKNOWN, dtype=np.int64)
+    places[drawn] = np.arange(len(drawn))
+    suspect = np.argsort(quality, kind="stable")
+    free = suspect[places[suspect] == UNKNOWN]
+    uncertain = int(size * _UNCERTAIN) if n > size else 0
+    chosen, rest = np.split(free, [max(0, min(n, size) - len(drawn) - uncertain)])
+    by_class = np.argsort(table["corrected_probability"].to_numpy()[rest], kind="stable")
+    unsure = rest[by_class[:uncertain]]
+    rows = np.concatenate([chosen, drawn, unsure])
+    rows = rows[np.argsort(quality[rows], kind="stable")].astype(np.int64)
+    return Choice(rows, np.isin(rows, unsure), places[rows])
 
 
 def make_gallery(
     table: pd.DataFrame,
-    uncertain: int,
+    choice: Choice,
     classes: tuple[str, ...],
     samples: Samples | None = None,
     columns: tuple[str, ...] = (),
@@ -96,7 +120,7 @@ def make_gallery(
 
     Args:
         table: Their label table; probabilities of classes are shown if it has columns ``probability_CLASS``.
-        uncertain: How many rows, at the end, were chosen as uncertain.
+        choice: How they were chosen.
         classes: Names of the classes.
         samples: The same samples; without them only labels are shown.
         columns: Names of the features, if they have names.
@@ -126,7 +150,8 @@ def make_gallery(
                 "quality": _short(row.label_quality),
                 "retain": _short(row.retain_weight),
                 "confidence": _short(row.corrected_probability),
-                "uncertain": k >= len(table) - uncertain,
+                "uncertain": bool(choice.uncertain[k]),
+                "place": None if choice.places[k] == UNKNOWN else int(choice.places[k]),
                 "top": [] if p is None else _top(p, given[k]),
                 "content": contents[k],
             }
@@ -149,8 +174,8 @@ def plain_gallery(samples: Samples, contents: list[str] | None, columns: tuple[s
     nothing: dict[str, Any] = {"suggested": None, "true": None, "issue": False, "uncertain": False, "top": []}
     numbers = {"quality": 1.0, "retain": 1.0, "confidence": 1.0}
     records = [
-        {"id": str(sample_id), "given": int(given), **nothing, **numbers, "content": content}
-        for sample_id, given, content in zip(samples.ids, samples.given, shown, strict=True)
+        {"id": str(sample_id), "given": int(given), "place": k, **nothing, **numbers, "content": content}
+        for k, (sample_id, given, content) in enumerate(zip(samples.ids, samples.given, shown, strict=True))
     ]
     return Gallery(kind, names, hidden, records, suggests=False)
 

@@ -37,6 +37,7 @@ class Outcome:
             "label": "" if self.disagree else self.last.label,
             "given_label": self.last.given_label,
             "suggested_label": self.last.suggested_label,
+            "chosen": self.last.chosen,
             "reviewer": "; ".join(self.reviewers),
             "time": self.last.time,
         }

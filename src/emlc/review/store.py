@@ -4,6 +4,7 @@ A later decision of the same reviewer on the same sample takes the place of the 
 takes it back. SQLite keeps a row that was once written, even if the process is killed.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -67,6 +68,15 @@ class StoredDecision:
     resolves: bool = False
     key: str
     number: int = 0
+
+    @property
+    def chosen(self) -> str:
+        """How the sample was chosen for review, as in decisions.csv; empty if that is not known."""
+        try:
+            shown = json.loads(self.shown)
+        except (ValueError, RecursionError):  # of a database that something else has written to
+            return ""
+        return str(shown.get("chosen", "")) if isinstance(shown, dict) else ""
 
 
 _NAMES = [field.name for field in fields(StoredDecision)]

@@ -87,6 +87,8 @@ class RandomStream(IntEnum):
     """The rotation of the principal components of features."""
     NEIGHBOUR_SCALE = 36
     """Which pairs of samples tell how far apart samples are."""
+    REVIEW_ORDER = 37
+    """The random order in which noisy samples are reviewed."""
 
 
 def generator(seed: int, stream: RandomStream, *position: int) -> np.random.Generator:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from emlc.data import Samples
 from emlc.errors import InputError
 from emlc.review.agreement import agreements
-from emlc.review.decisions import COLUMNS
+from emlc.review.decisions import CHOSEN, COLUMNS
 from emlc.review.outcomes import outcomes
 from emlc.review.store import Store, StoredDecision
 from emlc.server.access import Access
@@ -25,7 +25,7 @@ from emlc.server.messages import parse_decisions
 
 _LARGEST = 64 * 2**20
 """Bytes of the largest message that is read."""
-_HEADER = (*COLUMNS, "reviewer", "time")
+_HEADER = (*COLUMNS, CHOSEN, "reviewer", "time")
 _KEPT = {"Cache-Control": "private, max-age=86400"}
 
 
@@ -130,7 +130,7 @@ def _shown(request: Request, desk: Desk) -> int:
 
 def _sent(decision: StoredDecision) -> dict[str, object]:
     """Return a decision as the page reads it."""
-    kept = ("id", "decision", "label", "reviewer", "time", "resolves", "number")
+    kept = ("id", "decision", "label", "chosen", "reviewer", "time", "resolves", "number")
     labels = {"given": decision.given_label, "suggested": decision.suggested_label}
     return {name: getattr(decision, name) for name in kept} | labels
 

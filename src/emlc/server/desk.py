@@ -145,12 +145,13 @@ def open_desk(run: Run, size: int, apply: str) -> Desk:
     split = run.split()
     run = run.with_decision(split)
     table = run.correct_labels(split.noisy)
-    rows, uncertain = choose(table, size)
+    choice = choose(table, size)
+    rows = choice.rows
     samples = split.noisy.take(rows)
     pictures = [f"images/{row}/small" for row in rows] if samples.pictures is not None else None
     gallery = make_gallery(
         run.correct_labels(samples, all_probabilities=True),
-        uncertain,
+        choice,
         run.schema.classes,
         samples,
         run.schema.feature_columns,

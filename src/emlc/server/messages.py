@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from emlc.data.reviewed import ORDERS
 from emlc.errors import InputError
 from emlc.review.decisions import WITHOUT_LABEL, WORDS
 from emlc.review.store import CLEAR, StoredDecision
@@ -22,7 +23,7 @@ def parse_decisions(
 
     Args:
         body: JSON: ``{"reviewer": ..., "decisions": [...]}``, each with key, id, decision, label, given,
-            suggested and resolves.
+            suggested and resolves, and if it is known chosen, a word of ``ORDERS``.
         given: Id -> given label of all noisy samples.
         classes: Class names.
         shown: Id -> what is shown of the sample beside its labels, as JSON.
@@ -48,11 +49,15 @@ def parse_decisions(
             suggested_label=entry["suggested"],
             reviewer=name,
             time=now,
-            shown=shown.get(entry["id"], "{}"),
+            shown=_with_order(shown.get(entry["id"], "{}"), entry.get("chosen", "")),
             resolves=entry["resolves"],
         )
         for entry in entries
     ]
+
+
+def _with_order(shown: str, chosen: str) -> str:
+    return json.dumps(json.loads(shown) | {"chosen": chosen}) if chosen else shown
 
 
 def _name(reviewer: Any) -> str:
@@ -69,6 +74,8 @@ def _check(entry: Any, given: Mapping[str, str], classes: frozenset[str]) -> Non
         raise InputError(f"decisions: expected texts {', '.join(_TEXTS)}, found {entry!r:.200}")
     if not isinstance(entry.get("resolves"), bool) or not 0 < len(entry["key"]) <= _LONGEST_KEY:
         raise InputError(f"resolves: expected true or false, and a key, found {entry!r:.200}")
+    if (chosen := entry.get("chosen", "")) not in ("", *ORDERS):
+        raise InputError(f"chosen: expected {', '.join(ORDERS)} or nothing, found {chosen!r:.100}")
     sample_id, word, label = entry["id"], entry["decision"], entry["label"]
     where = f"id {sample_id!r:.200}"
     if (expected := given.get(sample_id)) is None:

@@ -1,11 +1,13 @@
 // The reviewer's decisions, those of others, and decisions.csv.
 
 const HEADER = ["id", "decision", "label", "given_label", "suggested_label"];
+const CHOSEN = "chosen"; // a column that a file may lack
+const ORDERS_OF_REVIEW = ["worst", "random", "picked"];
 const KINDS = ["accept", "keep", "other", "skip", "recheck", "exclude"];
 const UNSETTLED = ["skip", "recheck"];
 const WITHOUT_LABEL = ["skip", "recheck", "exclude"];
 
-/** Decisions by sample id: { decision, label, given, suggested }, with class names as in the CSV file. */
+/** Decisions by sample id: { decision, label, given, suggested, chosen }, with class names as in the CSV file. */
 class Decisions {
   constructor(storage) {
     this.storage = storage;
@@ -47,7 +49,7 @@ class Decisions {
   }
 
   csv() {
-    return csv.write([HEADER, ...[...this.entries].map(([id, e]) => [id, e.decision, e.label, e.given, e.suggested])]);
+    return csv.write([[...HEADER, CHOSEN], ...[...this.entries].map(([id, e]) => [id, e.decision, e.label, e.given, e.suggested, e.chosen ?? ""])]);
   }
 
   /**
@@ -60,10 +62,13 @@ class Decisions {
       throw new Error(`expected the columns ${HEADER.join(", ")}, found ${(header ?? ["nothing"]).join(", ")}`);
     }
     const classes = new Set(report.classes);
+    const place = header.indexOf(CHOSEN);
+    const chosenIn = (row) => (place < 0 ? "" : row[place]);
     rows.forEach((row, k) => {
       const [, decision, label, given, suggested] = row;
       const where = `row ${k + 1}`;
       if (row.length !== header.length) throw new Error(`${where}: expected ${header.length} cells, found ${row.length}`);
+      if (!["", ...ORDERS_OF_REVIEW].includes(chosenIn(row))) throw new Error(`${where}: ${CHOSEN}: expected ${ORDERS_OF_REVIEW.join(", ")} or nothing, found ${chosenIn(row)}`);
       if (!KINDS.includes(decision)) throw new Error(`${where}: decision: expected ${KINDS.join(", ")}, found ${decision}`);
       const hasLabel = !WITHOUT_LABEL.includes(decision);
       if (hasLabel ? !classes.has(label) : label !== "") {
@@ -75,7 +80,7 @@ class Decisions {
     // A file's page has a part of the samples, and keeps decisions on others; the server has all.
     const fits = ([id, , , given]) => [...(report.server ? [] : [undefined]), given].includes(givenLabel(id));
     const current = rows.filter(fits);
-    this.set(current.map(([id, decision, label, given, suggested]) => [id, { decision, label, given, suggested }]));
+    this.set(current.map((row) => [row[0], { decision: row[1], label: row[2], given: row[3], suggested: row[4], chosen: chosenIn(row) }]));
     return { loaded: current.length, stale: rows.length - current.length };
   }
 }

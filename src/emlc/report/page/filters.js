@@ -15,6 +15,7 @@ const ORDERS = {
   suggested: (a, b) => (a.suggested ?? -1) - (b.suggested ?? -1),
   pair: (a, b) => pairSize(b) - pairSize(a) || a.given - b.given || (a.suggested ?? -1) - (b.suggested ?? -1),
   similar: (a, b) => similarTo.get(a.row) - similarTo.get(b.row),
+  random: (a, b) => a.place - b.place,
 };
 
 const pairs = new Map(); // given and suggested class -> number of samples
@@ -27,14 +28,23 @@ let similarTo = null; // row -> place among the samples that are similar to the 
 /** The search text that matches this id and no other; a search box cannot hold line breaks. */
 const exactly = (id) => `"${id.replace(/[\r\n]/g, "")}"`;
 
+/** How the samples that match the values of the form were chosen, which is kept with the decisions on them. */
+function chosenBy({ search, given, suggested, kind, decision, queue, sort, order }, bySelection) {
+  const isWhole = similarTo === null && [search, given, suggested, kind].every((value) => value === "") && ["", "undecided"].includes(decision);
+  if (isWhole && (queue === "random" || !gallery.suggests)) return bySelection ? "picked" : "random";
+  return isWhole && sort === "quality" && order === "up" ? "worst" : "picked";
+}
+
 /** Indices of the records that match the values of the form, sorted. */
 function matching(criteria, decisions) {
   const search = criteria.search.trim().toLowerCase();
+  const atRandom = criteria.queue === "random" && similarTo === null;
   const isExact = gallery.records.some(({ id }) => criteria.search === exactly(id));
   const isText = gallery.content === "text";
   const fits = (record) => {
     if (criteria.given !== "" && record.given !== Number(criteria.given)) return false;
     if (similarTo !== null && !similarTo.has(record.row)) return false;
+    if (atRandom && record.place === null) return false;
     if (criteria.suggested !== "" && record.suggested !== Number(criteria.suggested)) return false;
     if (criteria.kind === "issue" && !record.issue) return false;
     if (criteria.kind === "no-issue" && record.issue) return false;
@@ -51,8 +61,8 @@ function matching(criteria, decisions) {
   };
   const matches = [];
   gallery.records.forEach((record, k) => fits(record) && matches.push(k));
-  const sign = criteria.order === "down" ? -1 : 1;
-  const order = ORDERS[similarTo === null ? criteria.sort : "similar"];
+  const sign = criteria.order === "down" && !atRandom ? -1 : 1;
+  const order = ORDERS[similarTo !== null ? "similar" : atRandom ? "random" : criteria.sort];
   return matches.sort((a, b) => sign * order(gallery.records[a], gallery.records[b]) || a - b);
 }
 

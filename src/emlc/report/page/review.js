@@ -144,13 +144,29 @@ function review() {
     selected.clear();
     anchor = 0;
     byId("similar-note").hidden = similarTo === null;
+    showQueue();
     matches = matching(criteria(), decisions);
     position = id === null ? 0 : Math.max(0, matches.indexOf(indexOf.get(id)));
     showPage();
   }
 
-  function showAll() {
+  /** Say what the order is for; in a random order there is nothing to sort by. */
+  function showQueue() {
+    if (!gallery.suggests) return;
+    const { queue } = criteria();
+    for (const option of form.elements.queue.options) byId(`queue-${option.value}`).hidden = option.value !== queue;
+    for (const name of ["sort", "order"]) form.elements[name].disabled = queue === "random";
+  }
+
+  /** Take all filters back, but not the order of the review. */
+  function reset() {
+    const queue = form.elements.queue?.value;
     form.reset();
+    if (queue !== undefined) form.elements.queue.value = queue;
+  }
+
+  function showAll() {
+    reset();
     similarTo = null;
     filter({ keep: true });
   }
@@ -174,7 +190,8 @@ function review() {
   function decide(labelOf) {
     const found = targets().map((index) => [gallery.records[index], labelOf(gallery.records[index])]);
     const taken = found.filter(([, choice]) => choice !== null);
-    const changes = taken.map(([one, [decision, label]]) => [one.id, { decision, label, given: className(one.given), suggested: className(one.suggested) }]);
+    const chosen = chosenBy(criteria(), selected.size > 0);
+    const changes = taken.map(([one, [decision, label]]) => [one.id, { decision, label, given: className(one.given), suggested: className(one.suggested), chosen }]);
     if (changes.length === 0) return say(`${found.length === 1 ? `${found[0][0].id}: there` : "There"} is no suggestion to accept.`);
     remember(changes.map(([id]) => id));
     decisions.set(changes, resolving());
@@ -252,7 +269,7 @@ function review() {
   }
 
   function showSimilar(to, found) {
-    form.reset();
+    reset();
     similarTo = new Map([[to.row, -1], ...found.map(([row], place) => [row, place])]);
     byId("similar-name").textContent = to.id;
     filter();
@@ -383,6 +400,7 @@ function review() {
   fillClasses(form.elements.given, "given");
   fillClasses(form.elements.suggested, "suggested");
   form.addEventListener("input", () => filter());
+  form.elements.queue?.addEventListener("input", () => filter()); // it stands outside the form
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     card()?.focus();

@@ -12,8 +12,8 @@ class BrowserStorage {
   read() {
     const entries = new Map();
     try {
-      for (const [id, decision, label, given, suggested] of JSON.parse(stored.read(this.key) ?? "[]")) {
-        if (KINDS.includes(decision)) entries.set(id, { decision, label, given, suggested });
+      for (const [id, decision, label, given, suggested, chosen = ""] of JSON.parse(stored.read(this.key) ?? "[]")) {
+        if (KINDS.includes(decision)) entries.set(id, { decision, label, given, suggested, chosen });
       }
     } catch {
       entries.clear(); // what is stored under the key was not written by this page
@@ -23,7 +23,7 @@ class BrowserStorage {
 
   /** Keep all entries, of which some have changed; return whether that went well. */
   write(entries) {
-    this.works = stored.write(this.key, JSON.stringify([...entries].map(([id, e]) => [id, e.decision, e.label, e.given, e.suggested])));
+    this.works = stored.write(this.key, JSON.stringify([...entries].map(([id, e]) => [id, e.decision, e.label, e.given, e.suggested, e.chosen])));
     return this.works;
   }
 
@@ -75,11 +75,11 @@ class ServerStorage {
     return this.all;
   }
 
-  know(reviewer, { id, decision, label, given, suggested, resolves }, number) {
+  know(reviewer, { id, decision, label, given, suggested, chosen, resolves }, number) {
     if (!this.all.has(reviewer)) this.all.set(reviewer, new Map());
     const entries = this.all.get(reviewer);
     if (decision === "clear") entries.delete(id);
-    else entries.set(id, { decision, label, given, suggested, resolves, number });
+    else entries.set(id, { decision, label, given, suggested, chosen, resolves, number });
   }
 
   write(_, changes, resolves) {
@@ -90,6 +90,7 @@ class ServerStorage {
       label: entry?.label ?? "",
       given: (entry ?? before).given,
       suggested: (entry ?? before).suggested,
+      chosen: (entry ?? before).chosen ?? "",
       resolves,
     }));
     if (decisions.length === 0) return true;
