@@ -44,7 +44,7 @@ NOT_RUN = {
     "docs/review.md": [
         *("it serves until Ctrl-C", "there is no such file before a review", "takes a quarter of an hour")
     ],
-    "docs/scale.md": ["needs two machines", "needs SLURM", "needs Ray"],
+    "docs/scale.md": ["needs two machines", "needs SLURM", "needs Ray", "takes minutes"],
     "docs/text.md": ["installs", "downloads data"],
     "docs/tutorial-photos.md": ["installs"],
 }
