@@ -94,9 +94,9 @@ class NamedArrays:
         """
         first = rows.start or 0
         where = f"{self.where}, counted from row {first:,}" if first else self.where
-        inputs = array_inputs(self.arrays[self.inputs][rows], f"{where}: {self.inputs}")
+        inputs = array_inputs(_rows(self.arrays[self.inputs], rows), f"{where}: {self.inputs}")
         values = {
-            role: None if name is None else self.arrays[name][rows]
+            role: None if name is None else _rows(self.arrays[name], rows)
             for role, name in vars(self.columns).items()
         }
         annotations = annotate(
@@ -115,6 +115,11 @@ class NamedArrays:
             settings=self.settings,
         )
         return in_memory(where, annotations, inputs, self.schema)
+
+
+def _rows(array: NDArray[np.generic], rows: slice) -> NDArray[np.generic]:
+    """Return some rows; of a single number, which has none, the number, for the checks to tell."""
+    return array[rows] if array.ndim else array
 
 
 def open_digits(role: Role, schema: Schema, id_prefix: str) -> Source:
