@@ -255,12 +255,9 @@ def test_options_without_meaning_for_times_are_refused(capsys):
     ("name", "runs"),
     [
         ("meta_weight", 4 * 6 * 3),
-        ("meta_weight_features", 4 * 4 * 3),
         ("exact", 6 * 5),
         ("methods", 21 * 3),
         ("digits", 3 * 5),
-        ("cifar10n_cnn", 3 * 3),
-        ("cifar10n_features", 3 * 3),
     ],
 )
 def test_studies_are_grids_whose_settings_are_right(name, runs):
