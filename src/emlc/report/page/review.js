@@ -478,7 +478,9 @@ function review() {
   for (const button of document.querySelectorAll("button.pair")) {
     button.addEventListener("click", () => show({ given: button.dataset.given, suggested: button.dataset.suggested, kind: "issue" }));
   }
-  byId("filter-box").open = !matchMedia("(max-width: 720px)").matches; // on a phone the cards come first
+  const isPhone = matchMedia("(max-width: 720px)").matches; // where the cards come first
+  byId("filter-box").open = !isPhone;
+  if (isPhone) byId("about").open = false;
 
   figures.onClick((key, point) => {
     if (key === "map" && typeof point.customdata === "number") return show({ search: exactly(gallery.records[point.customdata].id) });
