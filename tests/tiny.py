@@ -100,3 +100,16 @@ def interrupted_after(steps: int) -> Iterator[None]:
         patch.setattr(EMLC, "step", step)
         with pytest.raises(InterruptedRun):
             yield
+
+
+def emlc_in_float64(settings: Settings, *, image: bool = False) -> EMLC:
+    """EMLC in float64, ready for a step; a noise-aware teacher has seen unequal classes."""
+    method = EMLC(settings, samples(image=image).inputs, 3)
+    for network in method.networks().values():
+        network.double()
+    method.setup(ALONE)
+    if settings.teacher == "noise-aware":
+        method.teacher.count_trusted(torch.tensor([0, 0, 1, 2, 2, 2]))
+        method.teacher.observe(torch.tensor([0.6, 0.3, 0.1]))
+    method.train_mode()
+    return method

@@ -51,3 +51,5 @@ def test_its_gradient_is_that_of_the_mask():
 def test_a_saved_network_with_torchs_dropout_fits():
     networks = [nn.Sequential(nn.Linear(3, 4), layer) for layer in (nn.Dropout(0.5), HalfDropout())]
     networks[1].load_state_dict(networks[0].state_dict())
+    x = torch.randn(2, 3)
+    assert torch.equal(networks[0].eval()(x), networks[1].eval()(x))

@@ -10,7 +10,6 @@ import tiny
 from emlc.architectures.dropout import HalfDropout
 from emlc.data.loaders import Batch
 from emlc.methods.closed_form import closed_form_step
-from emlc.methods.emlc import EMLC
 
 SIZES = (8, 8, 5)
 M = 6
@@ -36,15 +35,7 @@ def make_method(**changes):
     torch.manual_seed(0)
     defaults = {"teacher": "noise-aware", "backbone": "shallow", "momentum": 0.9, "weight_decay": 0.01}
     settings = tiny.settings(**(defaults | changes))
-    method = EMLC(settings, tiny.samples(image=settings.backbone in ("cnn", IMAGES)).inputs, 3)
-    for network in method.networks().values():
-        network.double()
-    method.setup(tiny.ALONE)
-    if settings.teacher == "noise-aware":
-        method.teacher.count_trusted(torch.tensor([0, 0, 1, 2, 2, 2]))
-        method.teacher.observe(torch.tensor([0.6, 0.3, 0.1]))
-    method.train_mode()
-    return method
+    return tiny.emlc_in_float64(settings, image=settings.backbone in ("cnn", IMAGES))
 
 
 def make_batches(k):

@@ -16,7 +16,7 @@ from emlc.data import Split
 from emlc.data.loaders import Batch
 from emlc.meta.metagradient import InnerSGD
 from emlc.methods import emlc as emlc_module
-from emlc.methods.emlc import EMLC, ce_weight
+from emlc.methods.emlc import ce_weight
 from references import flat, relative_error
 
 ETA, TEACHER_ETA = 0.1, 0.03
@@ -45,16 +45,7 @@ def make_method(**changes):
             | changes
         )
     )
-    image = settings.backbone == "cnn"
-    method = EMLC(settings, tiny.samples(image=image).inputs, 3)
-    for network in method.networks().values():
-        network.double()
-    method.setup(tiny.ALONE)
-    if settings.teacher == "noise-aware":
-        method.teacher.count_trusted(torch.tensor([0, 0, 1, 2, 2, 2]))
-        method.teacher.observe(torch.tensor([0.6, 0.3, 0.1]))
-    method.train_mode()
-    return method
+    return tiny.emlc_in_float64(settings, image=settings.backbone == "cnn")
 
 
 def make_batches(k, image=False):

@@ -201,19 +201,18 @@ def _open(
     if not schema.classes and (names.labels or default_classes):
         classes = tuple(dict.fromkeys((*names.labels, *names.true_labels)))
         schema = replace(schema, classes=classes, has_integers=True)
+    values = {role: table.column(name) if name else None for role, name in vars(columns).items()}
     annotations = annotate(
         table.dataset.count_rows(),
         where=name,
-        ids=table.column(columns.id) if columns.id else None,
+        ids=values["id"],
         id_prefix=id_prefix,
         first_row=table.first_row,
-        labels=table.column(columns.label) if columns.label else None,
-        true_labels=table.column(columns.true_label) if columns.true_label else None,
-        trusted=table.column(columns.trusted) if columns.trusted else None,
-        label_before_review=table.column(columns.label_before_review)
-        if columns.label_before_review
-        else None,
-        chosen_for_review=table.column(columns.chosen_for_review) if columns.chosen_for_review else None,
+        labels=values["label"],
+        true_labels=values["true_label"],
+        trusted=values["trusted"],
+        label_before_review=values["label_before_review"],
+        chosen_for_review=values["chosen_for_review"],
         classes=schema.classes,
         integer_names=names,
         settings=settings,
