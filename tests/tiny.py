@@ -109,7 +109,8 @@ def emlc_in_float64(settings: Settings, *, image: bool = False) -> EMLC:
         network.double()
     method.setup(ALONE)
     if settings.teacher == "noise-aware":
-        method.teacher.count_trusted(torch.tensor([0, 0, 1, 2, 2, 2]))
+        labels = torch.tensor([0, 0, 1, 2, 2, 2])
+        method.teacher.count(labels, labels)
         method.teacher.observe(torch.tensor([0.6, 0.3, 0.1]))
     method.train_mode()
     return method

@@ -1,6 +1,7 @@
 """One step of EMLC against Eq. 12 written with autograd through the unrolled student, in float64."""
 
 import logging
+import math
 import weakref
 from copy import deepcopy
 
@@ -194,13 +195,30 @@ def test_reach_is_how_far_sgd_goes(k, options):
     assert InnerSGD(ETA, **options).step_scale(k, "approximate") == pytest.approx(discounted)
 
 
-@pytest.mark.parametrize(("teacher", "share"), [("gate", 1.0), ("noise-aware", 0.05)])
 @pytest.mark.parametrize("eta", [ETA, 0.01])
-def test_the_default_meta_weight_of_one_step_is_a_share_of_one_over_the_learning_rate(eta, teacher, share):
-    method = make_method(teacher=teacher)
+def test_the_default_meta_weight_of_one_step_is_one_over_the_learning_rate(eta):
+    method = make_method(teacher="gate")
     method.student_sgd.param_groups[0]["lr"] = eta  # as a schedule does
     noisy, trusted = make_batches(1)
-    assert_step_is(method, [noisy], trusted, meta_weight=share / eta)
+    assert_step_is(method, [noisy], trusted, meta_weight=1 / eta)
+
+
+def test_that_of_the_noise_aware_teacher_is_smaller_by_what_the_batch_can_tell_and_by_the_first_rate():
+    method = make_method(teacher="noise-aware")
+    method.student_sgd.param_groups[0]["lr"] = ETA / 3
+    shares = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    T = torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]], dtype=torch.float64)
+    method.teacher.noisy_shares.copy_(shares)
+    method.teacher.trusted_shares.copy_(torch.tensor([0.4, 0.4, 0.2]))
+    with torch.no_grad():
+        method.teacher.transition_logits.copy_(T.log() / math.sqrt(3 / 2))
+    noisy, trusted = make_batches(1)
+    assert_step_is(
+        method,
+        [noisy],
+        trusted,
+        meta_weight=0.6 * (0.45 + 0.24 + 0.12) / (0.16 / 0.5 + 0.16 / 0.3 + 0.2) / ETA,
+    )
 
 
 @pytest.mark.parametrize("engine", EXACT_ENGINES)

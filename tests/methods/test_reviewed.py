@@ -63,7 +63,8 @@ def slow_losses(split, teacher):
 def test_each_counts_by_what_is_known_of_it_and_how_it_was_chosen(split, teacher):
     reviewed, trusted = ReviewedLabels.of(split, torch.device("cpu")), split.trusted
     assert reviewed is not None
-    teacher.count_trusted(torch.from_numpy(trusted.given))
+    trusted_labels = torch.from_numpy(trusted.given)
+    teacher.count(trusted_labels, trusted_labels)
     teacher.observe(torch.tensor([0.6, 0.3, 0.1]))
     batch = Batch(trusted.inputs.double(), torch.from_numpy(trusted.given), torch.arange(M), M)
 

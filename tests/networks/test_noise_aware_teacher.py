@@ -140,9 +140,9 @@ def test_the_prior_shift_is_bayes_rule_for_samples_drawn_in_other_shares():
     likelihood = torch.tensor([0.3, 0.1, 0.6], dtype=torch.float64)  # p(x | y), the same in both sets
     noisy, trusted = torch.tensor([0.7, 0.2, 0.1]).double(), torch.tensor([2, 2, 3]).double() / 7
     teacher = NoiseAwareTeacher(nn.Identity(), 2, 3).double()
-    teacher.count_trusted(torch.tensor([0, 1, 2, 2]))
+    teacher.count(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 0, 0, 2]))
     torch.testing.assert_close(teacher.trusted_shares, trusted)
-    assert torch.equal(teacher.prior_shift, torch.zeros(3, dtype=torch.float64))
+    torch.testing.assert_close(teacher.noisy_shares, torch.tensor([4, 1, 2]).double() / 7)
     for _ in range(3000):
         teacher.observe(noisy)
     posterior = (noisy * likelihood) / (noisy * likelihood).sum()
@@ -159,7 +159,7 @@ def test_a_class_that_vanishes_keeps_a_finite_shift():
 
 def test_the_expected_error_is_the_mean_probability_of_a_wrong_class(teacher, batch):
     logits, labels = torch.randn(N, C, dtype=torch.float64), batch[1]
-    teacher.count_trusted(labels)
+    teacher.count(labels, labels)
     teacher.observe(torch.tensor([0.9, 0.1, 0, 0, 0]).double())
     shift = teacher.prior_shift.tolist()
     wrong = 0.0

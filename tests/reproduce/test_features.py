@@ -34,6 +34,7 @@ from emlc.runs.run import Run
 
 NAMES = [name for name in EXPERIMENTS if name != "table3"]
 RIVALS = {"cross-entropy", "trusted-only", "fine-tuning", "mlc", "mw-net", "mlnt", "elr-plus", "true-labels"}
+RIVALS |= {"joint-optim", "pencil", "famus", "mslg", "metacleaner", "smp"}
 
 
 def png(pixels):

@@ -19,6 +19,9 @@ from emlc.errors import raise_together
 Augmentation = Literal["flip", "crop", "autoaugment", "randaugment"]
 NAMED_WEIGHTS = ("none", "imagenet")
 """Names of initial weights that are given by a name, not by a path."""
+_LEARNING_RATE = 0.02
+_STUDENT_OF_NOISE_AWARE = 0.05
+"""It learns from soft labels that change slowly, and so can follow them faster than a teacher may learn."""
 MIN_EPOCHS = 15
 """Number of epochs on large data, where ``epochs`` is None."""
 MOST_NOISY_BATCH = 128
@@ -81,8 +84,9 @@ class MethodSettings:
             every given label. gate: the paper's, which learns from the trusted set how far to keep a label.
         meta_weight: Weight of the meta loss. The default is the inverse of how far k student steps move a
             weight whose gradient is 1, so that the loss's share depends neither on the learning rate nor
-            on k. For k = 1 that is 1 / learning_rate; the noise-aware teacher takes a 20th of it. The
-            paper's tables use 1.
+            on k. For k = 1 that is 1 / learning_rate. With the noise-aware teacher it is 0.6 of that at the
+            first learning rate, times the estimated share of right labels, and less the more the class shares
+            of trusted and noisy samples differ. The paper's tables use 1.
         ce_weight: Weight of the teacher's cross-entropy on trusted samples (default: 1; for the noise-aware
             teacher 1 with up to 1,500 noisy samples, else by how many of all samples are trusted: 1 from 7 %,
             at least 0.02).
@@ -126,8 +130,10 @@ class OptimisationSettings:
         epochs: Passes over the noisy samples (default: 15, or more on small data).
         noisy_batch: Noisy samples per student step, over all devices (default: 128, or fewer on small data).
         trusted_batch: Trusted samples per teacher step, over all devices.
-        learning_rate: Learning rate of the student's SGD, eta.
-        teacher_learning_rate: Learning rate of the teacher's SGD (default: the same as the student's).
+        learning_rate: Learning rate of the student's SGD, eta (default: 0.02; for emlc with the noise-aware
+            teacher 0.05).
+        teacher_learning_rate: Learning rate of the teacher's SGD (default: ``learning_rate``, or 0.02 if that
+            is not given, either).
         momentum: Momentum of the student's SGD, and of the teacher's unless teacher_momentum is given.
         teacher_momentum: Momentum of the teacher's SGD (default: the same as the student's).
         weight_decay: Weight decay of the student's SGD, and of the teacher's unless teacher_weight_decay is
@@ -157,7 +163,7 @@ class OptimisationSettings:
     epochs: int | None = setting(None, at_least=1, common=True)
     noisy_batch: int | None = setting(None, at_least=2)
     trusted_batch: int = setting(32, at_least=2)
-    learning_rate: float = setting(0.02, above=0)
+    learning_rate: float | None = setting(None, above=0)
     teacher_learning_rate: float | None = setting(None, expert=True, above=0)
     momentum: float = setting(0.9, expert=True, at_least=0, below=1)
     teacher_momentum: float | None = setting(None, expert=True, at_least=0, below=1)
@@ -224,6 +230,19 @@ class Settings(
     def batch(self) -> int:
         """Noisy samples per student step; as long as it is left to the data, that of large data."""
         return MOST_NOISY_BATCH if self.noisy_batch is None else self.noisy_batch
+
+    @property
+    def student_rate(self) -> float:
+        """Learning rate of the student: ``learning_rate``, or if it is None the default of the method."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        noise_aware = self.method == "emlc" and self.teacher == "noise-aware"
+        return _STUDENT_OF_NOISE_AWARE if noise_aware else _LEARNING_RATE
+
+    @property
+    def teacher_rate(self) -> float:
+        """Learning rate of emlc's teacher: ``teacher_learning_rate``, or if it is None ``learning_rate``."""
+        return self.teacher_learning_rate or self.learning_rate or _LEARNING_RATE
 
     @property
     def scaling(self) -> Literal["columns", "whole", "components"]:

@@ -47,7 +47,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             quarter of ``epochs``, at most 5, if the networks start from random weights.
         noisy_batch: Noisy samples per student step; None: 128, or fewer on small data.
         trusted_batch: Trusted samples per teacher step.
-        learning_rate: Learning rate of the SGD of student and teacher.
+        learning_rate: Learning rate of the SGD of student and teacher; None: 0.05 and 0.02, or for other
+            methods and teachers 0.02.
         weight_decay: Weight decay of student and teacher.
         schedule: Schedule of the learning rates: constant | cosine. With cosine they fall to zero.
         backbone: The networks' backbone: auto | linear | shallow | mlp | cnn | a network of
@@ -105,7 +106,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         warm_up_epochs: int | None = None,
         noisy_batch: int | None = None,
         trusted_batch: int = 32,
-        learning_rate: float = 0.02,
+        learning_rate: float | None = None,
         weight_decay: float = 0.0,
         schedule: Literal["constant", "cosine"] = "cosine",
         backbone: str = "auto",

@@ -169,7 +169,7 @@ class Method(ABC):
             if ranks.size > 1:
                 use_joint_batch(network)
             ranks.broadcast(list(network.state_dict().values()))
-        self.student_sgd = self.make_sgd(self.student, self.settings.learning_rate)
+        self.student_sgd = self.make_sgd(self.student, self.settings.student_rate)
 
     def steps_in(self, split: Split, epochs: int) -> int:
         """Return the number of steps in ``epochs`` epochs, at one noisy batch per step."""

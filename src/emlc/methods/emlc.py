@@ -1,6 +1,7 @@
 """Enhanced Meta Label Correction: Algorithm 1 with the teacher and the losses of Sec. 3.6."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -30,8 +31,8 @@ from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 from emlc.runtime.streams import RandomStream
 
-_NOISE_AWARE_SHARE = 0.05
-"""Meta weight of the noise-aware teacher as a share of the gate's: its likelihood teaches it, too."""
+_NOISE_AWARE_SHARE = 0.6
+"""Meta weight of the noise-aware teacher as a share of the gate's, were all labels right."""
 _FULL_CE_SHARE = 0.07
 """Share of trusted samples among all from which their cross-entropy has weight 1; see :func:`ce_weight`."""
 _SMALL_DATA = 1500
@@ -104,7 +105,7 @@ class EMLC(Method):
         s = self.settings
         self.teacher_sgd = self.make_sgd(
             self.teacher,
-            s.teacher_learning_rate or s.learning_rate,
+            s.teacher_rate,
             momentum=s.teacher_momentum,
             weight_decay=s.teacher_weight_decay,
         )
@@ -115,7 +116,10 @@ class EMLC(Method):
         super().bind(split)
         if isinstance(self.teacher, NoiseAwareTeacher):
             is_sample = representative(split.trusted)
-            self.teacher.count_trusted(torch.from_numpy(split.trusted.given[is_sample]))
+            trusted, given = (
+                torch.from_numpy(y) for y in (split.trusted.given[is_sample], split.noisy.given)
+            )
+            self.teacher.count(trusted, given)
             self._reviewed = ReviewedLabels.of(split, self.ranks.device)
             if self._reviewed is not None:
                 self._closed_form = None  # which weighs all trusted samples alike
@@ -306,12 +310,21 @@ class EMLC(Method):
         return {name: share * self.local_scale(noisy) * loss.mean() for name, loss in losses.items()}
 
     def meta_weight(self, k: int) -> float | Tensor:
-        """The setting, or what makes the size of the coefficients independent of eta, k and momentum."""
-        weight = self.settings.meta_weight
+        """The setting, or what makes the size of the coefficients independent of eta, k and momentum.
+
+        A noise-aware teacher learns from the likelihood, too. To it the student's steps say how far to trust
+        the labels of a batch: the fewer of them are right, or of classes that trusted samples are of, the
+        less there is to say, and the more the few trusted samples would be learned by heart. So its weight is
+        a share of that; and it stays as it is when the learning rate, and with it the coefficients, falls.
+        """
+        weight, kind = self.settings.meta_weight, self.settings.meta_gradient
         if weight is not None:
             return weight
-        share = _NOISE_AWARE_SHARE if self.settings.teacher == "noise-aware" else 1.0
-        return share / InnerSGD.of(self.student_sgd).step_scale(k, self.settings.meta_gradient)
+        sgd = InnerSGD.of(self.student_sgd)
+        if not isinstance(self.teacher, NoiseAwareTeacher):
+            return 1 / sgd.step_scale(k, kind)
+        at_first = replace(sgd, lr=self.settings.student_rate)
+        return _NOISE_AWARE_SHARE * self.teacher.telling_share / at_first.step_scale(k, kind)
 
     def _coefficients(self, steps: Sequence[_Step], g_w: Weights) -> list[Tensor]:
         """What each step's soft labels (n, C) are multiplied by in the meta loss."""

@@ -97,7 +97,7 @@ class FasTEN(Method):
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)
         both = nn.ModuleList([self.student, self.noisy_head])
-        self.student_sgd = self.make_sgd(both, self.settings.learning_rate)
+        self.student_sgd = self.make_sgd(both, self.settings.student_rate)
 
     def bind(self, split: Split) -> None:
         super().bind(split)

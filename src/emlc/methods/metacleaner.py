@@ -84,7 +84,7 @@ class MetaCleaner(Method):
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)
         both = nn.ModuleList([self.student, self.weighting])
-        self.student_sgd = self.make_sgd(both, self.settings.learning_rate)
+        self.student_sgd = self.make_sgd(both, self.settings.student_rate)
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         (batch,) = noisy

@@ -108,7 +108,7 @@ class MLNT(Method):
 
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)
-        self.neighbours_sgd = self.make_sgd(self.neighbours, self.settings.learning_rate)
+        self.neighbours_sgd = self.make_sgd(self.neighbours, self.settings.student_rate)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"student": self.student_sgd, "neighbours": self.neighbours_sgd}

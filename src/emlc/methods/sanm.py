@@ -126,7 +126,7 @@ class SANM(DivideMix):
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)
         both = nn.ModuleList([self.student, self.decoders])
-        self.student_sgd = self.make_sgd(both, self.settings.learning_rate)
+        self.student_sgd = self.make_sgd(both, self.settings.student_rate)
 
     def warm_up_views(self, batch: Batch) -> tuple[Tensor, ...]:
         return batch.views[:2]

@@ -94,14 +94,24 @@ class NoiseAwareTeacher(nn.Module):
         """
         return self.trusted_shares.log() - self.noisy_shares.log()
 
-    def count_trusted(self, labels: Tensor) -> None:
-        """Take the shares of the trusted samples from their labels (m,), with one more of each class.
+    @property
+    def telling_share(self) -> Tensor:
+        """Share (0-d, 0 to 1) of the noisy samples of which trusted ones can tell how far to trust labels.
 
-        Those of the noisy samples start there.
+        It is the estimated share of right labels, by T and the classes' shares, times the effective sample
+        size (Kish) that noisy samples have when they are weighted to the class shares of the trusted ones.
         """
-        counts = torch.bincount(labels, minlength=len(self.trusted_shares)) + 1
-        self.trusted_shares.copy_(counts / counts.sum())
-        self.noisy_shares.copy_(self.trusted_shares)
+        right = (self.noisy_shares * self.transition.detach().diagonal()).sum()
+        return right / (self.trusted_shares**2 / self.noisy_shares).sum()
+
+    def count(self, trusted: Tensor, given: Tensor) -> None:
+        """Take the classes' shares from the labels (m,) of the trusted samples and (n,) of the noisy ones.
+
+        One more of each class is counted. The given labels are wrong, and their shares but a start.
+        """
+        for shares, labels in ((self.trusted_shares, trusted), (self.noisy_shares, given)):
+            counts = torch.bincount(labels, minlength=len(shares)) + 1
+            shares.copy_(counts / counts.sum())
 
     def observe(self, mean_q: Tensor) -> None:
         """Let a batch's mean soft label (C,) count in the running mean of the noisy samples' shares."""
@@ -160,9 +170,6 @@ class NoiseAwareTeacher(nn.Module):
         """
         p = (logits + self.prior_shift).softmax(dim=1)
         return 1 - p.gather(1, labels[:, None]).mean()
-
-    def _log_transition(self) -> Tensor:
-        return log_softmax(self._reach * full_precision(self.transition_logits), dim=1)
 
     def _given_logits(self, h: Tensor) -> Tensor:
         return full_precision(self.noisy_head(h.detach()))

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from emlc.config.training import MethodSettings
 from emlc.reproduce import by_noise
 from emlc.reproduce.plan import ByNoise, Part
 from emlc.reproduce.protocol import Protocol, Scale
+from emlc.runtime.files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,6 @@ class Contender:
         settings: Settings of the method at all scales.
         small: Further settings at small scale, whose runs are short.
         paper: Further settings in the full protocol.
-        features: Further settings on features (default: those of the full protocol, of as many steps).
         needs_images: Whether it cannot learn from features.
         ceiling: Whether it uses knowledge that the others lack, such as the true labels.
         published: Label of its row in ``paper.yaml``, if it is not this one.
@@ -32,7 +34,6 @@ class Contender:
     settings: Mapping[str, Any] = field(default_factory=dict)
     small: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[str, Any] = field(default_factory=dict)
-    features: Mapping[str, Any] | None = None
     needs_images: bool = False
     ceiling: bool = False
     published: str | None = None
@@ -40,8 +41,7 @@ class Contender:
 
     def settings_at(self, scale: Scale) -> dict[str, Any]:
         """Return the method's settings at a scale, without those that all methods share."""
-        on_features = self.paper if self.features is None else self.features
-        further = {"small": self.small, "features": on_features, "paper": self.paper}
+        further = {"small": self.small, "features": _searched().get(self.method, {}), "paper": self.paper}
         return {**self.settings, **further[scale]}
 
     def row(self, protocol: Protocol) -> Part:
@@ -60,6 +60,11 @@ class Contender:
 _ALL_SEEDS = ("emlc", "glc", "mslc", "dividemix", "fasten")
 """Methods that have all seeds on features: EMLC, Gold Loss Correction, and the three best other rivals."""
 _FEWER_SEEDS = (0, 1, 2)
+
+
+@cache
+def _searched() -> Mapping[str, Mapping[str, Any]]:
+    return read_yaml(Path(__file__).with_name("searched.yaml"))
 
 
 def _method(name: str, **options: Any) -> Contender:
@@ -87,9 +92,6 @@ _MLNT_PAPER = {"meta_start": 250, "meta_full": 1000}
 
 _RAMP = {"hyper": {"ramp_epochs": 1.0}}
 """DivideMix's ramp in the full protocol, of 15 or 3 epochs; as published, it takes 16 of 300."""
-
-_DIVIDEMIX_ON_FEATURES = {"warm_up_epochs": 2, "hyper": {"ramp_epochs": 8.0}}
-"""The schedule of DivideMix and its kin for runs of 15 epochs on features."""
 
 PAPER = {
     "teacher": "gate",
@@ -126,7 +128,7 @@ _ALL = [
     _method("fine-tuning"),
     _method("mlc", small=_MLC_SMALL, paper={"hyper": {"label_embedding_dim": 128}}, by_noise=by_noise.mlc),
     _method("mw-net"),
-    _method("mslc", small={"warm_up_epochs": 10}, features={"warm_up_epochs": 5}),
+    _method("mslc", small={"warm_up_epochs": 10}),
     _method(
         "mlnt", small={"warm_up_epochs": 5, "hyper": _MLNT}, paper={"warm_up_epochs": 1, "hyper": _MLNT_PAPER}
     ),
@@ -136,7 +138,6 @@ _ALL = [
         "dividemix",
         small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}},
         paper=_RAMP,
-        features=_DIVIDEMIX_ON_FEATURES,
         by_noise=by_noise.dividemix,
     ),
     _method("elr-plus", settings={"hyper": {"weight_ramp_steps": 0}}),
@@ -153,7 +154,7 @@ _ALL = [
         "augdesc",
         small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}},
         paper=_RAMP,
-        features=_DIVIDEMIX_ON_FEATURES,
+        needs_images=True,  # on features it has no augmentation, and is DivideMix
         by_noise=by_noise.dividemix,
     ),
     _method(
