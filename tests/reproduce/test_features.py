@@ -16,12 +16,13 @@ from grids import grid, run_grid
 from PIL import Image
 from sklearn.decomposition import PCA
 
+from benchmarks import search
 from emlc import InputError
 from emlc.cli import main
 from emlc.config import Settings
 from emlc.config.training import MethodSettings
 from emlc.data.noise import CIFAR10_CLASSES
-from emlc.reproduce import code, embedding
+from emlc.reproduce import code, contenders, embedding
 from emlc.reproduce.cache import Cache
 from emlc.reproduce.choice import Choice
 from emlc.reproduce.embedding import make_features, reduced
@@ -31,6 +32,7 @@ from emlc.reproduce.plan import CHOSEN, Grid, Part, cells, job
 from emlc.reproduce.pretrained import PretrainedFeatures
 from emlc.reproduce.tables import Value, markdown
 from emlc.runs.run import Run
+from emlc.runtime.files import read_yaml
 
 NAMES = [name for name in EXPERIMENTS if name != "table3"]
 RIVALS = {"cross-entropy", "trusted-only", "fine-tuning", "mlc", "mw-net", "mlnt", "elr-plus", "true-labels"}
@@ -132,26 +134,41 @@ def test_the_noise_aware_row_has_the_defaults_of_emlc(root):
 
 
 @pytest.mark.parametrize(
-    ("method", "column", "warm_up", "hyper"),
+    ("method", "column", "expected"),
     [
-        ("mslc", "symmetric 20 %", 5, {}),
-        ("dividemix", "symmetric 90 %", 2, {"ramp_epochs": 8, "unlabelled_weight": 50}),
-        ("dividemix", "human, worst", 2, {"ramp_epochs": 8, "unlabelled_weight": 25}),
-        ("elr-plus", "asymmetric 40 %", 0, {"weight_ramp_steps": 0}),
-        ("mlnt", "symmetric 50 %", 1, {"meta_start": 250}),
+        ("mslc", "symmetric 20 %", {"warm_up": 8}),
+        ("dividemix", "symmetric 90 %", {"warm_up": 4, "ramp_epochs": 8, "unlabelled_weight": 50}),
+        ("dividemix", "human, worst", {"warm_up": 4, "ramp_epochs": 8, "unlabelled_weight": 25}),
+        ("elr-plus", "asymmetric 40 %", {"weight_ramp_steps": 0, "regularisation": 1.0}),
+        ("mlnt", "symmetric 50 %", {"warm_up": 2, "meta_start": 500}),
+        ("glc", "human, aggregate", {"learning_rate": 0.05, "weight_decay": 0.0005}),
     ],
 )
-def test_rivals_have_the_schedules_of_short_runs(root, method, column, warm_up, hyper):
+def test_rivals_have_what_was_searched_for_them_and_what_authors_chose_by_noise(
+    root, method, column, expected
+):
     runs = cells(restricted(table("table1", root), [0], [method]))
     (settings,) = (each.job.settings for each in runs if each.column.label == f"CIFAR-10 {column}")
-    assert settings.warm_up == warm_up
-    assert {name: getattr(settings.hyper_parameters, name) for name in hyper} == hyper
+    hyper = dataclasses.asdict(settings.hyper_parameters)
+    values = settings.as_dict() | hyper | {"warm_up": settings.warm_up}
+    assert {name: values[name] for name in expected} == expected
+
+
+def test_what_was_searched_is_a_trial_of_the_search():
+    trials = read_yaml(Path(search.__file__).with_suffix(".yaml"))["methods"]
+    searched = read_yaml(Path(contenders.__file__).with_name("searched.yaml"))
+    steps = {"meta_start", "meta_full"}  # of runs five times as long
+    for method, settings in searched.items():
+        flat = {name: value for name, value in settings.items() if name != "hyper"}
+        flat |= {f"hyper.{n}": v for n, v in settings.get("hyper", {}).items() if n not in steps}
+        assert all(value in trials[method][name] for name, value in flat.items()), method
+    assert set(trials) - set(searched) == {"emlc", "fasten", "augdesc", "true-labels"}
 
 
 def test_methods_that_need_images_are_left_out_and_counted(root):
     experiment = table("table2", root)
-    assert not {"sanm", "c2d"} & {row.label for row in experiment.rows}
-    assert "Left out, as they need images (2): c2d, sanm." in experiment.notes
+    assert not {"sanm", "c2d", "augdesc"} & {row.label for row in experiment.rows}
+    assert "Left out, as they need images (3): c2d, augdesc, sanm." in experiment.notes
 
 
 def test_human_labels_stand_in_for_clothing1m(root, tmp_path):
