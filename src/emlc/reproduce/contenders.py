@@ -41,19 +41,23 @@ class Contender:
 
     def settings_at(self, scale: Scale) -> dict[str, Any]:
         """Return the method's settings at a scale, without those that all methods share."""
-        further = {"small": self.small, "features": _searched().get(self.method, {}), "paper": self.paper}
+        searched = _searched()["cifar10"].get(self.method, {})
+        further = {"small": self.small, "features": searched, "paper": self.paper}
         return {**self.settings, **further[scale]}
 
     def row(self, protocol: Protocol) -> Part:
         """Return the row of an experiment with this protocol."""
         settings = {"method": self.method, **self.settings_at(protocol.scale)}
+        on_features = protocol.scale == "features"
+        others = _searched()["cifar100"].get(self.method, {}) if on_features else {}
         return Part(
             self.label,
             settings,
+            by_data={"cifar100": others} if others else {},
             paper=self.published or self.label,
             ceiling=self.ceiling,
             by_noise=self.by_noise,
-            seeds=_FEWER_SEEDS if protocol.scale == "features" and self.method not in _ALL_SEEDS else None,
+            seeds=_FEWER_SEEDS if on_features and self.method not in _ALL_SEEDS else None,
         )
 
 
@@ -63,7 +67,7 @@ _FEWER_SEEDS = (0, 1, 2)
 
 
 @cache
-def _searched() -> Mapping[str, Mapping[str, Any]]:
+def _searched() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     return read_yaml(Path(__file__).with_name("searched.yaml"))
 
 

@@ -174,6 +174,8 @@ def _seeds(results: Results) -> str:
 def _row_settings(rows: Sequence[Part]) -> list[str]:
     """Name the settings that not all rows share, so that readers can judge whether terms are equal."""
     texts = [f"{row.label}: {text}" for row in rows if (text := _in_words(row.settings))]
+    for row in rows:
+        texts += [f"{row.label} on {data}: {_in_words(settings)}" for data, settings in row.by_data.items()]
     return [f"Settings of single rows: {'; '.join(texts)}."] if texts else []
 
 

@@ -39,6 +39,7 @@ class Part:
             :data:`FEATURES`.
         paper: Name of the row or column in the paper's table, if it is there.
         at: Position on the horizontal axis of an "against" picture.
+        by_data: Name of a data set -> settings of a row on it, which override all others.
         ceiling: Whether it uses knowledge that the others lack, and is left out of the ranking.
         by_noise: Hyper-parameters of a row that depend on the column; those in ``settings`` override them.
         seeds: Seeds of the runs of a row, if it has others than the grid.
@@ -48,6 +49,7 @@ class Part:
     settings: Mapping[str, Any] = field(default_factory=dict)
     paper: str | None = None
     at: float | None = None
+    by_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ceiling: bool = False
     by_noise: ByNoise | None = None
     seeds: tuple[int, ...] | None = None
@@ -195,6 +197,7 @@ def known_rows(grid: Grid) -> tuple[list[Part], list[str]]:
 def values_of(grid: Grid, row: Part, column: Part) -> dict[str, Any]:
     """Return the settings of the runs of a cell by name, without their seed."""
     values = {**grid.common, **column.settings, **row.settings}
+    values |= row.by_data.get(values.get("data", ""), {})
     hypers = row.hypers_in(values)
     return {**values, "hyper": {**hypers, **(values.get("hyper") or {})}} if hypers else values
 
