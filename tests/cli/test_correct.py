@@ -13,11 +13,11 @@ def decision(**figures):
 def test_what_is_estimated_is_told(capsys):
     _print_decision(decision(noise_rate=0.25, expected_f1=0.875))
     assert capsys.readouterr().out == (
-        "an issue is a label with a label_quality below 0.600, by 20 trusted samples; in training the "
-        "estimated share of wrong labels is 25.0%, and the issues' F1 is 87.5%\n"
+        "labels with a label_quality below 0.600 count as issues. Estimated from 20 trusted samples, for the "
+        "training set: wrong labels 25.0%, F1 score of the issues 87.5%\n"
     )
 
 
 def test_what_is_unknown_is_told(capsys):
     _print_decision(decision(noise_rate=0.25, expected_f1=None))
-    assert "share of wrong labels is 25.0%, and the issues' F1 is unknown" in capsys.readouterr().out
+    assert "wrong labels 25.0%, F1 score of the issues unknown" in capsys.readouterr().out

@@ -67,8 +67,8 @@ CLASHES = [
     ({"nesterov": True, "teacher_momentum": 0.0}, "nesterov: needs teacher_momentum"),
     ({"test": "t.csv", "test_fraction": 0.5}, "test and test_fraction"),
     ({"separator": "\n"}, "separator: expected one character, or tab, got '\\n'"),
-    ({"classes": ["cat", "cat"]}, "classes: expected different names"),
-    ({"classes": []}, "classes: expected different names, at least one"),
+    ({"classes": ["cat", "cat"]}, "classes: expected at least one name, and no name twice"),
+    ({"classes": []}, "classes: expected at least one name, and no name twice"),
     ({"trusted": "t.csv"}, "give exactly one of the three, got trusted and trusted_per_class"),
     (
         {"trusted_column": "t", "trusted_per_class": None, "trusted": "t.csv"},
@@ -98,7 +98,7 @@ CLASHES = [
     ({"schedule": "step", "schedule_epochs": [15], "epochs": 15}, "schedule_epochs: expected rising"),
     ({"schedule": "step", "schedule_epochs": [1.5]}, "schedule_epochs: expected rising"),
     ({"schedule": "step", "schedule_epochs": ["1"]}, "schedule_epochs: expected rising"),
-    ({"backbone": "cnn", "teacher_backbone": "mlp", "init": "a.pt"}, "teacher_init: needed beside init"),
+    ({"backbone": "cnn", "teacher_backbone": "mlp", "init": "a.pt"}, "teacher_init: needed with init"),
     ({"warm_up_epochs": 1, "teacher_init": "imagenet"}, "warm_up_epochs and teacher_init"),
 ]
 

@@ -78,7 +78,7 @@ def test_asymmetric_cifar100_is_a_cycle_of_five_in_each_super_class():
 
 
 def test_asymmetric_refuses_unknown_classes():
-    with pytest.raises(InputError, match=r"cat, dog; for other data pass --noise matrix"):
+    with pytest.raises(InputError, match=r"cat, dog; for other data give --noise matrix"):
         noise.asymmetric(["cat", "dog"], 0.2)
 
 

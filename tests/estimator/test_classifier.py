@@ -278,7 +278,9 @@ def test_output_keeps_the_run(tmp_path, fitted):
     assert (tmp_path / "run" / "labels.csv").exists()
     run = emlc.Run.load(tmp_path / "run", device="cpu")
     assert np.array_equal(run.predict_proba(torch.from_numpy(X)).numpy(), estimator.predict_proba(X))
-    with pytest.raises(ValueError, match="holds the run of an earlier fit; output is for one fit") as refused:
+    with pytest.raises(
+        ValueError, match="holds the run of an earlier fit; each fit needs an output of its own"
+    ) as refused:
         estimator.fit(X, given, trusted)
     assert "--" not in str(refused.value)
     assert np.array_equal(estimator.predict_proba(X), fitted.predict_proba(X))
@@ -313,7 +315,7 @@ def test_corrected_labels_of_other_samples(fitted):
     table = fitted.correct_labels(X[~trusted], given[~trusted])
     expected = fitted.correct_labels().assign(id=np.arange(len(table)))
     pd.testing.assert_frame_equal(table, expected, check_dtype=False)
-    with pytest.raises(InputError, match="y: row 2 has the label 'yak', which is none of the fit"):
+    with pytest.raises(InputError, match="y: row 2 has the label 'yak', which the fit did not have"):
         fitted.correct_labels(X[:3], ["cat", "cow", "yak"])
     with pytest.raises(InputError, match="y: expected 3 labels, as many as samples, found 2"):
         fitted.correct_labels(X[:3], ["cat", "cow"])
@@ -365,8 +367,8 @@ def test_wrong_trusted(trusted, message):
         ({"warm_up_epochs": 4}, r"warm_up_epochs: expected fewer than epochs \(4\)"),
         ({"backbone": "cnn"}, "backbone: cnn needs images"),
         ({"backbone": "resent18"}, "did you mean resnet18"),
-        ({"settings": {"epochs": 3}}, "settings: epochs is the parameter epochs"),
-        ({"settings": {"seed": 3}}, "settings: seed is the parameter random_state"),
+        ({"settings": {"epochs": 3}}, "settings: epochs is set by the parameter epochs"),
+        ({"settings": {"seed": 3}}, "settings: seed is set by the parameter random_state"),
         (
             {"settings": {"noise_rate": 0.5}},
             "settings: 'noise_rate' is no setting of the estimator; expected",

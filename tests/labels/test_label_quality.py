@@ -127,4 +127,4 @@ def test_too_many_labels_for_cleanlab(monkeypatch):
     monkeypatch.setattr(emlc.labels.quality, "MOST_COMPARED", 3 * 150)
     measured = meter()
     assert measured.figures()["cleanlab"] is None
-    assert "up to 150 labels, and these are 200" in measured.why_no_cleanlab()
+    assert "up to 150 labels; these are 200" in measured.why_no_cleanlab()

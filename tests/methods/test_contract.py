@@ -183,7 +183,7 @@ def test_several_processes_are_refused_but_where_it_can_train_in_them(name, tmp_
     monkeypatch.setattr("emlc.runs.train.start_ranks", lambda _: ranks)
     monkeypatch.setattr("emlc.runs.train.check_initial_weights", lambda _: None)
     with pytest.raises(
-        InputError, match=f"{name} trains in one process; in several train {', '.join(joint)}"
+        InputError, match=f"{name} trains in one process only; several processes can train {', '.join(joint)}"
     ):
         train(settings(name, output=str(tmp_path / "run")), tiny.samples(), console=QUIET)
     assert not (tmp_path / "run").exists()

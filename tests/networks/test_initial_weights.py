@@ -277,7 +277,7 @@ def test_a_file_with_two_such_networks_is_ambiguous(trained, tmp_path):
 
 def test_a_file_of_something_else(tmp_path):
     path = saved(tmp_path / "w.pt", {"decoder": {"layer.weight": torch.zeros(1)}, "epoch": 3})
-    assert refusal(path).endswith("has nothing of resnet18; it has decoder.layer.weight")
+    assert refusal(path).endswith("has no weights of resnet18; it has decoder.layer.weight")
     assert refusal(saved(tmp_path / "e.pt", [1, 2])).endswith("it has no tensors")
 
 
@@ -307,7 +307,7 @@ def test_a_file_that_is_not_there(tmp_path, monkeypatch):
     for given in (None, "none", "imagenet"):
         check_initial_weights(given)
     with pytest.raises(
-        InputError, match=r"expected none, imagenet or a file, and there is no file image-net$"
+        InputError, match=r"expected none, imagenet or a file, but there is no file image-net$"
     ):
         check_initial_weights("image-net")
     with pytest.raises(InputError, match="is a directory: name a file in it"):

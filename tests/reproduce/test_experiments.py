@@ -248,7 +248,7 @@ def test_bad_options_end_with_one_message(options, message, tmp_path, capsys):
 
 def test_options_without_meaning_for_times_are_refused(capsys):
     assert main(["reproduce", "table3", "--seeds", "[0]", "--processes", "2"]) == 2
-    assert "seeds, processes: table3 measures times" in capsys.readouterr().err
+    assert "seeds, processes: cannot be given with table3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

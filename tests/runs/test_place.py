@@ -189,7 +189,7 @@ def test_what_only_looks_like_the_output_of_a_command_is_kept(place, capsys, nam
     (place / name).write_text(content)
     output = name.removesuffix("/evaluation.json")
     message = refused(place, capsys, *command, "--output", output)
-    assert f"output: {name} is there already, and is none that this command wrote" in message
+    assert f"output: {name} exists already, and this command did not write it" in message
 
 
 def test_embeddings_of_others_and_plots_of_others_are_kept(place, capsys):
@@ -267,7 +267,7 @@ def test_a_link_that_leads_nowhere_is_not_replaced(place, capsys, target):
     (place / "link.csv").symlink_to(target)
     for command in ("predict", "correct", "report"):
         message = refused(place, capsys, *WRITING[command], "--output", "link.csv")
-        assert message == f"output: link.csv is a link to {target}, where nothing is; remove it"
+        assert message == f"output: link.csv is a link to {target}, which does not exist; remove it"
 
 
 @pytest.mark.parametrize("words", [

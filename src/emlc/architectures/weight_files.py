@@ -50,7 +50,7 @@ def check_initial_weights(init: str | None) -> None:
     if not path.is_file():
         preset = path.parent.name
         how = f": `emlc pretrain --preset {preset}` makes it" if preset in preset_names("pretrain") else ""
-        raise InputError(f"init: expected none, imagenet or a file, and there is no file {path}{how}")
+        raise InputError(f"init: expected none, imagenet or a file, but there is no file {path}{how}")
 
 
 def imagenet_weights(name: str, setting: str = "init") -> Source:

@@ -73,13 +73,13 @@ def _summary_lines(summary: dict[str, Any]) -> list[str]:
     ]
     if others := summary["not_at_random"]:
         lines.append(
-            f"{others:,} reviewed samples were not chosen at random: each weighs as a noisy sample does"
+            f"{others:,} reviewed samples were not chosen at random: each weighs as much as a noisy sample"
         )
     if known := summary["with_known_truth"]:
         lines.append(
-            f"the truth is known of {known:,} reviewed samples: {summary['right']:,} decisions are right, "
-            f"{summary['given_right']:,} given labels were"
+            f"the true labels of {known:,} reviewed samples are known: {summary['right']:,} decisions are "
+            f"right, and {summary['given_right']:,} given labels were right"
         )
     if summary["noisy_after"] < 2:
-        lines.append("too few samples are left to be corrected: `emlc train` needs 2 noisy ones")
+        lines.append("too few noisy samples are left: `emlc train` needs at least 2")
     return lines

@@ -114,8 +114,8 @@ def _show(trained: "Run", meter: "QualityMeter", csv: Path) -> None:
     if decision.threshold == 0:
         show(
             f"no label counts as wrong: the {decision.trusted_samples:,} {decision.calibrated_on} samples do "
-            "not show, beyond chance, that corrected labels would be better: trust more samples, or hold "
-            "some of them out by --validation_fraction"
+            "not show that corrected labels are better than the given ones. Check more labels, or hold some "
+            "trusted samples out with --validation_fraction"
         )
     else:
         _print_decision(decision)
@@ -137,9 +137,9 @@ def _print_decision(decision: "Decision") -> None:
     figures = (decision.noise_rate, decision.expected_f1)
     rate, f1 = ("unknown" if figure is None else f"{figure:.1%}" for figure in figures)
     show(
-        f"an issue is a label with a label_quality below {decision.threshold:.3f}, by "
-        f"{decision.trusted_samples:,} {decision.calibrated_on} samples; in training the estimated share of "
-        f"wrong labels is {rate}, and the issues' F1 is {f1}"
+        f"labels with a label_quality below {decision.threshold:.3f} count as issues. Estimated from "
+        f"{decision.trusted_samples:,} {decision.calibrated_on} samples, for the training set: wrong labels "
+        f"{rate}, F1 score of the issues {f1}"
     )
 
 

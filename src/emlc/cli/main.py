@@ -143,7 +143,7 @@ def _os_message(argv: Sequence[str], error: OSError) -> str:
         return str(error)
     then = " and --resume" if argv and hasattr(COMMANDS.get(argv[0]), "SETTINGS") else ""
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}cannot be written: {error.strerror}; free some{then}, or name another output"
+    return f"{where}cannot be written: {error.strerror}; free some space{then}, or name another output"
 
 
 def _interrupted(argv: Sequence[str], error: KeyboardInterrupt) -> int:

@@ -46,16 +46,17 @@ def _labels(run: "Run", summary: dict[str, Any]) -> Iterator[str]:
         return
     line = f"{issues:,} of {n:,} labels look wrong ({issues / n:.1%})"
     if decision.noise_rate is not None:
-        line += f"; by estimate, {decision.noise_rate:.1%} are wrong"
+        line += f"; an estimated {decision.noise_rate:.1%} are wrong"
     yield line
     if decision.expected_f1 is not None:
         yield (
-            f"how sure: the expected F1 score is {decision.expected_f1:.0%}, by {decision.trusted_samples:,} "
-            f"{decision.calibrated_on} samples (100 %: all wrong labels are found, and only these)"
+            f"how sure: the expected F1 score is {decision.expected_f1:.0%}, estimated from "
+            f"{decision.trusted_samples:,} {decision.calibrated_on} samples (100%: all wrong labels are "
+            "found, and only these)"
         )
     right = summary["label_recovery"]
     if right is not None:
-        yield f"as the true labels are known: {right:.1f} % of the corrected ones are right"
+        yield f"the true labels are known: {right:.1f} % of the corrected labels are right"
 
 
 def _accuracy(summary: dict[str, Any]) -> Iterator[str]:
@@ -70,7 +71,11 @@ def _beside(comparison: "Comparison") -> Iterator[str]:
 
     if comparison.accuracy:
         figures = ", ".join(f"{name} {value:.1f} %" for name, value in comparison.accuracy.items())
-        how = ", each predicted by a training without it" if comparison.measured_on == "trusted" else ""
+        how = (
+            " (each predicted by a model that was trained without it)"
+            if comparison.measured_on == "trusted"
+            else ""
+        )
         yield f"compared with simpler methods, on {sample_words(comparison)}{how}: {figures}"
 
 

@@ -24,7 +24,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=500, help="samples in the gallery; 0 for no gallery")
     parser.add_argument("--map_samples", type=int, default=2000, help="samples on the t-SNE map; 0 for none")
     parser.add_argument(
-        "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
+        "--weights",
+        type=Literal["chosen", "last"],
+        default="chosen",
+        help="weights of the chosen or of the last epoch",
     )
     parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
     run_arguments.add_trust_argument(parser, "the run names")

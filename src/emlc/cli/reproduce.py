@@ -42,9 +42,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--shard",
         type=str | None,
-        help="I/N, from 0/N to N-1/N: make only this share of the runs, and others on other machines",
+        help="I/N, from 0/N to N-1/N: train only this share of the runs; other machines train the others",
     )
-    parser.add_argument("--processes", type=int, default=1, help="runs made at the same time on this machine")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="runs trained at the same time on this machine"
+    )
     parser.add_argument("--folder", type=str, default="runs/reproduce", help="folder for runs and results")
     parser.add_argument(
         "--data",
@@ -77,7 +79,8 @@ def run(arguments: Namespace) -> int:
         options["processes"] = None if processes == 1 else processes
         if refused := [name for name, value in options.items() if value is not None]:
             raise InputError(
-                f"{', '.join(refused)}: {experiment.name} measures times, by one process and all at once"
+                f"{', '.join(refused)}: cannot be given with {experiment.name}, which measures times in one "
+                "process"
             )
     else:
         experiment = restricted(experiment, seeds, arguments.methods)

@@ -31,7 +31,12 @@ _SHORTEST = 8
 
 def add_arguments(parser: ArgumentParser) -> None:
     run_arguments.add_weights_arguments(parser)
-    parser.add_argument("--samples", type=int, default=10_000, help="samples shown, the most suspect first")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=10_000,
+        help="number of samples shown: a fifth at random, the others those most likely wrong",
+    )
     parser.add_argument("--port", type=int, default=8765, help="port; 0: any that is free")
     parser.add_argument(
         "--host",
@@ -98,8 +103,8 @@ def _password() -> str:
         password = getpass.getpass("password for the reviewers: ")
     if password is None or len(password) < _SHORTEST:
         raise InputError(
-            f"host: others can reach this address, so that it needs a password of {_SHORTEST} characters or "
-            f"more, in the environment variable {_PASSWORD}"
+            f"host: others can reach this address, so it needs a password of at least {_SHORTEST} "
+            f"characters, in the environment variable {_PASSWORD}"
         )
     return password
 

@@ -40,7 +40,7 @@ def add_parts_argument(parser: ArgumentParser) -> None:
         "--part_rows",
         type=int,
         default=PART_ROWS,
-        help="rows that a process holds at a time, and after which a command that is killed can go on",
+        help="rows of a part: a process holds one in memory, and a killed command goes on after the last one",
     )
 
 
@@ -57,25 +57,31 @@ def add_run_arguments(parser: ArgumentParser, data_help: str, *, data_required: 
     """Add RUN, DATA, --label_column, and which weights to use on which device."""
     add_weights_arguments(parser)
     parser.add_argument("data", type=str | None, nargs=None if data_required else "?", help=data_help)
-    parser.add_argument("--label_column", type=str | None, help="label column of DATA, if not as in training")
+    parser.add_argument(
+        "--label_column", type=str | None, help="label column of DATA, if it is not that of the training data"
+    )
     parser.add_argument(
         "--classes",
         type=list[str] | None,
         help="names of the classes that integer labels of DATA stand for, in their order from 0",
     )
-    parser.add_argument("--separator", type=str | None, help="of a CSV file (default: found by content)")
-    parser.add_argument("--encoding", type=str | None, help="of a CSV file (default: found by content)")
     parser.add_argument(
-        "--drop_unlabelled", type=bool, default=False, help="leave samples without a label out"
+        "--separator", type=str | None, help="cell separator of a CSV file (default: found by content)"
+    )
+    parser.add_argument(
+        "--encoding", type=str | None, help="encoding of a CSV file (default: found by content)"
+    )
+    parser.add_argument(
+        "--drop_unlabelled", type=bool, default=False, help="leave out samples without a label"
     )
     parser.add_argument(
         "--drop_untrusted_classes",
         type=bool,
         default=False,
-        help="leave samples of classes out that the run does not have",
+        help="leave out samples of classes that the run does not have",
     )
     parser.add_argument(
-        "--skip_unreadable", type=bool, default=False, help="leave images of DATA out that cannot be read"
+        "--skip_unreadable", type=bool, default=False, help="leave out images of DATA that cannot be read"
     )
 
 
@@ -83,7 +89,10 @@ def add_weights_arguments(parser: ArgumentParser) -> None:
     """Add RUN, and which weights to use on which device."""
     parser.add_argument("run", type=str, help="run directory of `emlc train`")
     parser.add_argument(
-        "--weights", type=Literal["chosen", "last"], default="chosen", help="of the chosen or the last epoch"
+        "--weights",
+        type=Literal["chosen", "last"],
+        default="chosen",
+        help="weights of the chosen or of the last epoch",
     )
     parser.add_argument("--device", type=str, default="auto", help="auto | cpu | cuda | cuda:N")
     add_trust_argument(parser, "the run names")
@@ -94,8 +103,8 @@ def add_trust_argument(parser: ArgumentParser, whose: str) -> None:
     parser.add_argument(
         "--trust_code",
         action="store_true",
-        help=f"let code that {whose}, a backbone module:factory, run here for the first time, and let its "
-        "cache folders be written to",
+        help=f"trust what {whose}: run its code (a backbone module:factory) and write to its cache folders, "
+        "even if these were not used here before",
     )
 
 

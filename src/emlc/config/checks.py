@@ -41,19 +41,19 @@ def data_problems(s: Any) -> Iterator[str]:
             yield f"text_column and {name}: give one of the two"
     yield from _image_problems(s)
     if s.text_model != BUNDLED_TEXT_MODEL and s.text_column is None:
-        yield "text_model: embeds the texts of text_column, which is not given"
+        yield "text_model: needs text_column, which names the column of the texts"
     if s.separator is not None and (s.separator in ('"', "\n", "\r") or _separator_length(s.separator) != 1):
         yield f"separator: expected one character, or tab, got {s.separator!r}"
     if s.encoding is not None and not _is_encoding(s.encoding):
         yield f"encoding: expected the name of an encoding, such as utf-8 or cp1252, got {s.encoding!r}"
     if s.classes is not None and len(set(s.classes)) < max(len(s.classes), 1):
-        yield "classes: expected different names, at least one"
+        yield "classes: expected at least one name, and no name twice"
     if s.text_column is not None and s.image_model not in ("auto", "none"):
         yield "text_column and image_model: give one of the two"
     if s.feature_columns is not None and len(set(s.feature_columns)) < max(len(s.feature_columns), 1):
-        yield "feature_columns: expected different names, at least one"
+        yield "feature_columns: expected at least one name, and no name twice"
     if s.human_labels_key is not None and s.human_labels is None:
-        yield "human_labels_key: names labels in the file human_labels, which is not given"
+        yield "human_labels_key: needs human_labels, the file with these labels"
     if s.human_labels is not None and s.true_label_column is not None:
         yield "human_labels and true_label_column: with human labels, the data's own labels are the true ones"
 

@@ -70,9 +70,9 @@ class DataSettings:
             that nothing is embedded twice (null: no cache).
         human_labels: File with human labels of the data: CIFAR-10_human.pt or CIFAR-100_human.pt of CIFAR-N,
             or an .npz or .csv file with the same columns. They become the given labels, and the labels of
-            the data become the true ones; the file's clean_label must agree with these row by row.
+            the data become the true ones. The file's clean_label must equal these in every row.
         human_labels_key: Which labels of that file to use: worst, aggregate, random1, random2 or random3 of
-            CIFAR-10N, or the name of a column (default: the only ones in the file).
+            CIFAR-10N, or the name of a column (default: the only column in the file).
         classes: Class names, in the order of the integers that stand for them as labels (default: those found
             in the data, sorted).
         image_size: Resize images to squares of this many pixels per side (default: their own size, or the

@@ -114,14 +114,14 @@ def _pretrain_problems(s: PretrainSettings) -> Iterator[str]:
         yield f"trusted, trusted_column, trusted_per_class: give at most one, got {' and '.join(trusted)}"
     for name in ("validation", "validation_fraction"):
         if not trusted and getattr(s, name) is not None:
-            yield f"{name}: goes with trusted samples"
+            yield f"{name}: needs trusted samples (trusted, trusted_column or trusted_per_class)"
     if s.optimizer == "lars" and s.weight_decay == 0:
         # lightly's LARS leaves parameters without weight decay to plain SGD.
-        yield "weight_decay: lars needs more than 0"
+        yield "weight_decay: optimizer lars needs a value above 0"
     if s.warm_up_epochs is not None and s.warm_up_epochs >= s.epochs > 0:
         yield f"warm_up_epochs: expected fewer than epochs ({s.epochs}), got {s.warm_up_epochs}"
     if s.views is not None and not s.views:
-        yield "views: expected at least one, or two views of an image are the same"
+        yield "views: expected at least one augmentation; without any, the two views of an image are equal"
     for view in s.views or ():
         if view not in get_args(View):
             yield f"views: expected any of {', '.join(get_args(View))}, got {view!r}"

@@ -75,21 +75,21 @@ class MethodSettings:
         meta_gradient: approximate: Propositions 1 and 2 of the paper. exact: differentiate through the
             optimiser's steps, with momentum and weight decay.
         jvp: How Jacobian-vector products are computed; auto chooses by device and precision.
-        save_memory: Recompute what is otherwise kept from a look-ahead step until its meta-gradient: the
-            teacher's activations, and outputs of the student's layers. Each further look-ahead step then
-            takes only as much memory as the student's weights, and each step takes one to two more
-            forward passes.
+        save_memory: Recompute the teacher's activations and the outputs of the student's layers, instead of
+            keeping them from a look-ahead step until its meta-gradient. Each further look-ahead step then
+            takes only as much memory as the student's weights, but each step takes one to two more forward
+            passes.
         teacher: The kind of teacher. noise-aware: a learned transition matrix models the noise, and Bayes'
             rule makes soft labels from it, the prediction and the given label; the teacher learns from
             every given label. gate: the paper's, which learns from the trusted set how far to keep a label.
         meta_weight: Weight of the meta loss. The default is the inverse of how far k student steps move a
-            weight whose gradient is 1, so that the loss's share depends neither on the learning rate nor
-            on k. For k = 1 that is 1 / learning_rate. With the noise-aware teacher it is 0.6 of that at the
-            first learning rate, times the estimated share of right labels, and less the more the class shares
-            of trusted and noisy samples differ. The paper's tables use 1.
-        ce_weight: Weight of the teacher's cross-entropy on trusted samples (default: 1; for the noise-aware
-            teacher 1 with up to 1,500 noisy samples, else by how many of all samples are trusted: 1 from 7 %,
-            at least 0.02).
+            weight whose gradient is 1: 1 / learning_rate for k = 1. So the share of the meta loss depends
+            neither on the learning rate nor on k. With the noise-aware teacher it is 0.6 of that at the first
+            learning rate, times the estimated share of right labels, and less the more the class shares of
+            trusted and noisy samples differ. The paper's tables use 1.
+        ce_weight: Weight of the teacher's cross-entropy on trusted samples (default: 1; with the noise-aware
+            teacher and more than 1,500 noisy samples less, by the share of the trusted among all samples: 1
+            from 7 % on, at least 0.02).
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
         likelihood_weight: Weight of the likelihood of the given labels under the noise-aware teacher.
         anchor_weight: Weight of the loss that keeps the noise-aware teacher's transition matrix near what a
@@ -188,11 +188,11 @@ class RunSettings:
     """Where the run is kept.
 
     Attributes:
-        output: Run directory, new or empty (default: runs/DATA-METHOD-seedN, and a digest of the settings if
-            a run with others is there).
+        output: Run directory, new or empty (default: runs/DATA-METHOD-seedN; if a run with other settings is
+            there, a digest of the settings is appended).
         checkpoint_every: Teacher steps between checkpoints (default: one checkpoint per epoch).
-        rivals: Whether a run of emlc is compared with simple classifiers of the same samples, which takes
-            some seconds: of the given labels, of the trusted samples, and of both by gold loss correction.
+        rivals: Whether a run of emlc is compared with simple classifiers that learn from the given labels,
+            from the trusted samples, and from both by gold loss correction. It takes some seconds.
     """
 
     output: str | None = setting(None, path="output", free_on_resume=True, common=True)
@@ -296,11 +296,11 @@ def _general_problems(s: Settings) -> Iterator[str]:
         hint = "" if trusted else f"; {how_to_trust(s.data)}"
         yield f"trusted, trusted_column, trusted_per_class: give exactly one of the three, got {names}{hint}"
     if s.human_labels is not None and s.noise != "none":
-        yield "human_labels and noise: noise is injected into labels that are right"
+        yield "human_labels and noise: give one of the two; human labels are noisy already"
     if s.noise in ("symmetric", "asymmetric") and s.noise_rate == 0:
         yield f"noise_rate: {s.noise} noise needs a rate above 0"
     if (s.noise == "matrix") != (s.noise_matrix is not None):
-        yield "noise and noise_matrix: a matrix file goes with --noise matrix, and only with it"
+        yield "noise and noise_matrix: --noise matrix needs a file noise_matrix, and no other noise takes one"
     if s.noise in ("none", "matrix") and s.noise_rate != 0:
         yield f"noise_rate: has no meaning with --noise {s.noise}"
     if s.warm_up_epochs is not None and s.epochs is not None and s.warm_up_epochs >= s.epochs > 0:
@@ -308,9 +308,12 @@ def _general_problems(s: Settings) -> Iterator[str]:
     if s.student_trusted and s.trusted_batch < 4:
         yield f"trusted_batch: student_trusted halves it; expected at least 4, got {s.trusted_batch}"
     if s.precision == "bf16-mixed" and s.jvp == "finite-difference":
-        yield "precision and jvp: finite differences drown in the rounding of bfloat16"
+        yield "precision and jvp: finite differences drown in the rounding of bfloat16; change one of the two"
     if s.meta_gradient == "exact" and s.jvp == "finite-difference":
-        yield "meta_gradient and jvp: finite differences cannot give the exact meta-gradient"
+        yield (
+            "meta_gradient and jvp: finite differences cannot give the exact meta-gradient; change one of "
+            "the two"
+        )
     for name in ("noisy_augmentation", "trusted_augmentation"):
         for augmentation in getattr(s, name) or ():
             if augmentation not in get_args(Augmentation):
@@ -323,7 +326,9 @@ def _network_problems(s: Settings) -> Iterator[str]:
     yield from backbone_problems(s)
     other_backbone = s.teacher_backbone not in (None, s.backbone)
     if other_backbone and s.init != "none" and s.teacher_init is None:
-        yield "teacher_init: needed beside init, as teacher_backbone is not the student's; may be none"
+        yield (
+            "teacher_init: needed with init, as teacher_backbone differs from backbone; none: random weights"
+        )
 
 
 def _may_include_trusted(data: str) -> bool:
@@ -338,7 +343,10 @@ def _may_include_trusted(data: str) -> bool:
 def _schedule_problems(s: Settings) -> Iterator[str]:
     epochs = s.schedule_epochs
     if (s.schedule == "step") != bool(epochs):
-        yield "schedule and schedule_epochs: epochs go with --schedule step, and only with it"
+        yield (
+            "schedule and schedule_epochs: --schedule step needs schedule_epochs, and no other schedule "
+            "takes them"
+        )
     elif epochs and not all(
         type(later) is int and earlier < later
         for earlier, later in zip([0, *epochs], [*epochs, s.epochs or sys.maxsize], strict=True)

@@ -90,7 +90,7 @@ def from_settings(
         _log.info(f"asymmetric noise takes {_moves(classes, matrix)}")
         return matrix, settings.noise_rate
     if settings.noise_matrix is None:
-        raise InputError("--noise matrix needs a file, --noise_matrix")
+        raise InputError("--noise matrix needs --noise_matrix FILE")
     return load_transition_matrix(settings.noise_matrix, len(classes)), None
 
 
@@ -125,9 +125,9 @@ def asymmetric(classes: Sequence[str], rate: float) -> NDArray[np.float64]:
     similar = next((mapping for known, mapping in _SIMILAR_CLASS if known == set(names)), None)
     if similar is None or len(set(names)) != len(names):
         raise InputError(
-            "--noise asymmetric knows the classes of CIFAR-10, CIFAR-100 and digits, but the classes are "
+            "--noise asymmetric: expected the classes of CIFAR-10, CIFAR-100 or digits, found "
             f"{', '.join(list(classes)[:10])}{', ...' if len(classes) > 10 else ''}; "
-            "for other data pass --noise matrix and --noise_matrix"
+            "for other data give --noise matrix and --noise_matrix FILE"
         )
     targets = [names.index(similar.get(name, name)) for name in names]
     identity = np.eye(len(names))

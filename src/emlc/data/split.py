@@ -297,8 +297,8 @@ def _with_same_inputs(parts: dict[str, Samples]) -> dict[str, Samples]:
 def _with_float_inputs(samples: Samples, role: str) -> Samples:
     if isinstance(samples.inputs, StoredImages):
         raise InputError(
-            f"the {role} samples are images that stay on disk, which cannot become floats, as others are; "
-            "raise --memory_gib"
+            f"the {role} samples are images on disk, but other samples are floats, and images on disk cannot "
+            "be converted; raise --memory_gib, so that they are held in memory"
         )
     if samples.inputs.dtype != torch.uint8:
         return samples

@@ -73,7 +73,9 @@ def trusted_mask(trusted: Any, n: int) -> NDArray[np.bool_]:
         mask |= values
     elif values.dtype.kind in "iu" or len(values) == 0:
         if len(values) == n > 2 and set(values.tolist()) <= {0, 1}:
-            raise InputError("trusted: zeros and ones, as many as samples: is it a mask? Make it boolean")
+            raise InputError(
+                "trusted: found zeros and ones, one per sample; if this is a mask, make it boolean"
+            )
         if len(values) and not 0 <= values.min() <= values.max() < n:
             raise InputError(
                 f"trusted: expected indices from 0 to {n - 1}, found {values.min()} to {values.max()}"
@@ -82,7 +84,7 @@ def trusted_mask(trusted: Any, n: int) -> NDArray[np.bool_]:
     else:
         raise InputError(f"trusted: expected a boolean mask or integer indices, found {values.dtype}")
     if not mask.any():
-        raise InputError("trusted: marks no sample; None means that every label is trusted")
+        raise InputError("trusted: marks no sample; give None if every label is trusted")
     return mask
 
 
@@ -151,7 +153,9 @@ def _check_further(further: Mapping[str, Any] | None, parameters: Mapping[str, A
     known = estimator_settings()
     for name in further or {}:
         if name in parameter_of:
-            raise InputError(f"settings: {name} is the parameter {parameter_of[name]}: set it there")
+            raise InputError(
+                f"settings: {name} is set by the parameter {parameter_of[name]} of the estimator"
+            )
         if name not in known:
             expected = shorten(sorted(known - {*parameter_of}))
             raise InputError(f"settings: {name!r} is no setting of the estimator; expected {expected}")
@@ -184,7 +188,7 @@ def trained(
     """
     if output is not None and (Path(output) / "settings.yaml").exists():
         raise InputError(
-            f"output: {output} holds the run of an earlier fit; output is for one fit, give the next another"
+            f"output: {output} holds the run of an earlier fit; each fit needs an output of its own"
         )
     if under_torchrun():
         raise InputError("EMLCClassifier trains in one process: under torchrun use emlc.train")

@@ -333,7 +333,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         codes: NDArray[np.int64] = pd.Index(self.classes_).get_indexer(pd.Index(labels)).astype(np.int64)
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
-            raise InputError(f"y: row {row} has the label {str(labels[row])!r}, which is none of the fit")
+            raise InputError(f"y: row {row} has the label {str(labels[row])!r}, which the fit did not have")
         return codes
 
     def _training_labels(self, noisy: "Samples") -> pd.DataFrame | None:

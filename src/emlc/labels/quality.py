@@ -230,7 +230,7 @@ class QualityMeter:
         """Return a line for the user that says why there are no figures of cleanlab."""
         if not self._is_compared:
             most = MOST_COMPARED // self._classes
-            return f"cleanlab is compared on up to {most:,} labels, and these are {self._known:,}"
+            return f"the comparison with cleanlab takes up to {most:,} labels; these are {self._known:,}"
         try:
             import_module("cleanlab")
         except ImportError:

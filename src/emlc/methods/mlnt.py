@@ -119,7 +119,7 @@ class MLNT(Method):
         if (steps := self.steps_in(split, after)) <= start:
             _log.warning(
                 f"mlnt: the {steps:,} steps after the warm-up end before hyper.meta_start = {start:,}: "
-                "this is cross-entropy"
+                "the meta loss never starts, and this is cross-entropy"
             )
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:

@@ -131,7 +131,7 @@ def _recognize(source: Source, backbone: nn.Module, name: str) -> _Reading:
     )
     if not fits:
         content = _shortened(list(source.tensors)) or "no tensors"
-        raise InputError(f"init: {source.where} has nothing of {name}; it has {content}")
+        raise InputError(f"init: {source.where} has no weights of {name}; it has {content}")
     most = max(fits.values())
     best = [_Reading(prefix, namings[i], i == 0) for (i, prefix), count in fits.items() if count == most]
     best.sort(key=lambda reading: (len(reading.prefix), namings.index(reading.names)))

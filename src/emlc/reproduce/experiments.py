@@ -231,8 +231,8 @@ def _table4_on_features(choice: Choice, protocol: Protocol) -> Grid:
         columns=(*(replace(column, paper=None) for column in columns), clothing_column(protocol)),
         paper="table4",
         notes=(
-            "The first rows are of the noise-aware teacher, each without one part; the others of the paper's "
-            "gate, with its parts added one after the other. AutoAugment, the last of them, needs images.",
+            "The first rows have the noise-aware teacher, each without one part. The others have the paper's "
+            "gate, to which its parts are added one by one. The last part, AutoAugment, needs images.",
             *stand_in_notes(protocol),
         ),
     )
@@ -251,7 +251,7 @@ def _recovery(choice: Choice, name: str, title: str, rates: Sequence[int]) -> Gr
     note = "SimCLR: from self-supervised weights of the same images; else from random weights."
     if choice.scale == "features":
         rows = _rows(protocol, ["emlc, noise-aware", "emlc (paper), k = 1", "mlc"])
-        note = "Features of a pretrained network stand in for SimCLR; nothing is learned without them."
+        note = "Features of a pretrained network stand in for SimCLR, so there are no rows without it."
     return _grid(
         choice,
         name,

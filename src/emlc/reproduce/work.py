@@ -78,8 +78,8 @@ def _attempts(calls: Iterator[Any], processes: int) -> Iterator[Attempt]:
         yield from parallel(calls)
     except BrokenExecutor as error:
         raise InputError(
-            f"processes: one of {processes} was killed, most often for lack of memory; give the command "
-            "again, which goes on, with fewer of them"
+            f"processes: one of {processes} was killed, most likely for lack of memory; give the command "
+            "again with fewer processes: finished runs are kept"
         ) from error
 
 

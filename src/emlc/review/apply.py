@@ -124,8 +124,8 @@ def _without_issues(rest: Samples, table: pd.DataFrame) -> Samples:
     kept = ~table["is_label_issue"].to_numpy()
     if kept.sum() < min(2, len(rest)):
         raise InputError(
-            f"unreviewed: drop leaves {kept.sum()} of {len(rest)} noisy samples, as the others are issues; "
-            "training needs 2, and keep or correct leaves them in"
+            f"unreviewed: drop leaves {kept.sum()} of {len(rest)} noisy samples, as the others count as "
+            "issues; training needs at least 2: use keep or correct"
         )
     return rest.take(kept)
 

@@ -117,7 +117,7 @@ def _check_sums(path: Path) -> None:
     """Compare all parts of a checkpoint with the checksums in it: torch does not."""
     with zipfile.ZipFile(path) as file:
         if (part := file.testzip()) is not None:
-            raise ValueError(f"it was damaged after it was written: the checksum of {part} is another")
+            raise ValueError(f"it was damaged after it was written: the checksum of {part} differs")
 
 
 def _same_shape(stored: Tensor, table: Tensor, name: str) -> Tensor:

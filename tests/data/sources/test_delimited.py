@@ -54,8 +54,8 @@ def test_an_encoding_that_was_guessed_is_told_with_an_example(tmp_path, settings
     (tmp_path / "data.csv").write_bytes(text_of(rows).encode("cp1252"))
     samples = read(str(tmp_path / "data.csv"), settings(), role="data")
     assert names(samples)[-3:] == ["Käse", "Brot", "Käse"]
-    assert "not in UTF-8; read as cp1252, such as 'größe,label,note'" in logged.text
-    assert "--encoding names another" in logged.text
+    assert "not in UTF-8; read as cp1252, which gives 'größe,label,note'" in logged.text
+    assert "--encoding names the right one" in logged.text
 
 
 def test_an_encoding_can_be_named(tmp_path, settings):
@@ -63,14 +63,18 @@ def test_an_encoding_can_be_named(tmp_path, settings):
     (tmp_path / "data.csv").write_bytes(text_of(rows).encode("gb18030"))
     samples = read(str(tmp_path / "data.csv"), settings(encoding="gb18030"), role="data")
     assert names(samples) == ["猫", "狗"]
-    with pytest.raises(InputError, match=r"data\.csv: expected utf-8, which is not so near .*--encoding"):
+    with pytest.raises(
+        InputError, match=r"data\.csv: expected text in utf-8, found other bytes near .*--encoding"
+    ):
         read(str(tmp_path / "data.csv"), settings(encoding="utf-8"), role="data")
 
 
 @pytest.mark.parametrize("broken", ["Käse".encode()[:2], b"\xed\xa0\x80", b"\xff"])
 def test_a_broken_byte_in_utf_8_is_no_other_encoding(tmp_path, settings, broken):
     (tmp_path / "data.csv").write_bytes(text_of(ROWS).encode() + b"4.5,Brot," + broken)
-    with pytest.raises(InputError, match=r"data\.csv: expected utf-8, which is not so near '4\.5,Brot,"):
+    with pytest.raises(
+        InputError, match=r"data\.csv: expected text in utf-8, found other bytes near '4\.5,Brot,"
+    ):
         read(str(tmp_path / "data.csv"), settings(), role="data")
 
 

@@ -159,7 +159,7 @@ class Hostile:
 def test_a_hostile_pickle_is_not_executed(tmp_path, split, columns, legacy):
     file, trace = tmp_path / "human.pt", tmp_path / "executed"
     torch.save(columns | {"more": Hostile(trace)}, file, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(InputError, match=r"human\.pt: is not a dictionary of integer arrays") as caught:
+    with pytest.raises(InputError, match=r"human\.pt: expected a dictionary of integer arrays") as caught:
         split(file, "worst")
     assert not trace.exists()
     assert "weights_only" not in str(caught.value)
@@ -180,7 +180,7 @@ def test_an_npz_of_objects_is_not_unpickled(tmp_path, split, columns):
     [
         ("human.npy", b"\x93NUMPY", r"is not opened: .* pickles.*CIFAR-10_human\.pt .* \.npz or \.csv"),
         ("human.txt", b"", r"expected a \.pt, \.pth, \.npz, \.csv file"),
-        ("human.pt", b"nonsense", r"human\.pt: (cannot be read|is not a dictionary)"),
+        ("human.pt", b"nonsense", r"human\.pt: (cannot be read|expected a dictionary)"),
         ("human.csv", b"", r"human\.csv: cannot be read"),
         ("human.pt", None, r"human\.pt: cannot be read.*No such file"),
     ],

@@ -43,7 +43,10 @@ def _own(file: Path, about: dict[str, str], tensors: dict[str, Tensor]) -> Pretr
     """Build the network that ``emlc pretrain`` describes beside the weights."""
     name = about.get("backbone", "")
     if ":" in name:
-        raise InputError(f"image_model: the network of {file} is code of your own, {name}, which is not run")
+        raise InputError(
+            f"image_model: the network of {file} is code of your own, {name}, which is not run; expected a "
+            "network that emlc, torchvision or timm has"
+        )
     try:
         channels, height, width = map(int, about["input_shape"].split("x"))
         stem: Any = about["stem"]

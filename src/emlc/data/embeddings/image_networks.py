@@ -91,7 +91,9 @@ def timm_network(name: str, file: Path | None = None, config: Mapping[str, Any] 
     try:
         timm: Any = import_module("timm")
     except ImportError as error:
-        raise InputError(f"image_model: timm is not installed, which has {name}: pip install timm") from error
+        raise InputError(
+            f"image_model: {name} needs timm, which is not installed: pip install timm"
+        ) from error
     try:
         if config is None:
             found = timm.get_pretrained_cfg(name)
@@ -125,7 +127,7 @@ def _from_hub(name: str, repository: str) -> Path:
     except Exception as error:  # the hub's own errors: no network, no such model, no permission
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"image_model: the weights of timm:{name} cannot be had from {repository} on the Hugging Face "
+            f"image_model: cannot get the weights of timm:{name} from {repository} on the Hugging Face "
             f"hub: {reason[0]}. Without a network, download its model.safetensors and config.json elsewhere "
             "into a folder, and name that folder"
         ) from error

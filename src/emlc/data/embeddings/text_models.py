@@ -96,7 +96,7 @@ def _from_hub(name: str) -> Path:
     except Exception as error:  # the hub's own errors: no network, no such model, no permission
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"text_model: {name!r} is not a folder, and cannot be had from the Hugging Face hub: {reason[0]}"
+            f"text_model: {name!r} is not a folder, and not available from the Hugging Face hub: {reason[0]}"
         ) from error
 
 
@@ -118,7 +118,10 @@ def _check(folder: Path) -> None:
         ) from error
     foreign = [module for module in modules if not str(module).startswith("sentence_transformers.")]
     if foreign:
-        raise InputError(f"text_model: {folder} brings code of its own, {foreign[0]}, which is not run")
+        raise InputError(
+            f"text_model: {folder} brings code of its own, {foreign[0]}, which is not run; expected modules "
+            "of sentence_transformers only"
+        )
     for path in folder.rglob("*"):
         if path.suffix in _PICKLES and not any(path.parent.glob("*.safetensors")):
             raise InputError(

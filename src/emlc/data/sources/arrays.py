@@ -167,6 +167,6 @@ def _integer_names(
         meaning = "names of classes" if as_names else "indices into 'classes'"
         _log.warning(
             f"{where}: {label} has integers that are both names and indices of classes "
-            f"({shorten(names, 5)}); they are read as {meaning}; labels that are texts would leave no doubt"
+            f"({shorten(names, 5)}); they are read as {meaning}; write the labels as texts to leave no doubt"
         )
     return IntegerNames(labels=names, true_labels=names, numerals=numerals)

@@ -102,13 +102,13 @@ def _problems(
     for number, sample_id, given, label, row, is_twice in parts:
         where = f"{file}: row {number} (id {sample_id!r})"
         if row < 0:
-            problems.append(f"{where}: expected an id of the data, {data.name} has none such")
+            problems.append(f"{where}: expected an id of the data, but {data.name} has no such id")
         elif is_twice:
             problems.append(f"{where}: the id occurs more than once")
         elif given != (found := [*data.classes, ""][data.given[row]]):  # -1 where there is none
             problems.append(
-                f"{where}: given_label: {data.name} has {found!r}, found {given!r}: the data, or the order "
-                "of their rows, have changed since this table was written"
+                f"{where}: given_label: expected {found!r}, as in {data.name}, found {given!r}: the data, or "
+                "the order of their rows, have changed since this table was written"
             )
         if label not in data.classes:
             expected = shorten([*data.classes])

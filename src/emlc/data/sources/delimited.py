@@ -106,8 +106,8 @@ def _rows(text: str, separator: str) -> Iterator[list[str]]:
 def _tell(file: TextFile, separator: str, settings: DataSettings) -> None:
     if file.odd is not None:
         _log.warning(
-            f"{file.path}: not in UTF-8; read as {file.encoding}, such as {file.odd!r}; if that is wrong, "
-            "--encoding names another"
+            f"{file.path}: not in UTF-8; read as {file.encoding}, which gives {file.odd!r}, for example; if "
+            "that is wrong, --encoding names the right one"
         )
     elif settings.encoding is None and not file.encoding.startswith("utf-8"):
         _log.info(f"{file.path}: read as {file.encoding}")

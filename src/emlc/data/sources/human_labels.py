@@ -101,7 +101,8 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise
     except UnpicklingError as error:  # its own message advises executing the pickle
         raise InputError(
-            f"{file}: is not a dictionary of integer arrays, and nothing else in a pickle is executed"
+            f"{file}: expected a dictionary of integer arrays; other pickles could run code, and are not "
+            "opened"
         ) from error
     except Exception as error:  # unpicklers, unzippers and parsers may raise anything on a broken file
         raise InputError(f"{file}: cannot be read as human labels: {error}") from error

@@ -109,8 +109,8 @@ def find_encoding(path: Path, encoding: str | None = None) -> TextFile:
         contents.add(b"")
     if contents.odd is not None and (found is not None or contents.is_broken):
         raise InputError(
-            f"{path}: expected {found or 'utf-8'}, which is not so near {contents.odd!r}; --encoding names "
-            "another"
+            f"{path}: expected text in {found or 'utf-8'}, found other bytes near {contents.odd!r}; "
+            "--encoding names the encoding"
         )
     if found is None and contents.bytes & {0}:
         raise InputError(
