@@ -50,7 +50,7 @@ class Probe(NamedTuple):
     def knows_something(self) -> bool:
         """Test whether held-out labels are more likely than by their shares, beyond chance.
 
-        The level is 0.1 %, as the best of a dozen probees is tested.
+        The level is 0.1 %, as the best of a dozen probes is tested.
         """
         p = of_labels(self.held_out, self.labels)
         gain = np.log(np.maximum(p, LEAST)) - np.log(self.class_shares[self.labels])
@@ -66,8 +66,8 @@ def best_probe(
     """
     sets = [(trusted, noisy), given_scores(trusted, noisy, labels, num_classes)]
     found = (cross_fit(X, trusted_labels, X_noisy, num_classes) for X, X_noisy in sets)
-    probees = [probe for probe in found if probe is not None]
-    return max(probees, key=Probe.log_likelihood, default=None)
+    probes = [probe for probe in found if probe is not None]
+    return max(probes, key=Probe.log_likelihood, default=None)
 
 
 def given_scores(trusted: Floats, noisy: Floats, labels: Labels, num_classes: int) -> tuple[Floats, Floats]:
