@@ -31,7 +31,7 @@ const EXPLAINED = {
   "retain weight": "How far the teacher keeps the given label: 1 keeps it, 0 replaces it",
   "label quality": "The estimated probability that the given label is right",
   kind: "An issue is a label that counts as wrong; uncertain: no class is probable",
-  "true class": "As the data say, of an experiment",
+  "true class": "Known in experiments only",
 };
 
 function content(record) {

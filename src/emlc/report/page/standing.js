@@ -26,10 +26,10 @@ function standing(decisions) {
   const { decided, left, judged, found, expected, variance } = tally(decisions);
   const words = [`${number(decided)} of ${number(total)} noisy samples decided${decided > 0 ? `, ${percent(decided / total)}` : ""}.`];
   if (!gallery.suggests) return words[0];
-  words.push(`Wrong labels left, estimated: ${number(left)}.`);
+  words.push(`Estimated number of wrong labels left: ${number(left)}.`);
   if (judged === 0) return words.join(" ");
   const most = SPREAD * Math.sqrt(variance) + 0.5; // a count is a whole number
-  const verdict = Math.abs(found - expected) <= most ? "which chance explains" : found > expected ? "more than chance explains: more may be left than estimated" : "fewer than chance explains: fewer may be left than estimated";
-  words.push(`Of ${number(judged)} judged ${judged === 1 ? "label" : "labels"}, ${number(found)} ${found === 1 ? "was" : "were"} wrong; the estimate had expected ${expected.toFixed(1)} ± ${Math.sqrt(variance).toFixed(1)}${judged < FEWEST ? "" : `, ${verdict}`}.`);
+  words.push(`Of ${number(judged)} judged ${judged === 1 ? "label" : "labels"}, ${number(found)} ${found === 1 ? "was" : "were"} wrong; the estimate had expected ${expected.toFixed(1)} ± ${Math.sqrt(variance).toFixed(1)}.`);
+  if (judged >= FEWEST) words.push(Math.abs(found - expected) <= most ? "The difference may be chance." : found > expected ? "That is more than chance would give: more may be left than estimated." : "That is less than chance would give: fewer may be left than estimated.");
   return words.join(" ");
 }

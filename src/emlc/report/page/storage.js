@@ -127,7 +127,7 @@ class ServerStorage {
   async fetch(path, options = {}) {
     try {
       const response = await fetch(path, { credentials: "same-origin", ...options });
-      if (response.status === 403) this.problem = "The server was started anew: open the address that it prints.";
+      if (response.status === 403) this.problem = "The server was restarted: open the address that it prints now.";
       else if (!response.ok && response.status !== 422) this.problem = `The server answers with status ${response.status}.`;
       else {
         this.problem = "";
