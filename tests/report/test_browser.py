@@ -5,6 +5,8 @@ Plotly takes a browser a second or more: tests of the review have a page without
 
 import csv
 import io
+import json
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -252,6 +254,18 @@ def test_a_random_order_is_shown_and_kept_with_the_decisions(opened):
     rows = {row[0]: row[5] for row in opened.download()[1:]}
     assert [rows[record["id"]] for record in drawn[:2]] == ["random"] * 2
     assert sorted(rows.values()) == ["picked", "picked", "random", "random"]
+
+
+def test_a_class_called_by_a_digit_is_chosen_by_it(browser, hostile_page, tmp_path):
+    data = re.search(r'id="report-data">(.*?)</script>', hostile_page, re.DOTALL)[1]
+    named = json.dumps(json.loads(data) | {"classes": ["7", "3", "5"]})
+    with window(browser, written(hostile_page.replace(data, named), tmp_path)) as opened:
+        first = min(opened.records, key=lambda record: record["quality"])
+        opened.page.click("#start")
+        opened.press("1")
+        assert "The key 1 stands for no class." in opened.text("#status")
+        opened.press("735"[first["given"]])
+        assert f"kept: {'735'[first['given']]}" in opened.text("#status")
 
 
 def test_keys_move_through_all_pages(opened):

@@ -10,9 +10,11 @@ const VERDICTS = {
 };
 
 const FEW_CLASSES = 10; // each of so many classes has a digit of its own: 1 to 9, and 0
+const DIGIT_NAMES = report.classes.every((name) => /^\d$/.test(name)); // then that digit is the name
 
 /** The digit that chooses a class: its own, or of many classes its place among the card's most probable ones. */
 function digitOf(record, index) {
+  if (DIGIT_NAMES) return report.classes[index];
   if (report.classes.length <= FEW_CLASSES) return String((index + 1) % 10);
   const place = record.top.findIndex(([shown]) => shown === index);
   return place < 0 || place > 8 ? null : String(place + 1);
@@ -20,8 +22,8 @@ function digitOf(record, index) {
 
 /** The class that a digit chooses, undefined if none. */
 function classOfDigit(record, digit) {
-  const place = (Number(digit) + 9) % 10;
-  return report.classes.length <= FEW_CLASSES ? (place < report.classes.length ? place : undefined) : record.top[place]?.[0];
+  const place = DIGIT_NAMES ? report.classes.indexOf(digit) : (Number(digit) + 9) % 10;
+  return report.classes.length <= FEW_CLASSES ? (place in report.classes ? place : undefined) : record.top[place]?.[0];
 }
 
 const percent = (share) => (share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
