@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +218,11 @@ def test_filters_sorting_and_search(opened):
     page.select_option("[name=order]", "down")
     by_retain = sorted(records, key=lambda record: -record["retain"])
     assert shown() == [record["id"] for record in by_retain[:24]]
+    page.select_option("[name=sort]", "pair")
+    page.select_option("[name=order]", "up")
+    pairs = Counter((r["given"], r["suggested"]) for r in records if r["suggested"] is not None)
+    first = [next(r for r in records if r["id"] == shown_id) for shown_id in shown()[: max(pairs.values())]]
+    assert {pairs[r["given"], r["suggested"]] for r in first} == {max(pairs.values())}
     page.fill("[name=search]", "no such id")
     assert page.is_visible("#nothing")
     page.click("#clear-filters")

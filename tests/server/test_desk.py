@@ -134,7 +134,7 @@ def test_many_at_once_and_undo(browser, server):
         found = (
             f"Of {n} judged labels, {n} were wrong; the estimate had expected {expected:.1f} ± {spread:.1f}"
         )
-        assert found in page.text_content("#standing")
+        assert found in page.text_content("#standing").replace("\xa0", " ")
         page.click("#undo")
         assert f"{len(suggested)} decisions are undone" in ann.text("#status")
         wait_for(lambda: latest(store) == {})
@@ -264,7 +264,10 @@ def test_samples_like_one_and_trusted_ones(browser, server):
         record = ann.current()
         ann.press("l")
         ann.page.wait_for_selector("#context[open] .context-samples li")
-        names = [f"trusted: {ann.data['classes'][record[field]]}" for field in ("given", "suggested")]
+        names = [
+            f"trusted samples of class {ann.data['classes'][record[field]]}"
+            for field in ("given", "suggested")
+        ]
         titles = ann.page.eval_on_selector_all("#context h4", "found => found.map((one) => one.textContent)")
         assert titles[:2] == names
         ann.page.click("#context-all")

@@ -7,7 +7,7 @@ const context = {
     byId("context-title").replaceChildren("Like ", element("bdi", {}, record.id));
     byId("context-sample").replaceChildren(content(record) ?? "", element("p", { className: "change" }, ...change(record)));
     byId("context-groups").replaceChildren(
-      ...answer.trusted.map(({ label, samples }) => this.group(["trusted: ", element("bdi", {}, label)], samples)),
+      ...answer.trusted.map(({ label, samples }) => this.group(["trusted samples of class ", element("bdi", {}, label)], samples)),
       ...(answer.duplicates.length > 0 ? [this.group(["nearly the same"], this.known(answer.duplicates, record))] : []),
     );
     byId("context-all").textContent = `Show the ${answer.similar.length.toLocaleString("en")} most similar`;
@@ -17,6 +17,7 @@ const context = {
     };
     byId("context").showModal();
     makeScrollable(byId("context"));
+    byId("context").scrollTop = 0; // the focus is on a button at the end
   },
 
   /** Records of rows that are shown in the gallery, with their similarity. */

@@ -13,7 +13,7 @@ const ORDERS = {
   id: (a, b) => natural(a.id, b.id),
   given: (a, b) => a.given - b.given,
   suggested: (a, b) => (a.suggested ?? -1) - (b.suggested ?? -1),
-  pair: (a, b) => pairSize(b) - pairSize(a) || a.given - b.given || (a.suggested ?? -1) - (b.suggested ?? -1),
+  pair: (a, b) => (a.suggested === null) - (b.suggested === null) || pairSize(b) - pairSize(a) || a.given - b.given || (a.suggested ?? -1) - (b.suggested ?? -1),
   similar: (a, b) => similarTo.get(a.row) - similarTo.get(b.row),
   random: (a, b) => a.place - b.place,
 };

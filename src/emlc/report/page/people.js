@@ -24,7 +24,7 @@ const people = {
     const kappa = (value) => (value === null ? "-" : value.toFixed(2));
     const heads = ["Reviewers", "Samples of both", "Agree", "Cohen’s κ", "κ by class"];
     const rows = answer.agreements.map(({ reviewers, samples, agree, kappa: whole, by_class }) => {
-      const classes = Object.entries(by_class).map(([name, value]) => element("li", {}, element("bdi", {}, name), ` ${kappa(value)}`));
+      const classes = Object.entries(by_class).map(([name, value]) => element("li", {}, element("bdi", {}, name), `: ${kappa(value)}`));
       const cells = [reviewers.join(", "), String(samples), percent(agree / samples), kappa(whole)];
       return element("tr", {}, ...cells.map((text, k) => element(k === 0 ? "th" : "td", k === 0 ? { scope: "row" } : {}, element("bdi", {}, text))), element("td", {}, element("ul", { className: "by-class" }, ...classes)));
     });

@@ -29,7 +29,7 @@ function standing(decisions) {
   words.push(`Estimated number of wrong labels left: ${number(left)}.`);
   if (judged === 0) return words.join(" ");
   const most = SPREAD * Math.sqrt(variance) + 0.5; // a count is a whole number
-  words.push(`Of ${number(judged)} judged ${judged === 1 ? "label" : "labels"}, ${number(found)} ${found === 1 ? "was" : "were"} wrong; the estimate had expected ${expected.toFixed(1)} ± ${Math.sqrt(variance).toFixed(1)}.`);
+  words.push(`Of ${number(judged)} judged ${judged === 1 ? "label" : "labels"}, ${number(found)} ${found === 1 ? "was" : "were"} wrong; the estimate had expected ${expected.toFixed(1)}\u00a0±\u00a0${Math.sqrt(variance).toFixed(1)}.`);
   if (judged >= FEWEST) words.push(Math.abs(found - expected) <= most ? "The difference may be chance." : found > expected ? "That is more than chance would give: more may be left than estimated." : "That is less than chance would give: fewer may be left than estimated.");
   return words.join(" ");
 }
