@@ -1,15 +1,20 @@
 """Make the pictures of the tutorials from folders in which these were run.
 
 ``python docs/_build/pictures.py FOLDER`` draws that of tutorial.md, or of tutorial-photos.md if the folder has a shop.
+``python docs/_build/pictures.py REPORT.html PICTURE.png`` takes one of the review page: of ``emlc demo`` for report-review.png,
+of the tutorial's first run for assets/review.png.
 """
 
+import shutil
 import sys
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from emlc.runtime.colours import BLUE, ORANGE
 
@@ -49,6 +54,24 @@ def draw(labels: pd.DataFrame, images: Sequence[Path], output: Path) -> None:
     figure.savefig(output, facecolor="white")
 
 
+def review(report: Path, output: Path) -> None:
+    """Take a picture of a report's review page, with four suggestions accepted."""
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 860}, color_scheme="light")
+        page.goto(report.absolute().as_uri())
+        page.click("#start")
+        for _ in range(4):
+            page.keyboard.press("a")
+        page.evaluate("scrollBy(0, document.querySelector('.queue').getBoundingClientRect().top - 135)")  # below the bar
+        picture = page.screenshot()
+    shown = Image.open(BytesIO(picture)).convert("RGB")
+    shown.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(output, optimize=True)
+
+
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    shop(folder) if (folder / "shop").is_dir() else digits(folder)
+    if len(sys.argv) == 3:
+        review(*map(Path, sys.argv[1:]))
+    else:
+        folder = Path(sys.argv[1])
+        shop(folder) if (folder / "shop").is_dir() else digits(folder)
