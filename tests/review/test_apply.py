@@ -285,7 +285,7 @@ def test_the_command_and_a_second_round(run, reviewed, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "4 reviewed samples were not chosen at random" in out
     assert "2 accepted, 1 kept, 1 other, 1 skipped; 3 labels changed" in out
-    assert "of 4 reviewed samples: 3 decisions are right, 2 given labels were" in out
+    assert "of 4 reviewed samples are known: 3 decisions are right, and 2 given labels were right" in out
     config = str(tmp_path / "a b/train.yaml")
     assert f"emlc train --config '{config}' --output" in out
     assert main(["train", "--config", config, "--output", str(tmp_path / "second")]) == 0

@@ -189,7 +189,7 @@ def test_what_only_looks_like_the_output_of_a_command_is_kept(place, capsys, nam
     (place / name).write_text(content)
     output = name.removesuffix("/evaluation.json")
     message = refused(place, capsys, *command, "--output", output)
-    assert f"output: {name} exists already, and this command did not write it" in message
+    assert f"output: {name} is there already, and this command did not write it" in message
 
 
 def test_embeddings_of_others_and_plots_of_others_are_kept(place, capsys):
@@ -302,6 +302,6 @@ def test_the_message_of_a_full_disk_names_the_output_and_the_way_out(place, caps
     output = "new.html" if command == "report" else "new.csv" if command in ("predict", "correct") else "new"
     assert main([*argv, "--output", output]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    way_out = "free some and --resume, or name" if command == "train" else "free some, or name"
+    way_out = "free some space and --resume, or name" if command == "train" else "free some space, or name"
     assert re.search(rf"{output}\b.*: cannot be written: No space left on device; {way_out} another", message)
     assert not [path for path in place.rglob("*") if ".writing-" in path.name]

@@ -128,7 +128,7 @@ def check_ours(output: Path, mark: str, *, usual: bool) -> None:
         )
     if output.is_file() and mark.encode() not in _ends(output):
         raise InputError(
-            f"output: {output} exists already, and this command did not write it; "
+            f"output: {output} is there already, and this command did not write it; "
             "name another, or remove it first"
         )
 
@@ -157,7 +157,7 @@ def check_our_folder(folder: Path, first: str) -> None:
     check_folder_place(folder)
     names = os.listdir(folder) if folder.is_dir() else []
     if first not in names and (found := sorted(name for name in names if not is_temporary(name))):
-        raise InputError(f"output: {folder} holds {found[0]}, but no {first}: name a new or empty folder")
+        raise InputError(f"output: {folder} holds {found[0]}, and no {first}: name a new or empty folder")
 
 
 def _ends(path: Path) -> bytes:
