@@ -132,8 +132,8 @@ class OptimisationSettings:
         trusted_batch: Trusted samples per teacher step, over all devices.
         learning_rate: Learning rate of the student's SGD, eta (default: 0.02; for emlc with the noise-aware
             teacher 0.05).
-        teacher_learning_rate: Learning rate of the teacher's SGD (default: ``learning_rate``, or 0.02 if that
-            is not given, either).
+        teacher_learning_rate: Learning rate of the teacher's SGD (default: ``learning_rate`` if it is given,
+            else 0.02).
         momentum: Momentum of the student's SGD, and of the teacher's unless teacher_momentum is given.
         teacher_momentum: Momentum of the teacher's SGD (default: the same as the student's).
         weight_decay: Weight decay of the student's SGD, and of the teacher's unless teacher_weight_decay is
