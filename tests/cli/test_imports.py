@@ -64,6 +64,17 @@ run = emlc.train(settings, samples)
 print(len(run.correct_labels(samples)), run.predict_proba(samples.inputs).shape)
 """
 
+USE = """
+import numpy as np
+import emlc
+import emlc.report
+
+samples = emlc.Samples.from_arrays(np.zeros((60, 5)), np.arange(60) % 2)
+run = emlc.Run.load("made", device="cpu")
+compilers = [name for name in sys.modules if name.startswith("torch._dynamo")]
+print(len(run.predict_proba(samples.inputs)), len(run.correct_labels(samples)), compilers)
+"""
+
 
 def output(code: str, *arguments: str, folder) -> str:
     command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
@@ -84,6 +95,7 @@ def test_errors_of_every_command_come_before_torch(tmp_path):
         assert expected in message, argv
 
 
-def test_a_table_is_trained_on_without_torchvision(tmp_path):
-    # torchvision alone takes as long to import as torch.
+def test_a_table_is_trained_on_without_torchvision_and_its_run_used_without_torchs_compiler(tmp_path):
+    # torchvision takes as long to import as torch; the compiler, and sympy which it imports, a second.
     assert output(WITHOUT + TRAIN, "torchvision", folder=tmp_path) == "60 torch.Size([60, 2])\n"
+    assert output(WITHOUT + USE, "torchvision sympy sklearn matplotlib", folder=tmp_path) == "60 60 []\n"

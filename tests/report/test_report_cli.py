@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from emlc.cli import main
+from emlc.errors import InputError
 
 
 def test_it_writes_a_file_beside_the_run(hostile_run, tmp_path, capsys):
@@ -18,6 +19,16 @@ def test_it_writes_a_file_beside_the_run(hostile_run, tmp_path, capsys):
     data = re.search(r'id="report-data">(.*?)</script>', (copy / "report.html").read_text("utf-8"))[1]
     assert len(json.loads(data)["gallery"]["records"]) == 7
     assert "map" not in json.loads(data)["figures"]
+
+
+def test_it_says_first_what_will_take_longest(array_run, monkeypatch, capsys):
+    def collect(*_, **__):
+        raise InputError("stopped")
+
+    monkeypatch.setattr("emlc.report.collect", collect)
+    assert main(["report", str(array_run.folder), "--map_samples", "9"]) == 2
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"report of {array_run.folder}; what takes longest is the map of up to 9 samples")
 
 
 def test_another_file_and_missing_samples(array_run, tmp_path, capsys):

@@ -49,6 +49,7 @@ def run(arguments: Namespace) -> None:
     check_file(path)
     check_keeps_sources(trained, path)
     check_ours(path, " · emlc report</title>", usual=arguments.output is None)
+    _log.info(f"report of {trained.folder}{_longest(arguments.map_samples)}")
     console = Console(stderr=True)
     with console.status("report") as status:
         facts = collect(
@@ -63,3 +64,10 @@ def run(arguments: Namespace) -> None:
     if "data" in facts.missing:
         _log.warning(f"{facts.missing['data']}; parts of the report are missing")
     show(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _longest(map_samples: int) -> str:
+    """Say before the map is made what takes so long."""
+    if map_samples == 0:
+        return ""
+    return f"; what takes longest is the map of up to {map_samples:,} samples, which --map_samples 0 leaves out"

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from torch import nn
 
 from emlc.data import Samples
@@ -44,6 +42,9 @@ def project(backbone: nn.Module, samples: Samples, size: int, seed: int) -> Proj
     Returns:
         The map, or None for fewer than five samples.
     """
+    from sklearn.decomposition import PCA  # takes a second to import, on which nothing else has to wait
+    from sklearn.manifold import TSNE
+
     rng = generator(seed, RandomStream.MAP_SAMPLES)
     rows = np.sort(rng.permutation(len(samples))[:size])
     if len(rows) < _LEAST:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from emlc.architectures.layers import BUILT_IN
 from emlc.config import AnySettings, Settings
 from emlc.config.methods import method_class
 from emlc.data import Schema
@@ -24,6 +25,11 @@ from emlc.runtime.trust import USUAL, unknown_folders
 
 _MOST_VALUES = 2**26
 """Number of values of the largest input, as of an image of 4,096 x 4,096 pixels."""
+
+_FEW_VALUES = 2**24
+"""Number of weights of a layer that is built without asking, as they take 64 MiB."""
+_CNN_WEIGHTS = 72
+"""Weights of the largest layer of the network cnn, over the square of its width: 4 x 2 x 3 x 3."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +84,7 @@ def check_sizes(settings: Settings, schema: Schema, folder: Path, which: str) ->
     _check_schema(schema, where)
     if _has_code(settings):
         return
-    method = _without_memory(settings, shape, len(schema.classes))
+    method = _described(settings, shape, len(schema.classes))
     for name in {"student", "teacher", method.noise_model} & method.networks().keys():
         state = method.networks()[name].state_dict()
         path = folder / which / f"{name}.safetensors"
@@ -94,7 +100,7 @@ def check_sizes(settings: Settings, schema: Schema, folder: Path, which: str) ->
 def check_memory(settings: Settings, shape: tuple[int, ...], num_classes: int) -> None:
     """Raise an :class:`InputError` if a run to be trained has more weights than the machine has memory."""
     if not _has_code(settings):
-        check_weights(_without_memory(settings, shape, num_classes).networks().values())
+        check_weights(_described(settings, shape, num_classes).networks().values())
 
 
 def check_weights(networks: Iterable[nn.Module]) -> None:
@@ -113,10 +119,22 @@ def _has_code(settings: Settings) -> bool:
     return any(":" in (name or "") for name in (settings.backbone, settings.teacher_backbone))
 
 
-def _without_memory(settings: Settings, shape: tuple[int, ...], num_classes: int) -> Method:
-    with torch.device("meta"):
+def _described(settings: Settings, shape: tuple[int, ...], num_classes: int) -> Method:
+    """Build the networks, of which only the shapes count, without memory unless they are surely small.
+
+    Without memory, on the device meta, torch fills them by means of its compiler, which takes a second to import.
+    """
+    device = "cpu" if _is_small(settings, shape, num_classes) else "meta"
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         method: Method = method_class(settings.method)(settings, torch.zeros(2, *shape), num_classes)
     return method
+
+
+def _is_small(settings: Settings, shape: tuple[int, ...], num_classes: int) -> bool:
+    """Return whether no layer of emlc's own backbones has more than :data:`_FEW_VALUES` weights."""
+    names = {settings.backbone, settings.teacher_backbone or settings.backbone}
+    width = max(settings.width or 256, 5 * num_classes)
+    return names <= {*BUILT_IN} and width * (prod(shape) + _CNN_WEIGHTS * width) <= _FEW_VALUES
 
 
 def _check_schema(schema: Schema, where: Path) -> None:

@@ -9,9 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from emlc.config import NAMED_SOURCES, paths_of
 from emlc.errors import InputError
 from emlc.runtime.files import is_temporary, read_json, source_stem, write_json
@@ -163,6 +160,9 @@ def check_our_folder(folder: Path, first: str) -> None:
 def _ends(path: Path) -> bytes:
     """Return the start and the end of a file; of a table the names of its columns, and its metadata."""
     if path.suffix == ".parquet":
+        import pyarrow as pa  # every command imports this module, and most look into no parquet file
+        import pyarrow.parquet as pq
+
         with suppress(pa.ArrowInvalid):
             schema = pq.read_schema(path)
             about = [key + b": " + value for key, value in (schema.metadata or {}).items()]
