@@ -77,6 +77,7 @@ def emlc(k, engine, meta_gradient="approximate"):
         (emlc(1, "forward"), 9.5),
         (emlc(1, "forward").plain, 10.5),
         (emlc(1, "double-backward"), 12.5),
+        (emlc(1, "forward").authors, 10.5),
         (emlc(5, "forward"), 3 * (128 + 6.4) / 128 + 3 + 3 * 32 / (5 * 128) + 2),
         (emlc(5, "forward", "exact"), 3.15 + 3 + 0.15 + 9),
         (emlc(5, "double-backward", "exact"), 15.3),
@@ -241,6 +242,34 @@ def test_memory_format_of_weights_and_images(memory_format):
         weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
         assert all(weight.is_contiguous(memory_format=form) for weight in weights)
         assert network.training
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_authors_step_is_ours_where_no_batch_norm_joins_their_samples(k):
+    preset = "cifar10-authors-head"
+    o = options(networks=["linear"], image_size=2, look_ahead=[k], preset=preset)
+    case, group = emlc(k, "double-backward"), make_groups(o)[0]
+    batches = step_module._Batches(group, o, torch.device("cpu"))
+    ours, theirs = (build_method(c, group, o, tiny.ALONE, batches.noisy[0]) for c in (case, case.authors))
+    start = ours.teacher.gate[0].weight.detach().clone()
+    for method in (ours, theirs):
+        for _ in range(2):
+            losses = method.step(batches.noisy, batches.trusted)
+        assert {"student_loss", "teacher_ce", "meta_objective"} <= losses.keys()
+    assert (ours.teacher.gate[0].weight - start).abs().max() > 1e-7  # by the meta-gradient alone
+    for name, network in ours.networks().items():
+        for mine, other in zip(network.parameters(), theirs.networks()[name].parameters(), strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
+
+
+def test_a_preset_is_one_of_emlc_train():
+    with pytest.raises(InputError, match="has no preset 'cifar11'"):
+        options(preset="cifar11")
+    o = options(preset="cifar10-authors-head", methods=["emlc"])
+    batch = step_module._Batches(make_groups(o)[0], o, torch.device("cpu")).noisy[0]
+    for case, weight_decay in ((emlc(2, "forward"), 0.0005), (plain(), 0.0)):
+        method = build_method(case, make_groups(o)[0], o, tiny.ALONE, batch)
+        assert method.student_sgd.param_groups[0]["weight_decay"] == weight_decay
 
 
 # --- memory ------------------------------------------------------------------------------------

@@ -70,4 +70,6 @@ def _longest(map_samples: int) -> str:
     """Say before the map is made what takes so long."""
     if map_samples == 0:
         return ""
-    return f"; what takes longest is the map of up to {map_samples:,} samples, which --map_samples 0 leaves out"
+    return (
+        f"; what takes longest is the map of up to {map_samples:,} samples, which --map_samples 0 leaves out"
+    )

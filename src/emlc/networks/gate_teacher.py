@@ -65,7 +65,10 @@ class Teacher(nn.Module):
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Correction:
         """Correct the given labels (n,) int64 of a batch of inputs (n, ...)."""
-        h = self.backbone(inputs)
+        return self.correct(self.backbone(inputs), labels)
+
+    def correct(self, h: Tensor, labels: Tensor) -> Correction:
+        """Correct given labels (n,) int64, from representations (n, feature_dim)."""
         y_hat = full_precision(self.classifier(h)).softmax(dim=1)
         w = self.retain_logit(h, labels).sigmoid()
         q = w[:, None] * one_hot(labels, self.num_classes) + (1 - w)[:, None] * y_hat

@@ -122,7 +122,8 @@ def _has_code(settings: Settings) -> bool:
 def _described(settings: Settings, shape: tuple[int, ...], num_classes: int) -> Method:
     """Build the networks, of which only the shapes count, without memory unless they are surely small.
 
-    Without memory, on the device meta, torch fills them by means of its compiler, which takes a second to import.
+    Without memory, on the device meta, torch fills them by means of its compiler, which takes a second to
+    import.
     """
     device = "cpu" if _is_small(settings, shape, num_classes) else "meta"
     with torch.random.fork_rng(devices=[]), torch.device(device):
@@ -133,7 +134,9 @@ def _described(settings: Settings, shape: tuple[int, ...], num_classes: int) -> 
 def _is_small(settings: Settings, shape: tuple[int, ...], num_classes: int) -> bool:
     """Return whether no layer of emlc's own backbones has more than :data:`_FEW_VALUES` weights."""
     names = {settings.backbone, settings.teacher_backbone or settings.backbone}
-    width = max(settings.width or 256, 5 * num_classes)
+    hyper = [value for value in vars(settings.hyper_parameters).values() if isinstance(value, int)]
+    widths = [settings.width or 256, settings.label_embedding_dim, settings.gate_hidden_dim, *hyper]
+    width = max(5 * num_classes, *widths)
     return names <= {*BUILT_IN} and width * (prod(shape) + _CNN_WEIGHTS * width) <= _FEW_VALUES
 
 

@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emlc.config import Precision
 from emlc.errors import InputError
 from emlc.timing.options import (
+    EMLC_METHODS,
     EngineName,
     MemoryFormat,
     MetaGradientName,
@@ -58,9 +59,14 @@ class Case:
         return Case("emlc-plain", "float32", "contiguous", False, self.k, "forward", "approximate")
 
     @property
+    def authors(self) -> "Case":
+        """The authors' step of the same k, computed as :attr:`plain`."""
+        return replace(self.plain, method="emlc-authors")
+
+    @property
     def name(self) -> str:
         """A name to display, unique within the group."""
-        emlc = self.method in ("emlc", "emlc-plain")
+        emlc = self.method in EMLC_METHODS
         parts = [self.method, f"k={self.k}" if emlc else None]
         parts += [self.meta_gradient, self.engine if emlc else None]
         parts += [self.precision, self.memory_format, "captured" if self.captured else None]
@@ -110,10 +116,10 @@ def _methods(
                 if engine == "finite-difference" and (reduced or kind == "exact"):
                     continue
                 yield Case(method, precision, memory_format, captured, k, engine, kind)
-        elif method == "emlc-plain":
-            plain = (Case("emlc", precision, memory_format, captured, k).plain for k in options.look_ahead)
+        elif method in ("emlc-plain", "emlc-authors"):
+            cases = (Case("emlc", precision, memory_format, captured, k) for k in options.look_ahead)
             if (precision, memory_format, captured) == ("float32", "contiguous", False):
-                yield from plain
+                yield from (each.plain if method == "emlc-plain" else each.authors for each in cases)
         elif method in ("mlc", "mlc-pruned"):
             yield Case(method, precision, memory_format, captured, engine="double-backward")
         elif method == "cross-entropy" or not captured:

@@ -53,7 +53,7 @@ def forward_passes(case: Case, noisy_batch: int, trusted_batch: int) -> dict[Par
         }
     assert case.engine is not None
     products = EXACT_PASSES if case.meta_gradient == "exact" else JVP_PASSES[case.engine]
-    if case.method == "emlc-plain":
+    if case.method in ("emlc-plain", "emlc-authors"):
         products = 3.0  # torch computes the primal again
     return {
         "teacher": 3 * (1 + ratio / case.k),

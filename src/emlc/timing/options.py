@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from emlc.config import Precision
+from emlc.config.presets import preset_path
 from emlc.errors import raise_together
 
-MethodName = Literal["cross-entropy", "mlc", "mlc-pruned", "emlc", "emlc-plain", "data"]
+MethodName = Literal["cross-entropy", "mlc", "mlc-pruned", "emlc", "emlc-plain", "emlc-authors", "data"]
+EMLC_METHODS: tuple[MethodName, ...] = ("emlc", "emlc-plain", "emlc-authors")
+"""Methods with look-ahead steps and Jacobian-vector products."""
+
 EngineName = Literal["finite-difference", "forward", "double-backward"]
 MetaGradientName = Literal["approximate", "exact"]
 MemoryFormat = Literal["channels_last", "contiguous"]
@@ -27,7 +31,11 @@ class StepOptions:
         methods: Any of cross-entropy (plain training, the unit of all ratios; always measured), mlc,
             mlc-pruned (mlc without a gradient that it does not use for k = 1), emlc, emlc-plain (the
             straightforward implementation: float32, channels first, torch's forward-mode AD, no CUDA graph),
-            and data (loading and augmenting alone).
+            emlc-authors (the same with the settings of the authors' code, and one pass of the teacher over
+            noisy and trusted images; compare it with emlc by preset cifar10-authors-head), and data (loading
+            and augmenting alone).
+        preset: Preset of ``emlc train`` from which emlc takes its teacher, losses and optimisers, in place of
+            the defaults.
         look_ahead: Student steps per teacher step of emlc, k.
         engines: Engines for emlc's Jacobian-vector products: any of finite-difference (in float32, on GPUs
             only without TF32), forward, double-backward.
@@ -50,6 +58,7 @@ class StepOptions:
     features: bool = False
     networks: list[str] = field(default_factory=lambda: ["resnet18"])
     methods: list[MethodName] = field(default_factory=lambda: list(get_args(MethodName)))
+    preset: str | None = None
     look_ahead: list[int] = field(default_factory=lambda: [1, 5])
     engines: list[EngineName] = field(default_factory=lambda: list(get_args(EngineName)))
     meta_gradients: list[MetaGradientName] = field(default_factory=lambda: list(get_args(MetaGradientName)))
@@ -78,6 +87,8 @@ class StepOptions:
 def _problems(o: StepOptions) -> Iterator[str]:
     if o.features:
         yield from _idle(o)
+    if o.preset is not None:
+        preset_path(o.preset, "train")
     for name in _LISTS:
         values = getattr(o, name)
         if not values:

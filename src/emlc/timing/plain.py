@@ -20,7 +20,11 @@ class PlainEMLC(EMLC):
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         with patch("emlc.meta.jvp.Tangents", lambda products: nullcontext()):
-            return super().step(noisy, trusted)
+            return self.plain_step(noisy, trusted)
+
+    def plain_step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
+        """Take the step, within torch's own forward-mode AD."""
+        return super().step(noisy, trusted)
 
     def make_sgd(self, network: nn.Module, learning_rate: float, **options: float | None) -> torch.optim.SGD:
         sgd = super().make_sgd(network, learning_rate, **options)

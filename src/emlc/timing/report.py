@@ -16,6 +16,7 @@ from emlc.runtime.colours import AMBER, BLUE, GREEN, ORANGE, SKY
 from emlc.runtime.files import atomic_write
 from emlc.timing.cases import Case, Group
 from emlc.timing.cost import ERM_PASSES, Part, forward_passes
+from emlc.timing.options import EMLC_METHODS
 from emlc.timing.step import Record
 
 PLOT = "emlc bench"
@@ -44,7 +45,7 @@ def tables(records: Sequence[Record], hardware: str) -> Iterator[Table]:
 
 
 _TRAITS: dict[str, Callable[[Record], str]] = {
-    "step": lambda r: f"{r.method} k={r.k}" if r.method in ("emlc", "emlc-plain") else r.method,
+    "step": lambda r: f"{r.method} k={r.k}" if r.method in EMLC_METHODS else r.method,
     "gradient": lambda r: r.meta_gradient or "",
     "JVP": lambda r: r.engine or "",
     "precision": lambda r: r.precision,
@@ -60,7 +61,7 @@ def _table(group: Group, records: Sequence[Record], hardware: str) -> Table:
     for name in _TRAITS:
         if name not in common:
             table.add_column(name)
-    for heading in ("ms/image", "x ERM", "quartiles", "/model", "x plain", "MiB", "load %"):
+    for heading in ("ms/image", "x ERM", "quartiles", "/model", "x plain", "x authors", "MiB", "load %"):
         table.add_column(heading, justify="right", no_wrap=True)
     loading = {r.case.erm: r.seconds_per_image for r in records if r.method == "data"}
     for r in records:
@@ -78,6 +79,7 @@ def _figures(record: Record, loading: Mapping[Case, float | None]) -> Iterator[s
     yield "-".join(_number(quartile) for quartile in record.ratio_spread or ())
     yield _number(record.over_model)
     yield _number(record.ratio_to_plain)
+    yield _number(record.ratio_to_authors)
     peak = record.peak_memory_bytes
     yield "" if peak is None else f"{peak / 2**20:,.0f}"
     # Loading does not depend on whether the step is captured.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from emlc.config import Precision, Settings
+from emlc.config.presets import preset_path
 from emlc.data.augment.augment import Augment
 from emlc.data.augment.defaults import default_augmentations
 from emlc.data.loaders import Batch, Stream
@@ -30,14 +32,23 @@ from emlc.methods.mlc import MLC
 from emlc.networks.standardize import Standardize
 from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks, pick_device, start_ranks
+from emlc.runtime.files import read_yaml
 from emlc.runtime.messages import show_messages
 from emlc.runtime.precision import uses_tf32
 from emlc.runtime.streams import RandomStream, generator, seed_torch, torch_generator
+from emlc.timing.authors import AUTHORS_PRESET, AuthorsEMLC
 from emlc.timing.cases import Case, Group, make_cases, make_groups
 from emlc.timing.cost import ERM_PASSES, forward_passes
 from emlc.timing.memory import peak_of_cpu, state_bytes
 from emlc.timing.mlc import PrunedMLC
-from emlc.timing.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
+from emlc.timing.options import (
+    EMLC_METHODS,
+    EngineName,
+    MemoryFormat,
+    MetaGradientName,
+    MethodName,
+    StepOptions,
+)
 from emlc.timing.plain import PlainEMLC
 
 _log = logging.getLogger(__name__)
@@ -48,6 +59,7 @@ _METHODS: dict[MethodName, type[Method]] = {
     "mlc": MLC,
     "mlc-pruned": PrunedMLC,
     "emlc-plain": PlainEMLC,
+    "emlc-authors": AuthorsEMLC,
 }
 _SETTING: dict[MethodName, str] = {
     "cross-entropy": "cross-entropy",
@@ -55,6 +67,7 @@ _SETTING: dict[MethodName, str] = {
     "mlc": "mlc",
     "mlc-pruned": "mlc",
     "emlc-plain": "emlc",
+    "emlc-authors": "emlc",
 }
 """The method whose settings and hyper-parameters each measured method takes."""
 
@@ -102,6 +115,7 @@ class Record:
         seconds: Seconds per noisy image in every round.
         ratio_to_plain: Median ratio to ``method="emlc-plain"`` of the same k, for emlc with the approximate
             meta-gradient where both were measured.
+        ratio_to_authors: The same to ``method="emlc-authors"``.
         ratio_spread: Lower and upper quartile of the ratio to plain training over the rounds.
         problem: Why there are no figures, else None.
     """
@@ -124,6 +138,7 @@ class Record:
     captured: bool
     seconds: list[float]
     ratio_to_plain: float | None
+    ratio_to_authors: float | None
     ratio_spread: tuple[float, float] | None
     problem: str | None
 
@@ -230,7 +245,7 @@ def _measure_group(
         each.check_finite()
     by_case = {each.case: each for each in running}
     return [
-        _record(each, by_case.get(each.case.erm), by_case.get(each.case.plain), group, device)
+        _record(each, *map(by_case.get, (each.case.erm, each.case.plain, each.case.authors)), group, device)
         for each in running
     ]
 
@@ -316,7 +331,9 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
         ranks: A single process with the case's precision.
         batch: Images of the shape and type that the method will be trained on.
     """
+    preset = AUTHORS_PRESET if case.method == "emlc-authors" else options.preset
     settings = Settings(
+        **_of_preset(preset, case.method),
         backbone=group.network,
         method=_SETTING[case.method],
         look_ahead=case.k,
@@ -333,12 +350,41 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
     method.setup(ranks)
     if case.memory_format == "contiguous":
         _use_contiguous(method)
-    if ranks.device.type == "cuda" and case.method != "emlc-plain":
+    if ranks.device.type == "cuda" and case.method not in ("emlc-plain", "emlc-authors"):
         # As in the training loop: a captured step reads its learning rate from a tensor on the device.
         for parameters in method.student_sgd.param_groups:
             parameters["lr"] = torch.tensor(parameters["lr"], device=ranks.device)
     method.train_mode()
     return method
+
+
+_FROM_PRESET = frozenset(
+    {
+        "label_embedding_dim",
+        "gate_hidden_dim",
+        "teacher",
+        "meta_weight",
+        "ce_weight",
+        "bce_weight",
+        "corruption",
+    }
+    | {
+        "student_trusted",
+        "learning_rate",
+        "momentum",
+        "teacher_momentum",
+        "weight_decay",
+        "teacher_weight_decay",
+    }
+)
+"""Settings on which the time of a step of emlc may depend, without those that a case has."""
+
+
+def _of_preset(name: str | None, method: MethodName) -> dict[str, Any]:
+    if name is None or method not in EMLC_METHODS:
+        return {}
+    values = read_yaml(preset_path(name, "train"))
+    return {key: value for key, value in values.items() if key in _FROM_PRESET}
 
 
 def _use_contiguous(method: Method) -> None:
@@ -406,12 +452,17 @@ def mean_seconds(
 
 
 def _record(
-    running: _Running, erm: _Running | None, plain: _Running | None, group: Group, device: torch.device
+    running: _Running,
+    erm: _Running | None,
+    plain: _Running | None,
+    authors: _Running | None,
+    group: Group,
+    device: torch.device,
 ) -> Record:
     case = running.case
     ratios = _ratios(running, erm)
     comparable = case.method == "emlc" and case.meta_gradient == "approximate"
-    to_plain = _ratios(running, plain if comparable else None)
+    to_plain, to_authors = (_ratios(running, each if comparable else None) for each in (plain, authors))
     over_model = None
     if ratios is not None and case.method != "data":
         passes = sum(forward_passes(case, group.noisy_batch, group.trusted_batch).values())
@@ -435,6 +486,7 @@ def _record(
         captured=case.captured,
         seconds=running.seconds,
         ratio_to_plain=None if to_plain is None else float(np.median(to_plain)),
+        ratio_to_authors=None if to_authors is None else float(np.median(to_authors)),
         ratio_spread=None if ratios is None else (_quantile(ratios, 0.25), _quantile(ratios, 0.75)),
         problem=running.problem,
     )
