@@ -15,7 +15,7 @@ from emlc.cli.results import show
 from emlc.timing.options import StepOptions
 
 USAGE = "WHAT [options]"
-_WIDTH = 160
+_WIDTH = 180
 """Width of the table in characters when the output is not a terminal: wide enough not to wrap."""
 
 

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
@@ -244,10 +244,7 @@ def _measure_group(
     for each in running:
         each.check_finite()
     by_case = {each.case: each for each in running}
-    return [
-        _record(each, *map(by_case.get, (each.case.erm, each.case.plain, each.case.authors)), group, device)
-        for each in running
-    ]
+    return [_record(each, by_case, group, device) for each in running]
 
 
 class _Batches:
@@ -460,16 +457,16 @@ def mean_seconds(
 
 def _record(
     running: _Running,
-    erm: _Running | None,
-    plain: _Running | None,
-    authors: _Running | None,
+    by_case: Mapping[Case, _Running],
     group: Group,
     device: torch.device,
 ) -> Record:
     case = running.case
-    ratios = _ratios(running, erm)
+    ratios = _ratios(running, by_case.get(case.erm))
     comparable = case.method == "emlc" and case.meta_gradient == "approximate"
-    to_plain, to_authors = (_ratios(running, each if comparable else None) for each in (plain, authors))
+    to_plain, to_authors = (
+        _ratios(running, by_case.get(other) if comparable else None) for other in (case.plain, case.authors)
+    )
     over_model = None
     if ratios is not None and case.method != "data":
         passes = sum(forward_passes(case, group.noisy_batch, group.trusted_batch).values())
