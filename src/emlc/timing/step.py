@@ -426,8 +426,7 @@ def _time(running: _Running, group: Group, device: torch.device) -> None:
     assert running.step is not None
     images = running.case.k * group.noisy_batch
     try:
-        clock = _clock(device)
-        running.seconds.append(mean_seconds(running.step, running.repeats, device, clock) / images)
+        running.seconds.append(mean_seconds(running.step, running.repeats, device) / images)
     except _FAILURES as error:
         running.fail(error)
 
@@ -442,9 +441,10 @@ def mean_seconds(
     step: Callable[[], object],
     repeats: int,
     device: torch.device,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> float:
-    """Return the mean seconds per step over ``repeats`` steps in a row."""
+    """Return the mean seconds per step over ``repeats`` steps in a row, by default by :func:`_clock`."""
+    clock = clock or _clock(device)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = clock()
