@@ -3,6 +3,8 @@
 Its name for `emlc bench step --networks`, in the root of the repository: benchmarks.narrow:half_resnet18
 """
 
+from typing import cast
+
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -20,4 +22,4 @@ def half_resnet18(input_shape: tuple[int, ...]) -> nn.Module:
     for k, width in enumerate(_WIDTHS):
         stage = network._make_layer(BasicBlock, width, 2, stride=1 if k == 0 else 2)
         setattr(network, f"layer{k + 1}", stage)
-    return network
+    return cast(nn.Module, network)
