@@ -227,7 +227,9 @@ def test_correct_writes_the_labels_again(run, capsys):
     output = capsys.readouterr().out
     assert f"75 labels, {issues} of them" in output
     threshold = json.loads((run / "decision.json").read_text())["threshold"]
-    assert f"a label_quality below {threshold:.3f}, by 15 trusted samples" in output
+    assert (
+        f"a label_quality below {threshold:.3f} count as issues. Estimated from 15 trusted samples" in output
+    )
 
 
 def test_correct_other_data(run, tmp_path):

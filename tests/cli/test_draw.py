@@ -100,7 +100,10 @@ def test_decisions_of_the_browser_are_read_as_well(here):
         ([("7", "common", "")], "none of 1 rows has been checked"),
         ([("900", "common", "rare")], r"row 0 \(id '900'\): expected an id of the data"),
         ([("7", "common", "rare"), ("7", "common", "rare")], "the id occurs more than once"),
-        ([("7", "rare", "rare")], "given_label: data.csv has 'common', found 'rare': the data, or the order"),
+        (
+            [("7", "rare", "rare")],
+            "given_label: expected 'common', as in data.csv, found 'rare': the data, or the order",
+        ),
         ([("7", "common", "odd")], "expected one of the classes common, rare, found 'odd'"),
     ],
 )

@@ -341,7 +341,7 @@ def test_the_table_is_a_copy(fitted):
         (np.zeros(120, dtype=bool), "marks no sample"),
         ([], "marks no sample"),
         (np.ones(119, dtype=bool), "expected a mask of 120 samples, found one of 119"),
-        (np.arange(120) % 2, "is it a mask"),
+        (np.arange(120) % 2, "if this is a mask, make it boolean"),
         ([0, 1, 120], "expected indices from 0 to 119, found 0 to 120"),
         ([-1], "expected indices from 0 to 119"),
         (np.linspace(0, 1, 120), "expected a boolean mask or integer indices, found float64"),

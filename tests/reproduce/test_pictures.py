@@ -70,7 +70,13 @@ def record(method, k, seconds):
         "over_model": 1.0,
         "peak_memory_bytes": 1,
     }
-    common |= {"captured": False, "ratio_to_plain": None, "ratio_spread": None, "problem": None}
+    common |= {
+        "captured": False,
+        "ratio_to_plain": None,
+        "ratio_to_authors": None,
+        "ratio_spread": None,
+        "problem": None,
+    }
     return Record(method=method, k=k, seconds=seconds, **common)
 
 

@@ -28,7 +28,7 @@ def test_other_hosts_need_a_password(password, text_like_run, capsys, monkeypatc
     if password is not None:
         monkeypatch.setenv("EMLC_REVIEW_PASSWORD", password)
     assert main(["review", str(text_like_run.folder), "--host", "0.0.0.0", "--port", "0"]) == 2
-    assert "needs a password of 8 characters" in capsys.readouterr().err
+    assert "needs a password of at least 8 characters" in capsys.readouterr().err
     assert not (text_like_run.folder / "review.sqlite").exists()
 
 
