@@ -23,13 +23,14 @@ from emlc.networks.standardize import Standardize
 from emlc.runs.outputs import check_ours
 from emlc.timing import features as features_module
 from emlc.timing import step as step_module
-from emlc.timing.cases import Case, make_cases
+from emlc.timing.building import build_method
+from emlc.timing.cases import Case, make_cases, make_groups
 from emlc.timing.cost import forward_passes
 from emlc.timing.hardware import describe_hardware
 from emlc.timing.memory import peak_of_cpu, state_bytes
 from emlc.timing.options import StepOptions
 from emlc.timing.report import PLOT, save_plot, tables
-from emlc.timing.step import build_method, make_groups, measure_steps
+from emlc.timing.step import measure_steps
 
 SMALL = {
     "networks": ["cnn"],

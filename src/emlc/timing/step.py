@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from emlc.config import Precision, Settings
-from emlc.config.presets import preset_path
+from emlc.config import Precision
 from emlc.data.augment.augment import Augment
 from emlc.data.augment.defaults import default_augmentations
 from emlc.data.loaders import Batch, Stream
@@ -26,50 +24,18 @@ from emlc.data.samples import Samples
 from emlc.meta.jvp import ReplayError
 from emlc.methods.base import Losses, Method
 from emlc.methods.captured import CapturedStep
-from emlc.methods.cross_entropy import CrossEntropy
-from emlc.methods.emlc import EMLC
-from emlc.methods.mlc import MLC
-from emlc.networks.standardize import Standardize
 from emlc.runtime.cuda_graph import captured_map
 from emlc.runtime.distributed import Ranks, pick_device, start_ranks
-from emlc.runtime.files import read_yaml
 from emlc.runtime.messages import show_messages
 from emlc.runtime.precision import uses_tf32
-from emlc.runtime.streams import RandomStream, generator, seed_torch, torch_generator
-from emlc.timing.authors import AUTHORS_PRESET, AuthorsEMLC
+from emlc.runtime.streams import RandomStream, generator, torch_generator
+from emlc.timing.building import build_method
 from emlc.timing.cases import Case, Group, make_cases, make_groups
 from emlc.timing.cost import ERM_PASSES, forward_passes
 from emlc.timing.memory import peak_of_cpu, state_bytes
-from emlc.timing.mlc import PrunedMLC
-from emlc.timing.options import (
-    EMLC_METHODS,
-    EngineName,
-    MemoryFormat,
-    MetaGradientName,
-    MethodName,
-    StepOptions,
-)
-from emlc.timing.plain import PlainEMLC
+from emlc.timing.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
 
 _log = logging.getLogger(__name__)
-
-_METHODS: dict[MethodName, type[Method]] = {
-    "cross-entropy": CrossEntropy,
-    "emlc": EMLC,
-    "mlc": MLC,
-    "mlc-pruned": PrunedMLC,
-    "emlc-plain": PlainEMLC,
-    "emlc-authors": AuthorsEMLC,
-}
-_SETTING: dict[MethodName, str] = {
-    "cross-entropy": "cross-entropy",
-    "emlc": "emlc",
-    "mlc": "mlc",
-    "mlc-pruned": "mlc",
-    "emlc-plain": "emlc",
-    "emlc-authors": "emlc",
-}
-"""The method whose settings and hyper-parameters each measured method takes."""
 
 _WARM_UP_STEPS = 5
 """Steps before the first measurement: enough to capture the step and replay it once."""
@@ -92,8 +58,8 @@ class Record:
     """The measurements of one case.
 
     Attributes:
-        method: cross-entropy, mlc, mlc-pruned, emlc, emlc-plain, or data: loading and augmenting alone, n
-            noisy and m trusted images per step.
+        method: cross-entropy, mlc, mlc-pruned, emlc, emlc-plain, emlc-authors, or data: loading and
+            augmenting alone, n noisy and m trusted images per step.
         k: Student steps per teacher step.
         engine: Engine for Jacobian-vector products, if the method takes any.
         meta_gradient: approximate or exact for emlc, else None.
@@ -316,80 +282,6 @@ def _build_on_cpu(
         optimizer.zero_grad(set_to_none=True)  # else the step would free memory that it did not allocate
     running.peak_memory_bytes = state_bytes(method) + peak_of_cpu(step)
     running.step, running.method = step, method
-
-
-def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, batch: Batch) -> Method:
-    """Build the method of a case, ready for its first step.
-
-    Args:
-        case: A case of any method but data.
-        group: The network and the sizes of its batches.
-        options: Options of the benchmark, of which device and seed are used.
-        ranks: A single process with the case's precision.
-        batch: Images of the shape and type that the method will be trained on.
-    """
-    preset = AUTHORS_PRESET if case.method == "emlc-authors" else options.preset
-    settings = Settings(
-        **_of_preset(preset, case.method),
-        backbone=group.network,
-        method=_SETTING[case.method],
-        look_ahead=case.k,
-        jvp=case.engine or "auto",
-        meta_gradient=case.meta_gradient or "approximate",
-        precision=case.precision,
-        noisy_batch=group.noisy_batch,
-        trusted_batch=group.trusted_batch,
-        device=options.device,
-        seed=options.seed,
-    )
-    seed_torch(options.seed, RandomStream.INITIAL_WEIGHTS)
-    method = _METHODS[case.method](settings, batch.inputs.cpu(), group.classes)
-    method.setup(ranks)
-    if case.memory_format == "contiguous":
-        _use_contiguous(method)
-    if ranks.device.type == "cuda" and case.method not in ("emlc-plain", "emlc-authors"):
-        # As in the training loop: a captured step reads its learning rate from a tensor on the device.
-        for parameters in method.student_sgd.param_groups:
-            parameters["lr"] = torch.tensor(parameters["lr"], device=ranks.device)
-    method.train_mode()
-    return method
-
-
-_FROM_PRESET = frozenset(
-    {
-        "label_embedding_dim",
-        "gate_hidden_dim",
-        "teacher",
-        "meta_weight",
-        "ce_weight",
-        "bce_weight",
-        "corruption",
-    }
-    | {
-        "student_trusted",
-        "learning_rate",
-        "momentum",
-        "teacher_momentum",
-        "weight_decay",
-        "teacher_weight_decay",
-    }
-)
-"""Settings on which the time of a step of emlc may depend, without those that a case has."""
-
-
-def _of_preset(name: str | None, method: MethodName) -> dict[str, Any]:
-    if name is None or method not in EMLC_METHODS:
-        return {}
-    values = read_yaml(preset_path(name, "train"))
-    return {key: value for key, value in values.items() if key in _FROM_PRESET}
-
-
-def _use_contiguous(method: Method) -> None:
-    for network in method.networks().values():
-        network.to(memory_format=torch.contiguous_format)
-        for module in network.modules():
-            if isinstance(module, Standardize):
-                module.memory_format = torch.contiguous_format
 
 
 def _step_on(method: Method, step: Step, case: Case, batches: _Batches) -> Callable[[], object]:
