@@ -313,9 +313,9 @@ class EMLC(Method):
         """The setting, or what makes the size of the coefficients independent of eta, k and momentum.
 
         A noise-aware teacher learns from the likelihood, too. To it the student's steps say how far to trust
-        the labels of a batch: the fewer of them are right, or of classes that trusted samples are of, the
-        less there is to say, and the more the few trusted samples would be learned by heart. So its weight is
-        a share of that; and it stays as it is when the learning rate, and with it the coefficients, falls.
+        the labels of a batch. The fewer of them are right, or of the classes of the trusted samples, the less
+        there is to say, and the more the few trusted samples would be learned by heart. So its weight is a
+        share of that; and it stays as it is when the learning rate falls, and with it the coefficients.
         """
         weight, kind = self.settings.meta_weight, self.settings.meta_gradient
         if weight is not None:
@@ -324,7 +324,7 @@ class EMLC(Method):
         if not isinstance(self.teacher, NoiseAwareTeacher):
             return 1 / sgd.step_scale(k, kind)
         at_first = replace(sgd, lr=self.settings.student_rate)
-        return _NOISE_AWARE_SHARE * self.teacher.telling_share / at_first.step_scale(k, kind)
+        return _NOISE_AWARE_SHARE * self.teacher.informative_share / at_first.step_scale(k, kind)
 
     def _coefficients(self, steps: Sequence[_Step], g_w: Weights) -> list[Tensor]:
         """What each step's soft labels (n, C) are multiplied by in the meta loss."""

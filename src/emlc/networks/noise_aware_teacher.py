@@ -95,11 +95,12 @@ class NoiseAwareTeacher(nn.Module):
         return self.trusted_shares.log() - self.noisy_shares.log()
 
     @property
-    def telling_share(self) -> Tensor:
-        """Share (0-d, 0 to 1) of the noisy samples of which trusted ones can tell how far to trust labels.
+    def informative_share(self) -> Tensor:
+        """Share (0-d, in [0, 1]) of the noisy samples whose labels the trusted samples can judge.
 
         It is the estimated share of right labels, by T and the classes' shares, times the effective sample
-        size (Kish) that noisy samples have when they are weighted to the class shares of the trusted ones.
+        size (Kish, Survey Sampling, 1965), as a share, that noisy samples have when they are weighted to the
+        class shares of the trusted ones. It is ours, not the paper's: docs/method.md.
         """
         right = (self.noisy_shares * self.transition.detach().diagonal()).sum()
         return right / (self.trusted_shares**2 / self.noisy_shares).sum()
