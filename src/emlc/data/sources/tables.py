@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,20 @@ from emlc.data.columns.encoding import CategoryColumn, as_dict, encode, is_plain
 from emlc.data.columns.fit import fit_columns
 from emlc.data.columns.values import is_text
 from emlc.data.embeddings.text_models import find_model, model_identity
-from emlc.data.images.decode import Header, read_header
-from emlc.data.images.encoded import EncodedImages, ImageFiles, ParquetImages
+from emlc.data.images.encoded import ImageFiles
 from emlc.data.sources.class_names import hugging_face_names
 from emlc.data.sources.columns import REVIEWED, Columns, Defaults, find_columns, missing_column
 from emlc.data.sources.delimited import is_delimited, read_delimited
-from emlc.data.sources.image_paths import check_some_exist, look_like_image_paths
+from emlc.data.sources.image_columns import (
+    PATH_COLUMNS,
+    find_image_column,
+    find_images_of_ids,
+    first_path,
+    open_images,
+)
+from emlc.data.sources.image_paths import check_some_exist
 from emlc.data.sources.source import LoadInputs, Role, Schema, Source
+from emlc.data.sources.table import UNREADABLE, Table
 from emlc.data.sources.texts import TextInputs
 from emlc.errors import InputError
 
@@ -43,69 +50,6 @@ _EVIDENCE = (
     *("predicted_label", "label_quality", "is_label_issue"),
 )
 _INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls a row number it wrote
-_PATH_COLUMNS = ("image", "img", "path", "file", "filename", "file_name", "image_path")
-_VALUES_LOOKED_AT = 1000  # of each column, to find the one with image paths
-_UNREADABLE = (OSError, pa.ArrowException)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table, whose columns are read on demand.
-
-    Attributes:
-        name: Name for messages.
-        files: The files on disk.
-        dataset: Their rows, or some of them.
-        integer_names: By column, the class names that the files have for its integers.
-        first_row: Number of the first row in the files.
-    """
-
-    name: str
-    files: Sequence[Path]
-    dataset: pads.Dataset
-    integer_names: Mapping[str, tuple[str, ...]]
-    first_row: int = 0
-
-    @property
-    def folder(self) -> Path:
-        return self.files[0].parent
-
-    @property
-    def columns(self) -> list[str]:
-        return list(self.dataset.schema.names)
-
-    def type_of(self, column: str) -> pa.DataType:
-        return self.dataset.schema.field(column).type
-
-    def column(self, name: str) -> "pd.Series[Any]":
-        """Return all values of a column, (n,)."""
-        column = self._read(self.dataset.to_table, columns=[name])[name]
-        # Integers beside missing values would become floats, and be rounded.
-        values: pd.Series[Any] = column.to_pandas(integer_object_nulls=True)
-        return values
-
-    def texts(self, name: str) -> pa.Array:
-        """Return all values of a column of text, (n,), as Arrow's strings."""
-        values = self._read(self.dataset.to_table, columns=[name])[name]
-        return values.cast(pa.large_string()).combine_chunks()
-
-    def rows(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
-        """Return the values of some columns in some rows, in their order.
-
-        Raises:
-            InputError: If a column is missing.
-        """
-        for column in columns:
-            if column not in self.columns:
-                raise missing_column([column], "feature_columns", self.columns, self.name)
-        return self._read(self.dataset.take, indices=pa.array(rows), columns=list(columns))
-
-    def _read(self, read: Any, **arguments: Any) -> pa.Table:
-        try:
-            # Not with pandas' metadata, which may be damaged and say nothing that is needed here.
-            return read(**arguments).replace_schema_metadata(None)
-        except _UNREADABLE as error:
-            raise InputError(f"{self.name}: cannot be read: {error}") from error
 
 
 def parquet_files(source: str, role: Role) -> list[Path]:
@@ -145,7 +89,7 @@ def open_table(
             file, the column and the row (from 0).
     """
     own = {} if is_delimited(files[0]) else hugging_face_names(files)
-    table = _Table(name, files, open_dataset(files, settings, schema), own)
+    table = Table(name, files, open_dataset(files, settings, schema), own)
     return _open(table, settings, role, schema, id_prefix, default_classes=default_classes)
 
 
@@ -172,7 +116,7 @@ def open_rows(
         integer_names: By column, the class names that the files have for its integers.
     """
     where = f"{name}, counted from row {first:,}" if first else name
-    table = _Table(where, files, pads.InMemoryDataset(rows), integer_names, first)
+    table = Table(where, files, pads.InMemoryDataset(rows), integer_names, first)
     return _open(table, settings, role, schema, "")
 
 
@@ -187,7 +131,7 @@ def table_columns(names: Sequence[str], settings: DataSettings, role: Role, wher
 
 
 def _open(
-    table: _Table,
+    table: Table,
     settings: DataSettings,
     role: Role,
     schema: Schema,
@@ -222,7 +166,7 @@ def _open(
         texts = _texts(table, schema.text_column, settings)
         return Source(name=name, schema=schema, inputs=texts, texts=texts.take, **vars(annotations))
     if schema.image_column:
-        images = _images(table, schema.image_column)
+        images = open_images(table, schema.image_column)
         if isinstance(images, ImageFiles):
             check_some_exist(name, schema.image_column, table.folder, table.texts(schema.image_column))
         return Source(name=name, schema=schema, inputs=images, **vars(annotations))
@@ -249,7 +193,7 @@ def open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) 
             dataset = pads.InMemoryDataset(_read_csv(files[0], settings, schema))
         else:
             dataset = pads.dataset([str(file) for file in files], format="parquet")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{name}: cannot be read: {error}") from error
     repeated = [column for column in dataset.schema.names if dataset.schema.names.count(column) > 1]
     if repeated:
@@ -277,7 +221,7 @@ def _read_csv(file: Path, settings: DataSettings, schema: Schema) -> pa.Table:
 
 
 def _integer_names(
-    table: _Table, columns: Columns, settings: DataSettings, schema: Schema, defaults: Sequence[str]
+    table: Table, columns: Columns, settings: DataSettings, schema: Schema, defaults: Sequence[str]
 ) -> IntegerNames:
     """Return what integer labels stand for: by the files' metadata, else as the settings or the data say."""
     own = table.integer_names
@@ -289,7 +233,7 @@ def _integer_names(
 
 
 def _choose_inputs(
-    table: _Table, settings: DataSettings, columns: Columns, schema: Schema, classes: Sequence[str]
+    table: Table, settings: DataSettings, columns: Columns, schema: Schema, classes: Sequence[str]
 ) -> Schema:
     if schema.image_column or schema.feature_columns or schema.text_column:
         return schema
@@ -305,7 +249,7 @@ def _choose_inputs(
     free = [column for column in table.columns if column not in taken]
     evidence = _evidence(table.columns, classes) & set(free)
     free = [column for column in free if column not in evidence]
-    image_column = _find_image_column(table, free) or _find_images_of_ids(table, columns.id)
+    image_column = find_image_column(table, free) or find_images_of_ids(table, columns.id)
     if image_column is not None:
         if unused := [column for column in free if column != image_column]:
             _log.info(f"{table.name}: images: {image_column}; columns not used: {shorten(unused)}")
@@ -331,7 +275,7 @@ def _with_texts(schema: Schema, column: str, model: str) -> Schema:
     return replace(schema, text_column=column, text_model=name, text_model_digest=model_identity(folder))
 
 
-def _texts(table: _Table, column: str, settings: DataSettings) -> TextInputs:
+def _texts(table: Table, column: str, settings: DataSettings) -> TextInputs:
     if column not in table.columns:
         raise missing_column([column], "text_column", table.columns, table.name)
     kind = table.type_of(column)
@@ -342,72 +286,8 @@ def _texts(table: _Table, column: str, settings: DataSettings) -> TextInputs:
     return TextInputs(table.name, column, table.texts(column), settings)
 
 
-def _find_image_column(table: _Table, candidates: Sequence[str]) -> str | None:
-    """Return the column of embedded images or of image paths, whether these exist or not.
-
-    Raises:
-        InputError: If several columns hold image paths, and none of them has a usual name.
-    """
-    found = [column for column in candidates if _has_images(table, column)]
-    embedded = [column for column in found if not is_text(table.type_of(column))]
-    usual = [column for column in found if column.lower() in _PATH_COLUMNS]
-    if len(found) > 1 and not embedded and not usual:
-        raise InputError(
-            f"{table.name}: the columns {shorten(found)} hold image paths; --image_column names one"
-        )
-    return next(iter([*embedded, *usual, *found]), None)
-
-
-def _has_images(table: _Table, column: str) -> bool:
-    kind = _value_type(table, column)
-    if pa.types.is_struct(kind):
-        return bool(kind.get_field_index("bytes") >= 0)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return any(isinstance(read_header(value), Header) for value in _first_values(table, column, 1))
-    if not is_text(kind):
-        return False
-    if look_like_image_paths(_first_values(table, column, _VALUES_LOOKED_AT)):
-        return True
-    first = _first_path(table, column) if column.lower() in _PATH_COLUMNS else None
-    return first is not None and first.is_file()
-
-
-def _find_images_of_ids(table: _Table, column: str | None) -> str | None:
-    """Return the column of ids if these are paths of images that exist, as in some lists of files."""
-    if column is None or not is_text(table.type_of(column)):
-        return None
-    values = _first_values(table, column, _VALUES_LOOKED_AT)
-    if not look_like_image_paths(values):
-        return None
-    if any((table.folder / value).is_file() for value in values[:3]):
-        return column
-    _log.warning(
-        f"{table.name}: the ids in column {column!r} look like image files, but the first do not exist in "
-        f"{table.folder}; --image_column {column} takes them for images"
-    )
-    return None
-
-
-def _first_values(table: _Table, column: str, n: int) -> list[Any]:
-    """Return those of the first n values of a column that are neither missing nor empty."""
-    values = table.dataset.head(n, columns=[column])[column].to_pylist()
-    return [value for value in values if value]
-
-
-def _first_path(table: _Table, column: str) -> Path | None:
-    if not is_text(table.type_of(column)):
-        return None
-    values = _first_values(table, column, 1)
-    return table.folder / values[0] if values else None
-
-
-def _value_type(table: _Table, column: str) -> pa.DataType:
-    kind = table.type_of(column)
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
 def _fit_columns(
-    table: _Table, schema: Schema, classes: Sequence[str], *, named: bool
+    table: Table, schema: Schema, classes: Sequence[str], *, named: bool
 ) -> Callable[[NDArray[np.int64]], Schema]:
     """Return a function that finds from some rows how the schema's columns become features."""
 
@@ -422,11 +302,11 @@ def _fit_columns(
     return fit
 
 
-def _no_features(table: _Table, candidates: Sequence[str]) -> InputError:
+def _no_features(table: Table, candidates: Sequence[str]) -> InputError:
     missing = [
         f" (column {column!r} is not taken for image paths, since {path} does not exist)"
         for column in candidates
-        if column.lower() in _PATH_COLUMNS and (path := _first_path(table, column))
+        if column.lower() in PATH_COLUMNS and (path := first_path(table, column))
     ]
     return InputError(
         f"{table.name}: found neither an image column nor columns to learn from{''.join(missing)}; columns: "
@@ -435,7 +315,7 @@ def _no_features(table: _Table, candidates: Sequence[str]) -> InputError:
     )
 
 
-def _load_features(table: _Table) -> LoadInputs:
+def _load_features(table: Table) -> LoadInputs:
     def load(rows: NDArray[np.int64], schema: Schema) -> torch.Tensor:
         values = table.rows(rows, schema.feature_columns)
         if not schema.columns:
@@ -448,7 +328,7 @@ def _load_features(table: _Table) -> LoadInputs:
     return load
 
 
-def _load_columns(table: _Table) -> Callable[[NDArray[np.int64], Schema], pa.Table | None]:
+def _load_columns(table: Table) -> Callable[[NDArray[np.int64], Schema], pa.Table | None]:
     def load(rows: NDArray[np.int64], schema: Schema) -> pa.Table | None:
         return None if is_plain(schema.encoding) else table.rows(rows, schema.feature_columns)
 
@@ -471,17 +351,3 @@ def _numbers(column: "pd.Series[Any]", rows: NDArray[np.int64], where: str) -> N
             f"found {column.iloc[k]!r}; --feature_columns names the columns to learn from"
         )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _images(table: _Table, column: str) -> EncodedImages:
-    if column not in table.columns:
-        raise missing_column([column], "image_column", table.columns, table.name)
-    kind = table.type_of(column)
-    if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return ParquetImages(table.name, table.files, column)
-    if is_text(kind) or pa.types.is_dictionary(kind):
-        return ImageFiles(table.name, table.folder, table.texts(column), in_table=True)
-    raise InputError(
-        f"{table.name}: column {column!r} (--image_column) has values of type {kind}, "
-        "expected paths of images, or embedded images"
-    )
