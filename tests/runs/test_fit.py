@@ -332,7 +332,7 @@ def test_a_validation_set_decides_and_changes_nothing_else(tmp_path):
 @pytest.mark.parametrize(("least", "engine"), [(0.9, "finite-difference"), (2.0, "forward")])
 @pytest.mark.filterwarnings("ignore::emlc.errors.SteepNetworkWarning")
 def test_a_resumed_run_goes_on_with_the_engine_it_chose(tmp_path, monkeypatch, least, engine, steps):
-    monkeypatch.setattr("emlc.meta.metagradient.LEAST_COSINE", least)
+    monkeypatch.setattr("emlc.meta.products.LEAST_COSINE", least)
     whole = train(tmp_path / "whole", look_ahead=2, epochs=4)
     with tiny.interrupted_after(steps):
         train(tmp_path / "run", look_ahead=2, epochs=4, checkpoint_every=1)
@@ -351,7 +351,7 @@ def test_a_resumed_run_goes_on_with_the_engine_it_chose(tmp_path, monkeypatch, l
         )[1],
     )
     monkeypatch.setattr("emlc.meta.jvp.choose_engine", lambda *_, **__: pytest.fail("chosen anew"))
-    check = "emlc.meta.metagradient._Products._check_differences"
+    check = "emlc.meta.products.Products._check_differences"
     monkeypatch.setattr(check, lambda *_: pytest.fail("compared anew"))
     resumed = train(tmp_path / "run", look_ahead=2, epochs=4)
     assert tiny.same_tensors(resumed[2], whole[2])
