@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from benchmarks.grid import grid_from
 
+from benchmarks.grid import grid_from
 from emlc import InputError
 from emlc.cli import main
 from emlc.config import Settings

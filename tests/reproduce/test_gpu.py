@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.gpu import _attempt, _Piece, gpu
 
+from benchmarks.gpu import _attempt, _Piece, gpu
 from emlc.runtime.files import read_json
 
 
