@@ -1,6 +1,7 @@
 """The command line on a table of numbers with string labels: what it does, and what it says of bad input."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -832,3 +833,13 @@ def test_apply_refuses(run, capsys, tmp_path):
     message = refused(["apply", str(run), "d.csv", "--unreviewed", "forget"], capsys)
     assert message == "unreviewed: expected one of keep, correct, drop, got 'forget'"
     assert not (run / "reviewed").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_sleep_soon_while_they_wait_unless_the_user_says_how_they_wait(monkeypatch, given, spins):
+    monkeypatch.setattr(os, "environ", {**given, "PATH": os.environ["PATH"]})
+    assert main(["methods"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
