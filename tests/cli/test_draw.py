@@ -12,6 +12,8 @@ from PIL import Image
 from emlc.cli import main
 from emlc.config import DataSettings, NoiseSettings
 from emlc.data import make_split
+from emlc.labels import evidence
+from emlc.runtime.files import read_json
 
 
 @pytest.fixture
@@ -79,6 +81,8 @@ def test_checked_labels_are_trusted_and_the_other_rows_stay_noisy(here):
     assert (len(split.trusted), len(split.noisy)) == (50, 250)
     names = dict(zip(split.trusted.ids, np.array(split.classes)[split.trusted.given], strict=True))
     assert names == dict(checked.loc[:49, ["id", "checked_label"]].to_numpy())
+    before = dict(zip(split.trusted.ids, split.trusted.label_before_review, strict=True))
+    assert before == dict(checked.loc[:49, ["id", "given_label"]].to_numpy())
     assert not set(split.trusted.ids) & set(split.noisy.ids)
 
 
@@ -113,13 +117,23 @@ def test_wrong_tables_are_refused(here, rows, message):
         split_with("checked.csv")
 
 
-def test_a_run_with_checked_labels_can_be_trained_and_opened_again(here):
+def test_a_run_with_checked_labels_learns_the_power_of_its_noise_and_can_be_opened_again(here, monkeypatch):
+    seen = []
+    monkeypatch.setattr(evidence, "power_of_noise", lambda T, checked: seen.append(checked) or 0.25)
+    frame = pd.read_csv("data.csv")
+    frame.assign(label=np.where(frame["a"] > 0, "above", "below")).to_csv("data.csv", index=False)
     assert main(["draw", "data.csv", "-n", "40"]) == 0
     checked = table()
     checked["checked_label"] = checked["given_label"]
     checked.to_csv("checked.csv", index=False)
     train = ["train", "data.csv", "--trusted", "checked.csv", "--epochs", "1", "--rivals", "false"]
     assert main([*train, "--output", "run"]) == 0
+    (labels,) = seen
+    assert (len(labels.given), (labels.given == labels.labels).all()) == (40, True)
+    assert read_json(Path("run/decision.json"))["transition_power"] in (
+        0.25,
+        1.0,
+    )  # 1 where it claims nothing
     assert main(["correct", "run"]) == 0
 
 

@@ -1,6 +1,7 @@
 """The decision against slow obvious versions; its file, and that of earlier versions."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ LABELS = np.array([1, 2, 1, 2])
 T = ((0.8, 0.1, 0.1), (0.3, 0.6, 0.1), (0.0, 0.0, 1.0))
 COMMON = {"threshold": 0.5, "noise_rate": 0.3, "expected_f1": 0.9}
 COMMON |= {"calibrated_on": "trusted", "trusted_samples": 4, "noisy_samples": 40}
-POSTERIOR = PosteriorDecision(**COMMON, exponent=0.5, class_weights=(1.0, 0.5, 0.25), transition=T)
+POSTERIOR = PosteriorDecision(
+    **COMMON, exponent=0.5, class_weights=(1.0, 0.5, 0.25), transition=T, transition_power=0.7
+)
 KINDS = KindsDecision(**COMMON, slopes=(1.5, 0.2, 0.0), intercepts=(0.1, 0.2, -0.3), shares=(0.7, 0.2, 0.1))
 
 
@@ -29,7 +32,7 @@ def test_the_posterior_is_bayes_rule_one_by_one():
     soft = POSTERIOR.soft_labels(P, LABELS)
     for row, label, prediction in zip(soft, LABELS, P, strict=True):
         p = [max(v, 1e-12) ** 0.5 * w for v, w in zip(prediction, POSTERIOR.class_weights, strict=True)]
-        joint = [a / sum(p) * max(T[c][label], 1e-12) for c, a in enumerate(p)]
+        joint = [a / sum(p) * max(T[c][label] ** 0.7, 1e-12) for c, a in enumerate(p)]
         assert row == pytest.approx([j / sum(joint) for j in joint], rel=1e-5)
     np.testing.assert_array_equal(POSTERIOR.label_quality(P, LABELS), soft[np.arange(4), LABELS])
 
@@ -100,9 +103,18 @@ def test_the_file_of_an_earlier_version_does_not_tell_its_kind(tmp_path):
     assert Decision.load(tmp_path / "decision.json") == KINDS
 
 
+def test_the_file_of_an_earlier_version_has_no_power(tmp_path):
+    POSTERIOR.save(tmp_path / "decision.json")
+    values = json.loads((tmp_path / "decision.json").read_text())
+    del values["transition_power"]
+    (tmp_path / "decision.json").write_text(json.dumps(values))
+    assert Decision.load(tmp_path / "decision.json") == replace(POSTERIOR, transition_power=1.0)
+
+
 @pytest.mark.parametrize(
     ("decision", "changes", "message"),
     [
+        (POSTERIOR, {"transition_power": 2}, r"transition_power: expected values in \[0, 1\], found"),
         (POSTERIOR, {"threshold": None}, "threshold: expected 1 finite number"),
         (POSTERIOR, {"threshold": 3}, r"threshold: expected values in \[0, 1\], found \[3\]"),
         (POSTERIOR, {"expected_f1": "high"}, "expected_f1: expected 1 finite number"),

@@ -4,10 +4,18 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 from emlc.labels.decision import bayes, weighted
-from emlc.labels.evidence import Noise, adapt, decide, estimate_noise, judge
+from emlc.labels.evidence import (
+    CheckedLabels,
+    Noise,
+    adapt,
+    decide,
+    estimate_noise,
+    judge,
+    power_of_noise,
+)
 from emlc.labels.probe import Probe, best_probe, cross_fit, given_scores
 
 TRANSITION = np.array([[0.7, 0.2, 0.1], [0.05, 0.9, 0.05], [0.3, 0.1, 0.6]])
@@ -277,3 +285,58 @@ def test_noise_is_that_of_all_labels_where_the_worst_were_reviewed():
     np.testing.assert_allclose(counted.class_shares, whole.class_shares, atol=0.02)
     np.testing.assert_allclose(counted.transition, TRANSITION, atol=0.08)
     assert (np.diag(ignored.transition) > np.diag(TRANSITION) + 0.03).all()
+
+
+def by_looks(p, seed):
+    """Labels that are wrong where a sample looks like another class: given its looks, they tell nothing."""
+    rng = np.random.default_rng(seed)
+    return np.array([rng.choice(3, p=row) for row in p])
+
+
+def shares_of(given, truth):
+    counts = np.zeros((3, 3))
+    np.add.at(counts, (truth, given), 1)
+    return counts / counts.sum(axis=1, keepdims=True)
+
+
+def test_the_power_is_one_where_errors_are_random_and_falls_where_they_follow_the_looks():
+    _, truth, p = drawn(2000, seed=3)
+    at_random, by_the_looks = with_noise(truth, 4), by_looks(p, 5)
+    assert power_of_noise(TRANSITION, CheckedLabels(p, at_random, truth)) >= 0.9
+    assert power_of_noise(shares_of(by_the_looks, truth), CheckedLabels(p, by_the_looks, truth)) <= 0.1
+    few = CheckedLabels(p[:5], by_the_looks[:5], truth[:5])
+    assert power_of_noise(shares_of(by_the_looks, truth), few) > 0.5
+
+
+def test_the_power_maximises_the_posterior():
+    _, truth, p = drawn(60, seed=6)
+    given = np.where(np.arange(60) % 2 == 0, by_looks(p, 7), with_noise(truth, 8))
+    T = shares_of(given, truth)
+
+    def loss(power, exponent):
+        total = 0.5 * ((power - 1) / 0.5) ** 2
+        for i in range(60):
+            joint = [p[i, c] ** exponent * T[c, given[i]] ** power for c in range(3)]
+            total -= np.log(joint[truth[i]] / sum(joint))
+        return total
+
+    def best(power):
+        return minimize_scalar(lambda e: loss(power, 2**e), bounds=(-5, 1.5), method="bounded").fun
+
+    slow = minimize_scalar(best, bounds=(0, 1), method="bounded").x
+    found = power_of_noise(T, CheckedLabels(p, given, truth))
+    assert 0.1 < slow < 0.9
+    assert found == pytest.approx(slow, abs=0.06)
+
+
+def test_checked_labels_that_follow_the_looks_make_more_labels_right():
+    X, truth, p, _, Z, labels = example(n=4000)
+    given = by_looks(p, 9)
+    T = shares_of(given, truth)
+    checked = CheckedLabels(p[:200], given[:200], truth[:200])
+    rest = p[200:], given[200:], Z, labels, X[200:]
+    without, with_checked = (decide(*rest, transition=T, checked=c) for c in (None, checked))
+    assert without.transition_power == 1
+    assert with_checked.transition_power < 0.5
+    right = [figures(d, p[200:], given[200:], truth[200:])[1] for d in (without, with_checked)]
+    assert right[1] > right[0] + 0.02

@@ -97,16 +97,18 @@ def test_the_first_stage_is_cross_entropy_on_the_given_labels():
     assert losses["student_loss"].item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_step_of_the_second_stage_goes_down_the_corrected_loss():
-    method, split = prepared(learning_rate=0.1)
+@pytest.mark.parametrize("weight", [1.0, 7.0])
+def test_a_step_of_the_second_stage_goes_down_the_corrected_loss(weight):
+    method, split = prepared(learning_rate=0.1, hyper={"trusted_weight": weight})
+    n, m = len(split.noisy), weight * len(split.trusted)
     noisy, trusted = batch_of(split.noisy, range(3, 17)), batch_of(split.trusted, range(8))
     twin, T = deepcopy(method.student), method.transition.transition.tolist()
     p_trusted, p = (twin(batch.inputs).softmax(dim=1) for batch in (trusted, noisy))
     loss = 0.0
     for k, y in enumerate(noisy.labels):
-        loss = loss - sum(p[k, c] * T[c][y] for c in range(C)).log() / 14
+        loss = loss - n / (n + m) * sum(p[k, c] * T[c][y] for c in range(C)).log() / 14
     for j, y in enumerate(trusted.labels):
-        loss = loss - p_trusted[j, y].log() / 8
+        loss = loss - m / (n + m) * p_trusted[j, y].log() / 8
     gradients = torch.autograd.grad(loss, list(twin.parameters()))
 
     start = flat(method.student.parameters()).detach()

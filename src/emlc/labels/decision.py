@@ -10,7 +10,7 @@ C. Elkan, B. Naryanaswamy, Optimal thresholding of classifiers to maximize F1 me
 
 import sys
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -81,7 +81,7 @@ class Decision(ABC):
         if not isinstance(kind, str) or kind not in kinds:
             raise InputError(f"{path}: kind: expected one of {', '.join(kinds)}, found {kind!r}")
         cls = kinds[kind]
-        missing = [field.name for field in fields(cls) if field.name not in values]
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in values]
         if missing:
             raise InputError(f"{path}: not the decision of a run: it has no {', '.join(missing)}")
         _check(values, path)
@@ -104,16 +104,19 @@ class PosteriorDecision(Decision):
         exponent: Power of the prediction, above 0: below 1 it is softened, being too sure of itself.
         class_weights: C factors of the prediction's classes, which bring them to their shares.
         transition: T (C, C), rows: true class, columns: given label; rows sum to 1.
+        transition_power: Power of T, in [0, 1]: below 1 a given label tells less than T says, as errors
+            come where the prediction is in doubt, too.
     """
 
     kind: ClassVar[str] = "posterior"
     exponent: float
     class_weights: tuple[float, ...]
     transition: tuple[tuple[float, ...], ...]
+    transition_power: float = 1.0
 
     def soft_labels(self, prediction: Floats, labels: Labels) -> Floats:
         p = weighted(prediction, self.exponent, np.array(self.class_weights))
-        return bayes(p, np.array(self.transition), labels)
+        return bayes(p, np.array(self.transition) ** self.transition_power, labels)
 
     @classmethod
     def numbers(cls, values: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -127,7 +130,14 @@ class PosteriorDecision(Decision):
         if min(weights) <= 0:
             raise InputError(f"{path}: class_weights: expected numbers above 0, found {weights}")
         transition = tuple(_shares(row, len(rows), f"{path}: transition") for row in rows)
-        return {"exponent": exponent, "class_weights": weights, "transition": transition}
+        power = values.get("transition_power", 1.0)  # files of earlier versions have none
+        (power,) = _shares([power], 1, f"{path}: transition_power")
+        return {
+            "exponent": exponent,
+            "class_weights": weights,
+            "transition": transition,
+            "transition_power": power,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

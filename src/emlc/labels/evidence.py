@@ -17,7 +17,11 @@ claims.
 3. The probe's own posterior judges the issues, too. It gives too low an F1 score, knowing less; that of the
    networks gives too high a one, since they have learned from these labels. Half-way between is the
    expected F1 score. Where they are far apart, it is unknown.
-4. Labels are issues only if, as the probe judges, more labels are right after correction than before. It
+4. T takes the given label for independent of the sample, once its class is known. Errors of people are not:
+   they come where the sample looks like another class, which the prediction tells as well, and would count
+   twice. Of trusted samples that were drawn from the noisy ones, the label that they had been given is
+   known. They tell the power in [0, 1] of T with which their right labels are most likely [4].
+5. Labels are issues only if, as the probe judges, more labels are right after correction than before. It
    knows less than the networks, and so understates the gain; still, the gain has to be beyond chance by the
    folds of the probe [3], and more than two thirds of the standard error of its accuracy, which is what the
    number of trusted samples allows to check. And the folds have to agree on the F1 score of the issues.
@@ -26,6 +30,8 @@ claims.
 [2] M. Saerens, P. Latinne, C. Decaestecker, Adjusting the outputs of a classifier to new a priori
     probabilities, Neural Computation 14, 2002.
 [3] The delete-a-group jackknife: B. Efron, The jackknife, the bootstrap and other resampling plans, 1982.
+[4] A logarithmic opinion pool of prediction and T: T. Heskes, Selecting weighting factors in logarithmic
+    opinion pools, NeurIPS 1997.
 """
 
 from typing import Any, NamedTuple
@@ -45,6 +51,9 @@ from emlc.labels.decision import (
 from emlc.labels.probe import Probe, best_probe, of_labels
 
 _EXPONENTS = 2.0 ** np.arange(-5, 2, 0.5)
+_POWERS = np.linspace(0, 1, 21)
+_POWER_SPREAD = 0.5
+"""Standard deviation, around 1, of the power of T before any checked sample is seen."""
 _UNCHECKED = 2 / 3
 """Standard errors of the probe's accuracy that a gain must exceed, which it understates."""
 _ONE_SIDED = 1.645
@@ -62,6 +71,20 @@ class Noise(NamedTuple):
     transition: Floats
 
 
+class CheckedLabels(NamedTuple):
+    """Samples drawn at random from the noisy ones, whose labels were checked.
+
+    Attributes:
+        prediction: (m, C) class probabilities by a network that has not learned from their labels.
+        given: (m,) the labels that they had been given.
+        labels: (m,) their right labels.
+    """
+
+    prediction: Floats
+    given: Labels
+    labels: Labels
+
+
 def decide(
     prediction: Floats,
     labels: Labels,
@@ -72,6 +95,7 @@ def decide(
     calibrated_on: str = "trusted",
     transition: Floats | None = None,
     reviewed: Floats | None = None,
+    checked: CheckedLabels | None = None,
 ) -> PosteriorDecision:
     """Calibrate the decision.
 
@@ -85,6 +109,7 @@ def decide(
         transition: T (C, C) that the networks have learned, if they have.
         reviewed: (C, C) number of samples taken from the noisy ones by a review, by true class and given
             label; the noise is that of all. None: there are none.
+        checked: Trusted samples whose given label is known, too; None: there are none.
     """
     C = prediction.shape[1]
     origin = {"calibrated_on": calibrated_on, "trusted_samples": len(trusted), "noisy_samples": len(labels)}
@@ -98,14 +123,16 @@ def decide(
         T, (exponent, weights) = noise.transition, adapt(prediction, labels, noise)
     else:
         T = (transition + noise.transition) / 2
-    q = bayes(weighted(prediction, exponent, weights), T, labels)
+    power = 1.0 if checked is None else power_of_noise(T, checked)
+    q = bayes(weighted(prediction, exponent, weights), T**power, labels)
     threshold, claimed = best_f1_threshold(of_labels(q, labels))
-    judged = judge(probe, noise, labels, _corrected(q, labels, threshold), counts)
+    judged = judge(probe, noise, labels, _corrected(q, labels, threshold), counts, power=power)
     least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * probe.accuracy_error)
     if judged.gain <= least_gain or judged.f1_error > _LARGEST_ERROR:
         return _decision(T, exponent, weights, **origin)
     f1 = (judged.f1 + max(claimed, judged.f1)) / 2 if claimed - judged.f1 <= _WIDEST else None
     figures = {"threshold": threshold, "noise_rate": judged.noise_rate, "expected_f1": f1}
+    figures |= {"transition_power": power}
     return _decision(T, exponent, weights, **figures, **origin)
 
 
@@ -184,6 +211,25 @@ def _weights(prediction: Floats, exponent: float, class_shares: Floats) -> Float
     return np.maximum(weights, LEAST)
 
 
+def power_of_noise(T: Floats, checked: CheckedLabels) -> float:
+    """Find the power in [0, 1] of T (C, C) that makes the right labels of checked samples most likely.
+
+    The prediction takes the exponent that suits it best with each. Before any sample is seen the power is
+    normally distributed around 1, so that few samples move it only where they say it clearly.
+    """
+
+    def log_likelihood(power: float, exponent: float) -> float:
+        p = weighted(checked.prediction, exponent, np.ones(len(T)))
+        q = bayes(p, T**power, checked.given)
+        return float(np.log(np.maximum(of_labels(q, checked.labels), LEAST)).sum())
+
+    def log_posterior(power: float) -> float:
+        prior = -0.5 * ((power - 1) / _POWER_SPREAD) ** 2
+        return prior + max(log_likelihood(power, float(exponent)) for exponent in _EXPONENTS)
+
+    return max(map(float, _POWERS), key=log_posterior)
+
+
 class Judgement(NamedTuple):
     """A probe's view of corrected labels.
 
@@ -203,16 +249,22 @@ class Judgement(NamedTuple):
 
 
 def judge(
-    probe: Probe, noise: Noise, labels: Labels, corrected: Labels, counts: Floats | float = 0.0
+    probe: Probe,
+    noise: Noise,
+    labels: Labels,
+    corrected: Labels,
+    counts: Floats | float = 0.0,
+    *,
+    power: float = 1.0,
 ) -> Judgement:
     """Assess corrected labels (n,) of given labels (n,) by a probe and its estimate of the noise.
 
-    ``counts`` are those of :func:`estimate_noise`.
+    ``counts`` are those of :func:`estimate_noise`, and ``power`` that of T.
     """
 
     def figures(prediction: Floats, noise: Noise) -> tuple[float, float, float]:
         p = normalized(prediction / probe.class_shares * noise.class_shares)
-        q = bayes(p, noise.transition, labels)
+        q = bayes(p, noise.transition**power, labels)
         wrong, issue = 1 - of_labels(q, labels), corrected != labels
         f1 = 2 * wrong[issue].sum() / max(issue.sum() + wrong.sum(), LEAST)
         return float(wrong.mean()), float(f1), float((of_labels(q, corrected) - of_labels(q, labels)).mean())

@@ -9,19 +9,20 @@ From all trusted samples (x', y') comes, in evaluation mode and without augmenta
 
 In the second stage the network begins again with its initial weights, and learns from both sets:
 
-    L = mean_noisy -log((T^T f(x))_y) + mean_trusted CE(f(x'), y')
+    L = (sum_noisy -log((T^T f(x))_y) + sum_trusted CE(f(x'), y')) / (n + m)
 
-The corrected label of a noisy sample is ``q_c`` proportional to ``f(x)_c T[c, y]``: Bayes' rule with T for
-the noise.
+over all n noisy and m trusted samples, of which a step sees a batch of either. The corrected label of a noisy
+sample is ``q_c`` proportional to ``f(x)_c T[c, y]``: Bayes' rule with T for the noise.
 
 Departures:
-    - Published batches are drawn from both sets together, so that a trusted sample counts as much as a noisy
-      one. Here every step has a batch of either, of which the means are added.
+    - Published batches are drawn from both sets together, and hold few trusted samples. Here every step has a
+      batch of either, of which the means are weighted as n to m: the same in expectation.
     - The momentum of the first stage is forgotten; the published code carries it over.
     - A class without trusted samples keeps the row of the identity; the published code has none for it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from emlc.config import Settings
+from emlc.config.hyper import Hyper, within
 from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
@@ -64,6 +66,17 @@ class Transition(nn.Module):
         return log_p + log_T.T[labels]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GLCHyper(Hyper):
+    """Hyper-parameters of Gold Loss Correction.
+
+    Attributes:
+        trusted_weight: Weight of a trusted sample's loss beside a noisy one's; 1 as published.
+    """
+
+    trusted_weight: float = within(1.0)
+
+
 class GLC(Method):
     """Cross-entropy on the given labels; then, with the noise that it shows, anew on both sets.
 
@@ -78,6 +91,8 @@ class GLC(Method):
     warm_up_share: ClassVar[float] = 0.5
     warms_up: ClassVar[bool] = True
     noise_model: ClassVar[str] = "transition"
+    hyper_class: ClassVar[type[Hyper]] = GLCHyper
+    hyper: GLCHyper
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
@@ -98,6 +113,8 @@ class GLC(Method):
     def bind(self, split: Split) -> None:
         super().bind(split)
         self._trusted = split.trusted
+        m = self.hyper.trusted_weight * len(split.trusted)
+        self._trusted_share = m / (len(split.noisy) + m)
 
     def sample_state(self) -> dict[str, Tensor]:
         return self._initial.state()
@@ -116,7 +133,8 @@ class GLC(Method):
         with self.ranks.autocast():
             trusted_logits = full_precision(self.student(trusted.inputs))
         corrected = -self._log_joint(batch.inputs, batch.labels).logsumexp(dim=1).mean()
-        loss = corrected + cross_entropy(trusted_logits, trusted.labels)
+        on_trusted, share = cross_entropy(trusted_logits, trusted.labels), self._trusted_share
+        loss = (1 - share) * corrected + share * on_trusted
         self.descend(loss, self.student_sgd)
         return {"student_loss": loss.detach()}
 

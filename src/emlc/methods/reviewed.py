@@ -48,10 +48,13 @@ class ReviewedLabels(NamedTuple):
 
     @classmethod
     def of(cls, split: Split, device: torch.device) -> Self | None:
-        """Collect them; None if there are none, so that all trusted samples count alike."""
+        """Collect them; None if there are none, so that all trusted samples count alike.
+
+        Samples of `emlc draw` are no reviewed ones: they were drawn at random, and nothing is missed.
+        """
         before, trusted, n = split.trusted.given_before, split.trusted.given, len(split.noisy)
         m, is_reviewed, is_sample = len(trusted), before != UNKNOWN, representative(split.trusted)
-        if not is_reviewed.any() and is_sample.all():
+        if split.trusted.chosen_for_review is None or (not is_reviewed.any() and is_sample.all()):
             return None
         arrays = (
             split.trusted.counts_before() / n,

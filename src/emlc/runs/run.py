@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from emlc.config import Settings
 from emlc.config.methods import method_class
 from emlc.data import Samples, Schema, Split, check_files, check_split, make_split
-from emlc.data.classes import shorten
+from emlc.data.classes import UNKNOWN, shorten
 from emlc.data.images.stored import Inputs
+from emlc.data.reviewed import counts_as_random
 from emlc.data.samples import array_inputs, check_finite
 from emlc.errors import InputError
 from emlc.labels.decision import LEAST, Decision
-from emlc.labels.evidence import decide
+from emlc.labels.evidence import CheckedLabels, decide
 from emlc.labels.table import blocks, label_table
 from emlc.methods.base import Method
 from emlc.networks import inference
@@ -287,7 +288,20 @@ class Run:
             calibrated_on=role,
             transition=None if self.transition is None else self.transition.to_numpy(np.float64),
             reviewed=split.trusted.counts_before() * len(noisy) / len(split.noisy),
+            checked=self._checked_labels(split.trusted, ranks),
         )
+
+    def _checked_labels(self, trusted: Samples, ranks: Ranks | None) -> CheckedLabels | None:
+        """Collect the trusted samples that were drawn at random from the noisy ones, if there are any."""
+        is_drawn, chosen = trusted.given_before != UNKNOWN, trusted.chosen_for_review
+        if chosen is not None:
+            is_drawn &= counts_as_random(chosen)
+        if not is_drawn.any():
+            return None
+        samples = self._few(trusted.take(is_drawn))
+        # The student learns from them through the meta-gradient alone; the teacher knows them by heart.
+        prediction = inference.predict_proba(self.student, samples.inputs, ranks).double().numpy()
+        return CheckedLabels(prediction, samples.given_before, samples.given)
 
     def _few(self, samples: Samples, *, is_noisy: bool = False) -> Samples:
         if len(samples) <= _CALIBRATION_SAMPLES:

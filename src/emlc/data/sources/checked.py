@@ -84,6 +84,8 @@ def _positions(known: Sequence[object] | NDArray[np.object_], texts: "pd.Series[
 
 
 def _trusting(data: Source, rows: NDArray[np.int64], codes: NDArray[np.int64]) -> Source:
+    before = np.full(len(data), "", dtype=np.object_)
+    before[rows] = np.array([*data.classes, ""], dtype=np.object_)[data.given[rows]]  # -1 where there is none
     given, trusted, in_use = data.given.copy(), np.zeros(len(data), dtype=np.bool_), data.in_use
     given[rows], trusted[rows], in_use[rows] = codes, True, True
     truth = data.true_labels
@@ -91,7 +93,14 @@ def _trusting(data: Source, rows: NDArray[np.int64], codes: NDArray[np.int64]) -
         truth = truth.copy()
         truth[rows] = codes
     left_out = None if in_use.all() else ~in_use
-    return replace(data, labels=given, true_labels=truth, trusted=trusted, left_out=left_out)
+    return replace(
+        data,
+        labels=given,
+        true_labels=truth,
+        trusted=trusted,
+        label_before_review=before,
+        left_out=left_out,
+    )
 
 
 def _problems(
