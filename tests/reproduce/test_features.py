@@ -415,7 +415,7 @@ def forget_code():
     [
         ("methods/glc.py", '"""', '"""Changed. ', set()),
         ("methods/glc.py", "\n", "\n# A comment.\n", set()),
-        ("methods/glc.py", "class GLC", "OTHER = 1\n\n\nclass GLC", {"glc"}),
+        ("methods/glc.py", "class GLC(", "OTHER = 1\n\n\nclass GLC(", {"glc"}),
         ("meta/metagradient.py", "\ndef ", "\nOTHER = 1\n\n\ndef ", {"emlc"}),
         ("networks/backbones.py", "\ndef ", "\nOTHER = 1\n\n\ndef ", {"emlc", "glc", "trusted-only"}),
     ],

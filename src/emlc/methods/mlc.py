@@ -48,7 +48,7 @@ class MLCHyper(Hyper):
         meta_learning_rate: Learning rate of the meta-net's Adam, unless teacher_learning_rate is given.
     """
 
-    label_embedding_dim: int = within(64, 1)
+    label_embedding_dim: int = within(128, 1)
     hidden_dim: int = within(128, 1)
     skip: bool = within(False)
     meta_learning_rate: float = within(3e-4)

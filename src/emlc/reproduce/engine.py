@@ -180,10 +180,14 @@ def _row_settings(rows: Sequence[Part]) -> list[str]:
 
 
 def _settings_by_noise(grid: Grid, rows: Sequence[Part]) -> list[str]:
-    """Name the hyper-parameters of rows that depend on the column."""
+    """Name the hyper-parameters of rows that depend on the column, but for those that the row overrides."""
     texts = []
     for row in rows:
-        chosen = {c.label: row.hypers_in(values_of(grid, row, c)) for c in grid.columns}
+        chosen = {}
+        for column in grid.columns:
+            values = values_of(grid, row, column)
+            hypers = row.hypers_in(values)
+            chosen[column.label] = {n: v for n, v in hypers.items() if values["hyper"][n] == v}
         words = [f"{column} {_in_words(hypers)}" for column, hypers in chosen.items() if hypers]
         texts += [f"{row.label}: {'; '.join(words)}"] if words else []
     return [f"Hyper-parameters that authors chose by the noise: {'. '.join(texts)}."] if texts else []

@@ -1,0 +1,123 @@
+"""What it is worth to know which label a checked sample had been given.
+
+    python -m benchmarks.drawn runs/reproduce/features/cifar10-*/train.npz
+
+Draws samples of CIFAR-10 at random and "checks" them by their true labels, as a user of `emlc draw` does,
+trains, and decides which labels are wrong: with the labels that the checked samples had been given, and
+without. `emlc reproduce table1 --scale features` makes the features. FOLDER/results.json keeps every finished
+run. Writes FOLDER/results.md.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from jsonargparse import auto_cli
+
+from emlc.config import Settings
+from emlc.data import Split, make_split
+from emlc.reproduce.tables import cell
+from emlc.runs.run import Run
+from emlc.runs.train import train
+from emlc.runtime.files import write_json, write_text
+
+_RANDOM = "half at random"
+_DATA = {_RANDOM: "symmetric", "human, worst": "worst", "human, aggregate": "aggregate"}
+"""Columns of given labels in the features' file; the first is made here."""
+_FIGURES = {
+    "given": "right, given",
+    "student": "the student's prediction",
+    "without": "corrected, labels before the check unknown",
+    "with": "corrected, known",
+    "power": "power of T",
+    "test": "test accuracy",
+}
+
+
+def drawn(
+    features: str,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    numbers: Sequence[int] = (100, 1000),
+    folder: str = "runs/benchmarks/drawn",
+) -> None:
+    """Train on every kind of labels, number of checked samples and seed, and tabulate.
+
+    Args:
+        features: An .npz file of training samples: X (n, d), label, worst and aggregate; test.npz beside it.
+        seeds: Seeds of the draw, the noise and the networks.
+        numbers: How many samples are checked.
+        folder: Folder for the results.
+    """
+    kept = Path(folder) / "results.json"
+    results: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
+    cases = [(name, number) for name in _DATA for number in numbers]
+    for name, number in cases:
+        for seed in seeds:
+            key = f"{name}, {number}, seed {seed}"
+            if key not in results:
+                results[key] = _measure(Path(features), name, number, seed)
+                write_json(kept, results)
+                print(key, results[key])
+    lines = ["| labels | checked | " + " | ".join(_FIGURES.values()) + " |", "|---" * 8 + "|"]
+    for name, number in cases:
+        runs = [results[f"{name}, {number}, seed {seed}"] for seed in seeds]
+        cells = [cell([(1 if key == "power" else 100) * run[key] for run in runs]) for key in _FIGURES]
+        lines.append(f"| {name} | {number:,} | {' | '.join(cells)} |")
+    table = "\n".join(lines)
+    write_text(Path(folder) / "results.md", table + "\n")
+    print(table)
+
+
+def _measure(features: Path, name: str, number: int, seed: int) -> dict[str, float]:
+    rng = np.random.default_rng(seed)
+    with TemporaryDirectory() as work, np.load(features) as file:
+        arrays = dict(file)
+        n, C = len(arrays["label"]), len(arrays["classes"])
+        redrawn = np.where(rng.random(n) < 0.5, rng.integers(C, size=n), arrays["label"])
+        given = redrawn if name == _RANDOM else arrays[_DATA[name]]
+        np.savez(f"{work}/data.npz", **{k: arrays[k] for k in ("X", "label", "classes")}, given=given)
+        rows = rng.permutation(n)[:number]
+        names = arrays["classes"]
+        checked = {
+            "id": rows,
+            "given_label": names[given[rows]],
+            "checked_label": names[arrays["label"][rows]],
+        }
+        pd.DataFrame(checked).to_csv(f"{work}/checked.csv", index=False)
+        settings = Settings(
+            data=f"{work}/data.npz",
+            test=str(features.with_name("test.npz")),
+            label_column="given",
+            true_label_column="label",
+            trusted=f"{work}/checked.csv",
+            rivals=False,
+            seed=seed,
+            output=f"{work}/run",
+        )
+        run = train(settings, lean=True)
+        split, _ = make_split(settings, settings, seed)
+        forgotten = replace(split, trusted=replace(split.trusted, label_before_review=None))
+        decisions = {"with": run.decide(split), "without": run.decide(forgotten)}
+        assert split.noisy.true_labels is not None
+        figures = {"given": float((split.noisy.given == split.noisy.true_labels).mean())}
+        figures["student"] = _right(run, split, "predicted_label")
+        figures |= {key: _right(replace(run, known_decision=d), split) for key, d in decisions.items()}
+        power = getattr(decisions["with"], "transition_power", 1.0)
+        assert split.test is not None
+        predicted = run.predict_proba(split.test.inputs).argmax(dim=1).numpy()
+        return figures | {"power": power, "test": float(np.mean(predicted == split.test.given))}
+
+
+def _right(run: Run, split: Split, column: str = "corrected_label") -> float:
+    """Return the share of the noisy samples whose label in a column of the label table is right."""
+    tables = [table for _, table, _ in run.iter_label_tables(split.noisy)]
+    table = pd.concat(tables)
+    return float(np.mean(table[column].to_numpy() == table["true_label"].to_numpy()))
+
+
+if __name__ == "__main__":
+    auto_cli(drawn)
