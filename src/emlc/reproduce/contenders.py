@@ -9,7 +9,7 @@ from typing import Any
 from emlc.config.training import MethodSettings
 from emlc.reproduce import by_noise
 from emlc.reproduce.plan import ByNoise, Part
-from emlc.reproduce.protocol import Protocol, Scale
+from emlc.reproduce.protocol import Protocol
 from emlc.runtime.files import read_yaml
 
 
@@ -39,15 +39,19 @@ class Contender:
     published: str | None = None
     by_noise: ByNoise | None = None
 
-    def settings_at(self, scale: Scale) -> dict[str, Any]:
-        """Return the method's settings at a scale, without those that all methods share."""
-        searched = _searched()["cifar10"].get(self.method, {})
-        further = {"small": self.small, "features": searched, "paper": self.paper}
-        return {**self.settings, **further[scale]}
+    def settings_in(self, protocol: Protocol) -> dict[str, Any]:
+        """Return the method's settings in a protocol, without those that all methods share."""
+        further = {"small": self.small, "features": {}, "paper": self.paper}[protocol.scale]
+        if protocol.scale == "features":
+            found = _searched()
+            further = found["cifar10"].get(self.method, {})
+            if protocol.settings["trusted_per_class"] >= _MANY:
+                further = found["cifar10-many-trusted"].get(self.method, further)
+        return {**self.settings, **further}
 
     def row(self, protocol: Protocol) -> Part:
         """Return the row of an experiment with this protocol."""
-        settings = {"method": self.method, **self.settings_at(protocol.scale)}
+        settings = {"method": self.method, **self.settings_in(protocol)}
         on_features = protocol.scale == "features"
         others = _searched()["cifar100"].get(self.method, {}) if on_features else {}
         return Part(
@@ -64,6 +68,8 @@ class Contender:
 _ALL_SEEDS = ("emlc", "glc", "mslc", "dividemix", "fasten")
 """Methods that have all seeds on features: EMLC, Gold Loss Correction, and the three best other rivals."""
 _FEWER_SEEDS = (0, 1, 2)
+_MANY = 100
+"""Trusted samples per class from which settings are those for many."""
 
 
 @cache
