@@ -19,7 +19,7 @@ from emlc.errors import raise_together
 Augmentation = Literal["flip", "crop", "autoaugment", "randaugment"]
 NAMED_WEIGHTS = ("none", "imagenet")
 """Names of initial weights that are given by a name, not by a path."""
-_LEARNING_RATE = 0.02
+_TEACHER = 0.02
 _STUDENT_OF_NOISE_AWARE = 0.05
 """It learns from soft labels that change slowly, and so can follow them faster than a teacher may learn."""
 MIN_EPOCHS = 15
@@ -131,7 +131,7 @@ class OptimisationSettings:
         noisy_batch: Noisy samples per student step, over all devices (default: 128, or fewer on small data).
         trusted_batch: Trusted samples per teacher step, over all devices.
         learning_rate: Learning rate of the student's SGD, eta (default: 0.02; for emlc with the noise-aware
-            teacher 0.05).
+            teacher 0.05, for glc 0.1).
         teacher_learning_rate: Learning rate of the teacher's SGD (default: ``learning_rate`` if it is given,
             else 0.02).
         momentum: Momentum of the student's SGD, and of the teacher's unless teacher_momentum is given.
@@ -237,12 +237,13 @@ class Settings(
         if self.learning_rate is not None:
             return self.learning_rate
         noise_aware = self.method == "emlc" and self.teacher == "noise-aware"
-        return _STUDENT_OF_NOISE_AWARE if noise_aware else _LEARNING_RATE
+        of_method: float = method_class(self.method).learning_rate
+        return _STUDENT_OF_NOISE_AWARE if noise_aware else of_method
 
     @property
     def teacher_rate(self) -> float:
         """Learning rate of emlc's teacher: ``teacher_learning_rate``, or if it is None ``learning_rate``."""
-        return self.teacher_learning_rate or self.learning_rate or _LEARNING_RATE
+        return self.teacher_learning_rate or self.learning_rate or _TEACHER
 
     @property
     def scaling(self) -> Literal["columns", "whole", "components"]:

@@ -50,6 +50,7 @@ class Method(ABC):
         reference: Title, authors and venue, or a description. It has to be a string literal, since it is
             read from the source.
         warm_up_share: Share of the epochs that are warm-up, unless ``warm_up_epochs`` is set; in [0, 1].
+        learning_rate: The student's, unless the setting ``learning_rate`` is given.
         hyper_class: The dataclass of the method's own hyper-parameters.
         looks_ahead: Whether the method follows the setting ``look_ahead``; otherwise k is 1.
         uses_noisy: Whether :meth:`step` needs noisy batches; otherwise it gets an empty list.
@@ -77,6 +78,7 @@ class Method(ABC):
     name: ClassVar[str]
     reference: ClassVar[str]
     warm_up_share: ClassVar[float] = 0.0
+    learning_rate: ClassVar[float] = 0.02
     hyper_class: ClassVar[type[Hyper]] = Hyper
     looks_ahead: ClassVar[bool] = False
     uses_noisy: ClassVar[bool] = True

@@ -89,6 +89,7 @@ class GLC(Method):
         "correction), Hendrycks et al., NeurIPS 2018"
     )
     warm_up_share: ClassVar[float] = 0.5
+    learning_rate: ClassVar[float] = 0.1  # as published: either stage has half of the epochs
     warms_up: ClassVar[bool] = True
     noise_model: ClassVar[str] = "transition"
     hyper_class: ClassVar[type[Hyper]] = GLCHyper
