@@ -2,8 +2,8 @@
 
     python -m benchmarks.claims --seeds "[2,3,4]"
 
-``--features features/train.npz`` adds cases with the arrays of :mod:`benchmarks.patch_features`, 10,000 of
-their samples. Writes FOLDER/claims.json and FOLDER/claims.md.
+``--features runs/reproduce/features/cifar10-*/train.npz`` adds cases with 10,000 images of CIFAR-10 as
+features, which `emlc reproduce table1 --scale features` makes. Writes FOLDER/claims.json and FOLDER/claims.md.
 """
 
 from pathlib import Path

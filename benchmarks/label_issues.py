@@ -5,7 +5,7 @@
 Part of each data set is held out before training, and its labels are assessed by networks that saw neither
 them nor their samples. The labels of the training set, for which cleanlab asks for cross-validation, are
 assessed by the networks that were trained on them. Finished seeds are read, not trained again. Writes
-FOLDER/results.json and FOLDER/results.md.
+FOLDER/results.json and FOLDER/results.md. "The teacher's q" are the labels that the student learns from.
 """
 
 import json
@@ -20,6 +20,7 @@ from jsonargparse import auto_cli
 
 from emlc.config import Settings
 from emlc.data import Samples, noise, read, split_samples
+from emlc.labels.decision import bayes
 from emlc.labels.quality import FIGURES, QualityMeter, issue_figures
 from emlc.reproduce.tables import cell, hardware
 from emlc.runs.run import Run
@@ -100,16 +101,15 @@ def _figures(run: Run, samples: Samples) -> dict[str, Any]:
     meter, soft = QualityMeter(), []
     for block, table, predictions in run.iter_label_tables(samples):
         meter.add(block, table, predictions)
-        w, y_hat = predictions.retain_weight[:, None].numpy(), predictions.teacher.numpy()
-        assert block.labels is not None
-        soft.append(w * np.eye(len(samples.classes))[block.labels] + (1 - w) * y_hat)
+        assert run.transition is not None
+        soft.append(bayes(predictions.teacher.double().numpy(), run.transition.to_numpy(), block.given))
     figures: dict[str, Any] = meter.figures() or {}
     given, truth, q = samples.labels, samples.true_labels, np.concatenate(soft)
     assert given is not None
     assert truth is not None
     given_probability = q[np.arange(len(given)), given]
     return {"emlc": figures["emlc"], "cleanlab": figures["cleanlab"]} | {
-        "argmax of q": issue_figures(given, truth, q.argmax(axis=1), given_probability)
+        "the teacher's q": issue_figures(given, truth, q.argmax(axis=1), given_probability)
     }
 
 
@@ -118,7 +118,7 @@ def _table(results: dict[str, Any]) -> str:
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for name, runs in results.items():
         for part in ("held out", "training"):
-            for tool in ("emlc", "cleanlab", "argmax of q"):
+            for tool in ("emlc", "cleanlab", "the teacher's q"):
                 figures = [run["figures"][part][tool] for run in runs]
                 cells = [cell([_per_cent(f[key]) for f in figures]) for key in FIGURES]
                 lines.append(f"| {name} | {part} | {tool} | {' | '.join(cells)} |")
