@@ -3,7 +3,8 @@
     python -m benchmarks.claims --seeds "[2,3,4]"
 
 ``--features runs/reproduce/features/cifar10-*/train.npz`` adds cases with 10,000 images of CIFAR-10 as
-features, which `emlc reproduce table1 --scale features` makes. Writes FOLDER/claims.json and FOLDER/claims.md.
+features, which `emlc reproduce table1 --scale features` makes. Writes FOLDER/claims.json and
+FOLDER/claims.md.
 """
 
 from pathlib import Path
