@@ -117,7 +117,7 @@ def test_emlc_runs_in_four_ways_and_with_its_nearest_rivals_over_five_seeds(root
     for each in runs:
         seeds.setdefault(each.row.label, set()).add(each.seed)
     ways = ("emlc (paper), k = 1", "emlc (paper), k = 5", "emlc (authors' HEAD)", "emlc, noise-aware")
-    five = {*ways, "glc", "mslc", "dividemix", "fasten"}
+    five = {*ways, "glc", "mslc", "fasten", "joint-optim"}
     assert seeds == {label: set(range(5 if label in five else 3)) for label in five | RIVALS}
     two = cells(restricted(table("table1", root, data="cifar10"), [7, 8], None))
     assert {(each.row.label, each.seed) for each in two} == {(label, s) for label in seeds for s in (7, 8)}

@@ -65,8 +65,8 @@ class Contender:
         )
 
 
-_ALL_SEEDS = ("emlc", "glc", "mslc", "dividemix", "fasten")
-"""Methods that have all seeds on features: EMLC, Gold Loss Correction, and the three best other rivals."""
+_ALL_SEEDS = ("emlc", "glc", "mslc", "fasten", "joint-optim")
+"""Methods that have all seeds on features: EMLC, Gold Loss Correction, and three of the best other rivals."""
 _FEWER_SEEDS = (0, 1, 2)
 _MANY = 100
 """Trusted samples per class from which settings are those for many."""
@@ -86,6 +86,11 @@ _MLC_SMALL = {"hyper": {"skip": True}}
 """MLC in runs of hundreds of steps: its authors took tens of thousands, and ``skip`` for Clothing1M only.
 Without it the meta-net's first labels are at random: on digits at 50 % noise 77.6 % of the test images are
 right, with it 95.3 %. The authors' learning rate of 0.1 makes that 91.3 %: it is the one of all methods."""
+
+_GLC_SMALL = {"learning_rate": 0.04, "hyper": {"trusted_weight": 44.0}}
+"""GLC where 30 of 1,347 digits are trusted: together they count as much as the others, and steps are as for
+all methods, halved with the weight of either half. As published, it ends at 89.1 % for 80 % noise, with
+these at 93.4 %."""
 
 _MLNT = {
     "meta_start": 5,
@@ -143,7 +148,7 @@ _ALL = [
         "mlnt", small={"warm_up_epochs": 5, "hyper": _MLNT}, paper={"warm_up_epochs": 1, "hyper": _MLNT_PAPER}
     ),
     _method("fasten"),
-    _method("glc"),
+    _method("glc", small=_GLC_SMALL),
     _method(
         "dividemix",
         small={"warm_up_epochs": 3, "hyper": {"ramp_epochs": 8.0}},
