@@ -36,7 +36,7 @@ from emlc.runtime.files import read_yaml
 
 NAMES = [name for name in EXPERIMENTS if name != "table3"]
 RIVALS = {"cross-entropy", "trusted-only", "fine-tuning", "mlc", "mw-net", "mlnt", "elr-plus", "true-labels"}
-RIVALS |= {"joint-optim", "pencil", "famus", "mslg", "metacleaner", "smp"}
+RIVALS |= {"dividemix", "joint-optim", "pencil", "famus", "mslg", "metacleaner", "smp"}
 
 
 def png(pixels):
