@@ -843,3 +843,20 @@ def test_threads_sleep_soon_while_they_wait_unless_the_user_says_how_they_wait(m
     monkeypatch.setattr(os, "environ", {**given, "PATH": os.environ["PATH"]})
     assert main(["methods"]) == 0
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_the_end_of_a_training_says_how_many_labels_of_its_table_are_right(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    truth = np.arange(400) % 2
+    frame = pd.DataFrame({"a": rng.normal(size=400) + 4 * truth, "b": rng.normal(size=400)})
+    given = np.where(rng.random(400) < 0.3, 1 - truth, truth)
+    frame.assign(label=given, truth=truth).to_csv(tmp_path / "data.csv", index=False)
+    options = ["--label_column", "label", "--true_label_column", "truth", "--trusted_per_class", "20"]
+    train = ["train", str(tmp_path / "data.csv"), *options, "--epochs", "5", "--rivals", "false"]
+    assert main([*train, "--output", str(tmp_path / "run")]) == 0
+    table = pd.read_csv(tmp_path / "run/labels.csv")
+    right = (table["corrected_label"] == table["true_label"]).mean()
+    assert (
+        f"the true labels are known: {right:.1%} of the corrected labels are right" in capsys.readouterr().out
+    )
+    assert right > 0.9

@@ -18,7 +18,7 @@ def outcome(run: "Run") -> Iterator[str]:
     summary, folder = run.summary, run.folder
     yield f"run: {folder}"
     yield f"  trained in {_seconds(summary['seconds'])}, {summary['epochs']} epochs, on {summary['device']}"
-    yield from (f"  {line}" for line in _labels(run, summary))
+    yield from (f"  {line}" for line in _labels(run))
     yield from (f"  {line}" for line in _accuracy(summary))
     comparison = load_comparison(folder)
     if comparison is not None:
@@ -31,12 +31,16 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def _labels(run: "Run", summary: dict[str, Any]) -> Iterator[str]:
+_WEAKENED = 0.9
+"""Power of the noise below which the given labels are said to count less."""
+
+
+def _labels(run: "Run") -> Iterator[str]:
     if run.teacher is None:
         return
     import pandas as pd
 
-    table = pd.read_parquet(run.folder / "labels.parquet", columns=["is_label_issue"])
+    table = pd.read_parquet(run.folder / "labels.parquet")
     issues, n, decision = int(table["is_label_issue"].sum()), len(table), run.decision
     if decision.threshold == 0:
         yield (
@@ -54,9 +58,15 @@ def _labels(run: "Run", summary: dict[str, Any]) -> Iterator[str]:
             f"{decision.trusted_samples:,} {decision.calibrated_on} samples (100%: all wrong labels are "
             "found, and only these)"
         )
-    right = summary["label_recovery"]
-    if right is not None:
-        yield f"the true labels are known: {right:.1f} % of the corrected labels are right"
+    if (power := getattr(decision, "transition_power", 1.0)) < _WEAKENED:
+        yield (
+            "the checked samples show that labels are wrong where a sample looks like another class: given "
+            f"labels count less (power {power:.2f} of the noise)"
+        )
+    if "true_label" in table:
+        known = table.dropna(subset=["true_label"])
+        right = (known["corrected_label"] == known["true_label"]).mean()
+        yield f"the true labels are known: {right:.1%} of the corrected labels are right"
 
 
 def _accuracy(summary: dict[str, Any]) -> Iterator[str]:

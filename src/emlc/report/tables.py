@@ -71,6 +71,7 @@ def decision_table(decision: Decision | None) -> pd.DataFrame:
             ("threshold on the label quality", f"{decision.threshold:.3f}"),
             ("F1 score of the issues, expected", _or_unknown(decision.expected_f1, "{:.3f}")),
             ("share of wrong labels, estimated", _or_unknown(decision.noise_rate, "{:.1%}")),
+            ("power of the noise", f"{getattr(decision, 'transition_power', 1.0):.2f}"),
             ("calibrated on", f"{decision.trusted_samples:,} {decision.calibrated_on} samples"),
             ("adapted to", f"{decision.noisy_samples:,} noisy samples"),
         ]
