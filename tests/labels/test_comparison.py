@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from sklearn.linear_model import LogisticRegression
 
 from emlc.errors import InputError
@@ -25,6 +25,12 @@ def test_superiority_is_mcnemars_exact_test():
     expected = binomtest(wins, wins + losses, alternative="greater").pvalue
     assert superiority(one, other) == pytest.approx(expected)
     assert superiority(one, one) == 1
+
+
+def test_superiority_of_many_samples_is_that_of_the_normal_distribution():
+    right = np.arange(200_000) < 100_400  # the others are right where it is wrong
+    # A sum of integers of so many digits takes hours.
+    assert superiority(right, ~right) == pytest.approx(norm.sf(399.5 / (200_000 / 4) ** 0.5), rel=1e-3)
 
 
 def test_always_predicting_the_common_class_of_imbalanced_data_counts_as_chance():
