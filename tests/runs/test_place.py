@@ -106,6 +106,14 @@ def test_a_lock_that_a_crash_has_left_is_no_obstacle(tmp_path):
     assert not (run.folder / LOCK).exists()
 
 
+def test_an_output_in_the_home_folder_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    run = train(tiny.settings(output="~/run", epochs=1), tiny.samples(), lean=True, console=QUIET)
+    assert run.folder == tmp_path / "home/run"
+    assert not (tmp_path / "~").exists()
+
+
 def test_other_settings_have_another_default_output(place, capsys):
     for width, resume in (("4", []), ("5", []), ("4", ["--resume"]), ("5", ["--resume"])):
         assert main(["train", "data.csv", *TRAIN, "--width", width, *resume]) == 0, (width, resume)

@@ -101,7 +101,7 @@ def output_folder(settings: S, default: str, *, resume: bool) -> Path:
     resumed under that name only if it was started under it.
     """
     if settings.output:
-        return Path(settings.output)
+        return Path(settings.output).expanduser()
     free = names_of(type(settings), lambda facts: facts.free_on_resume)
     own = {k: v for k, v in with_absolute_paths(settings).as_dict().items() if k not in free}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]

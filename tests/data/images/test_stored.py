@@ -210,6 +210,14 @@ def test_images_that_stay_on_disk_are_not_read_before_they_are_needed(
     assert counted["decode"] == 2
 
 
+def test_a_cache_in_the_home_folder_is_there(tmp_path, monkeypatch, stored):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    stored(image_cache="~/cache")
+    assert any((tmp_path / "home/cache").iterdir())
+    assert not (tmp_path / "~").exists()
+
+
 def test_embedded_images_are_read_by_row_group(stored, monkeypatch):
     samples = stored("parquet")
     read_groups = []

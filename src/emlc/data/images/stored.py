@@ -152,9 +152,9 @@ def load_images(
     if value_range is None and not input_shape:
         value_range = find_value_range(*next(iter(sets.values())))
     form = replace(form, background=background, value_range=value_range)
-    folder = settings.image_cache
+    folder = Path(settings.image_cache).expanduser() if settings.image_cache else None
     stored = {
-        role: StoredImages(images, rows, form, ImageCache(Path(folder), images, form) if folder else None)
+        role: StoredImages(images, rows, form, ImageCache(folder, images, form) if folder else None)
         for role, (images, rows) in sets.items()
     }
     size = sum(images.nbytes for images in stored.values())
