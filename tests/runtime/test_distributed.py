@@ -25,6 +25,8 @@ from emlc.cli import main
 from emlc.config import Settings
 from emlc.runs.reporters import QuietReporter
 from emlc.runs.train import train
+from emlc.runtime import distributed
+from emlc.runtime.distributed import RankLost, start_workers
 
 TESTS = Path(__file__).parents[1]
 
@@ -43,6 +45,17 @@ def torchrun(*arguments, processes=2, **options):
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
         **options,
     )
+
+
+def test_a_worker_that_cannot_reach_the_others_says_so(monkeypatch):
+    def unreachable(*_, **__):
+        raise torch.distributed.DistNetworkError("connection refused")
+
+    monkeypatch.setattr(distributed, "under_torchrun", lambda: True)
+    monkeypatch.setattr(distributed, "end_with_parent", lambda: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", unreachable)
+    with pytest.raises(RankLost, match="cannot be reached"), start_workers("cpu"):
+        pass
 
 
 @pytest.fixture(scope="module")

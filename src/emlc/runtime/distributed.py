@@ -242,7 +242,8 @@ def start_workers(device: str = "auto") -> Iterator[Ranks]:
             "command again, with any number of processes"
         ) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def pick_device(name: str) -> torch.device:
