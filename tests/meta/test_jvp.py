@@ -1,5 +1,6 @@
 """The three engines against dense Jacobians and Hessians, and what a recorded step keeps."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -182,6 +183,24 @@ def test_finite_differences_refuse_bfloat16(student: Any) -> None:
     with pytest.raises(ValueError, match=r"drown in the rounding of bfloat16"):
         jvp_finite_difference(step, direction(network))
     assert choose_engine(step, exact=False)[0] == "forward"
+
+
+@pytest.fixture
+def rounded_products() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    yield
+    torch.set_float32_matmul_precision(before)  # also under the newer name
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.mkldnn, "matmul"), reason="torch has no such setting yet")
+@pytest.mark.usefixtures("rounded_products")
+def test_rounding_that_is_set_by_torchs_newer_names_is_noticed() -> None:
+    network = mlp().to(torch.float32)
+    step, _ = recorded(network, images(dtype=torch.float32))
+    assert choose_engine(step, exact=False)[0] == "forward"
+    with pytest.raises(ValueError, match="drown in the rounding of bfloat16"):
+        jvp_finite_difference(step, direction(network))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from emlc.meta.chain import Chain, chain_of
 from emlc.meta.replay import Replay, copies
 from emlc.meta.tangents import KeepProducts, Product, Tangents
 from emlc.runtime.cuda_graph import is_capturing
-from emlc.runtime.precision import full_precision, uses_tf32
+from emlc.runtime.precision import full_precision, rounds_on_cpu, uses_tf32
 
 Weights = dict[str, Tensor]
 """Parameter name -> tensor, for every parameter of the student that is trained."""
@@ -288,7 +288,7 @@ def _reduced_rounding(step: StudentStep) -> str | None:
         return None
     if step.log_probs.device.type == "cuda":
         return "TF32" if uses_tf32() else None
-    return "bfloat16 products" if torch.get_float32_matmul_precision() == "medium" else None
+    return "bfloat16 products" if rounds_on_cpu() else None
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Number formats: when bfloat16 is fast, and what is computed in float32 all the same."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,8 +23,17 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 def uses_tf32() -> bool:
     """Return whether float32 convolutions or matrix products on GPUs are rounded to TF32."""
+    return _asked(lambda: torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+
+
+def rounds_on_cpu() -> bool:
+    """Return whether float32 matrix products on CPUs are rounded, as to bfloat16."""
+    return _asked(lambda: torch.get_float32_matmul_precision() == "medium")
+
+
+def _asked(question: Callable[[], bool]) -> bool:
     # Reading the old names of what was set by the new ones raises RuntimeError.
     try:
-        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+        return question()
     except RuntimeError:
         return True
