@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+import tiny
+from emlc.runs.train import train
+from emlc.runtime.files import read_json
 from emlc.runtime.threads import threads_for
 
 
@@ -34,3 +37,9 @@ def test_the_users_number_wins(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     with threads_for(1, 1):
         assert torch.get_num_threads() == 4
+
+
+def test_a_run_tells_with_how_many_threads_it_was_trained(tmp_path):
+    run = train(tiny.settings(output=str(tmp_path / "run"), epochs=1), tiny.samples())
+    assert read_json(run.folder / "summary.json")["threads"] == 1
+    assert torch.get_num_threads() == 4

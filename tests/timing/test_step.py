@@ -388,14 +388,25 @@ def test_bad_input(argv, said, tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["folder.json"]
 
 
-def test_features_are_measured_beside_plain_training(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def two_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_features_are_measured_beside_plain_training(tmp_path, monkeypatch, capsys, two_threads):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(features_module, "SHAPE", (60, 5))
     monkeypatch.setattr(features_module, "_TRUSTED", 20)
     options = ["--noisy_batch", "[8]", "--trusted_batch", "[4]", "--classes", "[3]", "--repetitions", "3"]
     assert main(["bench", "step", "--features", "--device", "cpu", *options]) == 0
     assert "60 x 5 features, 8 noisy + 4 trusted, 3 classes" in capsys.readouterr().out
-    records = json.loads((tmp_path / "bench.json").read_text())["records"]
+    written = json.loads((tmp_path / "bench.json").read_text())
+    records = written["records"]
+    assert written["hardware"]["threads"] == records[0]["threads"] == 1  # as the loop takes for them
     assert [r["method"] for r in records] == ["cross-entropy", "emlc, gate", "emlc, noise-aware", "fasten"]
     plain = records[0]["seconds"]
     for r in records:

@@ -41,6 +41,8 @@ def run(arguments: Namespace) -> None:
         check_ours(Path(options.plot), PLOT, usual=False)
     hardware = describe_hardware(pick_device(options.device))
     features = measure_features(options) if options.features else []
+    if features:
+        hardware["threads"] = features[0].threads
     steps = [] if options.features else measure_steps(options)
     write_json(
         Path(options.output),

@@ -39,6 +39,7 @@ class Progress:
         losses: The losses of all steps so far, by name.
         seconds: Training time so far.
         history: The metrics of every finished epoch.
+        threads: Number of threads that torch computed with on the CPU.
     """
 
     epoch: int = 0
@@ -48,6 +49,7 @@ class Progress:
     losses: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    threads: int | None = None
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean losses over the current epoch's steps whose losses have been read."""

@@ -89,6 +89,7 @@ def _fit(
     with ranks.errors_everywhere():
         checkpoint = latest_checkpoint(folder)
         progress = Progress() if checkpoint is None else load_checkpoint(checkpoint, method)
+    progress.threads = torch.get_num_threads()
     trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
 
     losses = PendingLosses(ranks)

@@ -53,7 +53,7 @@ def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> N
 def write_summary(run: Run, split: Split, progress: Progress, ranks: Ranks) -> None:
     """Write the summary, the last file of a run: with it the run is finished, and needs one checkpoint."""
     (run.folder / BEFORE).unlink(missing_ok=True)
-    write_json(run.folder / "summary.json", summarize(run.settings, split, progress.history, ranks))
+    write_json(run.folder / "summary.json", summarize(run.settings, split, progress, ranks))
 
 
 def _step_table(progress: Progress) -> pd.DataFrame:
@@ -94,15 +94,15 @@ def _write_labels(run: Run, split: Split, ranks: Ranks) -> pd.DataFrame:
     return pd.concat((table.filter(_PLOTTED) for table in tables), ignore_index=True)
 
 
-def summarize(
-    settings: Settings, split: Split, history: list[dict[str, float]], ranks: Ranks
-) -> dict[str, Any]:
+def summarize(settings: Settings, split: Split, progress: Progress, ranks: Ranks) -> dict[str, Any]:
     """Summarise a run; accuracies are in per cent, or None where the data to measure them is missing."""
+    history = progress.history
     chosen, last = history[chosen_epoch(history) - 1], history[-1]
 
     def figure(row: dict[str, float], name: str) -> float | None:
         return round(row[name], 3) if name in row else None
 
+    made = environment(settings, ranks, "emlc", "torch", "torchvision", "numpy")
     return {
         "method": settings.method,
         "test_accuracy": figure(chosen, "test_accuracy"),
@@ -122,4 +122,6 @@ def summarize(
         "trusted_samples": len(split.trusted),
         "test_samples": 0 if split.test is None else len(split.test),
         "seconds": last["seconds"],
-    } | environment(settings, ranks, "emlc", "torch", "torchvision", "numpy")
+        **made,
+        "threads": progress.threads,
+    }

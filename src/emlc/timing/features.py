@@ -50,6 +50,7 @@ class FeatureRecord:
         ratio_to_erm: Median over the rounds of the ratio to plain training in the same round.
         ratio_spread: Lower and upper quartile of that ratio.
         seconds: Seconds per step in every round.
+        threads: Number of threads that torch computed with on the CPU.
     """
 
     method: str
@@ -57,6 +58,7 @@ class FeatureRecord:
     ratio_to_erm: float
     ratio_spread: tuple[float, float]
     seconds: list[float]
+    threads: int
 
 
 def measure_features(options: StepOptions) -> list[FeatureRecord]:
@@ -71,8 +73,9 @@ def measure_features(options: StepOptions) -> list[FeatureRecord]:
     with threads_for(SHAPE[1], parameters=0):  # one, as the loop takes for networks as small as these
         steps = {name: _step_of(method, split, options) for name, method in methods.items()}
         seconds = _measure(steps, options, ranks.device)
+        threads = torch.get_num_threads()
     erm = np.array(seconds["cross-entropy"])
-    return [_record(name, np.array(values), erm) for name, values in seconds.items()]
+    return [_record(name, np.array(values), erm, threads) for name, values in seconds.items()]
 
 
 def _split(options: StepOptions) -> Split:
@@ -132,7 +135,7 @@ def _measure(
     return seconds
 
 
-def _record(name: str, seconds: NDArray[np.float64], erm: NDArray[np.float64]) -> FeatureRecord:
+def _record(name: str, seconds: NDArray[np.float64], erm: NDArray[np.float64], threads: int) -> FeatureRecord:
     lower, ratio, upper = np.quantile(seconds / erm, [0.25, 0.5, 0.75]).tolist()
     return FeatureRecord(
         method=name,
@@ -140,6 +143,7 @@ def _record(name: str, seconds: NDArray[np.float64], erm: NDArray[np.float64]) -
         ratio_to_erm=ratio,
         ratio_spread=(lower, upper),
         seconds=seconds.tolist(),
+        threads=threads,
     )
 
 
