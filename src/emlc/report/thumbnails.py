@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from emlc.data import Samples
+from emlc.data.images.decode import check_regular
 from emlc.data.images.formats import for_display, readable_formats
 
 _SIDE = 160
@@ -58,6 +59,8 @@ def encoded_thumbnails(images: Iterable[Path | bytes | None]) -> list[str]:
 
 def _open(path: Any) -> Image.Image | None:
     try:
+        if isinstance(path, Path):
+            check_regular(path)
         with Image.open(path, formats=readable_formats()) as opened:
             opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # decodes JPEG at reduced size, which is faster
             picture = for_display(ImageOps.exif_transpose(opened))

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from emlc.config import DataSettings, PretrainSettings, Settings
@@ -25,6 +26,7 @@ from emlc.data.embeddings import image_models, images, inference
 from emlc.data.embeddings.image_models import is_bundled_installed, load_image_model
 from emlc.data.embeddings.images import ImageEmbedder
 from emlc.errors import InputError
+from emlc.report.thumbnails import encoded_thumbnails
 from image_models import PIXELS, save_model, save_photos
 
 ROOT = Path(__file__).parents[3]
@@ -348,6 +350,24 @@ def test_the_file_alone_is_enough(tmp_path):
 def test_models_that_do_not_fit_are_refused(about, message, tmp_path):
     with pytest.raises(InputError, match=message):
         load_image_model(str(save_model(tmp_path / "model", **about)))
+
+
+def test_weights_without_the_standardisation_are_refused(tmp_path):
+    file = save_model(tmp_path / "model") / "backbone.safetensors"
+    with safe_open(file, "pt") as opened:
+        about = opened.metadata()
+    save_file({k: v for k, v in load_file(file).items() if k != "0.mean"}, file, about)
+    with pytest.raises(InputError, match="does not say which network it holds"):
+        load_image_model(str(file))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes of that kind")
+def test_a_pipe_is_no_image(tmp_path):
+    folder = save_photos(tmp_path / "photos", 3)
+    os.mkfifo(folder / "blue" / "pipe.png")  # to open it would wait for ever
+    with pytest.raises(InputError, match=r"pipe.png: not a file"):
+        samples_of(tmp_path)
+    assert encoded_thumbnails([folder / "blue" / "pipe.png"]) == [""]
 
 
 def test_a_pickle_is_not_read_whatever_its_name(tmp_path):

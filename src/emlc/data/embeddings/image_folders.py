@@ -50,6 +50,8 @@ def _own(file: Path, about: dict[str, str], tensors: dict[str, Tensor]) -> Pretr
     try:
         channels, height, width = map(int, about["input_shape"].split("x"))
         stem: Any = about["stem"]
+        options = int(about["width"]) if "width" in about else None
+        mean, std = (tensors[f"0.{key}"].flatten().tolist() for key in ("mean", "std"))
     except (KeyError, ValueError) as error:
         raise InputError(
             f"image_model: {file} does not say which network it holds, as files of `emlc pretrain` do"
@@ -60,9 +62,7 @@ def _own(file: Path, about: dict[str, str], tensors: dict[str, Tensor]) -> Pretr
             "squares"
         )
     takes = 3 if is_from_torchvision(name) else channels
-    options = int(about["width"]) if "width" in about else None
     layers, _ = build_layers(name, (takes, height, width), options, stem)
-    mean, std = (tensors[f"0.{key}"].flatten().tolist() for key in ("mean", "std"))
     network = nn.Sequential(*layers)
     # In the file the standardisation comes first: layer k + 1 there is layer k here.
     parts = [key.partition(".") for key in tensors if not key.startswith("0.")]

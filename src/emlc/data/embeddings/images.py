@@ -19,7 +19,7 @@ from emlc.data.embeddings.blocks import look_up
 from emlc.data.embeddings.cache import Block, EmbeddingCache, content_key, embedding_place
 from emlc.data.embeddings.image_models import ImageModel, load_image_model
 from emlc.data.embeddings.inference import runner
-from emlc.data.images.decode import EncodedImage, ImageFormat, resized
+from emlc.data.images.decode import EncodedImage, ImageFormat, check_regular, resized
 from emlc.data.images.decode_many import DecodedBlock, decode_all
 from emlc.data.images.stored import Inputs, StoredImages, warn_of_empty_images
 from emlc.errors import InputError
@@ -195,7 +195,10 @@ def _keys(images: Inputs, form: ImageFormat, failures: dict[int, str]) -> list[b
 def _content(image: EncodedImage) -> bytes:
     if image is None:
         raise ValueError("no image in this row")
-    return image if isinstance(image, bytes) else image.read_bytes()
+    if isinstance(image, bytes):
+        return image
+    check_regular(image)
+    return image.read_bytes()
 
 
 def _pixels(images: Inputs, rows: NDArray[np.int64], form: ImageFormat) -> Iterator[DecodedBlock]:

@@ -92,11 +92,17 @@ def decode(image: EncodedImage, form: ImageFormat, out: NDArray[np.uint8]) -> st
     return None
 
 
+def check_regular(path: Path) -> None:
+    """Raise a ValueError if something other than a file is at a path: opening a pipe would wait for ever."""
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
+
+
 def _open(image: EncodedImage) -> Image.Image:
     if image is None:
         raise ValueError("no image in this row")
-    if isinstance(image, Path) and image.exists() and not image.is_file():
-        raise ValueError("not a file")  # opening a pipe would wait for ever
+    if isinstance(image, Path):
+        check_regular(image)
     return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=readable_formats())
 
 

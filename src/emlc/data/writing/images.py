@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from emlc.data.images.decode import check_regular
 from emlc.data.images.formats import for_display, readable_formats
 from emlc.data.images.stored import StoredImages
 from emlc.data.samples import Samples
@@ -73,8 +74,9 @@ def _content(image: Path | bytes | None, sample_id: str) -> bytes:
     try:
         if image is None:
             raise OSError("no image in this row")
+        check_regular(image)
         return image.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"the image of {sample_id!r} cannot be read: {error}") from error
 
 
