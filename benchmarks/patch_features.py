@@ -11,6 +11,7 @@ each quadrant of the image. Labels are not used. Writes FOLDER/train.npz and FOL
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,10 +62,15 @@ def patch_features(
 def _save(path: Path, features: Tensor, samples: Samples) -> None:
     assert samples.labels is not None
     names = np.array(samples.classes)
-    arrays = {"X": features.numpy(), "y": names[samples.labels], "ids": samples.ids, "classes": names}
+    arrays: dict[str, Any] = {
+        "X": features.numpy(),
+        "y": names[samples.labels],
+        "ids": samples.ids.astype(str),
+        "classes": names,
+    }
     if samples.true_labels is not None:
         arrays["true_labels"] = names[samples.true_labels]
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)
     print(f"{path}: {tuple(features.shape)}")
 
 
