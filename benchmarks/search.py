@@ -73,8 +73,8 @@ def _held_out(features: Path, folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     train = {k: v[order[_HELD_OUT:]] for k, v in values.items()}
     held_out = {k: values[k][order[:_HELD_OUT]] for k in ("X", "label")}
-    np.savez(folder / "train.npz", allow_pickle=False, **train, **classes)
-    np.savez(folder / "held-out.npz", allow_pickle=False, **held_out, **classes)
+    np.savez(folder / "train.npz", **train, **classes)
+    np.savez(folder / "held-out.npz", **held_out, **classes)
     return {"data": str(folder / "train.npz"), "test": str(folder / "held-out.npz")}
 
 

@@ -32,7 +32,7 @@ def _write(folder: Path, name: str, n: int, shares: list[float]) -> None:
         n + _TEST, 20, n_informative=8, n_classes=len(shares), weights=shares, flip_y=0, random_state=0
     )
     for file, rows in ((name, slice(n)), (f"{name}-test", slice(n, None))):
-        np.savez(folder / f"{file}.npz", allow_pickle=False, X=X[rows].astype(np.float32), y=y[rows])
+        np.savez(folder / f"{file}.npz", X=X[rows].astype(np.float32), y=y[rows])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -66,9 +67,9 @@ def _make(features: PretrainedFeatures, folder: Path, cache: EmbeddingCache) -> 
     X = dict(zip(_PARTS, reduced(*vectors.values()), strict=True))
     with atomic_folder(folder) as unfinished:
         for part, samples in parts.items():
-            labels = {"label": samples.given, **_further_labels(features.files(part))}
+            arrays: dict[str, Any] = {"label": samples.given, **_further_labels(features.files(part))}
             classes = np.array(samples.classes)
-            np.savez(unfinished / f"{part}.npz", allow_pickle=False, X=X[part], **labels, classes=classes)
+            np.savez(unfinished / f"{part}.npz", X=X[part], **arrays, classes=classes)
     _log.info(f"{features.data}: {COMPONENTS} features per image are in {folder}")
 
 
