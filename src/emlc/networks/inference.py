@@ -4,7 +4,6 @@ With ``ranks`` each process computes its share and all get the whole result; all
 Results are float32 tensors on the CPU.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import chain
@@ -18,10 +17,9 @@ from torch import Tensor, nn
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import read_ahead
 from emlc.networks.gate_teacher import Correction
-from emlc.runtime.distributed import Ranks
+from emlc.runtime.distributed import Ranks, cores_per_process
 
 _BATCH = 1024
-_WORKERS = os.cpu_count() or 1
 
 
 class Predictions(NamedTuple):
@@ -106,7 +104,7 @@ def in_batches(
     batches = rows.split(_BATCH)
     outputs = []
     with nullcontext() if ranks is None else ranks.autocast():
-        for batch, x in zip(batches, read_ahead(inputs, batches, _WORKERS), strict=True):
+        for batch, x in zip(batches, read_ahead(inputs, batches, cores_per_process()), strict=True):
             y = function(x.to(device), *(other[batch].to(device) for other in others))
             outputs.append([part.float().cpu() for part in y])
     for network, was_training in zip(networks, were_training, strict=True):

@@ -1,6 +1,5 @@
 """The pretraining loop: views of images, steps, metrics and checkpoints."""
 
-import os
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from emlc.pretraining.probe import Probe
 from emlc.pretraining.simclr import SimCLR, learning_rate
 from emlc.runs.checkpoint import Progress, latest_checkpoint, load_checkpoint, save_checkpoint
 from emlc.runs.fit import FLUSH_EVERY, PendingLosses, Reporter
-from emlc.runtime.distributed import Ranks
+from emlc.runtime.distributed import Ranks, cores_per_process
 from emlc.runtime.streams import RandomStream
 
 
@@ -70,7 +69,7 @@ def _stream(images: Inputs, settings: PretrainSettings, ranks: Ranks) -> Stream:
         smallest_crop=settings.smallest_crop,
         colour_strength=default_strength if settings.colour_strength is None else settings.colour_strength,
     )
-    workers = settings.workers or max(1, (os.cpu_count() or 1) // ranks.size_here)
+    workers = settings.workers or cores_per_process()
     key = (settings.seed, RandomStream.PRETRAINING_ORDER)
     return Stream(unlabelled(images), [views], settings.batch, key, ranks, workers)
 

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ from emlc.runs.checkpoint import (
 )
 from emlc.runs.metrics import best_candidate, epoch_metrics
 from emlc.runtime.cuda_graph import captured_map
-from emlc.runtime.distributed import Ranks
+from emlc.runtime.distributed import Ranks, cores_per_process
 from emlc.runtime.streams import RandomStream
 from emlc.runtime.threads import threads_for
 
@@ -171,7 +170,7 @@ def _weights(method: Method, estimate: NoisyEstimate, split: Split) -> NetworkWe
 
 
 def _streams(method: Method, split: Split, settings: Settings, ranks: Ranks) -> tuple[Stream, Stream]:
-    workers = settings.workers or max(1, (os.cpu_count() or 1) // ranks.size_here)
+    workers = settings.workers or cores_per_process()
     weak, strong = default_augmentations(split.noisy.inputs)
     weak = weak if settings.noisy_augmentation is None else settings.noisy_augmentation
     strong = strong if settings.trusted_augmentation is None else settings.trusted_augmentation

@@ -67,11 +67,6 @@ class Ranks:
         self.device = device
 
     @property
-    def size_here(self) -> int:
-        """Number of processes on this machine."""
-        return int(os.environ["LOCAL_WORLD_SIZE"]) if self.size > 1 else 1
-
-    @property
     def is_first(self) -> bool:
         """Whether this process writes the files and talks to the user."""
         return self.rank == 0
@@ -268,6 +263,12 @@ def pick_device(name: str) -> torch.device:
 def under_torchrun() -> bool:
     """Return whether ``torchrun`` started this process."""
     return dist.is_available() and dist.is_torchelastic_launched()
+
+
+def cores_per_process() -> int:
+    """Return how many of this machine's cores each of its processes has, at least 1."""
+    processes = int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun() else 1
+    return max(1, (os.cpu_count() or 1) // processes)
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
