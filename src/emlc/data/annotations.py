@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from emlc.config import DataSettings
@@ -14,6 +13,7 @@ from emlc.data.classes import (
     UNKNOWN,
     Numerals,
     TextLabels,
+    class_codes,
     class_labels,
     class_names,
     decode,
@@ -92,11 +92,7 @@ class Annotations:
         """(n,) int64, of reviewed samples the class of the label that they had been given, -1 elsewhere."""
         if self.label_before_review is None:
             return np.full(len(self), UNKNOWN, dtype=np.int64)
-        return (
-            pd.Index(self.classes, dtype=object)
-            .get_indexer(pd.Index(self.label_before_review, dtype=object))
-            .astype(np.int64)
-        )
+        return class_codes(self.label_before_review, self.classes)
 
     def counts_before(self) -> NDArray[np.float64]:
         """Count the reviewed samples by label (rows) and the label that they had been given: (C, C)."""

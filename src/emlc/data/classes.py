@@ -231,6 +231,17 @@ def _advice(labels: TextLabels, classes: Sequence[str] | dict[str, int]) -> str:
     )
 
 
+def class_codes(names: Any, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the indices of class names (n,), int64; ``UNKNOWN`` for those that are missing, or none of them.
+
+    Args:
+        names: (n,) texts, such as a column of a table.
+        classes: Class names, each once.
+    """
+    index: pd.Index[Any] = pd.Index(classes, dtype=object)
+    return index.get_indexer(pd.Index(names, dtype=object)).astype(np.int64)
+
+
 def shorten(names: Sequence[object], limit: int = 20) -> str:
     """Join the first ``limit`` names by commas, long ones cut, and say how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from emlc.data import Samples
-from emlc.data.classes import UNKNOWN
+from emlc.data.classes import UNKNOWN, class_codes
 from emlc.networks.inference import Predictions
 
 Labels = NDArray[np.int64]
@@ -183,7 +183,7 @@ class QualityMeter:
         if "true_label" not in table:
             self._count(table)
             return
-        given, truth = (_codes(table[name], classes) for name in ("given_label", "true_label"))
+        given, truth = (class_codes(table[name], classes) for name in ("given_label", "true_label"))
         self._add(table, given, truth, classes, student)
 
     def _count(self, table: pd.DataFrame) -> None:
@@ -200,7 +200,7 @@ class QualityMeter:
     ) -> None:
         self._count(table)
         known = truth != UNKNOWN
-        corrected = _codes(table["corrected_label"], classes)
+        corrected = class_codes(table["corrected_label"], classes)
         columns = given, truth, corrected, table["label_quality"].to_numpy()
         self._columns.append(tuple(column[known] for column in columns))
         self._known += int(known.sum())
@@ -236,11 +236,6 @@ class QualityMeter:
         except ImportError:
             return "to compare with cleanlab on the same samples: pip install cleanlab"
         return "cleanlab cannot judge these labels: it needs two classes"
-
-
-def _codes(names: "pd.Series[str]", classes: Sequence[str]) -> Labels:
-    """Return names (n,) as indices into the classes, -1 for those that are missing."""
-    return pd.Index(classes).get_indexer(pd.Index(names))
 
 
 def figures_rows(figures: Iterable[tuple[str, dict[str, float | int | None]]]) -> list[list[str]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emlc.data import Samples
-from emlc.data.classes import UNKNOWN, class_names
+from emlc.data.classes import UNKNOWN, class_codes, class_names
 from emlc.errors import InputError
 from emlc.labels.decision import Decision
 from emlc.networks.inference import Predictions
@@ -165,7 +165,7 @@ def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> p
         classes = class_names(*texts.values())
     codes = {}
     for name, text in texts.items():
-        codes[name] = pd.Index([str(c) for c in classes]).get_indexer(pd.Index(text))
+        codes[name] = class_codes(text, [str(c) for c in classes])
         if (unknown := codes[name] < 0).any():
             row = int(unknown.argmax())
             raise InputError(
@@ -176,8 +176,8 @@ def to_cleanlab(labels: pd.DataFrame, classes: Sequence[str] | None = None) -> p
         {
             "is_label_issue": _truth_values(labels["is_label_issue"]),
             "label_quality": labels["label_quality"].astype(float).to_numpy(),
-            "given_label": codes["given_label"].astype(np.int64),
-            "predicted_label": codes["predicted_label"].astype(np.int64),
+            "given_label": codes["given_label"],
+            "predicted_label": codes["predicted_label"],
         }
     )
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from emlc.data import Samples
-from emlc.data.classes import UNKNOWN
+from emlc.data.classes import UNKNOWN, class_codes
 from emlc.report.thumbnails import thumbnails
 from emlc.runtime.streams import RandomStream, generator
 
@@ -127,9 +127,7 @@ def make_gallery(
         pictures: Addresses of their pictures; None: of images, thumbnails are embedded in the page.
     """
     given, corrected, true = (
-        pd.Index(classes, dtype=object).get_indexer(pd.Index(table[name], dtype=object)).tolist()
-        if name in table
-        else [UNKNOWN] * len(table)
+        class_codes(table[name], classes).tolist() if name in table else [UNKNOWN] * len(table)
         for name in ("given_label", "corrected_label", "true_label")
     )
     names = [f"probability_{name}" for name in classes]

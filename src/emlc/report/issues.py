@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from emlc.data.classes import UNKNOWN
+from emlc.data.classes import UNKNOWN, class_codes
 from emlc.data.noise import observed_transition
 from emlc.labels.quality import IssueCounts
 
@@ -62,8 +62,10 @@ class LabelFacts:
 
 def label_facts(table: pd.DataFrame, classes: tuple[str, ...]) -> LabelFacts:
     """Summarise a label table; see :class:`LabelFacts`."""
-    given, corrected = (_codes(table[name], classes) for name in ("given_label", "corrected_label"))
-    true = _codes(table["true_label"], classes) if "true_label" in table else np.full(len(table), UNKNOWN)
+    given, corrected = (class_codes(table[name], classes) for name in ("given_label", "corrected_label"))
+    true = np.full(len(table), UNKNOWN)
+    if "true_label" in table:
+        true = class_codes(table["true_label"], classes)
     return LabelFacts(
         samples=len(table),
         issues=int(table["is_label_issue"].sum()),
@@ -93,11 +95,6 @@ def _truth(
         issue_recall=float("nan") if counts.recall is None else counts.recall,
         transition=observed_transition(given, true, num_classes),
     )
-
-
-def _codes(names: pd.Series, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Map class names to indices; -1 for a missing name."""
-    return np.asarray(pd.Index(classes, dtype=object).get_indexer(pd.Index(names, dtype=object)), np.int64)
 
 
 def _counts(rows: NDArray[np.int64], columns: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ import yaml
 
 from emlc.config import NoiseSettings, Settings, names_of
 from emlc.data import Samples, Split
-from emlc.data.classes import UNKNOWN
+from emlc.data.classes import UNKNOWN, class_codes
 from emlc.data.overlap import without_overlap
 from emlc.data.reviewed import counts_as_random
 from emlc.data.writing.write import write_sets
@@ -116,8 +116,7 @@ def _rest(run: Run, split: Split, decisions: Decisions, unreviewed: Unreviewed) 
     table = run.with_decision(split).correct_labels(rest)
     if unreviewed == "drop":
         return _without_issues(rest, table)
-    corrected = pd.Index(rest.classes).get_indexer(pd.Index(table["corrected_label"]))
-    return replace(rest, labels=corrected.astype(np.int64))
+    return replace(rest, labels=class_codes(table["corrected_label"], rest.classes))
 
 
 def _without_issues(rest: Samples, table: pd.DataFrame) -> Samples:

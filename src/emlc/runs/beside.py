@@ -26,6 +26,7 @@ from emlc.config import NoiseSettings, Settings, names_of
 from emlc.config.methods import method_class
 from emlc.config.sizes import epochs_of
 from emlc.data import Samples, Split
+from emlc.data.classes import class_codes
 from emlc.data.images.stored import Inputs
 from emlc.errors import InputError
 from emlc.labels.advice import advice_on
@@ -113,7 +114,7 @@ def _corrected(run: Run, split: Split) -> Labels:
     column = "corrected_label"
     is_written = file.is_file()
     table = pd.read_parquet(file, columns=[column]) if is_written else run.correct_labels(split.noisy)
-    return pd.Index(split.classes).get_indexer(pd.Index(table[column])).astype(np.int64)
+    return class_codes(table[column], split.classes)
 
 
 def _figures(run: Run, split: Split, *, alone: bool) -> dict[str, Any]:
