@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from emlc.config import AnySettings, DataSettings
+from emlc.config import AnySettings, DataSettings, facts_of
 from emlc.errors import InputError
 from emlc.runtime.files import read_json, write_json
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 NETWORKS = ("backbone", "teacher_backbone")
 """Names of the settings that may name code, as ``module:factory``."""
-FOLDERS = ("image_cache", "embedding_cache", "data_root")
+FOLDERS = tuple(name for name, facts in facts_of(DataSettings).items() if facts.path == "folder")
 """Names of the settings that name folders which reading data writes to."""
 
 USUAL: dict[str, Any] = {field.name: field.default for field in fields(DataSettings) if field.name in FOLDERS}
