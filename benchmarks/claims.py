@@ -18,13 +18,12 @@ from sklearn.datasets import make_blobs, make_classification
 from emlc.config import Settings
 from emlc.data import Samples, read, split_samples
 from emlc.labels.quality import QualityMeter
+from emlc.reproduce.plan import ON_EQUAL_TERMS
 from emlc.reproduce.tables import cell
 from emlc.runs.train import train
 from emlc.runtime.files import write_json, write_text
 
 _KNOWN = {"trusted_per_class": 10}
-_FIXED = {"epochs": 15, "noisy_batch": 128, "rivals": False}
-"""Settings that do not depend on the size of the data, unless a row of the grid has others."""
 
 
 def claims(
@@ -91,7 +90,7 @@ def _made(kind: str, seed: int) -> Samples:
 
 def _assess(values: dict[str, Any], seed: int) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
-        settings = Settings(**(_FIXED | values | {"data": None, "seed": seed, "output": folder}))
+        settings = Settings(**(ON_EQUAL_TERMS | values | {"data": None, "seed": seed, "output": folder}))
         data = values["data"]
         is_read = data == "digits" or Path(data).suffix
         samples = read(data, settings, role="data") if is_read else _made(data, seed)

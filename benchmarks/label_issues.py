@@ -22,13 +22,12 @@ from emlc.config import Settings
 from emlc.data import Samples, noise, read, split_samples
 from emlc.labels.decision import bayes
 from emlc.labels.quality import FIGURES, QualityMeter, issue_figures
+from emlc.reproduce.plan import ON_EQUAL_TERMS
 from emlc.reproduce.tables import cell, hardware
 from emlc.runs.run import Run
 from emlc.runs.train import train
 from emlc.runtime.files import write_json, write_text
 
-_FIXED = {"epochs": 15, "noisy_batch": 128, "rivals": False}
-"""Settings that do not depend on the size of the data, unless a row of the grid has others."""
 _HELD_OUT = 0.2
 
 
@@ -70,7 +69,7 @@ def _result(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
 
 def _assess(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
     """Train, and assess the labels of the training set and of the held-out part."""
-    settings = Settings(**(_FIXED | values | {"data": None, "seed": seed, "output": str(output)}))
+    settings = Settings(**(ON_EQUAL_TERMS | values | {"data": None, "seed": seed, "output": str(output)}))
     samples = read(values["data"], settings, role="data")
     rows = np.random.default_rng([seed, 1]).permutation(len(samples))
     held_out, rest = np.split(rows, [int(_HELD_OUT * len(rows))])

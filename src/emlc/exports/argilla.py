@@ -5,7 +5,6 @@ https://docs.argilla.io/latest/how_to_guides/import_export.
 """
 
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from emlc.errors import InputError
 from emlc.exports.corrected import Corrected
 from emlc.exports.shown import data_uri, iter_images, iter_values, shown_kind
 from emlc.runs.run import Run
-from emlc.runtime.files import atomic_folder, check_free, write_json
+from emlc.runtime.files import atomic_folder, check_free, write_json, write_json_list
 from emlc.runtime.progress import tracked
 
 _LONGEST_LABEL = 200
@@ -57,7 +56,10 @@ def export_argilla(run: Run, output: Path) -> str:
         rows: Any = zip(
             labels.itertuples(index=False), tracked(shown, "Writing records", len(samples)), strict=True
         )
-        _write_records(temporary / "records.json", (_record(row, {kind: value}) for row, value in rows))
+        # Argilla reads files in the encoding of its machine.
+        with (temporary / "records.json").open("w", encoding="ascii") as file:
+            records = (_record(row, {kind: value}) for row, value in rows)
+            write_json_list(file, records, ascii_only=True)
     smaller = f"; {shown.shrunk:,} images are smaller copies, as Argilla takes 5 MB" if shown.shrunk else ""
     return f"{len(samples):,} records, the worst label first{smaller}"
 
@@ -106,14 +108,6 @@ def _record(row: Any, shown: dict[str, Any]) -> dict[str, Any]:
         "responses": {},
         "vectors": {},
     }
-
-
-def _write_records(path: Path, records: Iterator[dict[str, Any]]) -> None:
-    """Write the records as ASCII, as Argilla reads files in the encoding of its machine."""
-    with path.open("w", encoding="ascii") as file:
-        for k, record in enumerate(records):
-            file.write(("[\n" if k == 0 else ",\n") + json.dumps(record, allow_nan=False))
-        file.write("\n]\n")
 
 
 class _Shown:

@@ -135,7 +135,7 @@ class Timing:
     notes: tuple[str, ...] = ()
 
 
-_ON_EQUAL_TERMS = {"epochs": 15, "noisy_batch": 128, "rivals": False}
+ON_EQUAL_TERMS: dict[str, Any] = {"epochs": 15, "noisy_batch": 128, "rivals": False}
 """Settings of a run that is measured, unless it has others: they do not depend on the size of the data."""
 
 
@@ -233,7 +233,7 @@ def job(values: Mapping[str, Any]) -> Job:
     """
     start, features = values.get(PRETRAIN), values.get(FEATURES)
     settings = {name: value for name, value in values.items() if name not in (PRETRAIN, FEATURES)}
-    settings = _ON_EQUAL_TERMS | settings
+    settings = ON_EQUAL_TERMS | settings
     unknown = settings.keys() - {f.name for f in fields(Settings)}
     if start is not None:
         unknown |= {

@@ -174,11 +174,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def write_json_list(file: IO[str], items: Iterable[Any]) -> None:
-    """Write a JSON list to an open file, one item per line, as the items come."""
+def write_json_list(file: IO[str], items: Iterable[Any], *, ascii_only: bool = False) -> None:
+    """Write a JSON list to an open file, one item per line, as the items come.
+
+    Args:
+        file: The file.
+        items: What JSON can hold.
+        ascii_only: Whether other characters are escaped.
+    """
     separator = "[\n"
     for item in items:
-        file.write(separator + json.dumps(item, ensure_ascii=False, allow_nan=False))
+        file.write(separator + json.dumps(item, ensure_ascii=ascii_only, allow_nan=False))
         separator = ",\n"
     file.write("[]\n" if separator == "[\n" else "\n]\n")
 

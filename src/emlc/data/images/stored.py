@@ -122,11 +122,11 @@ def load_images(
 ) -> dict[str, tuple[Inputs, NDArray[np.bool_]]]:
     """Open several image sets, which share their format and the memory budget.
 
-    If all sets together fit ``memory_gib`` they are decoded into memory, else all stay on disk, and a
-    line on standard error says so. With an ``image_cache`` the pixels are written there first, and read
-    from there. Unreadable images are noticed while decoding. Sets that stay on disk without a cache are
-    decoded during training, where an unreadable image is an error; leaving such images out
-    (``skip_unreadable``) takes a pass over all images beforehand.
+    If all sets together fit ``memory_gib`` they are decoded into memory, else all stay on disk, which is
+    logged. With an ``image_cache`` the pixels are written there first, and read from there. Unreadable
+    images are noticed while decoding. Sets that stay on disk without a cache are decoded during training,
+    where an unreadable image is an error; leaving such images out (``skip_unreadable``) takes a pass over
+    all images beforehand.
 
     Args:
         sets: By role, the images of a source and the rows (m,) to read. Without an ``input_shape``, the
