@@ -62,6 +62,7 @@ def frame(seed=0, n=60, prefix="s", wrong=0.3):
 def csv_features(folder):
     table = frame()
     table.insert(0, "checked", table.index < 12)
+    table["label"] = table["label"].where(~table["checked"], table["truth"])
     table.to_csv(folder / "data.csv", index=False)
     return {
         "data": str(folder / "data.csv"),
@@ -85,7 +86,9 @@ def features_called_as_ours(folder):
     """Numbers to learn from in columns that are called id, label, trusted and true_label."""
     names = {"a": "id", "b, c": "label", 'd"': "trusted", "e": "true_label"}
     table = frame().rename(columns={"id": "key", "label": "given"}).rename(columns=names)
-    table.assign(checked=table.index < 12).to_csv(folder / "data.csv", index=False)
+    table["checked"] = table.index < 12
+    table["given"] = table["given"].where(~table["checked"], table["truth"])
+    table.to_csv(folder / "data.csv", index=False)
     return {
         "data": str(folder / "data.csv"),
         "trusted_column": "checked",

@@ -147,9 +147,30 @@ def test_a_mask_marks_the_trusted_samples(settings, features):
     data = Samples.from_arrays(**features, trusted=mask)
     split = split_samples(data, settings=settings(test_fraction=0.25))
     assert ids(split.trusted) == [str(k) for k in range(12)]
-    np.testing.assert_array_equal(split.trusted.labels, np.arange(12) % 3)
     assert len(split.test) == 12
     assert len(split.noisy) == 36
+
+
+@pytest.mark.parametrize("way", ["mask", "samples", "table"])
+def test_who_marks_samples_as_trusted_says_their_labels_whatever_the_true_ones(
+    settings, features, tmp_path, way
+):
+    mask, chosen = np.arange(60) < 12, settings(test_fraction=0.25)
+    samples = Samples.from_arrays(**features, ids=[f"s{k}" for k in range(60)])
+    if way == "mask":
+        split = split_samples(replace(samples, trusted=mask), settings=chosen)
+    elif way == "samples":
+        split = split_samples(samples.take(~mask), samples.take(mask), settings=chosen)
+    else:
+        frame = pd.DataFrame(features["X"], columns=["u", "v"])
+        frame = frame.assign(label=features["y"], true_label=features["true_labels"], checked=mask)
+        frame.to_csv(tmp_path / "data.csv", index=False)
+        marked = settings(tmp_path / "data.csv", trusted_column="checked", test_fraction=0.25)
+        split, _ = make_split(marked, CLEAN, seed=0)
+    np.testing.assert_array_equal(split.trusted.labels, features["y"][:12])
+    np.testing.assert_array_equal(split.trusted.true_labels, features["true_labels"][:12])
+    tested = [int(name.removeprefix("s")) for name in ids(split.test)]
+    np.testing.assert_array_equal(split.test.labels, features["true_labels"][tested])
 
 
 @pytest.mark.parametrize("mask", [False, True])
@@ -163,7 +184,7 @@ def test_exactly_one_thing_says_what_is_trusted(settings, features, mask):
 
 def test_a_class_without_trusted_samples_is_named(settings, features):
     data = Samples.from_arrays(**features, trusted=np.arange(60) == 0)
-    with pytest.raises(InputError, match=r"2 of 3 classes have no trusted sample: 1, 2; .* 39 noisy"):
+    with pytest.raises(InputError, match=r"2 of 3 classes have no trusted sample: 0, 2; .* 40 noisy"):
         split_samples(data, settings=settings())
 
 

@@ -249,7 +249,11 @@ def _assemble(
         raise InputError(
             "there are no trusted samples" + (f": no row is marked in column {column!r}" if column else "")
         )
-    parts = {role: part if role == "noisy" else _with_true_labels(part, role) for role, part in parts.items()}
+    drawn = settings.trusted_per_class is not None
+    parts = {
+        role: part if role == "noisy" else _known_right(part, role, by_truth=drawn or role != "trusted")
+        for role, part in parts.items()
+    }
     if settings.validation_fraction is not None and "validation" not in parts:
         parts |= _hold_out_validation(parts["trusted"], settings.validation_fraction, seed)
         own = own | {"validation"} if "trusted" in own else own
@@ -269,14 +273,18 @@ def _assemble(
     )
 
 
-def _with_true_labels(samples: Samples, role: str) -> Samples:
-    """Return trusted, validation or test samples with the true label as label, where it is known."""
+def _known_right(samples: Samples, role: str, *, by_truth: bool) -> Samples:
+    """Return trusted, validation or test samples, whose labels count as true.
+
+    With ``by_truth`` the true label is the label, where it is known. Without it the user's label stays, as of
+    samples that the user says are trusted, and a true label only measures it.
+    """
     if samples.labels is None:
         raise InputError(f"the {role} samples have no labels")
-    labels, truth = samples.labels, samples.true_labels
-    if truth is not None:
-        labels = np.where(truth == UNKNOWN, labels, truth)
-    return replace(samples, labels=labels, true_labels=labels)
+    labels = samples.labels
+    truth = labels if samples.true_labels is None else samples.true_labels
+    truth = np.where(truth == UNKNOWN, labels, truth)
+    return replace(samples, labels=truth if by_truth else labels, true_labels=truth)
 
 
 def _hold_out_validation(trusted: Samples, fraction: float, seed: int) -> dict[str, Samples]:

@@ -41,6 +41,18 @@ def by_row(samples, labels):
     return np.asarray(labels)[samples.ids.astype(int)]
 
 
+def test_samples_that_are_marked_as_trusted_keep_the_datas_own_labels(tmp_path, settings, columns):
+    np.savez(tmp_path / "human.npz", **columns)
+    data = Samples.from_arrays(np.arange(80).reshape(40, 2), TRUE, classes=NAMES, trusted=np.arange(40) < 35)
+    named = {"human_labels": str(tmp_path / "human.npz"), "human_labels_key": "worst"}
+    chosen = settings(**named, drop_untrusted_classes=True)
+    split = split_samples(data, settings=chosen)
+    assert (columns["worse_label"][:35] != TRUE[:35]).any()
+    for part, codes in ((split.trusted, TRUE), (split.noisy, columns["worse_label"])):
+        names = np.array(split.classes)[part.labels]
+        np.testing.assert_array_equal(names, by_row(part, np.array(NAMES)[codes]))
+
+
 @pytest.mark.parametrize("ending", ["pt", "npz", "csv"])
 @pytest.mark.parametrize(
     ("key", "column"),

@@ -38,7 +38,8 @@ _Annotated = TypeVar("_Annotated", bound=Annotations)
 def with_human_labels(data: _Annotated, settings: DataSettings) -> _Annotated:
     """Return the data with the labels of the file ``human_labels`` as given labels.
 
-    The labels that the data had become the true ones. Without that setting the data stay as they are.
+    The labels that the data had become the true ones; samples that are marked as trusted keep theirs. Without
+    that setting the data stay as they are.
 
     Raises:
         InputError: If the file cannot be read, lacks the labels that the settings name, or its clean labels
@@ -65,7 +66,8 @@ def with_human_labels(data: _Annotated, settings: DataSettings) -> _Annotated:
             f"rows; the first is row {row} (id {data.ids[row]!r}): {was!r} in the file, {expected!r} in the "
             "data. The file belongs to other data, or to another order of them"
         )
-    return replace(data, labels=human, true_labels=data.labels)
+    given = human if data.trusted is None else np.where(data.trusted, data.labels, human)
+    return replace(data, labels=given, true_labels=data.labels)
 
 
 def _encoded(values: Any, data: Annotations, where: str) -> NDArray[np.int64]:
