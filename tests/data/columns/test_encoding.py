@@ -188,10 +188,25 @@ def test_missing_values_that_training_did_not_have_are_imputed_and_told():
 
 
 def test_a_column_of_another_kind_is_named_with_its_row():
-    with pytest.raises(InputError, match=r"t: row 1, column 'x': expected a number, .* found 'b', .* 2 of 3"):
-        encoded([1, 2, 4], ["1", "b", "c"])
+    message = r"t: row 60, column 'x': expected a number, .* found 'b', .* 70 of 130"
+    with pytest.raises(InputError, match=message):
+        encoded([1, 2, 4], ["1"] * 60 + ["b", "c"] * 35)
+    with pytest.raises(InputError, match=r"and so in 70 of 1000 rows"):
+        encoded([1, 2, 4, None], ["1"] * 40 + ["b", "c"] * 35 + [""] * 890)
     with pytest.raises(InputError, match=r"column 'x': expected a category, .* found values of type list"):
         encoded(["a", "a", "b", "b"], pa.array([[1]]))
+
+
+def test_one_odd_row_and_a_short_last_part_are_imputed_and_told():
+    columns = fit_columns(pa.table({"x": [1.0, 2, 4]}), "t", named=True)
+    values = pa.table({"x": ["1"] * 200 + ["many", "few", "few"]})
+    whole, told = encode(values, columns, "t")
+    parts = [encode(values.slice(start, 100), columns, "t") for start in (0, 100, 200)]
+    assert np.concatenate([features for features, _ in parts]).tolist() == whole.tolist()
+    assert [remarks for _, remarks in parts] == [[], [], told]
+    one, remarks = encode(values.slice(200, 1), columns, "t")
+    assert one.tolist() == [[2]]
+    assert remarks == ["x: 1 taken for missing, as they are no number (many)"]
 
 
 def test_numbers_where_training_had_texts_are_categories_of_the_same_text():

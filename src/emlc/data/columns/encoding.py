@@ -13,6 +13,9 @@ from emlc.data.classes import shorten
 from emlc.data.columns.values import Floats, is_blank, numbers, texts, times, vectors
 from emlc.errors import InputError
 
+_ENOUGH_TO_REFUSE = 100
+"""Number of values, blanks not counted, from which on a column may be refused as one of another kind."""
+
 
 class Encoded(NamedTuple):
     """The features of a column, and how many of its values training had not seen.
@@ -219,7 +222,8 @@ def encode(
         The features (n, d), and a remark for each column with values of which training had none.
 
     Raises:
-        InputError: most values of a column are not of its kind.
+        InputError: most values of a column, of 100 or more that are not blank, are not of its kind. Of fewer,
+            such as one row or the last rows of a file, the odd values are taken for missing, with a remark.
     """
     features = np.empty((len(table), len(feature_names(columns))), dtype=np.float32)
     remarks: list[str] = []
@@ -227,8 +231,9 @@ def encode(
     for column in columns:
         values = table[column.name]
         encoded = _encode_column(values, column, where)
-        is_wrong = encoded.is_missing & ~is_blank(values)
-        if is_wrong.sum() > len(values) / 2:
+        is_filled = ~is_blank(values)
+        is_wrong = encoded.is_missing & is_filled
+        if is_wrong.sum() > is_filled.sum() / 2 and is_filled.sum() >= _ENOUGH_TO_REFUSE:
             raise _wrong_kind(values, is_wrong, column, where, rows)
         last = first + encoded.features.shape[1]
         with np.errstate(over="ignore"):  # the check for finite features reports it with its row
