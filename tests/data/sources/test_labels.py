@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -441,6 +442,19 @@ def test_a_trusted_row_in_the_main_file_too_counts_as_trusted(tmp_path, settings
     assert split.noisy.ids.tolist() == ["q", "s", "t", "u"]
     assert names(split.trusted) == ["y", "x"]
     assert "removed 2 noisy samples that are also trusted samples" in logged.text
+
+
+@pytest.mark.parametrize("saved", [("utf-8", ","), ("utf-8-sig", ";"), ("gb18030", "\t")], ids=str)
+def test_a_table_of_checked_labels_is_not_written_as_the_data_are(tmp_path, settings, saved):
+    frame = pd.DataFrame({"id": list("pqr"), "a": np.arange(3.0), "label": ["猫", "狗", "猫"]})
+    frame.to_csv(tmp_path / "data.csv", index=False, sep="|", encoding="gb18030")
+    encoding, separator = saved
+    rows = [["id", "given_label", "checked_label"], ["q", "狗", "猫"], ["r", "猫", "狗"]]
+    text = "\n".join(map(separator.join, rows))
+    (tmp_path / "checked.csv").write_text(text, encoding=encoding)
+    chosen = settings(tmp_path / "data.csv", trusted=str(tmp_path / "checked.csv"))
+    split, _ = make_split(replace(chosen, separator="|", encoding="gb18030"), NoiseSettings(), 0)
+    assert dict(zip(split.trusted.ids, names(split.trusted), strict=True)) == {"q": "猫", "r": "狗"}
 
 
 def test_a_table_of_checked_labels_may_have_been_saved_by_a_spreadsheet(tmp_path, settings):

@@ -20,6 +20,7 @@ from emlc.config import DataSettings
 from emlc.data.classes import shorten
 from emlc.data.sources.delimited import header_of, is_delimited, read_delimited
 from emlc.data.sources.source import Source
+from emlc.data.sources.text_files import find_encoding
 from emlc.errors import InputError, raise_together
 
 _log = logging.getLogger(__name__)
@@ -39,10 +40,25 @@ def is_checked_table(source: str | None, settings: DataSettings) -> bool:
     if source is None or not is_delimited(Path(source)) or not Path(source).is_file():
         return False
     try:
-        header = set(header_of(Path(source), settings))
+        header = set(header_of(Path(source), _as_saved(Path(source), settings)))
     except InputError:  # whoever reads it as data says what is wrong
         return False
     return header >= _BY_HAND or header >= _BY_BROWSER
+
+
+def _as_saved(file: Path, settings: DataSettings) -> DataSettings:
+    """Return the settings without those of how DATA are written: emlc or a spreadsheet wrote this table.
+
+    Only text that is not in UTF-8 is in the encoding that is named, if one is.
+    """
+    own = replace(settings, separator=None, encoding=None)
+    if settings.encoding is None:
+        return own
+    try:
+        is_utf8 = find_encoding(file).odd is None
+    except InputError:
+        is_utf8 = False
+    return own if is_utf8 else replace(own, encoding=settings.encoding)
 
 
 def with_checked_labels(data: Source, settings: DataSettings) -> Source:
@@ -57,7 +73,8 @@ def with_checked_labels(data: Source, settings: DataSettings) -> Source:
     if settings.trusted is None or not is_checked_table(settings.trusted, settings):
         return data
     file = settings.trusted
-    table = read_delimited(Path(file), [*_BY_HAND, *_BY_BROWSER], settings).to_pandas()
+    chosen = _as_saved(Path(file), settings)
+    table = read_delimited(Path(file), [*_BY_HAND, *_BY_BROWSER], chosen).to_pandas()
     if not table.columns.is_unique:
         repeated = sorted({*table.columns[table.columns.duplicated()]})
         raise InputError(f"{file}: columns occur more than once: {shorten(repeated)}; rename or remove one")
