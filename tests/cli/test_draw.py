@@ -98,6 +98,52 @@ def test_decisions_of_the_browser_are_read_as_well(here):
     assert dict(zip(split.trusted.ids, names, strict=True)) == {"0": "rare", "1": "rare", "3": "common"}
 
 
+def test_a_second_draw_leaves_out_what_is_checked_and_takes_it_along(here, capsys):
+    assert main(["draw", "data.csv", "-n", "200"]) == 0
+    first = table()
+    first["checked_label"] = np.where(np.arange(200) < 150, first["given_label"], "")
+    first.loc[:20, "checked_label"] = "rare"
+    first.to_csv("checked.csv", index=False)
+    checked = first[:150].sort_values("id", ignore_index=True)
+    again = ["draw", "data.csv", "--trusted", "checked.csv", "-n", "140", "--output", "more"]
+    assert main(again) == 0
+    assert "150 labels were checked before" in capsys.readouterr().out
+    more = table("more")
+    drawn, carried = more[:140], more[140:].sort_values("id", ignore_index=True)
+    pd.testing.assert_frame_equal(carried, checked)
+    assert (drawn["checked_label"] == "").all()
+    assert not set(drawn["id"]) & set(checked["id"])
+    assert [record["id"] for record in gallery("more")["records"]] == drawn["id"].tolist()
+    for file in ("more/to_check.csv", "more/checked_before.csv"):  # the page loads the second
+        split = split_with(file)
+        names = np.array(split.classes)[split.trusted.given]
+        told = zip(split.trusted.ids, names, split.trusted.label_before_review, strict=True)
+        assert set(told) == set(
+            checked[["id", "checked_label", "given_label"]].itertuples(index=False, name=None)
+        )
+    assert main([*again[:5], "151", "--output", "too_many"]) == 2
+    assert (
+        "expected 1 to 150, the rows of data.csv that are in use and not trusted" in capsys.readouterr().err
+    )
+    assert main(["draw", "data.csv", "--trusted", "data.csv", "--output", "none"]) == 2
+    assert "expected a table of checked labels" in capsys.readouterr().err
+
+
+def test_rows_that_the_data_mark_as_trusted_stay_so_beside_a_table_of_checked_labels(here):
+    frame = pd.read_csv("data.csv")
+    frame.assign(sure=frame.index < 12).to_csv("data.csv", index=False)
+    pd.DataFrame([("3", "common", "rare"), ("50", "rare", "rare")]).set_axis(
+        ["id", "given_label", "checked_label"], axis=1
+    ).to_csv("checked.csv", index=False)
+    settings = DataSettings(data="data.csv", trusted="checked.csv", trusted_column="sure")
+    split, _ = make_split(settings, NoiseSettings(), 0)
+    names = np.array(split.classes)[split.trusted.given]
+    found = dict(zip(split.trusted.ids, names, strict=True))
+    assert found == dict(zip(map(str, range(12)), frame["label"], strict=False)) | {"3": "rare", "50": "rare"}
+    before = dict(zip(split.trusted.ids, split.trusted.label_before_review, strict=True))
+    assert before == dict.fromkeys(map(str, range(12)), "") | {"3": "common", "50": "rare"}
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

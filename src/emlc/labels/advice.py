@@ -17,7 +17,10 @@ RIVAL_WORDS = {
 _METHODS = {GIVEN: "cross-entropy", TRUSTED: "trusted-only", GOLD: "glc"}
 """The method that is the rival in full, by the name of the rival."""
 
-_CHECK_MORE = "check more labels (`emlc draw DATA` draws some at random) and train again"
+_CHECK_MORE = (
+    "check more labels (`emlc draw DATA` draws some at random, and with --trusted TABLE others than TABLE "
+    "has checked) and train again"
+)
 
 
 @dataclass(frozen=True)

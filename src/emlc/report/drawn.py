@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from emlc.data.images.encoded import EncodedImages, ImageFiles
 from emlc.data.samples import Samples
-from emlc.data.sources.checked import CHECKED
+from emlc.data.sources.checked import CHECKED, Checked
 from emlc.data.sources.source import Source
 from emlc.errors import InputError
 from emlc.report.gallery import Gallery, plain_gallery
@@ -23,24 +23,44 @@ _MOST_FEATURES = 30
 
 
 def draw(data: Source, number: int, seed: int) -> NDArray[np.int64]:
-    """Draw rows uniformly at random, without those that are trusted already; their order is random, too.
+    """Draw rows in use uniformly at random, without those that are trusted already, and in random order.
 
     Raises:
         InputError: there are fewer such rows.
     """
     if data.labels is None:
         raise InputError(f"{data.name}: the data have no labels to check")
-    free = np.arange(len(data)) if data.trusted is None else np.flatnonzero(~data.trusted)
+    free = np.flatnonzero(data.in_use if data.trusted is None else data.in_use & ~data.trusted)
     if not 1 <= number <= len(free):
-        raise InputError(f"number: expected 1 to {len(free):,}, the rows of {data.name}, got {number}")
+        which = "" if len(free) == len(data) else " that are in use and not trusted yet"
+        raise InputError(f"number: expected 1 to {len(free):,}, the rows of {data.name}{which}, got {number}")
     return generator(seed, RandomStream.CHECKED_SAMPLES).permutation(free)[:number]
 
 
-def table_to_check(data: Source, rows: NDArray[np.int64]) -> pd.DataFrame:
-    """Return the table to fill in: id, given_label, an empty column for the checked label, and the sample."""
-    names = np.array(data.classes, dtype=object)
-    columns = {"id": data.ids[rows], "given_label": names[data.given[rows]], CHECKED: ""}
-    return pd.DataFrame(columns | _shown(data, rows))
+def table_to_check(data: Source, rows: NDArray[np.int64], checked: Checked | None = None) -> pd.DataFrame:
+    """Return the table to fill in: id, given_label, a column for the checked label, and the sample.
+
+    That column is empty in the rows that were drawn. Below them are those that were ``checked`` before.
+    """
+    given, labels = _names(data, data.given[rows]), np.full(len(rows), "", dtype=object)
+    if checked is not None:
+        given = np.concatenate([given, _names(data, data.given[checked.rows])])
+        labels = np.concatenate([labels, _names(data, checked.labels)])
+        rows = np.concatenate([rows, checked.rows])
+    return pd.DataFrame({"id": data.ids[rows], "given_label": given, CHECKED: labels} | _shown(data, rows))
+
+
+def decisions_before(data: Source, checked: Checked) -> pd.DataFrame:
+    """Return what was checked before as the decisions that the page loads and downloads."""
+    given, labels = _names(data, data.given[checked.rows]), _names(data, checked.labels)
+    columns = {"id": data.ids[checked.rows], "decision": np.where(given == labels, "keep", "other")}
+    return pd.DataFrame(
+        columns | {"label": labels, "given_label": given, "suggested_label": "", "chosen": ""}
+    )
+
+
+def _names(data: Source, codes: NDArray[np.int64]) -> NDArray[np.object_]:
+    return np.array([*data.classes, ""], dtype=object)[codes]  # -1, no label, is the last one
 
 
 def cells_like_formulas(table: pd.DataFrame) -> int:

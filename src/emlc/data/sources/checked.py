@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -61,17 +61,35 @@ def _as_saved(file: Path, settings: DataSettings) -> DataSettings:
     return own if is_utf8 else replace(own, encoding=settings.encoding)
 
 
+class Checked(NamedTuple):
+    """Rows of the data that were checked, (k,) int64, and the labels that they have got, (k,) as indices."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
 def with_checked_labels(data: Source, settings: DataSettings) -> Source:
     """Return the data with the rows trusted that ``settings.trusted`` lists, under their checked labels.
 
-    Where ``settings.trusted`` is no such table, the data are returned as they are.
+    Rows that the data mark as trusted stay so. Where ``settings.trusted`` is no such table, the data are
+    returned as they are.
+
+    Raises:
+        InputError: as :func:`read_checked`.
+    """
+    checked = read_checked(data, settings)
+    return data if checked is None else trusting(data, checked)
+
+
+def read_checked(data: Source, settings: DataSettings) -> Checked | None:
+    """Read which rows of the data were checked; None where ``settings.trusted`` is no such table.
 
     Raises:
         InputError: no row is checked; an id is not in the data, or twice in the table; a given label is not
             the one of the data; or a checked label is no class. Rows are numbered from 0.
     """
     if settings.trusted is None or not is_checked_table(settings.trusted, settings):
-        return data
+        return None
     file = settings.trusted
     chosen = _as_saved(Path(file), settings)
     table = read_delimited(Path(file), [*_BY_HAND, *_BY_BROWSER], chosen).to_pandas()
@@ -91,7 +109,7 @@ def with_checked_labels(data: Source, settings: DataSettings) -> Source:
     raise_together(_problems(checked, labels, rows, data, file), file, shown=_SHOWN)
     if left := len(table) - len(checked):
         _log.info(f"{file}: {len(checked):,} labels are checked; {left:,} rows without one stay noisy")
-    return _trusting(data, rows, _positions(data.classes, labels))
+    return Checked(rows, _positions(data.classes, labels))
 
 
 def _positions(known: Sequence[object] | NDArray[np.object_], texts: "pd.Series[str]") -> NDArray[np.int64]:
@@ -100,10 +118,14 @@ def _positions(known: Sequence[object] | NDArray[np.object_], texts: "pd.Series[
     return index.get_indexer(pd.Index(texts, dtype=object)).astype(np.int64)
 
 
-def _trusting(data: Source, rows: NDArray[np.int64], codes: NDArray[np.int64]) -> Source:
-    before = np.full(len(data), "", dtype=np.object_)
+def trusting(data: Source, checked: Checked) -> Source:
+    """Return the data with checked rows trusted, beside those that the data mark as trusted."""
+    rows, codes = checked
+    nothing = np.full(len(data), "", dtype=np.object_)
+    before = nothing if data.label_before_review is None else data.label_before_review.copy()
     before[rows] = np.array([*data.classes, ""], dtype=np.object_)[data.given[rows]]  # -1 where there is none
-    given, trusted, in_use = data.given.copy(), np.zeros(len(data), dtype=np.bool_), data.in_use
+    given, in_use = data.given.copy(), data.in_use
+    trusted = np.zeros(len(data), dtype=np.bool_) if data.trusted is None else data.trusted.copy()
     given[rows], trusted[rows], in_use[rows] = codes, True, True
     truth = data.true_labels
     if truth is not None:  # what was checked counts more than the column of true labels
