@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from emlc.cli import main
+from emlc.cli.main import build_parsers, normalized
 from emlc.config import DataSettings, NoiseSettings
 from emlc.data import make_split
 from emlc.labels import evidence
@@ -127,6 +129,43 @@ def test_a_second_draw_leaves_out_what_is_checked_and_takes_it_along(here, capsy
     )
     assert main(["draw", "data.csv", "--trusted", "data.csv", "--output", "none"]) == 2
     assert "expected a table of checked labels" in capsys.readouterr().err
+
+
+def test_the_next_command_reads_the_data_as_the_draw_did(here, capsys):
+    frame = pd.read_csv("data.csv").assign(sure="no", key=np.arange(300) // 2)
+    frame.loc[0, "sure"], frame.loc[9, "label"] = "yes", ""
+    frame.rename(columns={"label": "the class"}).to_csv("d.csv", index=False, sep="|", encoding="utf-16")
+    options = {
+        "label_column": "the class",
+        "trusted_column": "sure",
+        "feature_columns": ["a", "c"],
+        "classes": ["rare", "common"],
+        "id_column": "key",
+        "separator": "|",
+        "encoding": "utf-16",
+        "drop_unlabelled": True,
+        "repeated_ids": "number",
+        "merge_spellings": True,
+        "background": None,
+        "data_root": "a 'folder",
+    }
+    given = [part for name, value in options.items() for part in (f"--{name}", _option(value))]
+    assert main(["draw", "d.csv", "-n", "298", *given]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    words = shlex.split(line.removeprefix("next: emlc "))
+    read = build_parsers("train")[0].parse_args(normalized(words))["train"]
+    assert {name: read[name] for name in options} == options
+    assert (read["data"], read["trusted"]) == ("d.csv", "to_check/to_check.csv")
+    shown = Path("to_check/to_check.html").read_text(encoding="utf-8")
+    assert "--repeated_ids number" in shown
+    drawn = table()
+    assert len(drawn) == 298
+    assert not {"0", "4#2"} & set(drawn["id"])  # one is trusted, one has no label
+    assert set(drawn["given_label"]) == {"common", "rare"}
+
+
+def _option(value):
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def test_rows_that_the_data_mark_as_trusted_stay_so_beside_a_table_of_checked_labels(here):

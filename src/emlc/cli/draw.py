@@ -4,6 +4,7 @@ Writes a folder with to_check.csv, to fill in with a spreadsheet, and to_check.h
 and decide on them in a browser, which downloads decisions.csv. `emlc train DATA --trusted` takes either file.
 """
 
+import json
 import logging
 import shlex
 from dataclasses import dataclass, fields
@@ -28,7 +29,8 @@ USAGE = "DATA [--number N] [--output FOLDER] [--trusted TABLE] [options]"
 
 _READING = (
     *("label_column", "id_column", "image_column", "feature_columns", "text_column", "trusted_column"),
-    *("human_labels", "human_labels_key", "classes", "data_root"),
+    *("human_labels", "human_labels_key", "classes", "data_root", "background", "separator", "encoding"),
+    *("drop_unlabelled", "repeated_ids", "merge_spellings"),
 )
 """Settings that say how DATA are read."""
 
@@ -79,7 +81,7 @@ def run(arguments: Namespace) -> None:
     data = data.fitted(data.rows_in_use)
     checked = _checked_before(data, settings)
     rows = draw(data if checked is None else trusting(data, checked), arguments.number, arguments.seed)
-    command = _train(arguments)
+    command = _train(settings)
     with atomic_folder(folder) as temporary:
         table = table_to_check(data, rows, checked)
         write_csv(temporary / "to_check.csv", table)
@@ -109,13 +111,16 @@ def _checked_before(data: "Source", settings: DataSettings) -> "Checked | None":
     return checked
 
 
-def _train(arguments: Namespace) -> str:
+def _train(settings: DataSettings) -> str:
     """Return the command that trains with the checked labels, without the name of their file."""
-    options = [f"--{name} {shlex.quote(arguments[name])}" for name in _TEXTS if arguments[name] is not None]
-    return " ".join(["emlc train", shlex.quote(arguments.data), *options, "--trusted"])
+    default = DataSettings()
+    given = {name: value for name in _READING if (value := getattr(settings, name)) != getattr(default, name)}
+    options = [f"--{name} {shlex.quote(_as_option(value))}" for name, value in given.items()]
+    return " ".join(["emlc train", shlex.quote(str(settings.data)), *options, "--trusted"])
 
 
-_TEXTS = ("label_column", "id_column", "image_column", "text_column", "human_labels", "human_labels_key")
+def _as_option(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _lines(number: int, folder: Path, command: str, before: int) -> list[str]:
