@@ -96,8 +96,6 @@ CLASHES = [
     ),
     ({"schedule": "step", "schedule_epochs": [2, 2]}, "schedule_epochs: expected rising"),
     ({"schedule": "step", "schedule_epochs": [15], "epochs": 15}, "schedule_epochs: expected rising"),
-    ({"schedule": "step", "schedule_epochs": [1.5]}, "schedule_epochs: expected rising"),
-    ({"schedule": "step", "schedule_epochs": ["1"]}, "schedule_epochs: expected rising"),
     ({"backbone": "cnn", "teacher_backbone": "mlp", "init": "a.pt"}, "teacher_init: needed with init"),
     ({"warm_up_epochs": 1, "teacher_init": "imagenet"}, "warm_up_epochs and teacher_init"),
 ]
@@ -275,3 +273,21 @@ def test_values_of_another_type_are_reported_together() -> None:
     assert "momentum: expected float or int, got True" in text
     assert "look_ahead: expected int, got 1.5" in text
     assert "classes: expected list or none, got 'a'" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_range": ["a", "b"]}, "image_range: item 0: expected float or int, got 'a'"),
+        ({"image_range": [0, None]}, "image_range: item 1: expected float or int, got None"),
+        ({"classes": [["a"]]}, r"classes: item 0: expected str, got \['a'\]"),
+        ({"classes": ["a", 1]}, "classes: item 1: expected str, got 1"),
+        ({"schedule": "step", "schedule_epochs": ["1"]}, "schedule_epochs: item 0: expected int, got '1'"),
+        ({"schedule_epochs": [1, 2.5]}, "schedule_epochs: item 1: expected int, got 2.5"),
+        ({"noisy_augmentation": [["flip"]]}, r"noisy_augmentation: item 0: expected str, got \['flip'\]"),
+    ],
+    ids=str,
+)
+def test_an_item_of_another_type_is_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        Settings(**VALID | changes)

@@ -16,17 +16,36 @@ _LARGEST = 2**53
 
 
 def wrong_types(s: Any) -> Iterator[str]:
-    """Yield a message for each value whose type is not its field's; the command line's parser checks too."""
+    """Yield a message for each value, and item of a list, of another type than its field's.
+
+    The command line's parser checks them, too.
+    """
     for name, kind in get_type_hints(type(s)).items():
         if get_origin(kind) is Literal:
             continue
-        value = getattr(s, name)
-        accepted = {get_origin(k) or k for k in (get_args(kind) or (kind,))}
-        if float in accepted:
-            accepted.add(int)
+        value, kinds = getattr(s, name), get_args(kind) or (kind,)
+        accepted = _accepted({get_origin(k) or k for k in kinds})
         if type(value) not in accepted:
-            names = " or ".join(sorted("none" if k is type(None) else k.__name__ for k in accepted))
-            yield f"{name}: expected {names}, got {value!r:.200}"
+            yield f"{name}: expected {_in_words(accepted)}, got {value!r:.200}"
+        elif isinstance(value, list):
+            yield from _wrong_items(name, value, next(k for k in kinds if get_origin(k) is list))
+
+
+def _wrong_items(name: str, values: list[Any], kind: Any) -> Iterator[str]:
+    (item,) = get_args(kind)
+    accepted = _accepted({str if get_origin(item) is Literal else item})
+    for k, value in enumerate(values):
+        if type(value) not in accepted:
+            yield f"{name}: item {k}: expected {_in_words(accepted)}, got {value!r:.200}"
+            return
+
+
+def _accepted(kinds: set[type]) -> set[type]:
+    return kinds | {int} if float in kinds else kinds
+
+
+def _in_words(kinds: set[type]) -> str:
+    return " or ".join(sorted("none" if k is type(None) else k.__name__ for k in kinds))
 
 
 def data_problems(s: Any) -> Iterator[str]:

@@ -349,7 +349,7 @@ def _schedule_problems(s: Settings) -> Iterator[str]:
             "takes them"
         )
     elif epochs and not all(
-        type(later) is int and earlier < later
+        earlier < later
         for earlier, later in zip([0, *epochs], [*epochs, s.epochs or sys.maxsize], strict=True)
     ):
         most = "" if s.epochs is None else f" to {s.epochs - 1}"
