@@ -471,6 +471,8 @@ def test_a_fit_is_compared_with_simple_classifiers_only_if_asked():
     assert asked.rivals_.measured_on == "trusted"
     assert {"emlc", "given labels", "trusted only", "gold loss correction"} == asked.rivals_.accuracy.keys()
     np.testing.assert_array_equal(asked.predict_proba(X), plain.predict_proba(X))  # it changes nothing
+    asked.set_params(settings=None).fit(X, given, trusted)
+    assert not hasattr(asked, "rivals_")
 
 
 def test_a_fit_that_knows_nothing_warns():

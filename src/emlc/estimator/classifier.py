@@ -176,6 +176,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _fit(self, X: ArrayLike, y: ArrayLike, trusted: ArrayLike | None) -> Self:
         from emlc.estimator.pictures import images_of, open_images
 
+        self.__dict__.pop("rivals_", None)
         images = images_of(X)
         features, labels = self._checked(X, y) if images is None else (None, self._checked_labels(images, y))
         check_classification_targets(labels)
