@@ -106,6 +106,20 @@ def test_images_need_no_labels(save, tmp_path):
     assert contents(others) != contents(some)
 
 
+def test_rows_that_are_left_out_are_not_pretrained_on(tmp_path):
+    np.savez(tmp_path / "twice.npz", X=IMAGES, ids=np.arange(40) // 2)
+    values = {"data": str(tmp_path / "twice.npz"), "repeated_ids": "first"}
+    images, _ = read_images(PretrainSettings(**values))
+    assert contents(images) == originals(range(0, 40, 2))
+    some, _ = read_images(PretrainSettings(**values, noisy_limit=7))
+    assert contents(some) < contents(images)
+
+
+def test_a_test_set_that_would_not_be_read_is_refused(source):
+    with pytest.raises(InputError, match="test: needs trusted samples"):
+        PretrainSettings(data=source, test=source)
+
+
 class Stored:
     """Images that are no tensor: read when asked for."""
 

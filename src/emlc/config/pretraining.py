@@ -112,7 +112,7 @@ def _pretrain_problems(s: PretrainSettings) -> Iterator[str]:
     trusted = [n for n in ("trusted", "trusted_column", "trusted_per_class") if getattr(s, n) is not None]
     if len(trusted) > 1:
         yield f"trusted, trusted_column, trusted_per_class: give at most one, got {' and '.join(trusted)}"
-    for name in ("validation", "validation_fraction"):
+    for name in ("validation", "validation_fraction", "test"):
         if not trusted and getattr(s, name) is not None:
             yield f"{name}: needs trusted samples (trusted, trusted_column or trusted_per_class)"
     if s.optimizer == "lars" and s.weight_decay == 0:

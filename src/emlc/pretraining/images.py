@@ -43,8 +43,8 @@ def read_images(settings: PretrainSettings) -> tuple[Inputs, Samples | None]:
 
 
 def _draw_rows(source: Source, settings: PretrainSettings) -> NDArray[np.int64]:
-    """Return all rows of a source, or ``noisy_limit`` of them, drawn at random."""
-    rows = np.arange(len(source))
+    """Return all rows in use of a source, or ``noisy_limit`` of them, drawn at random."""
+    rows = source.rows_in_use
     if settings.noisy_limit is None or settings.noisy_limit >= len(rows):
         return rows
     return np.sort(generator(settings.seed, RandomStream.NOISY_SET).permutation(rows)[: settings.noisy_limit])
