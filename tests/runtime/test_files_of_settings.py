@@ -18,6 +18,7 @@ _LAUGHS = "a: &a [x, x]\n" + "".join(
         ("a: &a [*a]\n", r"line 1: found the alias \*a"),
         ("a: " + "[" * 5000 + "]" * 5000, "nested more than 20 levels"),
         ("a: " + "x" * 2**21, "larger than 1 MiB"),
+        ("a: " + "é" * 2**19, "larger than 1 MiB"),  # in bytes, not in characters
         ("a: [" + "x, " * 2000 + "]", "more than 1,000 values"),
         ("a: !!python/object/apply:os.getcwd []", "cannot be read as YAML"),
         ("a: \x00", "cannot be read as YAML"),
@@ -27,7 +28,7 @@ _LAUGHS = "a: &a [x, x]\n" + "".join(
     ],
 )
 def test_what_is_not_read(tmp_path, text, problem):
-    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=rf"a.yaml: .*{problem}"):
         read_yaml(tmp_path / "a.yaml", most_values=1000)
 

@@ -203,9 +203,8 @@ def read_yaml(path: str | Path, *, most_values: int = 2**20) -> dict[str, Any]:
     """
     try:
         content = Path(path).read_bytes()
-        text = content[: MOST_YAML + 1].decode("utf-8")
-        problem = _yaml_problem(text, most_values)
-        values = None if problem else yaml.load(text, Loader=_YamlLoader)
+        problem = _yaml_problem(content, most_values)
+        values = None if problem else yaml.load(content.decode("utf-8"), Loader=_YamlLoader)
     except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:  # some dates are a ValueError
         raise InputError(f"{path}: cannot be read as YAML: {error}") from error
     if problem:
@@ -221,12 +220,12 @@ _DEEPEST = 20
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
 
-def _yaml_problem(text: str, most_values: int) -> str | None:
-    """Return what keeps a text from being read in bounded time and memory; nothing is built for that."""
-    if len(text) > MOST_YAML:
+def _yaml_problem(content: bytes, most_values: int) -> str | None:
+    """Return what keeps a file from being read in bounded time and memory; nothing is built for that."""
+    if len(content) > MOST_YAML:
         return f"it is larger than {MOST_YAML // 2**20} MiB"
     depth, scalars = 0, 0
-    for event in yaml.parse(text, Loader=_YamlLoader):
+    for event in yaml.parse(content.decode("utf-8"), Loader=_YamlLoader):
         line = f"line {event.start_mark.line + 1}" if event.start_mark else ""
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         scalars += isinstance(event, yaml.ScalarEvent)
