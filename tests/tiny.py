@@ -28,8 +28,6 @@ def settings(*, image: bool = False, **changes: Any) -> Settings:
         "trusted_per_class": 4,
         "backbone": "cnn" if image else "mlp",
         "width": 5,
-        "label_embedding_dim": 3,
-        "gate_hidden_dim": 4,
         "epochs": 2,
         "noisy_batch": 16,
         "trusted_batch": 8,
@@ -37,6 +35,8 @@ def settings(*, image: bool = False, **changes: Any) -> Settings:
         "device": "cpu",
         "rivals": False,
     }
+    if changes.get("teacher") == "gate":
+        defaults |= {"label_embedding_dim": 3, "gate_hidden_dim": 4}
     if changes.get("method") == "c2d":
         defaults["init"] = "backbone.safetensors"  # which it asks for; the tests do not read it
     return Settings(**(defaults | changes))

@@ -23,7 +23,7 @@ from emlc.cli import main
 from emlc.cli.main import COMMANDS
 from emlc.config import Settings, names_of
 
-SMALL = ["--width", "5", "--label_embedding_dim", "3", "--gate_hidden_dim", "4", "--device", "cpu"]
+SMALL = ["--width", "5", "--device", "cpu"]
 SMALL += ["--epochs", "2", "--noisy_batch", "16", "--trusted_batch", "8", "--learning_rate", "0.1"]
 
 

@@ -41,7 +41,7 @@ GIB = 6
 """Memory that a case may take beyond what the process has."""
 
 _EMBED = ("embed", "images", "--image_model", "model", "--embedding_cache", "vectors", "--output")
-_TINY = {"width": 4, "label_embedding_dim": 3, "gate_hidden_dim": 4, "epochs": 1, "noisy_batch": 16}
+_TINY = {"width": 4, "epochs": 1, "noisy_batch": 16}
 _OPTIONS = {**_TINY, "rivals": False, "device": "cpu", "trusted_column": "checked"}
 
 

@@ -21,10 +21,13 @@ ROW = Part("emlc, k = 1", {"method": "emlc", "look_ahead": 2}, paper="emlc, k = 
 def emlc(tmp_path_factory):
     """One run, and its experiment; its pictures are made from it again."""
     home = tmp_path_factory.mktemp("pictures")
-    small = {"label_embedding_dim": 3, "gate_hidden_dim": 4, "noisy_batch": 16}
     measures = (META_OBJECTIVE, SEPARATION, CHOSEN, LAST)
     experiment = grid(
-        rows=(ROW,), columns=grid().columns[:1], common=TINY | small, seeds=(0,), measures=measures
+        rows=(ROW,),
+        columns=grid().columns[:1],
+        common=TINY | {"noisy_batch": 16},
+        seeds=(0,),
+        measures=measures,
     )
     return experiment, home, run_grid(experiment, home)
 

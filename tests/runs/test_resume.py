@@ -24,11 +24,11 @@ from emlc.runs import plots
 ARGUMENTS = [
     *("train", "digits", "--trusted_per_class", "3", "--noise", "symmetric", "--noise_rate", "0.4"),
     *("--noisy_limit", "140", "--noisy_batch", "16", "--trusted_batch", "8", "--look_ahead", "2"),
-    *("--width", "2", "--label_embedding_dim", "3", "--gate_hidden_dim", "4", "--learning_rate", "0.1"),
+    *("--width", "2", "--learning_rate", "0.1"),
     *("--noisy_augmentation", "[crop]", "--trusted_augmentation", "[crop, flip]"),
     *("--epochs", "3", "--checkpoint_every", "3", "--device", "cpu"),
 ]
-RANDOM = ["--corruption", "random"]
+CONSTANT = ["--schedule", "constant"]
 COSINE = ["--schedule", "cosine", "--meta_gradient", "exact", "--nesterov", "true", "--warm_up_epochs", "1"]
 
 # Where the lives of a run end, one after another: before its n-th step, or before or after the n-th time
@@ -131,7 +131,7 @@ def whole(spawn, tmp_path_factory):
 
 @pytest.fixture
 def copy(whole, tmp_path):
-    return shutil.copytree(whole(*RANDOM), tmp_path / "copy")
+    return shutil.copytree(whole(*CONSTANT), tmp_path / "copy")
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def assert_same_run(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "lives"), [(RANDOM, LIVES), (COSINE, FEW_LIVES)], ids=["constant", "cosine"]
+    ("more", "lives"), [(CONSTANT, LIVES), (COSINE, FEW_LIVES)], ids=["constant", "cosine"]
 )
 def test_a_run_killed_at_every_kind_of_moment_ends_with_the_same_bits(spawn, whole, tmp_path, more, lives):
     argv = [*ARGUMENTS, *more, "--output", str(tmp_path / "run"), "--resume"]
@@ -164,7 +164,7 @@ def test_a_run_killed_at_every_kind_of_moment_ends_with_the_same_bits(spawn, who
 
 
 def test_a_process_killed_from_outside_and_resumed(start, spawn, whole, tmp_path):
-    argv = [*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "run")]
+    argv = [*ARGUMENTS, *CONSTANT, "--output", str(tmp_path / "run")]
     process = start([*argv, "--checkpoint_every", "1"])
     while not (tmp_path / "run/checkpoint.pt").exists() and process.is_alive():
         time.sleep(0.001)
@@ -172,7 +172,7 @@ def test_a_process_killed_from_outside_and_resumed(start, spawn, whole, tmp_path
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert spawn([*argv, "--resume"]) == 0  # with another checkpoint_every, which makes no difference
-    assert_same_run(tmp_path / "run", whole(*RANDOM))
+    assert_same_run(tmp_path / "run", whole(*CONSTANT))
 
 
 def test_resuming_a_finished_run_touches_nothing_and_says_so(copy, capsys):
@@ -180,14 +180,14 @@ def test_resuming_a_finished_run_touches_nothing_and_says_so(copy, capsys):
         return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in copy.rglob("*")}
 
     before = files()
-    assert main([*ARGUMENTS, *RANDOM, "--output", str(copy), "--resume", "--workers", "1"]) == 0
+    assert main([*ARGUMENTS, *CONSTANT, "--output", str(copy), "--resume", "--workers", "1"]) == 0
     assert files() == before
     assert f"{copy} is finished, and is left as it is" in capsys.readouterr().err
 
 
 def test_a_terminated_run_says_how_to_go_on_and_does(tmp_path, capsys, monkeypatch):
-    assert main([*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "whole")]) == 0
-    argv = [*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "run")]
+    assert main([*ARGUMENTS, *CONSTANT, "--output", str(tmp_path / "whole")]) == 0
+    argv = [*ARGUMENTS, *CONSTANT, "--output", str(tmp_path / "run")]
     save, saved, before = torch.save, [], signal.getsignal(signal.SIGTERM)
 
     def interrupted_save(*arguments):
@@ -209,7 +209,7 @@ def test_a_terminated_run_says_how_to_go_on_and_does(tmp_path, capsys, monkeypat
 def test_a_flipped_bit_in_a_checkpoint_is_told_and_the_one_before_leads_to_the_same_end(
     spawn, whole, tmp_path, capsys
 ):
-    argv = [*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "run"), "--resume"]
+    argv = [*ARGUMENTS, *CONSTANT, "--output", str(tmp_path / "run"), "--resume"]
     assert spawn(argv, "after", "/checkpoint.pt", 3) == -signal.SIGKILL
     path = tmp_path / "run/checkpoint.pt"
     teacher = torch.load(path, weights_only=True)["networks"]["teacher"]
@@ -223,7 +223,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_told_and_the_one_before_leads_to_the_s
     assert "without that file, --resume goes on from the checkpoint before, checkpoint.before.pt" in err
     path.unlink()
     assert spawn(argv) == 0
-    assert_same_run(tmp_path / "run", whole(*RANDOM))
+    assert_same_run(tmp_path / "run", whole(*CONSTANT))
 
 
 @pytest.mark.parametrize("which", ["chosen", "last"])
@@ -240,10 +240,10 @@ def test_a_flipped_bit_in_the_weights_is_told(copy, capsys, which):
 
 
 def test_loading_processes_may_change_on_the_way(spawn, whole, tmp_path):
-    argv = [*ARGUMENTS, *RANDOM, "--output", str(tmp_path / "run"), "--resume"]
+    argv = [*ARGUMENTS, *CONSTANT, "--output", str(tmp_path / "run"), "--resume"]
     assert spawn(argv, "step", "", 8) == -signal.SIGKILL
     assert spawn([*argv, "--workers", "2"]) == 0
-    assert_same_run(tmp_path / "run", whole(*RANDOM))
+    assert_same_run(tmp_path / "run", whole(*CONSTANT))
 
 
 # What is refused
@@ -264,15 +264,15 @@ def refused(argv, folder, capsys):
 
 
 def test_a_run_that_exists_is_not_overwritten(copy, capsys):
-    message = refused([*ARGUMENTS, *RANDOM], copy, capsys)
+    message = refused([*ARGUMENTS, *CONSTANT], copy, capsys)
     assert message == f"output: {copy} holds a run already; --resume goes on with it, --output names another"
 
 
 def test_changed_settings_are_named(copy, capsys):
-    changes = ["--epochs", "4", "--corruption", "adversarial", "--resume"]
+    changes = ["--epochs", "4", "--schedule", "cosine", "--resume"]
     message = refused([*ARGUMENTS, *changes], copy, capsys)
     assert "epochs was 3, now 4" in message
-    assert "corruption was 'random', now 'adversarial'" in message
+    assert "schedule was 'constant', now 'cosine'" in message
     assert "width" not in message
 
 
@@ -298,7 +298,7 @@ class Harmful:
 )
 def test_a_broken_checkpoint(unfinished, capsys, content):
     (unfinished / "checkpoint.pt").write_bytes(content)
-    assert main([*ARGUMENTS, *RANDOM, "--output", str(unfinished), "--resume"]) == 2
+    assert main([*ARGUMENTS, *CONSTANT, "--output", str(unfinished), "--resume"]) == 2
     err = capsys.readouterr().err
     assert f"emlc: error: {unfinished}/checkpoint.pt: not a checkpoint of this run: " in err
     assert "Traceback" not in err
@@ -308,7 +308,7 @@ def test_a_broken_checkpoint(unfinished, capsys, content):
 def test_half_a_checkpoint(unfinished, capsys, cut):
     content = (unfinished / "checkpoint.pt").read_bytes()
     (unfinished / "checkpoint.pt").write_bytes(content[: int(cut * len(content))])
-    assert main([*ARGUMENTS, *RANDOM, "--output", str(unfinished), "--resume"]) == 2
+    assert main([*ARGUMENTS, *CONSTANT, "--output", str(unfinished), "--resume"]) == 2
     assert "checkpoint.pt: not a checkpoint of this run" in capsys.readouterr().err
 
 
@@ -317,12 +317,12 @@ def test_a_checkpoint_of_other_networks(unfinished, capsys):
     state = torch.load(path, weights_only=True)
     del state["networks"]["teacher"]["noisy_head.weight"]
     torch.save(state, path)
-    assert main([*ARGUMENTS, *RANDOM, "--output", str(unfinished), "--resume"]) == 2
+    assert main([*ARGUMENTS, *CONSTANT, "--output", str(unfinished), "--resume"]) == 2
     assert "noisy_head.weight" in capsys.readouterr().err
 
 
 def test_a_checkpoint_holds_the_whole_teacher_both_optimisers_and_the_position(whole):
-    state = torch.load(whole(*RANDOM) / "checkpoint.pt", weights_only=True)
+    state = torch.load(whole(*CONSTANT) / "checkpoint.pt", weights_only=True)
     assert {"transition_logits", "noisy_head.weight"} <= state["networks"]["teacher"].keys()
     for optimizer in ("student", "teacher"):
         assert state["optimizers"][optimizer][0]["momentum_buffer"].norm() > 0

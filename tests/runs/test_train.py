@@ -18,6 +18,7 @@ import tiny
 from emlc import InputError, Samples, train
 from emlc.config import PretrainSettings
 from emlc.data.classes import UNKNOWN
+from emlc.errors import EMLCWarning
 from emlc.labels.decision import Decision
 from emlc.methods.emlc import EMLC
 from emlc.runs import plots
@@ -221,6 +222,30 @@ def test_one_trusted_sample_is_not_enough(tmp_path):
     settings = tiny.settings(output=str(tmp_path / "run"), trusted_per_class=None)
     data = Samples.from_arrays(np.arange(10).reshape(5, 2), ["cat"] * 5, trusted=np.arange(5) == 2)
     refuse(settings, "there is 1 trusted sample; training needs at least 2", data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"bce_weight": 2.0, "corruption": "random"},
+            "--teacher noise-aware: corruption, bce_weight",
+        ),
+        ({"teacher": "gate", "anchor_weight": 2.0}, "--teacher gate: anchor_weight"),
+        ({"method": "cross-entropy", "look_ahead": 3}, "no effect with --method cross-entropy: look_ahead"),
+    ],
+    ids=str,
+)
+def test_a_setting_without_effect_is_told(tmp_path, changes, message):
+    settings = tiny.settings(**changes, epochs=1, output=str(tmp_path / "run"))
+    with pytest.warns(EMLCWarning, match=f"{message}$"):
+        train(settings, tiny.samples(), lean=True, console=QUIET)
+
+
+def test_settings_that_the_method_follows_are_not_told_of(tmp_path):
+    for changes in ({"anchor_weight": 2.0, "look_ahead": 2}, {"teacher": "gate", "bce_weight": 2.0}):
+        settings = tiny.settings(**changes, epochs=1, output=str(tmp_path / changes.get("teacher", "T")))
+        train(settings, tiny.samples(), lean=True, console=QUIET)  # a warning is an error here
 
 
 def test_a_run_that_is_there_already(run):

@@ -100,6 +100,12 @@ class Method(ABC):
         """Yield one message per setting that is valid by itself but cannot be used with this method."""
         yield from ()
 
+    @classmethod
+    def idle_settings(cls, settings: Settings) -> Iterator[str]:
+        """Yield the names of settings that do nothing with this method, though they do with others."""
+        if not cls.looks_ahead:
+            yield "look_ahead"
+
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         """Build the networks, with random weights.
 

@@ -38,6 +38,11 @@ _FULL_CE_SHARE = 0.07
 _SMALL_DATA = 1500
 """Number of noisy samples up to which it has weight 1, however few are trusted."""
 _MIN_CE_WEIGHT = 0.02
+_OF_TEACHER = {
+    "gate": ("corruption", "bce_weight", "gate_hidden_dim", "label_embedding_dim"),
+    "noise-aware": ("likelihood_weight", "anchor_weight"),
+}
+"""Settings that only one of the teachers has."""
 
 
 class _Step(NamedTuple):
@@ -75,6 +80,11 @@ class EMLC(Method):
             yield f"warm_up_epochs and teacher_backbone: {problem}"
         if s.warm_up > 0 and s.teacher_init not in (None, s.init):
             yield f"warm_up_epochs and teacher_init: {problem}"
+
+    @classmethod
+    def idle_settings(cls, settings: Settings) -> Iterator[str]:
+        for teacher, names in _OF_TEACHER.items():
+            yield from () if teacher == settings.teacher else names
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)

@@ -1,7 +1,8 @@
 """Training, from settings and samples to a run directory."""
 
 import logging
-from dataclasses import asdict, replace
+import warnings
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from emlc.config.sizes import fitted
 from emlc.data import Samples, Schema, Split, check_files, check_split, make_split, split_samples
 from emlc.data.columns.telling import describe_columns
 from emlc.data.sources.read import open_source
-from emlc.errors import InputError
+from emlc.errors import EMLCWarning, InputError
 from emlc.methods.base import Method
 from emlc.runs.beside import FILE, compare_run, has_comparison
 from emlc.runs.checkpoint import latest_checkpoint
@@ -119,6 +120,16 @@ def _train(
         return _train_in(folder, settings, *sources, resume=resume, lean=lean, console=console, ranks=ranks)
 
 
+def _warn_of_idle(settings: Settings) -> None:
+    """Warn of settings that differ from their default, and do nothing with the method."""
+    method, default = method_class(settings.method), {f.name: f.default for f in fields(Settings)}
+    names = [name for name in method.idle_settings(settings) if getattr(settings, name) != default[name]]
+    if names:
+        teacher = f" and --teacher {settings.teacher}" if settings.method == "emlc" else ""
+        message = f"no effect with --method {settings.method}{teacher}: {', '.join(names)}"
+        warnings.warn(message, EMLCWarning, stacklevel=2)
+
+
 def _train_in(
     folder: Path,
     settings: Settings,
@@ -134,6 +145,8 @@ def _train_in(
         if ranks.is_first:
             remember(settings)
         is_new = latest_checkpoint(folder) is None
+        if is_new and ranks.is_first:
+            _warn_of_idle(settings)
         init = {settings.init, settings.teacher_init} - {"none", None}
         for source in init if is_new else ():
             check_initial_weights(source)
