@@ -242,10 +242,14 @@ def test_a_setting_without_effect_is_told(tmp_path, changes, message):
         train(settings, tiny.samples(), lean=True, console=QUIET)
 
 
-def test_settings_that_the_method_follows_are_not_told_of(tmp_path):
-    for changes in ({"anchor_weight": 2.0, "look_ahead": 2}, {"teacher": "gate", "bce_weight": 2.0}):
-        settings = tiny.settings(**changes, epochs=1, output=str(tmp_path / changes.get("teacher", "T")))
-        train(settings, tiny.samples(), lean=True, console=QUIET)  # a warning is an error here
+@pytest.mark.parametrize(
+    "changes", [{"anchor_weight": 2.0, "look_ahead": 2}, {"teacher": "gate", "bce_weight": 2.0}], ids=str
+)
+@pytest.mark.filterwarnings("always::emlc.errors.EMLCWarning")
+def test_settings_that_the_method_follows_are_not_told_of(tmp_path, recwarn, changes):
+    settings = tiny.settings(**changes, epochs=1, output=str(tmp_path / "run"))
+    train(settings, tiny.samples(), lean=True, console=QUIET)
+    assert [str(told.message) for told in recwarn if "no effect" in str(told.message)] == []
 
 
 def test_a_run_that_is_there_already(run):

@@ -8,14 +8,7 @@ from emlc.runs.train import train
 from emlc.runtime.files import read_json
 from emlc.runtime.threads import threads_for
 
-
-@pytest.fixture(autouse=True)
-def four_threads(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("four_threads")
 
 
 @pytest.mark.parametrize(

@@ -388,16 +388,7 @@ def test_bad_input(argv, said, tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["folder.json"]
 
 
-@pytest.fixture
-def two_threads(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_features_are_measured_beside_plain_training(tmp_path, monkeypatch, capsys, two_threads):
+def test_features_are_measured_beside_plain_training(tmp_path, monkeypatch, capsys, four_threads):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(features_module, "SHAPE", (60, 5))
     monkeypatch.setattr(features_module, "_TRUSTED", 20)

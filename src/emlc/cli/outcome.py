@@ -39,8 +39,11 @@ def _labels(run: "Run") -> Iterator[str]:
     if run.teacher is None:
         return
     import pandas as pd
+    import pyarrow.parquet as pq
 
-    table = pd.read_parquet(run.folder / "labels.parquet")
+    file = run.folder / "labels.parquet"
+    wanted = {"is_label_issue", "corrected_label", "true_label"}
+    table = pd.read_parquet(file, columns=[name for name in pq.read_schema(file).names if name in wanted])
     issues, n, decision = int(table["is_label_issue"].sum()), len(table), run.decision
     if decision.threshold == 0:
         yield (
@@ -63,8 +66,8 @@ def _labels(run: "Run") -> Iterator[str]:
             "the checked samples show that labels are wrong where a sample looks like another class: given "
             f"labels count less (power {power:.2f} of the noise)"
         )
-    if "true_label" in table:
-        known = table.dropna(subset=["true_label"])
+    known = table.dropna(subset=["true_label"]) if "true_label" in table else table[:0]
+    if len(known):
         right = (known["corrected_label"] == known["true_label"]).mean()
         yield f"the true labels are known: {right:.1%} of the corrected labels are right"
 

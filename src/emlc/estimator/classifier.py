@@ -354,10 +354,11 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _with_original_labels(self, table: pd.DataFrame, samples: "Samples") -> pd.DataFrame:
         """Replace class names in a label table by the labels of y, and ids by integers."""
+        from emlc.data.classes import class_codes
+
         table["id"] = table["id"].astype(np.int64)
         for column in table.columns[table.columns.str.endswith("_label")]:
-            codes = pd.Index(samples.classes).get_indexer(pd.Index(table[column]))
-            table[column] = self.classes_[codes]
+            table[column] = self.classes_[class_codes(table[column], samples.classes)]
         return table
 
 

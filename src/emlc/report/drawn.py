@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from emlc.data.classes import TextLabels
 from emlc.data.images.encoded import EncodedImages, ImageFiles
 from emlc.data.samples import Samples
 from emlc.data.sources.checked import CHECKED, Checked
@@ -60,7 +61,7 @@ def decisions_before(data: Source, checked: Checked) -> pd.DataFrame:
 
 
 def _names(data: Source, codes: NDArray[np.int64]) -> NDArray[np.object_]:
-    return np.array([*data.classes, ""], dtype=object)[codes]  # -1, no label, is the last one
+    return TextLabels(codes, data.classes).decoded()
 
 
 def cells_like_formulas(table: pd.DataFrame) -> int:

@@ -7,17 +7,16 @@ is "skip", "recheck" or "exclude", were not checked and stay noisy.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings
-from emlc.data.classes import shorten
+from emlc.data.classes import TextLabels, class_codes, shorten
 from emlc.data.sources.delimited import header_of, is_delimited, read_delimited
 from emlc.data.sources.source import Source
 from emlc.data.sources.text_files import find_encoding
@@ -105,17 +104,13 @@ def read_checked(data: Source, settings: DataSettings) -> Checked | None:
         raise InputError(
             f"{file}: none of {len(table):,} rows has been checked: the column {column} is empty"
         )
-    rows = _positions(data.ids, checked["id"])
+    rows = (
+        pd.Index(data.ids, dtype=object).get_indexer(pd.Index(checked["id"], dtype=object)).astype(np.int64)
+    )
     raise_together(_problems(checked, labels, rows, data, file), file, shown=_SHOWN)
     if left := len(table) - len(checked):
         _log.info(f"{file}: {len(checked):,} labels are checked; {left:,} rows without one stay noisy")
-    return Checked(rows, _positions(data.classes, labels))
-
-
-def _positions(known: Sequence[object] | NDArray[np.object_], texts: "pd.Series[str]") -> NDArray[np.int64]:
-    """Return the position of each text among the known ones, -1 where it is none of them."""
-    index: pd.Index[Any] = pd.Index(known, dtype=object)
-    return index.get_indexer(pd.Index(texts, dtype=object)).astype(np.int64)
+    return Checked(rows, class_codes(labels, data.classes))
 
 
 def trusting(data: Source, checked: Checked) -> Source:
@@ -123,7 +118,7 @@ def trusting(data: Source, checked: Checked) -> Source:
     rows, codes = checked
     nothing = np.full(len(data), "", dtype=np.object_)
     before = nothing if data.label_before_review is None else data.label_before_review.copy()
-    before[rows] = np.array([*data.classes, ""], dtype=np.object_)[data.given[rows]]  # -1 where there is none
+    before[rows] = TextLabels(data.given[rows], data.classes).decoded()
     given, in_use = data.given.copy(), data.in_use
     trusted = np.zeros(len(data), dtype=np.bool_) if data.trusted is None else data.trusted.copy()
     given[rows], trusted[rows], in_use[rows] = codes, True, True
