@@ -271,21 +271,22 @@ def test_the_noise_aware_teacher_keeps_the_shares_of_the_classes_in_the_noisy_ba
     ("trusted", "noisy", "classes", "weight"),
     [
         (100, 49_900, 10, 0.02),
-        (1000, 49_000, 10, (0.02 / 0.09) ** 2),
-        (1000, 49_000, 100, (180 / 490) ** 2),
-        (20, 2500, 2, (360 / 2500) ** 2),
+        (1000, 49_000, 10, 0.04),
+        (1000, 49_000, 100, 4 / 49),
+        (50, 5000, 10, 0.8**4),
+        (20, 1500, 2, (8 / 15) ** 4),
         (30, 1317, 10, 1.0),
         (5000, 45_000, 10, 1.0),
     ],
-    ids=["least", "share", "per class", "two classes", "small", "many"],
+    ids=["least", "share", "size", "per class", "two classes", "small", "many"],
 )
 def test_the_weight_of_few_trusted_samples_beside_many_given_labels(trusted, noisy, classes, weight):
     assert ce_weight(trusted, noisy, classes) == pytest.approx(weight)
 
 
-@pytest.mark.parametrize(("trusted", "weight"), [(1, 0.02), (8, (8 / 150 / 0.09) ** 2), (40, 1.0)])
+@pytest.mark.parametrize(("trusted", "weight"), [(1, 0.02), (8, (8 / 150 / 0.1) ** 2), (40, 1.0)])
 def test_the_fewer_the_trusted_samples_the_less_they_weigh_beside_given_labels(trusted, weight, monkeypatch):
-    monkeypatch.setattr("emlc.methods.emlc._FEW_PER_CLASS", 0)
+    monkeypatch.setattr("emlc.methods.emlc._FEW", 0)
     method = make_method(teacher="noise-aware", meta_weight=0.0)
     data, rows = tiny.samples(), torch.arange(150).remainder(75).numpy()
     split = Split(noisy=data.take(rows[trusted:]), trusted=data.take(rows[:trusted]))

@@ -33,10 +33,10 @@ from emlc.runtime.streams import RandomStream
 
 _NOISE_AWARE_SHARE = 0.6
 """Meta weight of the noise-aware teacher as a share of the gate's, were all labels right."""
-_FULL_CE_SHARE = 0.09
+_FULL_CE_SHARE = 0.1
 """Share of trusted samples among all from which their cross-entropy has weight 1; see :func:`ce_weight`."""
-_FEW_PER_CLASS = 180
-"""Number of noisy samples per class up to which it has weight 1, however few are trusted."""
+_FEW_PER_CLASS, _FEW = 400, 4000
+"""Noisy samples per class, and in all, up to which it has weight 1, however few are trusted."""
 _MIN_CE_WEIGHT = 0.02
 _OF_TEACHER = {
     "gate": ("corruption", "bce_weight", "gate_hidden_dim", "label_embedding_dim"),
@@ -360,11 +360,12 @@ def ce_weight(m: int, n: int, classes: int) -> float:
 
     A step has as large a batch of the few as of the many. At equal weights the few are learned by heart long
     before the others have taught anything; where they are many, they teach most. And where a class has few
-    given labels, these teach little, and a training has few steps. The numbers were chosen on held-out
-    training images of CIFAR-10 (2,500 to 49,000 noisy samples) and CIFAR-100: docs/results.md.
+    given labels, these teach little, the less the shorter the training is. The numbers were chosen on
+    held-out training images of CIFAR-10 (2,500 to 49,000 noisy samples) and CIFAR-100: docs/results.md.
     """
-    by_share, by_size = m / (m + n) / _FULL_CE_SHARE, _FEW_PER_CLASS * classes / max(n, 1)
-    return min(1.0, max(_MIN_CE_WEIGHT, by_share**2, by_size**2))
+    by_share = (m / (m + n) / _FULL_CE_SHARE) ** 2
+    by_size = min((_FEW_PER_CLASS * classes / max(n, 1)) ** 4, _FEW / max(n, 1))
+    return min(1.0, max(_MIN_CE_WEIGHT, by_share, by_size))
 
 
 def _joined(noisy: Batch, trusted: Batch | None) -> Tensor:
