@@ -271,7 +271,7 @@ def test_the_noise_aware_teacher_keeps_the_shares_of_the_classes_in_the_noisy_ba
     ("trusted", "noisy", "classes", "weight"),
     [
         (100, 49_900, 10, 0.02),
-        (1000, 49_000, 10, 0.04),
+        (1000, 49_000, 10, (0.02 / 0.07) ** 2),
         (1000, 49_000, 100, 4 / 49),
         (50, 5000, 10, 0.8**4),
         (20, 1500, 2, (8 / 15) ** 4),
@@ -284,7 +284,7 @@ def test_the_weight_of_few_trusted_samples_beside_many_given_labels(trusted, noi
     assert ce_weight(trusted, noisy, classes) == pytest.approx(weight)
 
 
-@pytest.mark.parametrize(("trusted", "weight"), [(1, 0.02), (8, (8 / 150 / 0.1) ** 2), (40, 1.0)])
+@pytest.mark.parametrize(("trusted", "weight"), [(1, 0.02), (8, (8 / 150 / 0.07) ** 2), (40, 1.0)])
 def test_the_fewer_the_trusted_samples_the_less_they_weigh_beside_given_labels(trusted, weight, monkeypatch):
     monkeypatch.setattr("emlc.methods.emlc._FEW", 0)
     method = make_method(teacher="noise-aware", meta_weight=0.0)

@@ -33,7 +33,7 @@ from emlc.runtime.streams import RandomStream
 
 _NOISE_AWARE_SHARE = 0.6
 """Meta weight of the noise-aware teacher as a share of the gate's, were all labels right."""
-_FULL_CE_SHARE = 0.1
+_FULL_CE_SHARE = 0.07
 """Share of trusted samples among all from which their cross-entropy has weight 1; see :func:`ce_weight`."""
 _FEW_PER_CLASS, _FEW = 400, 4000
 """Noisy samples per class, and in all, up to which it has weight 1, however few are trusted."""
