@@ -1,12 +1,13 @@
 """The evidence against slow obvious versions, and against data whose posterior is known."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize, minimize_scalar
 
-from emlc.labels.decision import bayes, weighted
+from emlc.labels.decision import bayes, best_f1_threshold, weighted
 from emlc.labels.evidence import (
     CheckedLabels,
     Noise,
@@ -108,6 +109,19 @@ def test_where_nothing_is_known_no_label_is_an_issue_whatever_the_networks_claim
 def test_labels_that_are_right_are_left_alone():
     X, truth, p, _, Z, labels = example(distance=1.0)
     assert decide(p, truth, Z, labels, X).threshold == 0
+
+
+@pytest.mark.parametrize("seed", [0, 10, 20])
+def test_where_classes_overlap_only_labels_that_are_rather_wrong_are_issues(seed):
+    """The best F1 score is had by changing many labels that are rather right: no gain, or a small one."""
+    X, truth, p, given, Z, labels = example(distance=0.8, trusted=300, seed=seed)
+    decision = decide(p, given, Z, labels, X)
+    f1, right = figures(decision, p, given, truth)
+    assert decision.threshold == 0.5
+    assert decision.expected_f1 == pytest.approx(f1, abs=0.06)
+    best = best_f1_threshold(decision.label_quality(p, given))
+    assert right > figures(replace(decision, threshold=best), p, given, truth)[1] + 0.02
+    assert right > (given == truth).mean() + 0.03
 
 
 def test_correction_that_would_be_worse_is_not_done():

@@ -225,8 +225,8 @@ def log_odds(prediction: Floats, labels: Labels) -> Floats:
     return odds
 
 
-def best_f1_threshold(quality: Floats) -> tuple[float, float]:
-    """Find the threshold on the label quality with the best expected F1 score; return it and the score.
+def best_f1_threshold(quality: Floats) -> float:
+    """Find the threshold on the label quality with the best expected F1 score; it is at least 1/2.
 
     Flagging the k labels with the lowest quality has an expected F1 score of 2 S_k / (k + S_n), with S_k the
     sum of their probabilities of being wrong. The best threshold on that probability is half the best score
@@ -239,10 +239,16 @@ def best_f1_threshold(quality: Floats) -> tuple[float, float]:
     """
     wrong = np.sort(1 - quality)[::-1]
     if wrong.sum() == 0:
-        return 0.0, 0.0
+        return 0.0
     flagged = np.arange(1, len(wrong) + 1)
     score = float((2 * wrong.cumsum() / (flagged + wrong.sum())).max())
-    return 1 - score / 2, score
+    return 1 - score / 2
+
+
+def expected_f1(quality: Floats, threshold: float) -> float:
+    """Compute the expected F1 score of the labels whose quality (n,) is below a threshold."""
+    wrong, flagged = 1 - quality, quality < threshold
+    return float(2 * wrong[flagged].sum() / max(flagged.sum() + wrong.sum(), LEAST))
 
 
 def normalized(values: Floats) -> Floats:

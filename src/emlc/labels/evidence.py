@@ -25,6 +25,8 @@ claims.
    knows less than the networks, and so understates the gain; still, the gain has to be beyond chance by the
    folds of the probe [3], and more than two thirds of the standard error of its accuracy, which is what the
    number of trusted samples allows to check. And the folds have to agree on the F1 score of the issues.
+   The best F1 score may want labels to be issues that are rather right than wrong. If only those that are
+   rather wrong are a clearly larger gain, they are the issues.
 
 [1] A. Dawid, A. Skene, Maximum likelihood estimation of observer error-rates using the EM algorithm, 1979.
 [2] M. Saerens, P. Latinne, C. Decaestecker, Adjusting the outputs of a classifier to new a priori
@@ -45,11 +47,16 @@ from emlc.labels.decision import (
     PosteriorDecision,
     bayes,
     best_f1_threshold,
+    expected_f1,
     normalized,
     weighted,
 )
 from emlc.labels.probe import Probe, best_probe, of_labels
 
+_RATHER_WRONG = 0.5
+"""Label quality below which a label is more likely wrong than right."""
+_CLEARLY_MORE = 0.01
+"""Share of the labels by which a gain is clearly larger than another."""
 _EXPONENTS = 2.0 ** np.arange(-5, 2, 0.5)
 _POWERS = np.linspace(0, 1, 21)
 _POWER_SPREAD = 0.5
@@ -125,11 +132,18 @@ def decide(
         T = (transition + noise.transition) / 2
     power = 1.0 if checked is None else power_of_noise(T, checked)
     q = bayes(weighted(prediction, exponent, weights), T**power, labels)
-    threshold, claimed = best_f1_threshold(of_labels(q, labels))
-    judged = judge(probe, noise, labels, _corrected(q, labels, threshold), counts, power=power)
+
+    def judged_at(threshold: float) -> Judgement:
+        return judge(probe, noise, labels, _corrected(q, labels, threshold), counts, power=power)
+
+    threshold = best_f1_threshold(of_labels(q, labels))
+    judged, careful = judged_at(threshold), judged_at(_RATHER_WRONG)
+    if careful.gain > judged.gain + _CLEARLY_MORE:
+        threshold, judged = _RATHER_WRONG, careful
     least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * probe.accuracy_error)
     if judged.gain <= least_gain or judged.f1_error > _LARGEST_ERROR:
         return _decision(T, exponent, weights, **origin)
+    claimed = expected_f1(of_labels(q, labels), threshold)
     f1 = (judged.f1 + max(claimed, judged.f1)) / 2 if claimed - judged.f1 <= _WIDEST else None
     figures = {"threshold": threshold, "noise_rate": judged.noise_rate, "expected_f1": f1}
     figures |= {"transition_power": power}
