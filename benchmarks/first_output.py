@@ -26,7 +26,7 @@ _COMMANDS = {
     "correct": "correct run",
     "evaluate": "evaluate run",
     "report": "report run",
-    "review": "review run --port 8970",
+    "review": "review run --port 0",
     "export": "export run --to csv --output new",
     "apply": "apply run decisions.csv --output new",
     "draw": "draw wines.csv --number 20 --output new",
@@ -54,7 +54,10 @@ def _prepare(folder: Path) -> None:
     for name, rows in {"trusted": wines[:20], "test": wines[20:50], "wines": wines[50:]}.items():
         rows.to_csv(folder / f"{name}.csv", index=False)
     decided = wines[50:51].assign(decision="accept", given_label=lambda table: table["label"])
-    decided[["id", "given_label", "decision", "label"]].to_csv(folder / "decisions.csv", index=False)
+    decided = decided.assign(suggested_label=decided["label"])
+    decided[["id", "given_label", "suggested_label", "decision", "label"]].to_csv(
+        folder / "decisions.csv", index=False
+    )
     arguments = "train wines.csv --trusted trusted.csv --test test.csv --epochs 1 --output run"
     subprocess.run(_command(arguments.split()), cwd=folder, check=True, capture_output=True)
 
@@ -70,8 +73,9 @@ def _until_first_line(arguments: list[str], folder: Path) -> float:
     )
     assert process.stdout is not None
     with process.stdout as output:
-        if not output.readline():
-            raise SystemExit(f"emlc {' '.join(arguments)} says nothing")
+        line = output.readline().decode()
+        if not line or ("error" in line) != ("absent.csv" in arguments):
+            raise SystemExit(f"emlc {' '.join(arguments)} says {line.strip()!r}")
         process.kill()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

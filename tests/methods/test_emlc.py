@@ -277,8 +277,9 @@ def test_the_noise_aware_teacher_keeps_the_shares_of_the_classes_in_the_noisy_ba
         (20, 1500, 2, (8 / 15) ** 4),
         (30, 1317, 10, 1.0),
         (5000, 45_000, 10, 1.0),
+        (0, 0, 10, 1.0),
     ],
-    ids=["least", "share", "size", "per class", "two classes", "small", "many"],
+    ids=["least", "share", "size", "per class", "two classes", "small", "many", "none"],
 )
 def test_the_weight_of_few_trusted_samples_beside_many_given_labels(trusted, noisy, classes, weight):
     assert ce_weight(trusted, noisy, classes) == pytest.approx(weight)

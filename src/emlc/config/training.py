@@ -88,8 +88,8 @@ class MethodSettings:
             learning rate, times the estimated share of right labels, and less the more the class shares of
             trusted and noisy samples differ. The paper's tables use 1.
         ce_weight: Weight of the teacher's cross-entropy on trusted samples (default: 1; with the noise-aware
-            teacher less beside more than 4,000 noisy samples, or 400 per class, unless 7 % of all samples
-            are trusted; at least 0.02).
+            teacher less beside more than 4,000 noisy samples or more than 400 per class, unless at least 7 %
+            of all samples are trusted; 0.02 or more).
         bce_weight: Weight of the gate's binary cross-entropy on corrupted trusted samples.
         likelihood_weight: Weight of the likelihood of the given labels under the noise-aware teacher.
         anchor_weight: Weight of the loss that keeps the noise-aware teacher's transition matrix near what a

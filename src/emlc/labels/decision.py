@@ -5,7 +5,8 @@ labels give, by Bayes' rule, the probability of each class for a sample with its
 ``q(y | x, y~) = p(y | x) T(y~ | y) / sum_c p(c | x) T(y~ | c)``. How these are estimated, from
 evidence that the networks have not learned from, :mod:`emlc.labels.evidence` says. A label is an issue where
 its probability is below the threshold with the best expected F1 score over the noisy samples (Z. Lipton,
-C. Elkan, B. Naryanaswamy, Optimal thresholding of classifiers to maximize F1 measure, 2014).
+C. Elkan, B. Naryanaswamy, Optimal thresholding of classifiers to maximize F1 measure, 2014), or below 1/2,
+where that leaves clearly more labels right.
 """
 
 import sys
@@ -226,7 +227,7 @@ def log_odds(prediction: Floats, labels: Labels) -> Floats:
 
 
 def best_f1_threshold(quality: Floats) -> float:
-    """Find the threshold on the label quality with the best expected F1 score; it is at least 1/2.
+    """Find the threshold on the label quality with the best expected F1 score: 1/2 or more, or 0.
 
     Flagging the k labels with the lowest quality has an expected F1 score of 2 S_k / (k + S_n), with S_k the
     sum of their probabilities of being wrong. The best threshold on that probability is half the best score

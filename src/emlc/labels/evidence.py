@@ -26,7 +26,7 @@ claims.
    folds of the probe [3], and more than two thirds of the standard error of its accuracy, which is what the
    number of trusted samples allows to check. And the folds have to agree on the F1 score of the issues.
    The best F1 score may want labels to be issues that are rather right than wrong. If only those that are
-   rather wrong are a clearly larger gain, they are the issues.
+   rather wrong are a clearly larger gain, or the only one that shows, they are the issues.
 
 [1] A. Dawid, A. Skene, Maximum likelihood estimation of observer error-rates using the EM algorithm, 1979.
 [2] M. Saerens, P. Latinne, C. Decaestecker, Adjusting the outputs of a classifier to new a priori
@@ -136,12 +136,15 @@ def decide(
     def judged_at(threshold: float) -> Judgement:
         return judge(probe, noise, labels, _corrected(q, labels, threshold), counts, power=power)
 
+    def shows_gain(judged: Judgement) -> bool:
+        least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * probe.accuracy_error)
+        return judged.gain > least_gain and judged.f1_error <= _LARGEST_ERROR
+
     threshold = best_f1_threshold(of_labels(q, labels))
     judged, careful = judged_at(threshold), judged_at(_RATHER_WRONG)
-    if careful.gain > judged.gain + _CLEARLY_MORE:
+    if careful.gain > judged.gain + _CLEARLY_MORE or (shows_gain(careful) and not shows_gain(judged)):
         threshold, judged = _RATHER_WRONG, careful
-    least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * probe.accuracy_error)
-    if judged.gain <= least_gain or judged.f1_error > _LARGEST_ERROR:
+    if not shows_gain(judged):
         return _decision(T, exponent, weights, **origin)
     claimed = expected_f1(of_labels(q, labels), threshold)
     f1 = (judged.f1 + max(claimed, judged.f1)) / 2 if claimed - judged.f1 <= _WIDEST else None
