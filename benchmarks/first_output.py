@@ -27,7 +27,7 @@ _COMMANDS = {
     "evaluate": "evaluate run",
     "report": "report run",
     "review": "review run --port 0",
-    "export": "export run --to csv --output new",
+    "export": "export run --to csv --output new.csv",
     "apply": "apply run decisions.csv --output new",
     "draw": "draw wines.csv --number 20 --output new",
 }
@@ -79,7 +79,8 @@ def _until_first_line(arguments: list[str], folder: Path) -> float:
         process.kill()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    shutil.rmtree(folder / "new", ignore_errors=True)
+    for new in folder.glob("new*"):
+        shutil.rmtree(new) if new.is_dir() else new.unlink()
     return used.ru_utime + used.ru_stime
 
 
