@@ -285,6 +285,15 @@ def test_the_weight_of_few_trusted_samples_beside_many_given_labels(trusted, noi
     assert ce_weight(trusted, noisy, classes) == pytest.approx(weight)
 
 
+def test_few_given_labels_per_class_let_the_trusted_weigh_more(monkeypatch):
+    monkeypatch.setattr("emlc.methods.emlc._FEW_PER_CLASS", 20)
+    method = make_method(teacher="noise-aware")
+    data, rows = tiny.samples(), torch.arange(150).remainder(75).numpy()
+    method.bind(Split(noisy=data.take(rows[1:]), trusted=data.take(rows[:1])))
+    assert method.num_classes == 3
+    assert method.loss_weights["teacher_ce"] == pytest.approx((60 / 149) ** 4)
+
+
 @pytest.mark.parametrize(("trusted", "weight"), [(1, 0.02), (8, (8 / 150 / 0.07) ** 2), (40, 1.0)])
 def test_the_fewer_the_trusted_samples_the_less_they_weigh_beside_given_labels(trusted, weight, monkeypatch):
     monkeypatch.setattr("emlc.methods.emlc._FEW", 0)
