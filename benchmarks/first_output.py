@@ -53,11 +53,9 @@ def _prepare(folder: Path) -> None:
     wines.insert(0, "id", [f"wine-{i}" for i in range(len(wines))])
     for name, rows in {"trusted": wines[:20], "test": wines[20:50], "wines": wines[50:]}.items():
         rows.to_csv(folder / f"{name}.csv", index=False)
-    decided = wines[50:51].assign(decision="accept", given_label=lambda table: table["label"])
-    decided = decided.assign(suggested_label=decided["label"])
-    decided[["id", "given_label", "suggested_label", "decision", "label"]].to_csv(
-        folder / "decisions.csv", index=False
-    )
+    label = wines["label"]
+    decided = wines[50:51].assign(decision="accept", given_label=label, suggested_label=label)
+    decided.to_csv(folder / "decisions.csv", index=False)
     arguments = "train wines.csv --trusted trusted.csv --test test.csv --epochs 1 --output run"
     subprocess.run(_command(arguments.split()), cwd=folder, check=True, capture_output=True)
 

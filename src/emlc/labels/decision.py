@@ -247,7 +247,7 @@ def best_f1_threshold(quality: Floats) -> float:
 
 
 def expected_f1(quality: Floats, threshold: float) -> float:
-    """Compute the expected F1 score of the labels whose quality (n,) is below a threshold."""
+    """Compute the expected F1 score, in [0, 1], of labels with a quality (n,) below a threshold."""
     wrong, flagged = 1 - quality, quality < threshold
     return float(2 * wrong[flagged].sum() / max(flagged.sum() + wrong.sum(), LEAST))
 

@@ -140,13 +140,14 @@ def decide(
         least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * probe.accuracy_error)
         return judged.gain > least_gain and judged.f1_error <= _LARGEST_ERROR
 
-    threshold = best_f1_threshold(of_labels(q, labels))
+    quality = of_labels(q, labels)
+    threshold = best_f1_threshold(quality)
     judged, careful = judged_at(threshold), judged_at(_RATHER_WRONG)
     if careful.gain > judged.gain + _CLEARLY_MORE or (shows_gain(careful) and not shows_gain(judged)):
         threshold, judged = _RATHER_WRONG, careful
     if not shows_gain(judged):
         return _decision(T, exponent, weights, **origin)
-    claimed = expected_f1(of_labels(q, labels), threshold)
+    claimed = expected_f1(quality, threshold)
     f1 = (judged.f1 + max(claimed, judged.f1)) / 2 if claimed - judged.f1 <= _WIDEST else None
     figures = {"threshold": threshold, "noise_rate": judged.noise_rate, "expected_f1": f1}
     figures |= {"transition_power": power}
