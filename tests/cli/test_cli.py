@@ -20,6 +20,7 @@ from PIL import Image
 import tiny
 from emlc import InputError, Run
 from emlc.cli import main
+from emlc.cli.arguments import normalized
 from emlc.cli.main import COMMANDS
 from emlc.config import Settings, names_of
 
@@ -417,6 +418,17 @@ def test_options_after_a_configuration_win_and_a_runs_settings_are_one(here):
     assert main(["train", *again]) == 0
     first, other = (yaml.safe_load(Path(f, "settings.yaml").read_text()) for f in ("run", "other"))
     assert other == first | {"seed": 5, "output": "other"}
+
+
+def test_the_home_folder_may_be_named_anywhere(here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    words = ["draw", "digits", "--output=~/drawn", "--seed", "3"]
+    assert main(words) == 0
+    assert Path("drawn").is_dir()
+    assert not Path("~").exists()
+    assert normalized(["correct", "~/run", "~/d.csv", "--separator", "~"]) == [
+        *("correct", f"{here}/run", f"{here}/d.csv", "--separator", "~")
+    ]
 
 
 def test_every_problem_with_the_settings_is_reported_at_once(here, capsys):

@@ -1,4 +1,5 @@
 import math
+import os.path
 from dataclasses import fields
 from typing import get_args, get_type_hints
 
@@ -134,8 +135,18 @@ def test_names_are_no_paths_and_paths_are(tmp_path):
     assert paths_of(settings).keys() == {"data_root", "embedding_cache"}
     (tmp_path / "model").mkdir()
     paths = {"data": "digits.csv", "init": "a/imagenet", "text_model": str(tmp_path / "model"), "test": "~/t"}
+    paths["test"] = os.path.expanduser("~/t")
     assert paths_of(Settings(**(VALID | names | paths))).items() >= paths.items()
     assert paths_of(Settings(**(VALID | names | paths)), "model", "file").keys() == {"init", "text_model"}
+
+
+def test_paths_in_the_home_folder_are_found_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = Settings(**(VALID | {"data": "~/a.csv", "test": "~/b.csv", "output": "~/run"}))
+    assert [settings.data, settings.test] == [f"{tmp_path}/a.csv", f"{tmp_path}/b.csv"]
+    assert settings.output == f"{tmp_path}/run"
+    assert settings.data_root == "~/.cache/emlc"  # of this machine
+    assert PretrainSettings(data="~/a.csv", output="~/run").output == f"{tmp_path}/run"
 
 
 PRETRAINING = {

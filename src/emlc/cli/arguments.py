@@ -70,9 +70,9 @@ def without_help_on_all(argv: Sequence[str]) -> tuple[list[str], bool]:
 def normalized(argv: Sequence[str]) -> list[str]:
     """Rewrite the command line in its normal form.
 
-    ``--noise-rate`` becomes ``--noise_rate``, a switch without a value gets the value true, and
-    ``--preset NAME`` becomes ``--config`` with its file. An unknown preset is left to
-    :func:`emlc.cli.problems.explain`.
+    ``--noise-rate`` becomes ``--noise_rate``, a switch without a value gets the value true, ``~/`` becomes
+    the home folder (shells leave it in ``--output=~/x``), and ``--preset NAME`` becomes ``--config`` with its
+    file. An unknown preset is left to :func:`emlc.cli.problems.explain`.
     """
     switches = {f"--{f.name}" for kind in (Settings, StepOptions) for f in fields(kind) if f.type is bool}
     tokens, rest = [], list(argv)
@@ -81,7 +81,9 @@ def normalized(argv: Sequence[str]) -> list[str]:
         token = "--number" if token == "-n" else token
         if token.startswith("--"):
             name, *value = token.split("=", 1)
-            token = "=".join([name.replace("-", "_").replace("__", "--", 1), *value])
+            token = "=".join([name.replace("-", "_").replace("__", "--", 1), *map(_expanded, value)])
+        else:
+            token = _expanded(token)
         if token in switches and rest[:1] not in (["true"], ["false"]):
             token += "=true"
         if token == "--preset" and rest:
@@ -97,6 +99,10 @@ def check_configs(argv: Sequence[str]) -> None:
         file = text if separator else value
         if name == "--config" and os.path.isfile(file):
             read_yaml(file, most_values=_MOST_VALUES)
+
+
+def _expanded(word: str) -> str:
+    return os.path.expanduser(word) if word.startswith("~/") else word  # a separator may be "~"
 
 
 def _preset_as_file(token: str, command: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from emlc.config.checks import backbone_problems, data_problems, out_of_range, wrong_types
 from emlc.config.data import DataSettings
 from emlc.config.groups import PrecisionSetting, groups
-from emlc.config.setting import WIDEST, setting
+from emlc.config.setting import WIDEST, expand_home, setting
 from emlc.errors import raise_together
 
 View = Literal["crop", "flip", "colour", "grey", "blur"]
@@ -90,6 +90,7 @@ class PretrainSettings(PretrainRunSettings, ContrastiveSettings, DataSettings):
     """
 
     def __post_init__(self) -> None:
+        expand_home(self)
         raise_together(list(_pretrain_problems(self)), "the settings")
 
     def as_dict(self) -> dict[str, Any]:

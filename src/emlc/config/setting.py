@@ -93,3 +93,13 @@ def paths_of(settings: Any, *kinds: PathKind) -> dict[str, str]:
         for name, value in values.items()
         if facts[name].is_path(value) and (not kinds or facts[name].path in kinds)
     }
+
+
+def expand_home(settings: Any) -> None:
+    """Replace the ``~`` that paths in frozen settings begin with by the home folder.
+
+    Shells leave it in ``--output=~/x``, and YAML knows none. Folders keep it, so that a run can go to another
+    machine: who opens one expands it.
+    """
+    for name, path in paths_of(settings, "source", "file", "model", "output").items():
+        object.__setattr__(settings, name, os.path.expanduser(path))

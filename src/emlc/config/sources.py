@@ -15,7 +15,7 @@ SOURCE_KINDS = (
 
 def check_source(source: str) -> None:
     """Raise an :class:`InputError` unless a source has a name, or there is such a file, folder or glob."""
-    path = Path(source)
-    matches = path.suffix.lower() == ".parquet" and glob.glob(source)
+    path = Path(source).expanduser()
+    matches = path.suffix.lower() == ".parquet" and glob.glob(str(path))
     if source not in NAMED_SOURCES and not matches and not path.exists():
         raise InputError(f"{source}: no such file or folder; expected {SOURCE_KINDS}")

@@ -13,7 +13,7 @@ from emlc.config.methods import (
     method_class,
     name_problems,
 )
-from emlc.config.setting import WIDEST, names_of, setting
+from emlc.config.setting import WIDEST, expand_home, names_of, setting
 from emlc.errors import raise_together
 
 Augmentation = Literal["flip", "crop", "autoaugment", "randaugment"]
@@ -219,6 +219,7 @@ class Settings(
     """
 
     def __post_init__(self) -> None:
+        expand_home(self)
         raise_together(list(_problems(self)), "the settings")
 
     @property
