@@ -122,19 +122,35 @@ class IntegerNames:
     numerals: Numerals = "names"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a source says of n samples, as it is written there: (n,) values each, None where it says nothing.
+
+    Attributes:
+        id: Strings or integers.
+        label: Given labels: strings, integers or booleans.
+        true_label: Likewise, with missing values where the true label is not known.
+        trusted: Booleans, 0 and 1, or words such as yes and no; a missing value means no.
+        label_before_review: Names of classes, with missing values where a sample was not reviewed.
+        chosen_for_review: Texts, likewise.
+    """
+
+    id: ArrayLike | None = None
+    label: ArrayLike | None = None
+    true_label: ArrayLike | None = None
+    trusted: ArrayLike | None = None
+    label_before_review: ArrayLike | None = None
+    chosen_for_review: ArrayLike | None = None
+
+
 def annotate(
     n: int,
+    written: Written,
     *,
     where: str,
-    ids: ArrayLike | None = None,
     id_prefix: str = "",
     first_row: int = 0,
     own_ids: bool = True,
-    labels: ArrayLike | None = None,
-    true_labels: ArrayLike | None = None,
-    trusted: ArrayLike | None = None,
-    label_before_review: ArrayLike | None = None,
-    chosen_for_review: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
     integer_names: IntegerNames | None = None,
     settings: DataSettings | None = None,
@@ -143,16 +159,11 @@ def annotate(
 
     Args:
         n: Number of samples.
+        written: What the source says of them; ids are by default ``id_prefix`` and the row number.
         where: File or array, for messages.
-        ids: (n,) ids, by default ``id_prefix`` and the row number.
         id_prefix: Start of the default ids.
         first_row: Number of the first row in the default ids.
-        own_ids: Whether ``ids`` mean the same sample in every source.
-        labels: (n,) strings, integers or booleans.
-        true_labels: (n,) like ``labels``, with missing values where the true label is not known.
-        trusted: (n,) booleans, 0 and 1, or words such as yes and no; a missing value means no.
-        label_before_review: (n,) names of classes, with missing values where a sample was not reviewed.
-        chosen_for_review: (n,) texts, likewise.
+        own_ids: Whether the ids of the source mean the same sample in every source.
         classes: Class names, by default those of the integers, else the sorted distinct labels and true
             labels.
         integer_names: Names of integer labels; by default integers are names themselves.
@@ -165,21 +176,21 @@ def annotate(
         raise InputError(f"{where}: no samples")
     settings = settings or DataSettings()
     names = integer_names or IntegerNames()
-    id_labels = None if ids is None else text_labels(ids, f"{where}: ids")
+    ids = None if written.id is None else text_labels(written.id, f"{where}: ids")
     texts, true_texts = (
         None if values is None else decode(class_labels(values, where), own, names.numerals)
-        for values, own in ((labels, names.labels), (true_labels, names.true_labels))
+        for values, own in ((written.label, names.labels), (written.true_label, names.true_labels))
     )
-    mask = None if trusted is None else trusted_marks(trusted, where)
+    mask = None if written.trusted is None else trusted_marks(written.trusted, where)
     before, chosen = (
         None if values is None else text_labels(values, f"{where}: {name} column").decoded()
         for name, values in {
-            "label_before_review": label_before_review,
-            "chosen_for_review": chosen_for_review,
+            "label_before_review": written.label_before_review,
+            "chosen_for_review": written.chosen_for_review,
         }.items()
     )
     for name, values in {
-        "ids": id_labels,
+        "ids": ids,
         "labels": texts,
         "true labels": true_texts,
         "trusted": mask,
@@ -188,10 +199,10 @@ def annotate(
     }.items():
         if values is not None and len(values) != n:
             raise InputError(f"{where}: {n} samples but {len(values)} {name}")
-    if id_labels is None:
+    if ids is None:
         id_texts, left_out = default_ids(n, id_prefix, first_row), np.zeros(n, dtype=np.bool_)
     else:
-        id_texts, left_out = unique_ids(id_labels, where, settings)
+        id_texts, left_out = unique_ids(ids, where, settings)
     declared = tuple(classes or dict.fromkeys((*names.labels, *names.true_labels)))
     for each in (classes or (), names.labels, names.true_labels):
         _check_classes(each, where)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from emlc.data.annotations import Annotations, IntegerNames, annotate
+from emlc.data.annotations import Annotations, IntegerNames, Written, annotate
 from emlc.data.classes import TextLabels, encode
 from emlc.data.images.stored import Inputs, StoredImages
 from emlc.errors import InputError
@@ -169,11 +169,8 @@ class Samples(Annotations):
         inputs = array_inputs(X, "X")
         annotations = annotate(
             len(inputs),
+            Written(id=ids, label=y, true_label=true_labels, trusted=trusted),
             where="y",
-            ids=ids,
-            labels=y,
-            true_labels=true_labels,
-            trusted=trusted,
             classes=classes,
             integer_names=IntegerNames(labels=tuple(classes or ()), true_labels=tuple(classes or ())),
         )

@@ -15,7 +15,7 @@ from emlc.data.classes import Numerals, class_labels, is_integer, shorten
 from emlc.data.npz import read_npz
 from emlc.data.samples import array_inputs
 from emlc.data.sources.columns import Columns, Defaults, find_columns, missing_column
-from emlc.data.sources.source import Role, Schema, Source, in_memory
+from emlc.data.sources.source import Role, Schema, Source, all_true, in_memory
 
 _log = logging.getLogger(__name__)
 
@@ -95,21 +95,12 @@ class NamedArrays:
         first = rows.start or 0
         where = f"{self.where}, counted from row {first:,}" if first else self.where
         inputs = array_inputs(_rows(self.arrays[self.inputs], rows), f"{where}: {self.inputs}")
-        values = {
-            role: None if name is None else _rows(self.arrays[name], rows)
-            for role, name in vars(self.columns).items()
-        }
         annotations = annotate(
             len(inputs),
+            self.columns.read(lambda name: _rows(self.arrays[name], rows)),
             where=where,
-            ids=values["id"],
             id_prefix=id_prefix,
             first_row=first,
-            labels=values["label"],
-            true_labels=values["true_label"],
-            trusted=values["trusted"],
-            label_before_review=values["label_before_review"],
-            chosen_for_review=values["chosen_for_review"],
             classes=self.schema.classes,
             integer_names=self.names,
             settings=self.settings,
@@ -131,10 +122,9 @@ def open_digits(role: Role, schema: Schema, id_prefix: str) -> Source:
     images = (digits.images * 15).astype(np.uint8)[:, None]  # 17 grey levels, 0 to 16
     annotations = annotate(
         len(images),
+        all_true(role, digits.target),
         where="digits",
         id_prefix=id_prefix,
-        labels=None if role == "predict" else digits.target,
-        true_labels=digits.target if role == "data" else None,
         classes=schema.classes or names,
         integer_names=IntegerNames(labels=names, true_labels=names),
     )

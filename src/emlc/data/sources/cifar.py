@@ -16,7 +16,7 @@ from emlc.data.annotations import IntegerNames, annotate
 from emlc.data.classes import shorten
 from emlc.data.noise import CIFAR10_CLASSES, CIFAR100_CLASSES, canonical_class
 from emlc.data.samples import array_inputs
-from emlc.data.sources.source import Role, Schema, Source, in_memory
+from emlc.data.sources.source import Role, Schema, Source, all_true, in_memory
 from emlc.data.sources.tables import open_table, parquet_files
 from emlc.errors import InputError
 
@@ -50,10 +50,9 @@ def open_cifar(name: str, settings: DataSettings, role: Role, schema: Schema, id
         schema = replace(schema, classes=names, has_integers=True)
     annotations = annotate(
         len(dataset.targets),
+        all_true(role, dataset.targets),
         where=name,
         id_prefix=id_prefix,
-        labels=None if role == "predict" else dataset.targets,
-        true_labels=dataset.targets if role == "data" else None,
         classes=schema.classes,
         integer_names=IntegerNames(labels=names, true_labels=names),
         settings=settings,

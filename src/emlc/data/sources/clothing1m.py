@@ -15,7 +15,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from emlc.config import DataSettings
-from emlc.data.annotations import IntegerNames, annotate
+from emlc.data.annotations import IntegerNames, Written, annotate
 from emlc.data.images.encoded import ImageFiles
 from emlc.data.sources.source import Role, Schema, Source
 from emlc.errors import InputError
@@ -79,10 +79,9 @@ def open_clothing1m(folder: Path, role: Role, schema: Schema) -> Source:
         schema = replace(schema, classes=names, has_integers=True)
     annotations = annotate(
         len(keys),
+        Written(id=keys.to_numpy(), label=labels),
         where=where,
-        ids=keys.to_numpy(),
         own_ids=False,  # the same path in another folder may be another image
-        labels=labels,
         classes=schema.classes,
         integer_names=IntegerNames(labels=names),
     )

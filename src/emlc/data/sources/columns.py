@@ -1,9 +1,12 @@
 """Find which column of a table, or which array of an .npz file, has which role."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from numpy.typing import ArrayLike
+
 from emlc.config import DataSettings
+from emlc.data.annotations import Written
 from emlc.data.classes import shorten
 from emlc.data.sources.source import Role
 from emlc.errors import InputError
@@ -36,6 +39,10 @@ class Columns:
     def names(self) -> list[str]:
         """Return the names of the columns that have a role."""
         return [name for name in vars(self).values() if name is not None]
+
+    def read(self, column: Callable[[str], ArrayLike]) -> Written:
+        """Return what the columns say; ``column`` returns the values of one by its name."""
+        return Written(**{role: None if name is None else column(name) for role, name in vars(self).items()})
 
 
 def find_columns(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from emlc.config import DataSettings
-from emlc.data.annotations import annotate
+from emlc.data.annotations import Written, annotate
 from emlc.data.classes import shorten
 from emlc.data.images.encoded import ImageFiles
 from emlc.data.images.formats import readable_endings
@@ -61,12 +61,12 @@ def open_folder(folder: Path, settings: DataSettings, role: Role, schema: Schema
     if role != "predict":
         _check_class_folders(folder, listing)
     prefix = id_prefix.replace("-", "/")
+    labels = None if role == "predict" else [path.split("/")[0] for path in listing.images]
     annotations = annotate(
         len(listing.images),
+        Written(id=[prefix + path for path in listing.images], label=labels),
         where=where,
-        ids=[prefix + path for path in listing.images],
         own_ids=False,  # the same relative path in another folder may be another image
-        labels=None if role == "predict" else [path.split("/")[0] for path in listing.images],
         classes=schema.classes,
         settings=settings,
     )

@@ -8,10 +8,10 @@ from typing import Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from emlc.config import DataSettings
-from emlc.data.annotations import Annotations
+from emlc.data.annotations import Annotations, Written
 from emlc.data.columns.encoding import Column, feature_names, from_dict
 from emlc.data.embeddings.images import EmbeddedImages, ImageEmbedder
 from emlc.data.images.decode_many import find_value_range
@@ -265,3 +265,8 @@ def check_input_shape(samples: Samples, expected: tuple[int, ...], where: str) -
 def in_memory(name: str, annotations: Annotations, inputs: torch.Tensor, schema: Schema) -> Source:
     """Return a source whose inputs, (n, ...), are already read."""
     return Source(name=name, schema=schema, inputs=InMemory(inputs), **vars(annotations))
+
+
+def all_true(role: Role, labels: ArrayLike) -> Written:
+    """Return what a source whose labels are all true, (n,), says of its samples in a role."""
+    return Written(label=None if role == "predict" else labels, true_label=labels if role == "data" else None)

@@ -145,18 +145,12 @@ def _open(
     if not schema.classes and (names.labels or default_classes):
         classes = tuple(dict.fromkeys((*names.labels, *names.true_labels)))
         schema = replace(schema, classes=classes, has_integers=True)
-    values = {role: table.column(name) if name else None for role, name in vars(columns).items()}
     annotations = annotate(
         table.dataset.count_rows(),
+        columns.read(table.column),
         where=name,
-        ids=values["id"],
         id_prefix=id_prefix,
         first_row=table.first_row,
-        labels=values["label"],
-        true_labels=values["true_label"],
-        trusted=values["trusted"],
-        label_before_review=values["label_before_review"],
-        chosen_for_review=values["chosen_for_review"],
         classes=schema.classes,
         integer_names=names,
         settings=settings,
