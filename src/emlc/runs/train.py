@@ -4,6 +4,7 @@ import logging
 import warnings
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from emlc.data.sources.read import open_source
 from emlc.errors import EMLCWarning, InputError
 from emlc.methods.base import Method
 from emlc.runs.beside import FILE, compare_run, has_comparison
-from emlc.runs.checkpoint import latest_checkpoint
+from emlc.runs.checkpoint import Progress, latest_checkpoint
 from emlc.runs.directory import (
     OF_THE_DATA,
     check_folder,
@@ -97,27 +98,37 @@ def train(
     """
     if resume and lean:
         raise InputError("resume: goes on from a checkpoint, and a lean run has none; give one of the two")
-    with show_messages(console) as console:
-        return _train(settings, data, trusted, validation, test, resume=resume, lean=lean, console=console)
+    given = _Given(data, trusted, validation, test)
+    with show_messages(console) as shown:
+        given.check(settings)
+        ranks = start_ranks(settings.device)
+        folder = output_folder(settings, default_output(settings), resume=resume)
+        with claimed(folder, settings, ranks):
+            return _train_in(folder, settings, given, ranks, shown, resume=resume, lean=lean)
 
 
-def _train(
-    settings: Settings,
-    data: Samples | Split | None,
-    trusted: Samples | None,
-    validation: Samples | None,
-    test: Samples | None,
-    *,
-    resume: bool,
-    lean: bool,
-    console: Console,
-) -> Run:
-    _check_one_source(settings, data, trusted, validation, test)
-    ranks = start_ranks(settings.device)
-    folder = output_folder(settings, default_output(settings), resume=resume)
-    sources = (data, trusted, validation, test)
-    with claimed(folder, settings, ranks):
-        return _train_in(folder, settings, *sources, resume=resume, lean=lean, console=console, ranks=ranks)
+class _Given(NamedTuple):
+    """Samples in memory; without data the settings name the sources of all."""
+
+    data: Samples | Split | None
+    trusted: Samples | None
+    validation: Samples | None
+    test: Samples | None
+
+    def check(self, settings: Settings) -> None:
+        """Raise an :class:`InputError` if samples are given in two ways, or without data."""
+        named = [name for name in self._fields if getattr(settings, name) is not None]
+        if self.data is not None and named:
+            raise InputError(f"{', '.join(named)}: give samples in memory or name their source, not both")
+        if not isinstance(self.data, Samples) and any(samples is not None for samples in self[1:]):
+            raise InputError("trusted, validation and test samples in memory go with data in memory")
+
+    def split(self, settings: Settings) -> Split:
+        """Return the split that is given, or one of the samples, with the noise of the settings."""
+        if isinstance(self.data, Split):
+            return self.data
+        assert self.data is not None
+        return split_samples(self.data, *self[1:], settings=settings, noise=settings, seed=settings.seed)
 
 
 def _warn_of_idle(settings: Settings) -> None:
@@ -133,38 +144,26 @@ def _warn_of_idle(settings: Settings) -> None:
 def _train_in(
     folder: Path,
     settings: Settings,
-    data: Samples | Split | None,
-    *others: Samples | None,
+    given: _Given,
+    ranks: Ranks,
+    console: Console,
+    *,
     resume: bool,
     lean: bool,
-    console: Console,
-    ranks: Ranks,
 ) -> Run:
     with ranks.errors_everywhere():
         check_folder(folder, settings, resume=resume)
+        is_new = latest_checkpoint(folder) is None
         if ranks.is_first:
             remember(settings)
-        is_new = latest_checkpoint(folder) is None
-        if is_new and ranks.is_first:
-            _warn_of_idle(settings)
-        init = {settings.init, settings.teacher_init} - {"none", None}
-        for source in init if is_new else ():
-            check_initial_weights(source)
-        if resume and (folder / "split.csv").exists():
-            check_files(folder / "split.csv", settings)
-        settings, split, schema = _read(settings, folder, data, *others)
-        settings = _resolve_sizes(settings, folder, len(split.noisy))
-        if resume and (folder / "split.csv").exists():
-            check_split(split, folder / "split.csv")
+            if is_new:
+                _warn_of_idle(settings)
+        settings, split, schema = _read(settings, folder, given, resume=resume, is_new=is_new)
         if _is_finished(folder):
             _log.info(f"{folder} is finished, and is left as it is; to train again, name another output")
             return Run.load(folder, device=str(ranks.device))
         _check_trainable(split, settings, ranks)
-        check_memory(settings, tuple(split.noisy.inputs.shape[1:]), len(split.classes))
-        seed_torch(settings.seed, RandomStream.INITIAL_WEIGHTS)
-        method: Method = method_class(settings.method)(settings, split.noisy.inputs, len(split.classes))
-        method.check(split)
-        messages = method.load_initial_weights() if is_new and init else []
+        method, messages = _build(settings, split, is_new=is_new)
     ranks.precision = resolve_precision(settings, folder, ranks, split.noisy.inputs)
     settings = replace(settings, precision=ranks.precision)
 
@@ -180,17 +179,23 @@ def _train_in(
         progress = fit(method, split, settings, reporter, folder, ranks, resumable=not lean)
     finally:
         reporter.close()
+    return _conclude(folder, split, progress, ranks, lean=lean)
+
+
+def _conclude(folder: Path, split: Split, progress: Progress, ranks: Ranks, *, lean: bool) -> Run:
+    """Write what follows from the trained networks, and return the run."""
     run = Run.load(folder, device=str(ranks.device), trust_code=True)
     if run.teacher is not None:
         run = write_decision(run, split, ranks)
     if not lean:
         write_results(run, split, progress, ranks)
-    elif ranks.is_first:
-        write_metrics(folder / "metrics.csv", progress.history)
-    if not lean and has_comparison(run) and ranks.is_first:
-        compare_run(run, split, alone=ranks.size == 1).save(folder / FILE)
-    if not lean and ranks.is_first:
-        write_summary(run, split, progress, ranks)
+    if ranks.is_first:
+        if lean:
+            write_metrics(folder / "metrics.csv", progress.history)
+        else:
+            if has_comparison(run):
+                compare_run(run, split, alone=ranks.size == 1).save(folder / FILE)
+            write_summary(run, split, progress, ranks)
     ranks.barrier()
     return run
 
@@ -218,31 +223,33 @@ def default_output(settings: Settings) -> str:
     return f"runs/{data_name(settings)}-{settings.method}-seed{settings.seed}"
 
 
-def _check_one_source(settings: Settings, data: Samples | Split | None, *others: Samples | None) -> None:
-    named = [n for n in ("data", "trusted", "validation", "test") if getattr(settings, n) is not None]
-    if data is not None and named:
-        raise InputError(f"{', '.join(named)}: give samples in memory or name their source, not both")
-    if not isinstance(data, Samples) and any(samples is not None for samples in others):
-        raise InputError("trusted, validation and test samples in memory go with data in memory")
-
-
 def _read(
-    settings: Settings, folder: Path, data: Samples | Split | None, *others: Samples | None
+    settings: Settings, folder: Path, given: _Given, *, resume: bool, is_new: bool
 ) -> tuple[Settings, Split, Schema]:
-    """Read the samples, and embed their images if the settings, which are returned as resolved, want that."""
-    if data is None:
+    """Check and read all that a run reads; images are embedded if the settings want that.
+
+    Returns:
+        The settings with what the data decide, the split, and how its inputs are read.
+    """
+    for source in _initial_weights(settings) if is_new else ():
+        check_initial_weights(source)
+    is_begun = resume and (folder / "split.csv").exists()
+    if is_begun:
+        check_files(folder / "split.csv", settings)
+    if given.data is None:
         assert settings.data is not None
         opened = open_source(settings.data, settings, role="data")
         settings = resolve_image_model(settings, folder, *images_in(opened))
-        return settings, *make_split(settings, settings, settings.seed, opened=opened)
-    if isinstance(data, Split):
-        split = data
+        split, schema = make_split(settings, settings, settings.seed, opened=opened)
     else:
-        split = split_samples(data, *others, settings=settings, noise=settings, seed=settings.seed)
-    pictures = split.noisy.pictures
-    images = (0, None) if pictures is None else (len(pictures), side_of(pictures))
-    settings = resolve_image_model(settings, folder, *images)
-    return settings, *embed_split(split, settings)
+        split = given.split(settings)
+        pictures = split.noisy.pictures
+        images = (0, None) if pictures is None else (len(pictures), side_of(pictures))
+        settings = resolve_image_model(settings, folder, *images)
+        split, schema = embed_split(split, settings)
+    if is_begun:
+        check_split(split, folder / "split.csv")
+    return _resolve_sizes(settings, folder, len(split.noisy)), split, schema
 
 
 def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
@@ -267,6 +274,21 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
             )
     if len(split.classes) < 2:
         raise InputError(f"there is 1 class, {split.classes[0]!r}; training needs at least 2")
+
+
+def _build(settings: Settings, split: Split, *, is_new: bool) -> tuple[Method, list[str]]:
+    """Return the method, and what to tell of the weights that it starts from."""
+    inputs, classes = split.noisy.inputs, len(split.classes)
+    check_memory(settings, tuple(inputs.shape[1:]), classes)
+    seed_torch(settings.seed, RandomStream.INITIAL_WEIGHTS)
+    method: Method = method_class(settings.method)(settings, inputs, classes)
+    method.check(split)
+    return method, method.load_initial_weights() if is_new and _initial_weights(settings) else []
+
+
+def _initial_weights(settings: Settings) -> set[str]:
+    """Return where the networks' weights come from, unless they are drawn."""
+    return {source for source in (settings.init, settings.teacher_init) if source not in ("none", None)}
 
 
 def _write_inputs(folder: Path, settings: Settings, split: Split, schema: Schema) -> None:
