@@ -1,5 +1,6 @@
 """The engine on a small experiment: what it trains, reads, goes on with and tabulates."""
 
+import errno
 import json
 import os
 import shutil
@@ -133,6 +134,31 @@ def test_the_key_depends_on_what_decides_the_result_alone():
     assert len(keys) == 2
 
 
+def test_files_count_by_their_contents_and_folders_by_their_files(tmp_path):
+    def key(data):
+        values = {"data": str(data), "label_column": "y", "id_column": "id", "trusted_per_class": 2}
+        return job(values | {"method": "glc"}).key
+
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    files = [tmp_path / name for name in ("one.csv", "other.csv", "images/cat/1.png", "images/cat/2.png")]
+    for file in files:
+        file.write_text("id,y\n")
+    one, other, images, glob = (key(tmp_path / name) for name in ("one.csv", "other.csv", "images", "*.csv"))
+    assert one == other
+    assert len({one, images, glob, key(tmp_path / "no.csv")}) == 4
+    (tmp_path / "one.csv").write_text("id,Y\n")  # of the same length
+    assert key(tmp_path / "one.csv") != one
+    assert key(tmp_path / "*.csv") != glob
+    files[-1].unlink()
+    assert key(tmp_path / "images") != images
+
+
+def test_the_key_has_the_learning_rates_that_are_left_open():
+    values = TINY | {"method": "emlc"}
+    assert job(values).key == job(values | {"learning_rate": 0.05, "teacher_learning_rate": 0.02}).key
+    assert job(values).key != job(values | {"learning_rate": 0.04, "teacher_learning_rate": 0.02}).key
+
+
 @pytest.mark.parametrize("parts", [1, 2, 3, 9])
 def test_shards_are_disjoint_and_complete(tmp_path, monkeypatch, parts):
     made = []
@@ -199,6 +225,27 @@ def test_a_diverged_run_is_reported_and_the_others_are_made(home, monkeypatch):
     assert outcome.failed == {"cross-entropy, half, seed 2": "student_loss is not finite"}
 
 
+def test_a_run_that_fails_unexpectedly_stops_no_other_and_leaves_its_traceback(home, monkeypatch):
+    def fail(settings, **_):
+        raise KeyError("what was looked for")
+
+    monkeypatch.setattr(caching, "train", fail)
+    outcome = run_grid(grid(seeds=(0, 2), rows=grid().rows[:1], columns=grid().columns[:1]), home)
+    (problem,) = outcome.failed.values()
+    assert problem.startswith("KeyError: 'what was looked for' (traceback: ")
+    traceback = Path(problem.partition("traceback: ")[2].removesuffix(")")).read_text()
+    assert "in fail" in traceback
+
+
+def test_a_full_disk_stops_all_runs(home, monkeypatch):
+    def fail(settings, **_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(caching, "train", fail)
+    with pytest.raises(OSError, match="No space left"):
+        run_grid(grid(seeds=(2,)), home)
+
+
 def test_a_run_that_another_process_makes_is_left_alone(home, trained):
     (each,) = distinct(cells(grid(seeds=(5,), rows=grid().rows[:1], columns=grid().columns[:1])))
     cache = Cache(home / "runs")
@@ -254,9 +301,10 @@ def test_pretraining_has_the_images_of_its_runs():
         cells(replace(study, columns=(other,)))
 
 
-def test_rows_of_unknown_methods_are_left_out_with_a_note(home):
-    rows = (*grid().rows, Part("other", {"method": "no-such"}))
-    assert run_grid(grid(rows=rows), home).notes == ["left out, as there is no such method: no-such"]
+def test_a_method_that_there_is_not_is_refused():
+    rows = (*grid().rows, Part("other", {"method": "fine-tunin"}))
+    with pytest.raises(InputError, match=r"other, half: method: .* did you mean fine-tuning"):
+        cells(grid(rows=rows))
 
 
 def test_wrong_settings_are_named_with_row_and_column():

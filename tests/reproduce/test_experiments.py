@@ -15,7 +15,7 @@ from emlc.reproduce.contenders import CONTENDERS
 from emlc.reproduce.engine import _settings_by_noise
 from emlc.reproduce.experiments import EXPERIMENTS, restricted
 from emlc.reproduce.paper import _tables, published
-from emlc.reproduce.plan import PRETRAIN, Timing, cells, distinct, known_rows
+from emlc.reproduce.plan import PRETRAIN, Timing, cells, distinct
 from emlc.runtime.files import read_yaml
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -29,7 +29,7 @@ def test_every_cell_has_settings_at_either_scale(name):
         experiment = EXPERIMENTS[name](Choice(scale))
         assert len(experiment.columns) == columns
         runs = cells(restricted(experiment, [0], None))
-        assert len(runs) == len(known_rows(experiment)[0]) * columns > 0
+        assert len(runs) == len(experiment.rows) * columns > 0
         assert len(experiment.seeds) == seeds
         assert {each.job.settings.method for each in runs} <= set(METHODS)
 
@@ -143,7 +143,7 @@ def test_rivals_have_the_hyper_parameters_that_their_authors_chose_for_the_noise
 
 def test_a_table_says_which_hyper_parameters_depend_on_its_columns():
     grid = restricted(EXPERIMENTS["table1"](Choice("small")), [0], ["cross-entropy", "dividemix"])
-    (note,) = _settings_by_noise(grid, grid.rows)
+    (note,) = _settings_by_noise(grid)
     assert note == (
         "Hyper-parameters that authors chose by the noise: dividemix: symmetric 20 % unlabelled_weight 0.0; "
         "symmetric 50 % unlabelled_weight 25.0; symmetric 80 % unlabelled_weight 25.0; symmetric 90 % "

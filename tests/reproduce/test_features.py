@@ -250,6 +250,14 @@ def test_rows_with_fewer_seeds_take_part_in_the_ranking_and_are_named():
     assert text.count("**") == 2
 
 
+def test_seeds_that_no_row_has_are_told():
+    values = {(label, "half"): Value([80.0, 82.0]) for label in ("one", "other")}
+    rows = (Part("one"), Part("other", seeds=(0, 1)))
+    text = markdown(CHOSEN, rows, (Part("half"),), values, 5)
+    assert "| one | **81.0 ± 1.4 (n = 2)** |" in text
+    assert "| other | **81.0 ± 1.4** |" in text
+
+
 def test_features_are_the_scaled_principal_components_rotated():
     rng = np.random.default_rng(3)
     mixing = rng.normal(size=(300, 300)) * np.linspace(3, 0.1, 300)
@@ -323,7 +331,7 @@ def test_the_command_embeds_trains_and_tabulates(root, tmp_path, embedded, monke
     command += ["--methods", '["trusted-only"]', "--seeds", "[0]", "--trusted_per_class", "2"]
     assert main(command) == 0
     capsys.readouterr()
-    results = tmp_path / "out/table2-features-2-per-class"
+    results = tmp_path / "out/table2-features-2-per-class-selection"
     assert "40 noisy, 20 trusted, 20 test" in (results / "table.md").read_text()
     (run,) = json.loads((results / "results.json").read_text())["runs"]
     assert run["column"] == "CIFAR-10 human, worst"
@@ -398,7 +406,7 @@ def test_figures_have_rows_that_learn_from_features(root):
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     """A copy of the package's code, to be changed; keys are of it."""
-    for room in ("methods", "networks", "meta", "architectures", "pretraining"):
+    for room in ("methods", "networks", "meta", "architectures", "pretraining", "runs", "data"):
         shutil.copytree(Path(code.__file__).parents[1] / room, tmp_path / "src/emlc" / room)
     monkeypatch.setattr(code, "_HOME", tmp_path / "src")
     yield tmp_path / "src/emlc"
@@ -417,6 +425,8 @@ def forget_code():
         ("methods/glc.py", "\n", "\n# A comment.\n", set()),
         ("methods/glc.py", "class GLC(", "OTHER = 1\n\n\nclass GLC(", {"glc"}),
         ("meta/metagradient.py", "\ndef ", "\nOTHER = 1\n\n\ndef ", {"emlc"}),
+        ("runs/fit.py", "\ndef ", "\nOTHER = 1\n\n\ndef ", {"emlc", "glc", "trusted-only"}),
+        ("data/noise.py", "\ndef ", "\nOTHER = 1\n\n\ndef ", {"emlc", "glc", "trusted-only"}),
         ("networks/backbones.py", "\ndef ", "\nOTHER = 1\n\n\ndef ", {"emlc", "glc", "trusted-only"}),
     ],
 )

@@ -90,6 +90,9 @@ def test_the_summary(run):
     assert summary["chosen_epoch"] == metrics["epoch"].iloc[-1]  # noise-aware, without validation samples
     assert summary["noise_rate_nominal"] is None
     assert 0.1 < summary["noise_rate_actual"] < 0.5
+    labels = pd.read_csv(run.folder / "labels.csv")
+    right = (labels["corrected_label"] == labels["true_label"]).mean()
+    assert summary["corrected_label_accuracy"] == pytest.approx(100 * right, abs=1e-3)
     assert (summary["noisy_samples"], summary["trusted_samples"], summary["test_samples"]) == (63, 12, 60)
 
 

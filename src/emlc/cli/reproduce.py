@@ -88,8 +88,7 @@ def run(arguments: Namespace) -> int:
     from emlc.reproduce.engine import Shard, reproduce, time_steps
     from emlc.runs.outputs import check_our_folder
 
-    few = "" if arguments.trusted_per_class is None else f"-{arguments.trusted_per_class}-per-class"
-    folder = Path(arguments.folder) / f"{arguments.experiment}-{arguments.scale}{few}"
+    folder = Path(arguments.folder) / _folder_name(arguments)
     check_our_folder(folder, "table.csv")
     command = shlex.join(["emlc", *arguments.argv])
     failed = {}
@@ -104,6 +103,18 @@ def run(arguments: Namespace) -> int:
         if (folder / name).exists():
             show(f"written: {folder / name}")
     return int(bool(failed))
+
+
+def _folder_name(arguments: Namespace) -> str:
+    """Name the folder of the results: options that select other columns or rows have another."""
+    per_class = arguments.trusted_per_class
+    is_part = arguments.methods is not None or arguments.seeds is not None
+    parts = [
+        *(arguments.experiment, arguments.scale, arguments.data),
+        None if per_class is None else f"{per_class}-per-class",
+        "selection" if is_part else None,
+    ]
+    return "-".join(part for part in parts if part is not None)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

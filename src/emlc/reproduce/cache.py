@@ -16,7 +16,7 @@ from emlc.pretraining import pretrain
 from emlc.reproduce.embedding import make_features
 from emlc.reproduce.features import separation
 from emlc.reproduce.plan import META_OBJECTIVE, SEPARATION, Job
-from emlc.runs.checkpoint import latest_checkpoint
+from emlc.runs.checkpoint import CHECKPOINT, latest_checkpoint
 from emlc.runs.stored_settings import read_settings
 from emlc.runs.train import train
 from emlc.runtime.files import read_json
@@ -102,6 +102,8 @@ class Cache:
             paths = {name: getattr(settings, name) for name in ("data", "data_root", "test")}
             settings = replace(begun, output=output, **paths)
         train(settings, resume=True, console=quiet)
+        # A grid has hundreds of runs, and none of them is ever resumed again.
+        (self.folder(job) / CHECKPOINT).unlink(missing_ok=True)
 
     def read(self, job: Job) -> "Outcome":
         """Read a finished run."""

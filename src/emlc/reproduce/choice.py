@@ -1,4 +1,4 @@
-"""What the options of the command leave of an experiment: its scale, data sets and trusted samples."""
+"""The options that select an experiment's scale, data sets and number of trusted samples."""
 
 from collections.abc import Iterable
 from pathlib import Path

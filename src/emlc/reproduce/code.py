@@ -8,7 +8,7 @@ from pathlib import Path
 
 _HOME = Path(__file__).parents[2]
 _ROOMS = ("emlc.architectures.", "emlc.meta.", "emlc.methods.", "emlc.networks.", "emlc.pretraining.")
-"""Modules whose code counts: not the loop, the data and the files, which all runs share."""
+"""Modules whose code counts with that of a module which imports them."""
 
 
 @cache
@@ -42,7 +42,17 @@ def _code(module: str) -> tuple[str, tuple[str, ...]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [each for each in node.body if not _is_text(each)]
-    return ast.unparse(tree), tuple(_imports(tree))
+    return _structure(tree), tuple(_imports(tree))
+
+
+def _structure(node: object) -> str:
+    """Return a syntax tree as text that is the same in all versions of Python: new fields are empty."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_structure, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+    return f"{type(node).__name__}({', '.join(f'{name}={_structure(value)}' for name, value in fields)})"
 
 
 def _is_text(statement: ast.stmt) -> bool:

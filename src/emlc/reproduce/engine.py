@@ -24,7 +24,6 @@ from emlc.reproduce.plan import (
     Timing,
     cells,
     distinct,
-    known_rows,
     values_of,
 )
 from emlc.reproduce.results import Results
@@ -90,18 +89,16 @@ def reproduce(
         problems = make_runs(shard_jobs, names, cache, shown, processes)
     if problems and not any(map(cache.finished, jobs)):
         raise InputError(next(iter(problems.values())))
-    rows, unknown = known_rows(grid)
     outcomes: dict[tuple[str, str], list[Outcome]] = {
-        (r.label, c.label): [] for r in rows for c in grid.columns
+        (r.label, c.label): [] for r in grid.rows for c in grid.columns
     }
     for each in grid_cells:
         if cache.finished(each.job):
             outcomes[each.row.label, each.column.label].append(cache.read(each.job))
-    results = Results(grid, rows, outcomes)
+    results = Results(grid, outcomes)
     missing = [names[each.job.key] for each in grid_cells if not cache.finished(each.job)]
     failed = {names[key]: problem for key, problem in problems.items()}
     notes = [f"{len(missing)} of {len(grid_cells)} runs are missing"] if missing else []
-    notes += [f"left out, as there is no such method: {', '.join(unknown)}"] if unknown else []
     notes += [f"{name} failed: {problem}" for name, problem in failed.items()]
     _write(results, grid_cells, cache, folder, missing, notes, command)
     return Reproduced(notes, failed)
@@ -118,18 +115,19 @@ def _write(
 ) -> None:
     grid = results.grid
     tables = {measure: results.values(measure) for measure in grid.measures}
-    parts = (results.rows, grid.columns)
+    parts = (grid.rows, grid.columns)
     write_csv(folder / "table.csv", pd.concat([tidy(m, *parts, values) for m, values in tables.items()]))
     known = {m: v for m, v in tables.items() if any(value.ours for value in v.values())}
     notes = [
         *_notes(results),
-        *_row_settings(results.rows),
-        *_settings_by_noise(grid, results.rows),
+        *_row_settings(grid.rows),
+        *_settings_by_noise(grid),
         *grid.notes,
         *run_notes,
         *([f"`{command}`"] if command else []),
     ]
-    sections = [f"# {grid.title}", *(markdown(m, *parts, values) for m, values in known.items())]
+    shown = (markdown(measure, *parts, values, len(grid.seeds)) for measure, values in known.items())
+    sections = [f"# {grid.title}", *shown]
     write_text(folder / "table.md", "\n\n".join([*sections, *notes]) + "\n")
     write_json(
         folder / "results.json",
@@ -179,10 +177,10 @@ def _row_settings(rows: Sequence[Part]) -> list[str]:
     return [f"Settings of single rows: {'; '.join(texts)}."] if texts else []
 
 
-def _settings_by_noise(grid: Grid, rows: Sequence[Part]) -> list[str]:
+def _settings_by_noise(grid: Grid) -> list[str]:
     """Name the hyper-parameters of rows that depend on the column, but for those that the row overrides."""
     texts = []
-    for row in rows:
+    for row in grid.rows:
         chosen = {}
         for column in grid.columns:
             values = values_of(grid, row, column)

@@ -71,7 +71,7 @@ _TABLE_1 = (
 
 
 _NOT_ON_FEATURES = ("emlc (authors' first version)",)
-"""The row that hours on a laptop do not suffice for. All other methods are there, more than in the paper."""
+"""The row that takes a laptop too long. All other methods are there, more than in the paper."""
 
 
 def _table1(choice: Choice) -> Grid:

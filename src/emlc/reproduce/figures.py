@@ -60,7 +60,7 @@ def _title(results: Results) -> Iterator[str]:
     grid = results.grid
     yield grid.title
     if grid.picture in ("accuracies", "against"):
-        counts = sorted({len(row.seeds or grid.seeds) for row in results.rows})
+        counts = sorted({len(each) for each in results.outcomes.values() if each})
         seeds = " to ".join(map(str, counts[:1] + counts[1:][-1:]))
         yield f"{grid.measures[0].title}; mean ± standard deviation of {seeds} seed(s)"
 

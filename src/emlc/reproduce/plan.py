@@ -1,16 +1,13 @@
 """Experiments as data: rows by columns of settings, seeds, and the measures and picture of their runs."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from emlc.config import DataSettings, PretrainSettings, Settings, names_of
-from emlc.config.methods import METHODS
+from emlc.config import DataSettings, PretrainSettings, Settings
 from emlc.errors import InputError, InputErrors, raise_together
-from emlc.reproduce.code import code_digest
+from emlc.reproduce.key import run_key
 from emlc.reproduce.pretrained import PretrainedFeatures
 from emlc.timing.options import StepOptions
 
@@ -60,10 +57,17 @@ class Part:
 
 
 class Measure(NamedTuple):
-    """A figure of a run that is tabulated: its name in the files, and the title of its table."""
+    """A figure of a run that is tabulated.
+
+    Attributes:
+        name: Its name in the files.
+        title: Title of its table.
+        ranked: Whether the table shows which row is best.
+    """
 
     name: str
     title: str
+    ranked: bool = True
 
 
 CHOSEN = Measure("test_accuracy", "Test accuracy of the chosen student, %")
@@ -74,15 +78,16 @@ LAST_RECOVERY = Measure("last_label_recovery", "Labels recovered after the last 
 LAST_WRONG_RECOVERY = Measure("last_wrong_label_recovery", "Wrong labels recovered after the last epoch, %")
 META_OBJECTIVE = Measure("meta_objective", "Meta objective, mean over the last tenth of the steps, nats")
 SEPARATION = Measure("separation", "Silhouette of the true classes in the student's features, -1 to 1")
-SECONDS = Measure("seconds", "Seconds of training")
+CORRECTED = Measure("corrected_label_accuracy", "Corrected labels of labels.csv that are right, %")
+SECONDS = Measure("seconds", "Seconds of training", ranked=False)  # beside other runs, on any machine
 
-MEASURES = (CHOSEN, LAST, RECOVERY, WRONG_RECOVERY, SECONDS)
+MEASURES = (CHOSEN, LAST, RECOVERY, WRONG_RECOVERY, CORRECTED, SECONDS)
 """Default measures of a grid."""
 
 HOURS = Measure("hours", "Hours an epoch")
 RATIO = Measure("ratio", "Times MLC's")
 
-LESS_IS_BETTER = {SECONDS.name, META_OBJECTIVE.name, HOURS.name, RATIO.name}
+LESS_IS_BETTER = {META_OBJECTIVE.name, HOURS.name, RATIO.name}
 
 
 @dataclass(frozen=True)
@@ -156,26 +161,9 @@ class Job:
 
     @cached_property
     def key(self) -> str:
-        """Hash of settings, features and the method's code, but not of storage or device; 20 characters."""
-        free = names_of(type(self.settings), lambda facts: facts.free_on_resume or facts.path == "folder")
-        values = {name: value for name, value in self.settings.as_dict().items() if name not in free}
-        if isinstance(self.settings, Settings):
-            values |= {
-                "hyper": asdict(self.settings.hyper_parameters),
-                "warm_up_epochs": self.settings.warm_up,
-            }
-        values["start"] = None if self.start is None else self.start.key
-        values[FEATURES] = None if self.features is None else self.features.name
-        values["code"] = code_digest(self._module)
-        text = json.dumps(values, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-    @property
-    def _module(self) -> str:
-        """The module whose code decides the result."""
-        if isinstance(self.settings, PretrainSettings):
-            return "emlc.pretraining.run"
-        return METHODS[self.settings.method].partition(":")[0]
+        """What the run is found by: see :func:`~emlc.reproduce.key.run_key`."""
+        start = None if self.start is None else self.start.key
+        return run_key(self.settings, start, None if self.features is None else self.features.name)
 
 
 class Cell(NamedTuple):
@@ -187,13 +175,6 @@ class Cell(NamedTuple):
     job: Job
 
 
-def known_rows(grid: Grid) -> tuple[list[Part], list[str]]:
-    """Return the rows whose methods emlc has, and the names of the methods that it does not have."""
-    methods = {row.label: row.settings.get("method", grid.common.get("method", "emlc")) for row in grid.rows}
-    known = [row for row in grid.rows if methods[row.label] in METHODS]
-    return known, sorted({str(m) for m in methods.values() if m not in METHODS})
-
-
 def values_of(grid: Grid, row: Part, column: Part) -> dict[str, Any]:
     """Return the settings of the runs of a cell by name, without their seed."""
     values = {**grid.common, **column.settings, **row.settings}
@@ -203,16 +184,15 @@ def values_of(grid: Grid, row: Part, column: Part) -> dict[str, Any]:
 
 
 def cells(grid: Grid) -> list[Cell]:
-    """Return every run of a grid, column by column, without rows whose method emlc does not have.
+    """Return every run of a grid, column by column.
 
     Raises:
         InputError: Settings are wrong; names every such row and column.
     """
-    rows, _ = known_rows(grid)
     problems: list[str] = []
     grid_cells = []
     for column in grid.columns:
-        for row in rows:
+        for row in grid.rows:
             seeds = row.seeds or grid.seeds
             try:
                 jobs = [job({**values_of(grid, row, column), "seed": s}) for s in seeds]

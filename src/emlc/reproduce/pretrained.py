@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emlc.config import BUNDLED_IMAGE_MODEL
+from emlc.reproduce.code import code_digest
 
 PIXELS = 112
 """Side of the images that the network sees."""
@@ -31,7 +32,8 @@ class PretrainedFeatures:
     @cached_property
     def name(self) -> str:
         """Name of the data set, with a hash of its parquet files and of how features are computed."""
-        digest = hashlib.sha256(f"{BUNDLED_IMAGE_MODEL} {PIXELS} {COMPONENTS}".encode())
+        recipe = code_digest("emlc.reproduce.embedding")
+        digest = hashlib.sha256(f"{BUNDLED_IMAGE_MODEL} {PIXELS} {COMPONENTS} {recipe}".encode())
         for path in [*self.files("train"), *self.files("test")]:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -15,13 +15,16 @@ class Results:
 
     Attributes:
         grid: The experiment.
-        rows: Its rows, without those whose method emlc does not have.
         outcomes: Row label and column label -> the finished runs, one per seed.
     """
 
     grid: Grid
-    rows: Sequence[Part]
     outcomes: Mapping[tuple[str, str], Sequence[Outcome]]
+
+    @property
+    def rows(self) -> Sequence[Part]:
+        """The rows of the grid."""
+        return self.grid.rows
 
     def values(self, measure: Measure) -> Values:
         """Return a measure of every cell, with the paper's figure if it is the main measure."""

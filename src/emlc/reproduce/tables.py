@@ -37,11 +37,9 @@ def cell(values: Iterable[float | None], digits: int = 1) -> str:
 
 def hardware(summary: Mapping[str, Any]) -> str:
     """Describe what a run was made on: device, precision, processes, threads, versions."""
-    # Runs of earlier versions did not record the machine.
-    machine = f"{summary['cores']} cores, {summary['machine']}; " if "cores" in summary else ""
     return (
         f"{summary['device']}, {summary['precision']}, {summary['processes']} process(es) of "
-        f"{summary['threads']} thread(s), {machine}"
+        f"{summary['threads']} thread(s), {summary['cores']} cores, {summary['machine']}; "
         f"Python {summary['versions']['python']}, torch {summary['versions']['torch'].split('+')[0]}"
     )
 
@@ -67,10 +65,13 @@ def tidy(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], values
     return pd.DataFrame(lines)
 
 
-def markdown(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], values: Values) -> str:
+def markdown(
+    measure: Measure, rows: Sequence[Part], columns: Sequence[Part], values: Values, seeds: int = 0
+) -> str:
     """Format a table with the best row of each column in bold, and the paper's figure after ours.
 
-    Rows without any figure, ours or the paper's, are left out.
+    Rows without any figure, ours or the paper's, are left out. Of cells with fewer values than the longest of
+    the column, or than ``seeds`` or the row's own seeds, the number is told.
     """
     rows = [r for r in rows if any(any(values[r.label, c.label]) for c in columns)]
     digits = _digits([v for r in rows for c in columns for v in values[r.label, c.label].ours])
@@ -82,7 +83,8 @@ def markdown(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], va
         for column in columns:
             ours, paper = values[row.label, column.label]
             text = cell(ours, digits)
-            text += f" (n = {len(ours)})" if 0 < len(ours) < most[column.label] else ""
+            planned = max(most[column.label], seeds if row.seeds is None else len(row.seeds))
+            text += f" (n = {len(ours)})" if 0 < len(ours) < planned else ""
             text = f"**{text}**" if row.label in best[column.label] else text
             texts.append(f"{text} (paper {paper})" if paper else text)
         lines.append(f"| {row.label} | {' | '.join(texts)} |")
@@ -94,6 +96,8 @@ def _best(measure: Measure, column: Part, rows: Sequence[Part], values: Values, 
 
     Of fewer than two rows none is best.
     """
+    if not measure.ranked:
+        return set()
     sign = -1 if measure.name in LESS_IS_BETTER else 1
     most = max((len(values[row.label, column.label].ours) for row in rows), default=0)
     means = {

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from traceback import format_exception
 from typing import Any, NamedTuple
 
 from joblib import Parallel, delayed
@@ -12,6 +13,7 @@ from emlc.errors import InputError
 from emlc.reproduce.cache import Cache
 from emlc.reproduce.plan import Job
 from emlc.reproduce.progress import RunProgress, show_progress
+from emlc.runtime.files import write_text
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +88,14 @@ def _attempts(calls: Iterator[Any], processes: int) -> Iterator[Attempt]:
 def _attempt(job: Job, cache: Cache, wait: bool) -> Attempt:
     try:
         return Attempt(job.key, cache.make(job, wait=wait))
-    except (FloatingPointError, InputError, RuntimeError) as error:
+    except OSError:
+        raise  # a full disk stops all runs
+    except Exception as error:
         # The failure of one run, such as a lack of memory, must not stop the others.
-        return Attempt(job.key, finished=False, problem=str(error).partition("\n")[0])
+        told = str(error).partition("\n")[0]
+        if isinstance(error, InputError | FloatingPointError):
+            return Attempt(job.key, finished=False, problem=told)
+        traceback = cache.folder(job).with_suffix(".error.txt")
+        write_text(traceback, "".join(format_exception(error)))
+        problem = f"{type(error).__name__}: {told} (traceback: {traceback})"
+        return Attempt(job.key, finished=False, problem=problem)

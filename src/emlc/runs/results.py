@@ -20,8 +20,8 @@ from emlc.runs.run import Run
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.files import write_csv, write_json
 
-_PLOTTED = ["given_label", "retain_weight", "true_label"]
-"""Columns of the label table that are plotted."""
+_KEPT = ["given_label", "corrected_label", "retain_weight", "true_label"]
+"""Columns of the label table that pictures and the summary are made of."""
 
 
 def write_decision(run: Run, split: Split, ranks: Ranks) -> Run:
@@ -35,11 +35,15 @@ def write_decision(run: Run, split: Split, ranks: Ranks) -> Run:
     return replace(run, known_decision=decision)
 
 
-def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> None:
-    """Write the labels, the tables and the pictures; every process calls this."""
+def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> pd.DataFrame | None:
+    """Write the labels, the tables and the pictures; every process calls this.
+
+    Returns:
+        In the first process the main columns of the label table, if the method has one.
+    """
     labels = None if run.teacher is None else _write_labels(run, split, ranks)
     if not ranks.is_first:
-        return
+        return None
     if run.teacher is None:
         labels = _write_estimate(run, split)
     steps = _step_table(progress)
@@ -48,12 +52,15 @@ def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> N
         write_csv(run.folder / "noise.csv", noise_table(run.transition, split.noisy))
     if labels is not None:
         plots.save_run_plots(run.folder, pd.DataFrame(progress.history), steps, labels)
+    return labels
 
 
-def write_summary(run: Run, split: Split, progress: Progress, ranks: Ranks) -> None:
+def write_summary(
+    run: Run, split: Split, progress: Progress, labels: pd.DataFrame | None, ranks: Ranks
+) -> None:
     """Write the summary, the last file of a run: with it the run is finished, and needs one checkpoint."""
     (run.folder / BEFORE).unlink(missing_ok=True)
-    write_json(run.folder / "summary.json", summarize(run.settings, split, progress, ranks))
+    write_json(run.folder / "summary.json", summarize(run.settings, split, progress, labels, ranks))
 
 
 def _step_table(progress: Progress) -> pd.DataFrame:
@@ -67,7 +74,7 @@ def _step_table(progress: Progress) -> pd.DataFrame:
 
 
 def _write_estimate(run: Run, split: Split) -> pd.DataFrame | None:
-    """Write the labels or the weights of a method without a teacher; return the plotted columns, if any."""
+    """Write the labels or the weights of a method without a teacher; return its main columns, if any."""
     estimate = load_estimate(run.folder / run.which)
     if estimate.soft_labels is not None:
         schema = label_schema(
@@ -77,24 +84,26 @@ def _write_estimate(run: Run, split: Split) -> pd.DataFrame | None:
         )
         tables = estimate_label_tables(estimate, split.noisy, run.student)
         tables = write_blocks(run.folder / "labels.csv", tables, schema)
-        return pd.concat((table.filter(_PLOTTED) for table in tables), ignore_index=True)
+        return pd.concat((table.filter(_KEPT) for table in tables), ignore_index=True)
     if estimate.weights is None:
         return None
     weights = weight_table(estimate.weights, split.noisy)
     write_csv(run.folder / "weights.csv", weights)
-    return weights.rename(columns={"weight": "retain_weight"}).filter(_PLOTTED)
+    return weights.rename(columns={"weight": "retain_weight"}).filter(_KEPT)
 
 
 def _write_labels(run: Run, split: Split, ranks: Ranks) -> pd.DataFrame:
-    """Write the teacher's corrected labels; return the plotted columns."""
+    """Write the teacher's corrected labels; return its main columns."""
     tables: Iterator[pd.DataFrame] = (table for _, table, _ in run.iter_label_tables(split.noisy, ranks))
     if ranks.is_first:
         schema = label_schema(split.classes, true_labels=split.noisy.true_labels is not None)
         tables = write_blocks(run.folder / "labels.csv", tables, schema)
-    return pd.concat((table.filter(_PLOTTED) for table in tables), ignore_index=True)
+    return pd.concat((table.filter(_KEPT) for table in tables), ignore_index=True)
 
 
-def summarize(settings: Settings, split: Split, progress: Progress, ranks: Ranks) -> dict[str, Any]:
+def summarize(
+    settings: Settings, split: Split, progress: Progress, labels: pd.DataFrame | None, ranks: Ranks
+) -> dict[str, Any]:
     """Summarise a run; accuracies are in per cent, or None where the data to measure them is missing."""
     history = progress.history
     chosen, last = history[chosen_epoch(history) - 1], history[-1]
@@ -112,6 +121,7 @@ def summarize(settings: Settings, split: Split, progress: Progress, ranks: Ranks
         "teacher_test_accuracy": figure(chosen, "teacher_test_accuracy"),
         "label_recovery": figure(chosen, "label_recovery"),
         "wrong_label_recovery": figure(chosen, "wrong_label_recovery"),
+        "corrected_label_accuracy": _share_right(labels),
         "last_label_recovery": figure(last, "label_recovery"),
         "last_wrong_label_recovery": figure(last, "wrong_label_recovery"),
         "noise_rate_nominal": split.noise_rate_nominal,
@@ -125,3 +135,12 @@ def summarize(settings: Settings, split: Split, progress: Progress, ranks: Ranks
         **made,
         "threads": progress.threads,
     }
+
+
+def _share_right(labels: pd.DataFrame | None) -> float | None:
+    """Return how many of the corrected labels whose true label is known are right, in per cent."""
+    if labels is None or not {"corrected_label", "true_label"} <= {*labels.columns}:
+        return None
+    known = labels[labels["true_label"].notna()]
+    right = known["corrected_label"] == known["true_label"]
+    return round(100 * float(right.mean()), 3) if len(known) else None

@@ -187,15 +187,15 @@ def _conclude(folder: Path, split: Split, progress: Progress, ranks: Ranks, *, l
     run = Run.load(folder, device=str(ranks.device), trust_code=True)
     if run.teacher is not None:
         run = write_decision(run, split, ranks)
-    if not lean:
-        write_results(run, split, progress, ranks)
-    if ranks.is_first:
-        if lean:
+    if lean:
+        if ranks.is_first:
             write_metrics(folder / "metrics.csv", progress.history)
-        else:
+    else:
+        labels = write_results(run, split, progress, ranks)
+        if ranks.is_first:
             if has_comparison(run):
                 compare_run(run, split, alone=ranks.size == 1).save(folder / FILE)
-            write_summary(run, split, progress, ranks)
+            write_summary(run, split, progress, labels, ranks)
     ranks.barrier()
     return run
 
