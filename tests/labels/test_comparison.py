@@ -55,6 +55,32 @@ def test_a_run_stands_as_its_right_predictions_say():
     assert compare(rng.permutation(labels), {GIVEN: weak}, labels)["standing"] == "chance"
 
 
+def test_the_rival_that_is_named_is_the_one_that_is_surely_better():
+    """One is right most often, but by chance; the other is right wherever the run is."""
+    labels = np.arange(100) % 2
+    run = np.arange(100) < 80
+    chancy, sure = run.copy(), run | (np.arange(100) < 86)
+    chancy[:13], chancy[80:] = False, True
+    predicted = {name: np.where(right, labels, 1 - labels) for name, right in ((GIVEN, chancy), (GOLD, sure))}
+    compared = compare(np.where(run, labels, 1 - labels), predicted, labels)
+    assert compared["accuracy"][GIVEN] > compared["accuracy"][GOLD]
+    assert (compared["standing"], compared["rival"]) == ("worse", GOLD)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "words"),
+    [
+        (Comparison(reason="processes"), "several processes do not train again"),
+        (Comparison(reason="class", single="bee"), "a single trusted sample of 'bee'"),
+        (Comparison(), "too few trusted ones"),  # of an earlier version
+    ],
+)
+def test_why_nothing_was_compared(comparison, words):
+    (advice,) = advice_on(comparison)
+    assert words in str(advice)
+    assert "--test FILE" in str(advice)
+
+
 def test_a_comparison_survives_the_file(tmp_path):
     moved = moved_classes(np.repeat([0, 1], 50), np.zeros(100, dtype=int), np.array([0, 1]), ("a", "b"))
     comparison = Comparison(measured_on="test", samples=9, accuracy={"emlc": 90.0}, moved=moved)

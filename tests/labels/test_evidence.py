@@ -17,7 +17,7 @@ from emlc.labels.evidence import (
     judge,
     power_of_noise,
 )
-from emlc.labels.probe import Probe, best_probe, cross_fit, given_scores
+from emlc.labels.probe import Probe, _few_of_each, best_probe, cross_fit, given_scores
 
 TRANSITION = np.array([[0.7, 0.2, 0.1], [0.05, 0.9, 0.05], [0.3, 0.1, 0.6]])
 SHARES = np.array([0.6, 0.3, 0.1])
@@ -187,12 +187,26 @@ def test_no_head_has_seen_what_it_is_held_out_for():
     assert probe.noisy.shape == (5, 5, 3)
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 0, 1, 1, 2], [0, 1, 2]])
-def test_without_two_samples_of_every_class_there_is_no_probe(labels):
+@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 0, 1, 1], [0, 1, 2], [0, 0, 1, 2]])
+def test_without_two_samples_of_two_classes_or_without_one_of_each_there_is_no_probe(labels):
     X = np.random.default_rng(0).normal(size=(len(labels), 2))
     assert cross_fit(X, np.array(labels), X, 3) is None
     decision = decide(np.full((4, 3), 1 / 3), np.array([0, 1, 2, 0]), X, np.array(labels), np.zeros((4, 2)))
     assert decision.threshold == 0
+
+
+def test_the_only_sample_of_a_class_is_seen_by_every_head_and_judges_none():
+    X, _, _, given, Z, labels = example()
+    single = np.flatnonzero(labels == 2)[0]
+    rows = np.append(np.flatnonzero(labels < 2), single)
+    probe = cross_fit(Z[rows], labels[rows], X, 3)
+    assert probe.noisy.shape == (5, len(X), 3)
+    assert (probe.noisy[:, :, 2] > 0).all()
+    assert np.array_equal(probe.labels, labels[labels < 2])
+    np.testing.assert_allclose(probe.class_shares, np.bincount(labels[rows]) / len(rows))
+    _, _, p, _, _, _ = example()
+    decision = decide(p, given, Z[rows], labels[rows], X)
+    assert decision.threshold > 0
 
 
 def test_one_class_has_no_issue():
@@ -206,13 +220,17 @@ def test_many_trusted_samples_are_thinned_out_class_by_class(monkeypatch):
     monkeypatch.setattr("emlc.labels.probe._MOST_TRUSTED", 12)
     X, _, _, _, Z, labels = example()
     assert np.bincount(cross_fit(Z, labels, X, 3).labels).tolist() == [4, 4, 4]
+    rows = _few_of_each(np.repeat([0, 1], [100, 3]), 10)
+    assert np.array_equal(rows, np.unique(rows))
+    assert (len(rows), (rows >= 100).sum(), (rows < 100).sum()) == (13, 3, 10)
+    assert rows[9] > 50  # a table may be sorted by anything: the first are no fair sample
 
 
 def test_the_judgement_one_by_one():
     rng = np.random.default_rng(0)
     f = rng.dirichlet(np.ones(3), size=(2, 30))
     trusted_labels = np.array([0, 0, 1, 1, 1, 2])
-    probe = Probe(rng.dirichlet(np.ones(3), 6), f, trusted_labels)
+    probe = Probe(rng.dirichlet(np.ones(3), 6), f, trusted_labels, np.array([2, 3, 1]) / 6)
     labels, corrected = rng.integers(3, size=(2, 30))
     noise = Noise(SHARES, TRANSITION)
     judged = judge(probe, noise, labels, corrected)
@@ -259,10 +277,13 @@ def test_the_score_of_a_sample_does_not_depend_on_its_own_label():
     assert not np.allclose(after[::2], before[::2])
 
 
-def test_scores_are_ridge_regression_on_the_other_half():
+@pytest.mark.parametrize("columns", [3, 80])
+def test_scores_are_ridge_regression_on_the_other_half(columns):
     from sklearn.linear_model import Ridge
 
-    X, _, _, given, Z, _ = example()
+    X, _, _, given, Z, _ = example(n=100)  # halves of 50: with 80 columns, the other form of the solution
+    rng = np.random.default_rng(0)
+    X, Z = (np.column_stack([each, rng.normal(size=(len(each), columns - 3))]) for each in (X, Z))
     trusted, noisy = given_scores(Z, X, given, 3)
     A = np.column_stack([(X - X.mean(axis=0)) / X.std(axis=0), np.ones(len(X))])
     B = np.column_stack([(Z - X.mean(axis=0)) / X.std(axis=0), np.ones(len(Z))])

@@ -76,7 +76,7 @@ def test_only_warnings_of_cleanlab_are_left_out(monkeypatch):
         cleanlab_figures(GIVEN, TRUTH, PROBABILITIES)
 
 
-def meter(known=200):
+def meter(known=200, by_table=False):
     names = ("ant", "bee", "cat")
     samples = Samples.from_arrays(
         np.zeros((200, 2)),
@@ -93,23 +93,33 @@ def meter(known=200):
                 "is_label_issue": (CORRECTED != GIVEN)[rows],
             }
         )
-        P = torch.from_numpy(PROBABILITIES[rows])
-        measured.add(samples.take(rows), table, Predictions(P, P, P[:, 0]))
+        if by_table:
+            texts = {"given_label": GIVEN[rows], "true_label": TRUTH[rows]}
+            table = table.assign(**{name: np.array(names)[codes] for name, codes in texts.items()})
+            table["true_label"] = table["true_label"].where(rows < known)
+            table = table if known else table.drop(columns="true_label")
+            measured.add_table(table, names, PROBABILITIES[rows])
+        else:
+            P = torch.from_numpy(PROBABILITIES[rows])
+            measured.add(samples.take(rows), table, Predictions(P, P, P[:, 0]))
     return measured
 
 
-def test_block_by_block_as_at_once():
+@pytest.mark.parametrize("by_table", [False, True])
+def test_block_by_block_as_at_once(by_table):
     pytest.importorskip("cleanlab")
-    measured = meter()
+    measured = meter(by_table=by_table)
     figures = measured.figures()
     assert figures["emlc"] == pytest.approx(issue_figures(GIVEN, TRUTH, CORRECTED, QUALITY))
     assert figures["cleanlab"] == pytest.approx(cleanlab_figures(GIVEN, TRUTH, PROBABILITIES))
     assert (measured.total, measured.issues) == (200, (CORRECTED != GIVEN).sum())
 
 
-def test_only_known_truth_counts():
-    assert meter(0).figures() is None
-    assert meter(120).figures()["emlc"]["labels"] == 120
+@pytest.mark.parametrize("by_table", [False, True])
+def test_only_known_truth_counts(by_table):
+    assert meter(0, by_table).figures() is None
+    expected = issue_figures(GIVEN[:120], TRUTH[:120], CORRECTED[:120], QUALITY[:120])
+    assert meter(120, by_table).figures()["emlc"] == pytest.approx(expected)
 
 
 def test_without_cleanlab_one_line_says_how_to_get_it(monkeypatch):

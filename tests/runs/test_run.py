@@ -83,6 +83,21 @@ def test_the_decision_on_validation_samples_and_a_draw_of_many(run, monkeypatch)
     assert decision == run.decide(split)
 
 
+def test_validation_samples_that_lack_a_class_leave_the_decision_to_the_trusted_ones(run):
+    validation = tiny.unlike(60, 5)
+    lacking = validation.take(np.append(np.flatnonzero(validation.given > 0), 0))
+    split = tiny.split(run.settings, validation=lacking)
+    assert run.decide(split) == run.decide(tiny.split(run.settings))
+    assert run.decide(split).calibrated_on == "trusted"
+
+
+def test_of_wide_rows_fewer_decide(run, monkeypatch):
+    monkeypatch.setattr("emlc.runs.run._CALIBRATION_CELLS", 4 * 1500)
+    assert len(run._few(tiny.unlike(2000, 5))) == 1500
+    monkeypatch.setattr("emlc.runs.run._CALIBRATION_CELLS", 1)
+    assert len(run._few(tiny.unlike(2000, 5))) == 1000
+
+
 def test_after_training_the_decision_is_read_from_no_file(tmp_path, monkeypatch):
     """Other processes may not see at once what the first one writes."""
 
@@ -249,7 +264,7 @@ def test_networks_stay_in_evaluation_mode(run):
 def test_arrays_and_lists_are_predicted_like_tensors(run):
     inputs = tiny.unlike(12, 3).inputs
     expected = run.predict_proba(inputs)
-    for given in (inputs.numpy(), inputs.double().numpy(), inputs.tolist()):
+    for given in (inputs.numpy(), inputs.double().numpy(), inputs.double(), inputs.tolist()):
         assert torch.equal(run.predict_proba(given), expected)
 
 
@@ -261,6 +276,7 @@ def test_arrays_and_lists_are_predicted_like_tensors(run):
         (np.zeros(4), "inputs: expected"),
         (np.array([["a"] * 4]), "inputs: expected numbers"),
         (np.full((2, 4), np.nan), "inputs: row 0 .*: expected a finite number"),
+        (torch.full((2, 4), np.nan), "inputs: row 0 .*: expected a finite number"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(run, inputs, message):
@@ -274,6 +290,7 @@ def test_images_are_predicted_from_arrays(tmp_path):
     images = tiny.unlike(6, 3, image=True).inputs
     expected = trained.predict_proba(images)
     assert torch.equal(trained.predict_proba(images.numpy()), expected)
+    assert torch.equal(trained.predict_proba(images.long()), expected)
     assert torch.equal(trained.predict_proba(images[:, 0].numpy()), expected)
     assert torch.equal(trained.predict_proba(images.permute(0, 2, 3, 1).numpy() / 255), expected)
 

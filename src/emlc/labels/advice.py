@@ -48,12 +48,15 @@ def advice_on(comparison: Comparison) -> list[Advice]:
 
 def _on_standing(c: Comparison) -> Iterator[Advice]:
     if c.standing is None or c.rival is None:
-        yield Advice(
-            "note",
-            "it is not known how good this result is: no labels were held out, and there are too few "
-            "trusted ones to hold some out.",
-            f"{_CHECK_MORE}, or give labelled samples for testing by --test FILE",
-        )
+        known = "it is not known how good this result is: no labels were held out, and"
+        give = "give labelled samples for testing by --test FILE"
+        if c.reason == "processes":
+            text = f"{known} several processes do not train again without some of the trusted ones."
+            yield Advice("note", text, f"train in one process, or {give}")
+        else:
+            few = "there are too few trusted ones to hold some out."
+            few = few if c.single is None else f"there is a single trusted sample of {c.single!r}."
+            yield Advice("note", f"{known} {few}", f"{_CHECK_MORE}, or {give}")
         return
     figures = f"{c.accuracy['emlc']:.1f} % of {sample_words(c)} right, {RIVAL_WORDS[c.rival]}"
     figures += f" {c.accuracy[c.rival]:.1f} %"

@@ -58,12 +58,16 @@ class Comparison:
     Attributes:
         measured_on: test | validation: samples that took no part in training; the run's own student.
             trusted: the trusted samples by cross-fitting, of the run as well as of the rivals.
-            none: there were too few trusted samples, or several processes trained.
+            none: see ``reason``.
         samples: Number of samples that the comparison is measured on.
         accuracy: Accuracy in per cent, of "emlc" and of every rival.
         most_common: Accuracy in per cent of always predicting the most common class.
         standing: How the run stands; None if nothing was measured.
-        rival: The rival that the standing is about: the best one.
+        rival: The rival that the standing is about: of a worse run the one that is most surely better, else
+            the one with the highest accuracy.
+        reason: Why nothing was measured: several processes trained, which do not train again; or a class has
+            a single trusted sample, which cannot be held out.
+        single: That class.
         moved: Classes whose share of the labels moves far.
         seconds: Time that the comparison took.
     """
@@ -74,6 +78,8 @@ class Comparison:
     most_common: float | None = None
     standing: Standing | None = None
     rival: str | None = None
+    reason: Literal["processes", "class"] | None = None
+    single: str | None = None
     moved: tuple[MovedClass, ...] = ()
     seconds: float = 0.0
 
@@ -105,13 +111,17 @@ def compare(predicted: Labels, rivals: Mapping[str, Labels], labels: Labels) -> 
     right = {name: each == labels for name, each in {"emlc": predicted, **rivals}.items()}
     run = right.pop("emlc")
     accuracy = {"emlc": _percent(run)} | {name: _percent(each) for name, each in right.items()}
-    best = max(right, key=lambda name: accuracy[name])
+    standing = _standing(predicted, labels, run, right)
+    if standing == "worse":
+        rival = min(right, key=lambda name: superiority(right[name], run))
+    else:
+        rival = max(right, key=lambda name: accuracy[name])
     return {
         "samples": len(labels),
         "accuracy": accuracy,
         "most_common": round(100 * float(np.bincount(labels).max()) / len(labels), 2),
-        "standing": _standing(predicted, labels, run, right),
-        "rival": best,
+        "standing": standing,
+        "rival": rival,
     }
 
 

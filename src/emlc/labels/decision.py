@@ -213,6 +213,21 @@ def bayes(p: Floats, T: Floats, labels: Labels) -> Floats:
     return normalized(np.maximum(p, LEAST) * np.maximum(T, LEAST)[:, labels].T)
 
 
+def corrected_labels(soft_labels: Floats, labels: Labels, is_issue: NDArray[np.bool_]) -> Labels:
+    """Return the most probable other class (n,) of issues, and the given label of other samples.
+
+    Args:
+        soft_labels: (n, C) class probabilities.
+        labels: (n,) given labels.
+        is_issue: (n,) which of them are issues; of a single class none is.
+    """
+    if soft_labels.shape[1] == 1:
+        return labels
+    others = soft_labels.copy()
+    others[np.arange(len(labels)), labels] = -1
+    return np.where(is_issue, others.argmax(axis=1), labels)
+
+
 def log_odds(prediction: Floats, labels: Labels) -> Floats:
     """Compute log-odds (n,) of labels (n,) against the most probable other class.
 

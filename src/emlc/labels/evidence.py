@@ -47,6 +47,7 @@ from emlc.labels.decision import (
     PosteriorDecision,
     bayes,
     best_f1_threshold,
+    corrected_labels,
     expected_f1,
     normalized,
     weighted,
@@ -132,15 +133,16 @@ def decide(
         T = (transition + noise.transition) / 2
     power = 1.0 if checked is None else power_of_noise(T, checked)
     q = bayes(weighted(prediction, exponent, weights), T**power, labels)
+    quality = of_labels(q, labels)
 
     def judged_at(threshold: float) -> Judgement:
-        return judge(probe, noise, labels, _corrected(q, labels, threshold), counts, power=power)
+        corrected = corrected_labels(q, labels, quality < threshold)
+        return judge(probe, noise, labels, corrected, counts, power=power)
 
     def shows_gain(judged: Judgement) -> bool:
         least_gain = max(_ONE_SIDED * judged.gain_error, _UNCHECKED * probe.accuracy_error)
         return judged.gain > least_gain and judged.f1_error <= _LARGEST_ERROR
 
-    quality = of_labels(q, labels)
     threshold = best_f1_threshold(quality)
     judged, careful = judged_at(threshold), judged_at(_RATHER_WRONG)
     if careful.gain > judged.gain + _CLEARLY_MORE or (shows_gain(careful) and not shows_gain(judged)):
@@ -293,10 +295,3 @@ def judge(
     k = len(parts)
     _, f1_error, gain_error = np.std(parts, axis=0) * np.sqrt(k - 1)
     return Judgement(noise_rate, f1, float(f1_error), gain, float(gain_error))
-
-
-def _corrected(q: Floats, labels: Labels, threshold: float) -> Labels:
-    """Return the most probable other class of issues, and the given label of other samples."""
-    others = q.copy()
-    others[np.arange(len(labels)), labels] = -1
-    return np.where(of_labels(q, labels) < threshold, others.argmax(axis=1), labels)

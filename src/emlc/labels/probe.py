@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emlc.labels.decision import LEAST, Floats, Labels
-from emlc.runtime.streams import RandomStream, derived_seed
+from emlc.runtime.streams import RandomStream, derived_seed, generator
 
 _FOLDS = 5
 _INVERSE_PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
@@ -22,20 +22,19 @@ _ONE_IN_THOUSAND = 3.09
 class Probe(NamedTuple):
     """What cross-fitted heads predict; each of the k has not seen one of k parts of the m trusted samples.
 
+    The only sample of a class is seen by every head, and is not among the m.
+
     Attributes:
         held_out: (m, C) of each trusted sample by the head that has not seen it.
         noisy: (k, n, C) of the noisy samples by every head.
         labels: (m,) labels of the trusted samples.
+        class_shares: (C,) shares of the classes among all trusted samples.
     """
 
     held_out: Floats
     noisy: Floats
     labels: Labels
-
-    @property
-    def class_shares(self) -> Floats:
-        """Shares (C,) of the classes among the trusted samples."""
-        return np.bincount(self.labels, minlength=self.held_out.shape[1]) / len(self.labels)
+    class_shares: Floats
 
     @property
     def accuracy_error(self) -> float:
@@ -82,11 +81,19 @@ def given_scores(trusted: Floats, noisy: Floats, labels: Labels, num_classes: in
     for half in (halves, ~halves):
         if half.any():
             A = np.column_stack([X_noisy[half], np.ones(half.sum())])
-            penalty = _RIDGE * len(A) * np.eye(A.shape[1])
-            B = np.linalg.solve(A.T @ A + penalty, A.T @ np.eye(num_classes)[labels[half]])
+            B = _ridge(A, np.eye(num_classes)[labels[half]])
             scores[~half] = np.column_stack([X_noisy[~half], np.ones((~half).sum())]) @ B
             trusted_scores += np.column_stack([X, np.ones(len(X))]) @ B / 2
     return trusted_scores, scores
+
+
+def _ridge(A: Floats, Y: Floats) -> Floats:
+    """Regress Y (n, C) on A (n, d): coefficients (d, C). The system that is solved has the smaller side."""
+    n, d = A.shape
+    penalty = _RIDGE * n * np.eye(min(n, d))
+    if d <= n:
+        return np.asarray(np.linalg.solve(A.T @ A + penalty, A.T @ Y))
+    return np.asarray(A.T @ np.linalg.solve(A @ A.T + penalty, Y))
 
 
 def _standardized(trusted: Floats, noisy: Floats) -> tuple[Floats, Floats]:
@@ -98,21 +105,25 @@ def _standardized(trusted: Floats, noisy: Floats) -> tuple[Floats, Floats]:
 def cross_fit(trusted: Floats, labels: Labels, noisy: Floats, num_classes: int) -> Probe | None:
     """Fit the heads; arguments as of :func:`decide`.
 
-    Their penalty is the one with the best likelihood of held-out labels. Without two classes, each with two
-    samples, there is no probe.
+    Their penalty is the one with the best likelihood of held-out labels. There is no probe if a class has no
+    trusted sample, or fewer than two classes have two.
     """
     from sklearn.model_selection import StratifiedKFold  # takes more than a second to import
 
     counts = np.bincount(labels, minlength=num_classes)
-    if num_classes < 2 or counts.min() < 2 or len(noisy) == 0:
+    if counts.min() < 1 or (counts > 1).sum() < 2 or len(noisy) == 0:
         return None
     rows = _few_of_each(labels, max(2, _MOST_TRUSTED // num_classes))
     X, X_noisy = _standardized(trusted[rows], noisy)
     labels = labels[rows]
-    k = min(_FOLDS, int(np.bincount(labels).min()))
+    counts = np.bincount(labels)
+    only, others = (np.flatnonzero(each) for each in (counts[labels] == 1, counts[labels] > 1))
     state = derived_seed(0, RandomStream.LABEL_PROBE_FOLDS)
-    splitter = StratifiedKFold(k, shuffle=True, random_state=state)
-    folds = list(splitter.split(X, labels))
+    splitter = StratifiedKFold(min(_FOLDS, int(counts[counts > 1].min())), shuffle=True, random_state=state)
+    folds = [
+        (np.append(others[rest], only), others[fold])
+        for rest, fold in splitter.split(X[others], labels[others])
+    ]
     tried = (_held_out(X, labels, folds, penalty, X_noisy) for penalty in _INVERSE_PENALTIES)
     return max(tried, key=Probe.log_likelihood)
 
@@ -128,12 +139,15 @@ def _held_out(X: Floats, labels: Labels, folds: list[Any], inverse_penalty: floa
             head = LogisticRegression(C=inverse_penalty, max_iter=300).fit(X[rest], labels[rest])
         held_out[fold] = head.predict_proba(X[fold])
         predicted.append(head.predict_proba(noisy))
-    return Probe(held_out, np.stack(predicted), labels)
+    seen = np.sort(np.concatenate([fold for _, fold in folds]))
+    return Probe(held_out[seen], np.stack(predicted), labels[seen], np.bincount(labels) / len(labels))
 
 
 def _few_of_each(labels: Labels, most: int) -> NDArray[np.int64]:
-    """Return the rows of the first samples of each class."""
-    return np.sort(np.concatenate([np.flatnonzero(labels == c)[:most] for c in np.unique(labels)]))
+    """Return the rows of some samples of each class, drawn at random where there are more."""
+    rng = generator(0, RandomStream.LABEL_PROBE_FOLDS)
+    rows = rng.permutation(len(labels))
+    return np.sort(np.concatenate([rows[labels[rows] == c][:most] for c in np.unique(labels)]))
 
 
 def of_labels(probabilities: Floats, labels: Labels) -> Floats:

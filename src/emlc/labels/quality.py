@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN, class_codes
+from emlc.labels.decision import corrected_labels
 from emlc.networks.inference import Predictions
 
 Labels = NDArray[np.int64]
@@ -144,10 +145,7 @@ def cleanlab_figures(
         warnings.filterwarnings("ignore", category=UserWarning, module="cleanlab")
         issue = find.find_label_issues(given, probabilities, n_jobs=1)
         quality = rank.get_label_quality_scores(given, probabilities)
-    others = probabilities.copy()
-    others[np.arange(len(given)), given] = -1
-    corrected = np.where(issue, others.argmax(axis=1), given)
-    return issue_figures(given, truth, corrected, quality)
+    return issue_figures(given, truth, corrected_labels(probabilities, given, issue), quality)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from torch import Tensor
 from emlc.data import Samples
 from emlc.data.classes import UNKNOWN, class_codes, class_names
 from emlc.errors import InputError
-from emlc.labels.decision import Decision
+from emlc.labels.decision import Decision, corrected_labels
 from emlc.networks.inference import Predictions
 
 BLOCK = 16_384
@@ -53,12 +53,10 @@ def label_table(
         decision: The decision calibrated for these networks.
         all_probabilities: Whether to add one column per class.
     """
-    rows, given = np.arange(len(samples)), samples.given
+    given = samples.given
     soft_labels = decision.soft_labels(predictions.prediction(), given)
-    others = soft_labels.copy()
-    others[rows, given] = -1
-    issue = (soft_labels[rows, given] < decision.threshold) & (len(samples.classes) > 1)
-    corrected = np.where(issue, others.argmax(axis=1), given)
+    is_issue = soft_labels[np.arange(len(given)), given] < decision.threshold
+    corrected = corrected_labels(soft_labels, given, is_issue)
     weights = predictions.retain_weight
     table = table_of_soft_labels(samples, soft_labels, corrected, predictions.student, weights)
     if all_probabilities:

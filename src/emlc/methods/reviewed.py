@@ -6,8 +6,9 @@ them alone, takes wrong labels for right. Which samples were reviewed depends on
 alone. So nothing is lost, and the likelihood of all given labels is unbiased (missing at random: D. Rubin,
 Inference and missing data, Biometrika 1976), if the reviewed ones stay in it, whatever their order.
 
-As trusted samples, which weigh far more, only those count that were chosen at random, or of which that is not
-known: the worst ones are no sample of the others, and most of them are easy.
+In the teacher's losses only those count as trusted samples, which weigh far more, that were chosen at random,
+or of which that is not known: the worst ones are no sample of the others, and most of them are easy. The meta
+loss takes all of them, as all their labels are right.
 """
 
 from typing import NamedTuple, Self

@@ -120,16 +120,20 @@ def _corrected(run: Run, split: Split) -> Labels:
 def _figures(run: Run, split: Split, *, alone: bool) -> dict[str, Any]:
     role = _held_out_role(run.settings, split)
     samples = split.trusted if role is None else getattr(split, role)
-    noisy = _drawn(split.noisy, _MOST_NOISY[role is not None], run.settings.seed)
-    X, X_trusted, X_out = (comparable_features(run, each.inputs) for each in (noisy, split.trusted, samples))
-    most = max(1_000, _MOST_CELLS // X.shape[1])
-    data = RivalData(X[:most], noisy.given[:most], X_trusted, split.trusted.given, len(split.classes))
+    X_trusted = comparable_features(run, split.trusted.inputs)
+    most = max(1_000, _MOST_CELLS // X_trusted.shape[1])
+    noisy = _drawn(split.noisy, min(most, _MOST_NOISY[role is not None]), run.settings.seed)
+    X = comparable_features(run, noisy.inputs)
+    data = RivalData(X, noisy.given, X_trusted, split.trusted.given, len(split.classes))
     if role is not None:
         predicted = run.predict_proba(samples.inputs).argmax(dim=1).numpy()
-        rivals = rival_predictions(data, X_out)
+        rivals = rival_predictions(data, comparable_features(run, samples.inputs))
         return {"measured_on": role, **compare(predicted, rivals, samples.given)}
-    if not alone or np.bincount(data.trusted_labels, minlength=data.num_classes).min() < _FEWEST_TRUSTED:
-        return {}
+    counts = np.bincount(data.trusted_labels, minlength=data.num_classes)
+    if counts.min() < _FEWEST_TRUSTED:
+        return {"reason": "class", "single": split.classes[counts.argmin()]}
+    if not alone:
+        return {"reason": "processes"}
     parts = folds(data.trusted_labels, _FOLDS, run.settings.seed)
     rivals = rival_predictions(data, parts=parts)
     predicted = _retrained(run, split.classes, data, parts)

@@ -53,6 +53,8 @@ from emlc.runtime.trust import check_code
 
 _CALIBRATION_SAMPLES = 10_000
 """Maximum number of trusted, and of noisy, samples for the decision; of more, so many are drawn."""
+_CALIBRATION_CELLS = 2**26
+"""Maximum number of features of these samples, unless they are 1,000 or fewer; 512 MiB of float64."""
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,11 @@ class Run:
     def _checked(self, inputs: Inputs | NDArray[Any]) -> Inputs:
         """Return inputs as the networks take them, if they have the shape of those in training."""
         checked: Inputs
-        if isinstance(inputs, Tensor) or hasattr(inputs, "read"):  # as images on disk have
+        if hasattr(inputs, "read"):  # as images on disk have
             checked = cast(Inputs, inputs)
         else:
-            checked = array_inputs(inputs, "inputs")
+            is_stored = isinstance(inputs, Tensor) and inputs.dtype in (torch.uint8, torch.float32)
+            checked = cast(Tensor, inputs) if is_stored else array_inputs(inputs, "inputs")
             check_finite(checked, np.arange(len(checked)).astype(np.object_), "inputs")
         expected, found = self.schema.input_shape, tuple(checked.shape[1:])
         if len(found) == len(expected) and found != expected:
@@ -259,17 +262,18 @@ class Run:
     def decide(self, split: Split, ranks: Ranks | None = None) -> Decision:
         """Calibrate the decision when a label counts as wrong: see :mod:`emlc.labels.evidence`.
 
-        On validation samples, from which neither network has learned, the evidence is the networks' own
-        prediction. Trusted samples they know by heart: there it is the samples' features, or of images the
-        representation of the student's backbone with its initial weights. All ``ranks`` return the same
-        decision.
+        On validation samples, two or more of each class, from which neither network has learned, the evidence
+        is the networks' own prediction. Trusted samples they know by heart: there it is the samples'
+        features, or of images the representation of the student's backbone with its initial weights. All
+        ``ranks`` return the same decision.
 
         Raises:
             InputError: the initial weights are gone.
         """
         teacher = self.require_teacher()
-        role = "trusted" if split.validation is None else "validation"
-        trusted = self._few(split.trusted if split.validation is None else split.validation)
+        validation = split.validation if _has_two_of_each(split.validation) else None
+        role = "trusted" if validation is None else "validation"
+        trusted = self._few(split.trusted if validation is None else validation)
         noisy = self._few(split.noisy, is_noisy=True)
         predicted, known = (
             predict_both(self.student, teacher, each.inputs, each.given, ranks).prediction()
@@ -304,10 +308,12 @@ class Run:
         return CheckedLabels(prediction, samples.given_before, samples.given)
 
     def _few(self, samples: Samples, *, is_noisy: bool = False) -> Samples:
-        if len(samples) <= _CALIBRATION_SAMPLES:
+        width = samples.inputs.shape[1] if samples.inputs.ndim == 2 else 1
+        most = min(_CALIBRATION_SAMPLES, max(1_000, _CALIBRATION_CELLS // width))
+        if len(samples) <= most:
             return samples
         rng = generator(self.settings.seed, RandomStream.DECISION_SAMPLES, int(is_noisy))
-        return samples.take(np.sort(rng.choice(len(samples), _CALIBRATION_SAMPLES, replace=False)))
+        return samples.take(np.sort(rng.choice(len(samples), most, replace=False)))
 
     def _features_before_training(
         self, sets: list[Samples], ranks: Ranks | None
@@ -384,6 +390,13 @@ class Run:
         if not path.exists():
             raise InputError(f"{path}: no such file: {why}")
         return path
+
+
+def _has_two_of_each(samples: Samples | None) -> bool:
+    """Return whether there are samples, and two or more of every class."""
+    if samples is None:
+        return False
+    return bool(np.bincount(samples.given, minlength=len(samples.classes)).min() >= 2)
 
 
 def _transition(network: nn.Module | None, classes: tuple[str, ...]) -> pd.DataFrame | None:
