@@ -47,8 +47,8 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             quarter of ``epochs``, at most 5, if the networks start from random weights.
         noisy_batch: Noisy samples per student step; None: 128, or fewer on small data.
         trusted_batch: Trusted samples per teacher step.
-        learning_rate: Learning rate of the SGD of student and teacher; None: 0.05 and 0.02, or for other
-            methods and teachers 0.02.
+        learning_rate: Learning rate of the SGD of student and teacher; None: 0.05 and 0.02; for other
+            teachers and methods 0.02, for glc 0.1.
         weight_decay: Weight decay of student and teacher.
         schedule: Schedule of the learning rates: constant | cosine. With cosine they fall to zero.
         backbone: The networks' backbone: auto | linear | shallow | mlp | cnn | a network of
@@ -100,7 +100,7 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        method: Literal["emlc", "cross-entropy", "trusted-only"] = "emlc",
+        method: str = "emlc",
         epochs: int | None = None,
         look_ahead: int = 1,
         warm_up_epochs: int | None = None,
