@@ -79,8 +79,8 @@ SECONDS = Measure("seconds", "Seconds of training")
 MEASURES = (CHOSEN, LAST, RECOVERY, WRONG_RECOVERY, SECONDS)
 """Default measures of a grid."""
 
-HOURS = Measure("hours", "Hours an epoch")
-RATIO = Measure("ratio", "Times MLC's")
+HOURS = Measure("hours", "Hours per epoch")
+RATIO = Measure("ratio", "Time relative to MLC")
 
 LESS_IS_BETTER = {SECONDS.name, META_OBJECTIVE.name, HOURS.name, RATIO.name}
 
