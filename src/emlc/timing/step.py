@@ -30,7 +30,7 @@ from emlc.runtime.messages import show_messages
 from emlc.runtime.precision import uses_tf32
 from emlc.runtime.streams import RandomStream, generator, torch_generator
 from emlc.timing.building import build_method
-from emlc.timing.cases import Case, Group, make_cases, make_groups
+from emlc.timing.cases import Case, Group, left_out, make_cases, make_groups
 from emlc.timing.cost import ERM_PASSES, forward_passes
 from emlc.timing.memory import peak_of_cpu, state_bytes
 from emlc.timing.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
@@ -170,6 +170,8 @@ def _measure_steps(options: StepOptions, console: Console) -> list[Record]:
     cuda = device.type == "cuda"
     cases = make_cases(options, cuda=cuda, tf32=cuda and uses_tf32())
     groups = make_groups(options)
+    if absent := left_out(options, cases):
+        _log.warning(f"left out, as no combination of the other options suits them: {', '.join(absent)}")
     records: list[Record] = []
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
@@ -192,7 +194,7 @@ def _measure_group(
     group: Group, cases: list[Case], options: StepOptions, advance: Callable[[str], None]
 ) -> list[Record]:
     device = pick_device(options.device)
-    ranks = {precision: start_ranks(str(device), precision) for precision in options.precisions}
+    ranks = {each: start_ranks(str(device), each) for each in {case.precision for case in cases}}
     batches = _Batches(group, options, device)
     if device.type == "cuda":
         _take_workspaces(device)
