@@ -80,7 +80,8 @@ def record(method, k, seconds):
         "ratio_spread": None,
         "problem": None,
     }
-    return Record(method=method, k=k, seconds=seconds, **common)
+    teacher = "gate" if method == "emlc" else None
+    return Record(method=method, teacher=teacher, k=k, seconds=seconds, **common)
 
 
 def test_times_are_hours_of_an_epoch_and_multiples_of_mlcs(tmp_path, monkeypatch):

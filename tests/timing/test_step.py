@@ -371,6 +371,27 @@ def printed(records):
     return capture.get()
 
 
+def test_table_names_the_teacher(monkeypatch):
+    monkeypatch.setattr(step_module, "mean_seconds", lambda step, repeats, device: 1.0)
+    chosen = {"methods": ["mlc", "emlc", "emlc-authors"], "engines": ["forward"]}
+    chosen |= {"meta_gradients": ["approximate"], "memory_formats": ["contiguous"]}
+    for preset, teacher in ((None, "noise-aware"), ("cifar10", "gate")):
+        records = measure_steps(options(preset=preset, **chosen), Console(quiet=True))
+        assert {r.method: r.teacher for r in records} == {
+            "cross-entropy": None,
+            "mlc": None,
+            "emlc": teacher,
+            "emlc-authors": "gate",
+        }
+        lines = [line.split() for line in printed(records).splitlines()]
+        (heading,) = (line for line in lines if line[:1] == ["step"])
+        assert heading[1] == "teacher"
+        assert {tuple(line[:3]) for line in lines if line[:1] in (["emlc"], ["emlc-authors"])} == {
+            ("emlc", "k=2", teacher),
+            ("emlc-authors", "k=2", "gate"),
+        }
+
+
 def test_table_is_sorted_by_ratio(records):
     rows = [line.split() for line in printed(records).splitlines() if " ms/image" not in line]
     names = [row[0] for row in rows if row and row[0] in {r.method for r in records}]

@@ -46,6 +46,7 @@ def tables(records: Sequence[Record], hardware: str) -> Iterator[Table]:
 
 _TRAITS: dict[str, Callable[[Record], str]] = {
     "step": lambda r: f"{r.method} k={r.k}" if r.method in EMLC_METHODS else r.method,
+    "teacher": lambda r: r.teacher or "",
     "gradient": lambda r: r.meta_gradient or "",
     "JVP": lambda r: r.engine or "",
     "precision": lambda r: r.precision,
@@ -122,7 +123,7 @@ def _plot_group(axes: Axes, records: Sequence[Record]) -> None:
         widths = np.array([each.get(part, 0.0) for each in parts])
         axes.barh(rows - 0.2, widths, 0.36, left, color=colour, label=f"model: {part}")
         left += widths
-    axes.set_yticks(rows, [r.case.name for r in records])
+    axes.set_yticks(rows, [", ".join([r.case.name, *([r.teacher] if r.teacher else [])]) for r in records])
     axes.set(xlabel="cost per noisy image (forward passes, of which plain training takes 3)")
     axes.set_ylim(-0.7, len(records) - 0.3)
     axes.grid(False, axis="y")
