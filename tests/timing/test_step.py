@@ -435,6 +435,24 @@ def test_command_writes_measurements_and_picture(tmp_path, monkeypatch, capsys):
     check_ours(Path("bench.json"), '"command": "emlc bench', usual=False)
 
 
+@pytest.mark.parametrize("failing", [[MLC], [MLC, CrossEntropy]])
+def test_the_command_fails_if_a_step_was_not_measured(failing, tmp_path, monkeypatch, capsys):
+    def refuse(self, noisy, trusted):
+        raise RuntimeError("no memory")
+
+    for method in failing:
+        monkeypatch.setattr(method, "step", refuse)
+    monkeypatch.chdir(tmp_path)
+    chosen = ["--methods", '["mlc"]', "--precisions", '["float32"]', "--memory_formats", '["contiguous"]']
+    assert main([*COMMAND, *chosen, "--plot", "bench.png"]) == 1
+    out, _ = capsys.readouterr()
+    assert "mlc float32 contiguous: RuntimeError: no memory" in out
+    problems = {r["method"]: r["problem"] for r in json.loads(Path("bench.json").read_text())["records"]}
+    assert problems["mlc"] == "RuntimeError: no memory"
+    assert Path("bench.png").exists() == (CrossEntropy not in failing)
+    assert ("not written: bench.png" in out) == (CrossEntropy in failing)
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -89,15 +89,20 @@ def _figures(record: Record, loading: Mapping[Case, float | None]) -> Iterator[s
     yield "" if no_share else f"{100 * (load or 0) / record.seconds_per_image:.1f}"
 
 
-def save_plot(records: Sequence[Record], path: Path) -> None:
+def save_plot(records: Sequence[Record], path: Path) -> bool:
     """Plot the cost per image in forward passes, as measured and by the parts of the cost model.
 
     Args:
         records: Records of :func:`~emlc.timing.step.measure_steps`; those without figures and those of
             data are left out.
         path: The PNG file to write.
+
+    Returns:
+        Whether there was anything to plot: else no file is written.
     """
     measured = [r for r in records if r.ratio_to_erm is not None and r.method != "data"]
+    if not measured:
+        return False
     groups = [(group, sorted(members, key=_ratio, reverse=True)) for group, members in _grouped(measured)]
     counts = [len(members) for _, members in groups]
     with matplotlib.rc_context(
@@ -111,6 +116,7 @@ def save_plot(records: Sequence[Record], path: Path) -> None:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
         with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=120, metadata={"Software": PLOT})
+    return True
 
 
 def _plot_group(axes: Axes, records: Sequence[Record]) -> None:
