@@ -1,15 +1,20 @@
 """The experiments as they are defined, and what the command says of bad options."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+import tiny
 from benchmarks.grid import grid_from
 from emlc import InputError
 from emlc.cli import main
 from emlc.config import Settings
 from emlc.config.methods import METHODS
 from emlc.config.presets import preset_path
+from emlc.data.loaders import Batch
+from emlc.networks.gate_teacher import Teacher
 from emlc.reproduce.choice import Choice
 from emlc.reproduce.contenders import CONTENDERS
 from emlc.reproduce.engine import _settings_by_noise
@@ -17,6 +22,8 @@ from emlc.reproduce.experiments import EXPERIMENTS, restricted
 from emlc.reproduce.paper import _tables, published
 from emlc.reproduce.plan import PRETRAIN, Timing, cells, distinct
 from emlc.runtime.files import read_yaml
+from emlc.timing.building import build_method
+from emlc.timing.cases import make_cases, make_groups
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COLUMNS = {"table1": (5, 9), "table2": (1, 1), "table4": (3, 1), "fig1": (1, 1), "fig4": (1, 1)}
@@ -94,6 +101,23 @@ def test_the_papers_tables_and_figures_are_of_its_own_teacher(scale):
             teachers.setdefault(each.job.settings.teacher, set()).add((name, each.row.label))
     assert teachers["noise-aware"] == {("table1", "emlc, noise-aware"), ("table2", "emlc, noise-aware")}
     assert len(teachers["gate"]) == (4 + 2) + 5 + 2 + 1 + 2 + 5 + 5 + 2
+
+
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_the_papers_times_are_of_its_own_teacher(scale):
+    options = replace(EXPERIMENTS["table3"](Choice(scale)).options, networks=["linear"], image_size=4)
+    (group,) = make_groups(options)
+    timed = [case for case in make_cases(options, cuda=True, tf32=False) if case.method == "emlc"]
+    assert {case.k for case in timed} == {1, 5}
+    for case in timed:
+        method = build_method(case, group, options, tiny.ALONE, tiny_batch(options.image_size))
+        assert (method.settings.teacher, method.settings.meta_weight) == ("gate", 1)
+        assert isinstance(method.teacher, Teacher)
+
+
+def tiny_batch(pixels):
+    x = torch.zeros(4, 3, pixels, pixels, dtype=torch.uint8)
+    return Batch(x, torch.zeros(4, dtype=torch.long), torch.arange(4), 4)
 
 
 def test_the_noise_aware_row_is_emlc_as_it_is_by_default():

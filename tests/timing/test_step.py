@@ -3,9 +3,10 @@
 No test here says how long anything takes.
 """
 
+import io
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
@@ -24,7 +25,7 @@ from emlc.runs.outputs import check_ours
 from emlc.timing import features as features_module
 from emlc.timing import step as step_module
 from emlc.timing.building import build_method
-from emlc.timing.cases import Case, make_cases, make_groups
+from emlc.timing.cases import Case, left_out, make_cases, make_groups
 from emlc.timing.cost import forward_passes
 from emlc.timing.hardware import describe_hardware
 from emlc.timing.memory import peak_of_cpu, state_bytes
@@ -108,18 +109,55 @@ def test_tf32_leaves_finite_differences_out():
 
 def test_graphs_are_captured_on_cuda_only():
     assert not [case for case in cases() if case.captured]
-    eager, captured = (cases(cuda=True, captured=flag) for flag in ("false", "true"))
+    methods = ["mlc", "emlc", "data"]
+    eager, captured = (cases(cuda=True, captured=flag, methods=methods) for flag in ("false", "true"))
     assert {case.captured for case in captured} == {True}
     assert {case.method for case in eager} - {case.method for case in captured} == {"data"}
-    both = cases(cuda=True)
+    assert left_out(options(methods=methods), captured) == ["data"]
+    both = cases(cuda=True, methods=methods)
     assert set(both) == {*eager, *captured}
     assert {case.erm.captured for case in both if case.captured} == {True}
+
+
+@pytest.mark.parametrize("captured", ["false", "true", "both"])
+@pytest.mark.parametrize("precisions", [["bf16-mixed"], ["float32", "bf16-mixed"]])
+@pytest.mark.parametrize("memory_formats", [["channels_last"], ["channels_last", "contiguous"]])
+def test_straightforward_steps_are_measured_once_in_a_way_of_their_own(captured, precisions, memory_formats):
+    kinds = cases(
+        cuda=True,
+        methods=["emlc", "emlc-plain", "emlc-authors"],
+        engines=["double-backward"],
+        meta_gradients=["exact"],
+        look_ahead=[1, 5],
+        captured=captured,
+        precisions=precisions,
+        memory_formats=memory_formats,
+    )
+    own = [case for case in kinds if case.method in ("emlc-plain", "emlc-authors")]
+    assert {(case.method, case.k) for case in own} == {
+        (method, k) for method in ("emlc-plain", "emlc-authors") for k in (1, 5)
+    }
+    assert len(own) == 4
+    assert {(case.precision, case.memory_format, case.captured) for case in own} == {
+        ("float32", "contiguous", False)
+    }
+    assert all(case.erm in kinds for case in own)
+    assert left_out(options(methods=["emlc", "emlc-plain", "emlc-authors"]), kinds) == []
+
+
+def test_methods_of_which_no_case_is_left_are_named():
+    o = options(methods=["emlc", "mlc"], engines=["finite-difference"], precisions=["bf16-mixed"])
+    assert left_out(o, make_cases(o, cuda=False, tf32=False)) == ["emlc"]
+    err = io.StringIO()
+    measure_steps(replace(o, repetitions=1), Console(file=err, width=200))
+    assert "left out, as no combination of the other options suits them: emlc" in err.getvalue()
 
 
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"captured": "true"}, "captured"),
+        ({"captured": "true"}, "captured: CUDA graphs"),
+        ({"captured": "true", "methods": ["emlc-plain"]}, "captured: CUDA graphs"),
         ({"methods": ["emlc"], "engines": ["finite-difference"], "precisions": ["bf16-mixed"]}, "engines"),
         ({"methods": ["emlc"], "engines": ["finite-difference"], "meta_gradients": ["exact"]}, "engines"),
     ],
@@ -149,12 +187,16 @@ def test_records_have_the_fields_that_were_asked_for(records):
         ("emlc", 2, "forward", "approximate"),
         ("emlc", 2, "forward", "exact"),
         ("data", 1, None, None),
+        ("cross-entropy", 1, None, None),
+        ("emlc-plain", 2, "forward", "approximate"),
+        ("emlc-authors", 2, "forward", "approximate"),
     ]
+    assert [r.memory_format for r in records] == ["channels_last"] * 7 + ["contiguous"] * 3
 
 
 def test_figures_follow_from_the_seconds_of_every_round(records):
-    erm = records[0]
     for record in records:
+        (erm,) = (r for r in records if r.case == record.case.erm)
         assert record.problem is None
         assert len(record.seconds) == 2
         ratios = [seconds / unit for seconds, unit in zip(record.seconds, erm.seconds, strict=True)]
@@ -164,8 +206,26 @@ def test_figures_follow_from_the_seconds_of_every_round(records):
         if record.method != "data":
             passes = sum(forward_passes(record.case, 6, 4).values())
             assert record.over_model == pytest.approx(median(ratios) * 3 / passes)
-    assert erm.ratio_to_erm == erm.over_model == 1
-    assert records[-1].over_model is None
+    assert records[0].ratio_to_erm == records[0].over_model == 1
+    assert [r.method for r in records if r.over_model is None] == ["data"]
+
+
+def test_emlc_is_compared_with_the_straightforward_steps_whatever_its_format(records):
+    plain, authors = records[-2:]
+    for record in records:
+        comparable = record.method == "emlc" and record.meta_gradient == "approximate"
+        for ratio, other in ((record.ratio_to_plain, plain), (record.ratio_to_authors, authors)):
+            expected = median(np.divide(record.seconds, other.seconds)) if comparable else None
+            assert ratio == (expected if expected is None else pytest.approx(expected))
+
+
+def test_a_straightforward_step_has_its_precision_where_others_have_another(monkeypatch):
+    monkeypatch.setattr(step_module, "mean_seconds", lambda step, repeats, device: 1.0)
+    records = measure_steps(options(methods=["emlc-plain"], precisions=["bf16-mixed"]), Console(quiet=True))
+    assert [(r.method, r.precision, r.problem) for r in records] == [
+        ("cross-entropy", "float32", None),
+        ("emlc-plain", "float32", None),
+    ]
 
 
 def test_seconds_are_those_of_a_noisy_image(monkeypatch):
@@ -311,6 +371,27 @@ def printed(records):
     return capture.get()
 
 
+def test_table_names_the_teacher(monkeypatch):
+    monkeypatch.setattr(step_module, "mean_seconds", lambda step, repeats, device: 1.0)
+    chosen = {"methods": ["mlc", "emlc", "emlc-authors"], "engines": ["forward"]}
+    chosen |= {"meta_gradients": ["approximate"], "memory_formats": ["contiguous"]}
+    for preset, teacher in ((None, "noise-aware"), ("cifar10", "gate")):
+        records = measure_steps(options(preset=preset, **chosen), Console(quiet=True))
+        assert {r.method: r.teacher for r in records} == {
+            "cross-entropy": None,
+            "mlc": None,
+            "emlc": teacher,
+            "emlc-authors": "gate",
+        }
+        lines = [line.split() for line in printed(records).splitlines()]
+        (heading,) = (line for line in lines if line[:1] == ["step"])
+        assert heading[1] == "teacher"
+        assert {tuple(line[:3]) for line in lines if line[:1] in (["emlc"], ["emlc-authors"])} == {
+            ("emlc", "k=2", teacher),
+            ("emlc-authors", "k=2", "gate"),
+        }
+
+
 def test_table_is_sorted_by_ratio(records):
     rows = [line.split() for line in printed(records).splitlines() if " ms/image" not in line]
     names = [row[0] for row in rows if row and row[0] in {r.method for r in records}]
@@ -352,6 +433,24 @@ def test_command_writes_measurements_and_picture(tmp_path, monkeypatch, capsys):
     ]
     check_ours(Path("bench.png"), PLOT, usual=False)  # both may be replaced by the same command
     check_ours(Path("bench.json"), '"command": "emlc bench', usual=False)
+
+
+@pytest.mark.parametrize("failing", [[MLC], [MLC, CrossEntropy]])
+def test_the_command_fails_if_a_step_was_not_measured(failing, tmp_path, monkeypatch, capsys):
+    def refuse(self, noisy, trusted):
+        raise RuntimeError("no memory")
+
+    for method in failing:
+        monkeypatch.setattr(method, "step", refuse)
+    monkeypatch.chdir(tmp_path)
+    chosen = ["--methods", '["mlc"]', "--precisions", '["float32"]', "--memory_formats", '["contiguous"]']
+    assert main([*COMMAND, *chosen, "--plot", "bench.png"]) == 1
+    out, _ = capsys.readouterr()
+    assert "mlc float32 contiguous: RuntimeError: no memory" in out
+    problems = {r["method"]: r["problem"] for r in json.loads(Path("bench.json").read_text())["records"]}
+    assert problems["mlc"] == "RuntimeError: no memory"
+    assert Path("bench.png").exists() == (CrossEntropy not in failing)
+    assert ("not written: bench.png" in out) == (CrossEntropy in failing)
 
 
 @pytest.mark.parametrize(

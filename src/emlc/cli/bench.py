@@ -2,7 +2,7 @@
 
 `emlc bench step` prints one table per network and batch size, sorted by the ratio to plain training, and
 writes every measurement to bench.json; with --features one table of small networks on features. Inputs are
-random; no data are read and no run is written.
+random; no data are read and no run is written. The exit status is 1 if a step could not be measured.
 """
 
 import shlex
@@ -24,7 +24,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_class_arguments(StepOptions)
 
 
-def run(arguments: Namespace) -> None:
+def run(arguments: Namespace) -> int:
+    """Measure the steps; return the exit status, 1 if one could not be measured."""
     options = StepOptions(**{f.name: arguments[f.name] for f in fields(StepOptions)})
     from rich.console import Console
 
@@ -61,8 +62,10 @@ def run(arguments: Namespace) -> None:
     if features:
         console.print(feature_table(features, hardware["device"], options))
     written = [options.output]
-    if options.plot is not None:
-        save_plot(steps, Path(options.plot))
+    if options.plot is not None and save_plot(steps, Path(options.plot)):
         written.append(options.plot)
+    elif options.plot is not None:
+        show(f"not written: {options.plot}, as no step could be compared with plain training")
     for path in written:
         show(f"written: {path}")
+    return int(any(record.problem is not None for record in steps))

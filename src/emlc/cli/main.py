@@ -102,8 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 on success, 2 for bad input, 130 if interrupted, 143 if terminated, 1 if a run failed or a process
-        of it died.
+        0 on success, 2 for bad input, 130 if interrupted, 143 if terminated, 1 if a run or a measurement
+        failed or a process of a run died.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read when torch is imported

@@ -64,7 +64,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Reproduce the experiment; return the exit status, 1 if a run failed."""
+    """Reproduce the experiment; return the exit status, 1 if a run or a measurement failed."""
     seeds, processes = arguments.seeds, arguments.processes
     shard = parse_shard(arguments.shard)
     if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
@@ -91,9 +91,8 @@ def run(arguments: Namespace) -> int:
     folder = Path(arguments.folder) / _folder_name(arguments)
     check_our_folder(folder, "table.csv")
     command = shlex.join(["emlc", *arguments.argv])
-    failed = {}
     if isinstance(experiment, Timing):
-        time_steps(experiment, folder, command=command)
+        failed = time_steps(experiment, folder, command=command)
     else:
         part = None if shard is None else Shard(*shard)
         home = Path(arguments.folder) / "runs"

@@ -212,17 +212,22 @@ def _range(summaries: Iterable[Mapping[str, Any]], name: str) -> str:
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
-def time_steps(timing: Timing, folder: Path, *, command: str = "", console: Console | None = None) -> None:
-    """Measure what training steps cost, and write the same files as :func:`reproduce`."""
-    measured = measure_steps(timing.options, console)
-    records = [r for r in measured if r.problem is None]
-    failed = [f"{_step_label(r, True)}: not measured: {r.problem}" for r in measured if r.problem is not None]
+def time_steps(
+    timing: Timing, folder: Path, *, command: str = "", console: Console | None = None
+) -> dict[str, str]:
+    """Measure what training steps cost, and write the same files as :func:`reproduce`.
+
+    Returns:
+        Label of each step that could not be measured -> the error message.
+    """
+    records = measure_steps(timing.options, console)
     several = len({r.engine for r in records if r.method == "emlc"}) > 1
     rows = [
         # Plain training is the reference: it is bound to be the fastest, and takes no part in the ranking.
         Part(_step_label(r, several), paper=_method_label(r), ceiling=r.method == "cross-entropy")
         for r in records
     ]
+    failed = {row.label: r.problem for row, r in zip(rows, records, strict=True) if r.problem is not None}
     hours = [[s * timing.images / 3600 for s in r.seconds] for r in records]
     mlc = {r.captured: r.seconds for r in records if r.method == "mlc"}
     ratios = [[s / m for s, m in zip(r.seconds, mlc.get(r.captured, ()), strict=False)] for r in records]
@@ -239,15 +244,22 @@ def time_steps(timing: Timing, folder: Path, *, command: str = "", console: Cons
         tables[measure] = values
     write_csv(folder / "table.csv", pd.concat([tidy(m, rows, [column], v) for m, v in tables.items()]))
     device = describe_hardware(pick_device(timing.options.device))
-    what = f"{timing.options.repetitions} rounds on {device['device']}, {device['threads']} thread(s)."
-    notes = [what, *timing.notes, *failed, *([f"`{command}`"] if command else [])]
+    where = f"{device['device']}, {device['threads']} thread(s)"
+    what = f"Median (lower to upper quartile) of {timing.options.repetitions} round(s) on {where}."
+    problems = [f"{label}: not measured: {problem}" for label, problem in failed.items()]
+    notes = [what, *timing.notes, *problems, *([f"`{command}`"] if command else [])]
     sections = [f"# {timing.title}", *(markdown(m, rows, [column], v) for m, v in tables.items())]
     write_text(folder / "table.md", "\n\n".join([*sections, *notes]) + "\n")
     contents = {"experiment": timing.name, "command": command, "versions": describe_versions()}
     write_json(
         folder / "results.json", contents | {"hardware": device, "records": [asdict(r) for r in records]}
     )
-    figures.save_bars(folder / "picture.png", timing.title, RATIO, [r.label for r in rows], tables[RATIO])
+    picture = folder / "picture.png"
+    if any(value.ours for value in tables[RATIO].values()):
+        figures.save_bars(picture, timing.title, RATIO, [r.label for r in rows], tables[RATIO])
+    else:
+        picture.unlink(missing_ok=True)  # one of before would be of other times than the table
+    return failed
 
 
 def _method_label(record: Record) -> str:

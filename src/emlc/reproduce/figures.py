@@ -19,7 +19,7 @@ from emlc.reproduce.cache import Outcome
 from emlc.reproduce.features import feature_map
 from emlc.reproduce.plan import LAST, Measure, Part, Picture
 from emlc.reproduce.results import Results
-from emlc.reproduce.tables import Values
+from emlc.reproduce.tables import Values, quartiles
 from emlc.runtime.colours import AMBER, BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY
 from emlc.runtime.files import atomic_write
 
@@ -39,13 +39,15 @@ def save(path: Path, results: Results) -> None:
 
 
 def save_bars(path: Path, title: str, measure: Measure, labels: Sequence[str], values: Values) -> None:
-    """Plot one measure of one column as bars, the paper's figures as hollow markers."""
+    """Plot the median and quartiles of one measure of one column as bars, the paper's figures as markers."""
     shown = [(label, v) for label, v in zip(labels, values.values(), strict=True) if v.ours]
     with _style():
         figure = Figure(figsize=(7, 1.4 + 0.45 * len(shown)), layout="constrained")
         axes = figure.add_subplot()
         for y, (_, (ours, paper)) in enumerate(reversed(shown)):
-            axes.barh(y, mean(ours), 0.6, xerr=_spread(ours), color=_COLOURS[0], capsize=3)
+            lower, middle, upper = quartiles(ours)
+            spread = [[middle - lower], [upper - middle]]
+            axes.barh(y, middle, 0.6, xerr=spread, color=_COLOURS[0], capsize=3)
             if paper is not None:
                 axes.plot(paper.mean, y, "D", markersize=9, **_HOLLOW)
         axes.set_yticks(range(len(shown)), [label for label, _ in reversed(shown)])

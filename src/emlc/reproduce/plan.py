@@ -63,11 +63,14 @@ class Measure(NamedTuple):
         name: Its name in the files.
         title: Title of its table.
         ranked: Whether the table shows which row is best.
+        of_rounds: Whether it is a time, measured in rounds. One that is disturbed would move a mean, so its
+            median and quartiles are tabulated.
     """
 
     name: str
     title: str
     ranked: bool = True
+    of_rounds: bool = False
 
 
 CHOSEN = Measure("test_accuracy", "Test accuracy of the chosen student, %")
@@ -84,8 +87,8 @@ SECONDS = Measure("seconds", "Seconds of training", ranked=False)  # beside othe
 MEASURES = (CHOSEN, LAST, RECOVERY, WRONG_RECOVERY, CORRECTED, SECONDS)
 """Default measures of a grid."""
 
-HOURS = Measure("hours", "Hours an epoch")
-RATIO = Measure("ratio", "Times MLC's")
+HOURS = Measure("hours", "Hours per epoch", of_rounds=True)
+RATIO = Measure("ratio", "Time relative to MLC", of_rounds=True)
 
 LESS_IS_BETTER = {META_OBJECTIVE.name, HOURS.name, RATIO.name}
 

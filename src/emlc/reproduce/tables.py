@@ -1,9 +1,10 @@
 """The figures of an experiment as Markdown, for people, and as a data frame, for CSV files."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from emlc.reproduce.paper import Published
@@ -14,7 +15,7 @@ class Value(NamedTuple):
     """A cell of a table.
 
     Attributes:
-        ours: Values of the finished runs, one per seed.
+        ours: Values of the finished runs, one per seed; of timings one per round.
         paper: The paper's figure, if it prints one.
     """
 
@@ -35,6 +36,21 @@ def cell(values: Iterable[float | None], digits: int = 1) -> str:
     return f"{mean(known):.{digits}f}{spread}"
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper quartile."""
+    lower, middle, upper = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+    return lower, middle, upper
+
+
+def _timing_cell(values: Sequence[float], digits: int) -> str:
+    """Format the median and the quartiles, or a dash if there are no values."""
+    if not values:
+        return "-"
+    lower, middle, upper = quartiles(values)
+    spread = f" ({lower:.{digits}f} to {upper:.{digits}f})" if len(values) > 1 else ""
+    return f"{middle:.{digits}f}{spread}"
+
+
 def hardware(summary: Mapping[str, Any]) -> str:
     """Describe what a run was made on: device, precision, processes, threads, versions."""
     return (
@@ -45,7 +61,11 @@ def hardware(summary: Mapping[str, Any]) -> str:
 
 
 def tidy(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], values: Values) -> pd.DataFrame:
-    """Return one row per cell: number of seeds, their mean and standard deviation, the paper's figures."""
+    """Return one row per cell: number of values, their mean and standard deviation, the paper's figures.
+
+    Timings have median and quartiles in place of mean and standard deviation.
+    """
+    summarised = _quartiles_by_name if measure.of_rounds else _moments_by_name
     lines = []
     for row in rows:
         for column in columns:
@@ -56,13 +76,24 @@ def tidy(measure: Measure, rows: Sequence[Part], columns: Sequence[Part], values
                     "row": row.label,
                     "column": column.label,
                     "n": len(ours),
-                    "mean": mean(ours) if ours else None,
-                    "sd": stdev(ours) if len(ours) > 1 else None,
+                    **summarised(ours),
                     "paper_mean": paper.mean if paper else None,
                     "paper_sd": paper.sd if paper else None,
                 }
             )
     return pd.DataFrame(lines)
+
+
+def _moments_by_name(values: Sequence[float]) -> dict[str, float | None]:
+    return {
+        "mean": mean(values) if values else None,
+        "sd": stdev(values) if len(values) > 1 else None,
+    }
+
+
+def _quartiles_by_name(values: Sequence[float]) -> dict[str, float | None]:
+    lower, middle, upper = quartiles(values) if values else (None, None, None)
+    return {"median": middle, "lower_quartile": lower, "upper_quartile": upper}
 
 
 def markdown(
@@ -82,7 +113,7 @@ def markdown(
         texts = []
         for column in columns:
             ours, paper = values[row.label, column.label]
-            text = cell(ours, digits)
+            text = _timing_cell(ours, digits) if measure.of_rounds else cell(ours, digits)
             planned = max(most[column.label], seeds if row.seeds is None else len(row.seeds))
             text += f" (n = {len(ours)})" if 0 < len(ours) < planned else ""
             text = f"**{text}**" if row.label in best[column.label] else text
@@ -94,14 +125,15 @@ def markdown(
 def _best(measure: Measure, column: Part, rows: Sequence[Part], values: Values, digits: int) -> set[str]:
     """Return the labels of the rows with the best mean, as rounded for print, among those with all seeds.
 
-    Of fewer than two rows none is best.
+    Of timings it is the best median. Of fewer than two rows none is best.
     """
     if not measure.ranked:
         return set()
     sign = -1 if measure.name in LESS_IS_BETTER else 1
     most = max((len(values[row.label, column.label].ours) for row in rows), default=0)
+    centre = median if measure.of_rounds else mean
     means = {
-        row.label: sign * round(mean(ours), digits)
+        row.label: sign * round(centre(ours), digits)
         for row in rows
         if not row.ceiling and 0 < len(ours := values[row.label, column.label].ours) == _all_seeds(row, most)
     }

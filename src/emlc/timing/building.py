@@ -50,9 +50,8 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
         batch: Images of the shape and type that the method will be trained on.
     """
     method_class, method_name = _METHODS[case.method]
-    preset = AUTHORS_PRESET if case.method == "emlc-authors" else options.preset
     settings = Settings(
-        **_of_preset(preset, case.method),
+        **_of_preset(case.method, options),
         backbone=group.network,
         method=method_name,
         look_ahead=case.k,
@@ -77,7 +76,13 @@ def build_method(case: Case, group: Group, options: StepOptions, ranks: Ranks, b
     return method
 
 
-def _of_preset(name: str | None, method: MethodName) -> dict[str, Any]:
+def teacher_of(method: MethodName, options: StepOptions) -> str | None:
+    """Return the kind of teacher that a method is measured with, gate or noise-aware; None if it has none."""
+    return Settings(**_of_preset(method, options)).teacher if method in EMLC_METHODS else None
+
+
+def _of_preset(method: MethodName, options: StepOptions) -> dict[str, Any]:
+    name = AUTHORS_PRESET if method == "emlc-authors" else options.preset
     if name is None or method not in EMLC_METHODS:
         return {}
     values = read_yaml(preset_path(name, "train"))

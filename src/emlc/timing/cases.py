@@ -1,7 +1,7 @@
 """The steps that a benchmark measures, and the plain steps they are compared with."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from emlc.config import Precision
@@ -82,14 +82,19 @@ def make_groups(options: StepOptions) -> list[Group]:
 def make_cases(options: StepOptions, *, cuda: bool, tf32: bool) -> list[Case]:
     """Return every valid combination of the other options, with the plain steps they are compared with.
 
+    emlc-plain and emlc-authors have a precision, a memory format and an engine of their own. Where they are
+    asked for, each comes once per number of look-ahead steps, whatever the options say of these.
+
     Args:
         options: The options of the benchmark.
         cuda: Whether the device can replay CUDA graphs.
         tf32: Whether the device rounds float32 products to TF32, too coarse for finite differences.
 
     Raises:
-        InputError: No combination is valid.
+        InputError: No combination is valid, or captured steps are asked of a device that has none.
     """
+    if options.captured == "true" and not cuda:
+        raise InputError("captured: CUDA graphs need a CUDA device")
     captured = {"true": [True], "false": [False], "both": [False, True]}[options.captured]
     cases = [
         case
@@ -99,8 +104,9 @@ def make_cases(options: StepOptions, *, cuda: bool, tf32: bool) -> list[Case]:
         for case in _methods(options, precision, memory_format, replay, tf32)
         if cuda or not case.captured
     ]
+    cases += _in_their_own_way(options)
     if not cases:
-        raise InputError(_nothing_left(options, cuda))
+        raise InputError(_nothing_left(options))
     return list(dict.fromkeys(each for case in cases for each in (case.erm, case)))
 
 
@@ -116,19 +122,28 @@ def _methods(
                 if engine == "finite-difference" and (reduced or kind == "exact"):
                     continue
                 yield Case(method, precision, memory_format, captured, k, engine, kind)
-        elif method in ("emlc-plain", "emlc-authors"):
-            cases = (Case("emlc", precision, memory_format, captured, k) for k in options.look_ahead)
-            if (precision, memory_format, captured) == ("float32", "contiguous", False):
-                yield from (each.plain if method == "emlc-plain" else each.authors for each in cases)
         elif method in ("mlc", "mlc-pruned"):
             yield Case(method, precision, memory_format, captured, engine="double-backward")
-        elif method == "cross-entropy" or not captured:
+        elif method == "cross-entropy" or (method == "data" and not captured):
             yield Case(method, precision, memory_format, captured)
 
 
-def _nothing_left(options: StepOptions, cuda: bool) -> str:
-    if options.captured == "true" and not cuda:
-        return "captured: CUDA graphs need a CUDA device"
+def _in_their_own_way(options: StepOptions) -> Iterator[Case]:
+    for method, k in itertools.product(options.methods, options.look_ahead):
+        plain = Case("emlc", "float32", "contiguous", False, k).plain
+        if method == "emlc-plain":
+            yield plain
+        elif method == "emlc-authors":
+            yield plain.authors
+
+
+def left_out(options: StepOptions, cases: Sequence[Case]) -> list[MethodName]:
+    """Return the methods that were asked for and of which the options leave no case."""
+    measured = {case.method for case in cases}
+    return [method for method in options.methods if method not in measured]
+
+
+def _nothing_left(options: StepOptions) -> str:
     if options.captured == "true" and options.methods == ["data"]:
         return "captured and methods: loading data is never captured"
     return (

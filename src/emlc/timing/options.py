@@ -33,7 +33,8 @@ class StepOptions:
             straightforward implementation: float32, channels first, torch's forward-mode AD, no CUDA graph),
             emlc-authors (the same with the settings of the authors' code, and one pass of the teacher over
             noisy and trusted images; compare it with emlc by preset cifar10-authors-head), and data (loading
-            and augmenting alone).
+            and augmenting alone). emlc-plain and emlc-authors are measured once per k, whatever precisions,
+            memory_formats, engines, meta_gradients and captured are.
         preset: Preset of ``emlc train`` from which emlc takes its teacher, losses and optimisers, in place of
             the defaults.
         look_ahead: Student steps per teacher step of emlc, k.

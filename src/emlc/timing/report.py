@@ -46,6 +46,7 @@ def tables(records: Sequence[Record], hardware: str) -> Iterator[Table]:
 
 _TRAITS: dict[str, Callable[[Record], str]] = {
     "step": lambda r: f"{r.method} k={r.k}" if r.method in EMLC_METHODS else r.method,
+    "teacher": lambda r: r.teacher or "",
     "gradient": lambda r: r.meta_gradient or "",
     "JVP": lambda r: r.engine or "",
     "precision": lambda r: r.precision,
@@ -88,15 +89,20 @@ def _figures(record: Record, loading: Mapping[Case, float | None]) -> Iterator[s
     yield "" if no_share else f"{100 * (load or 0) / record.seconds_per_image:.1f}"
 
 
-def save_plot(records: Sequence[Record], path: Path) -> None:
+def save_plot(records: Sequence[Record], path: Path) -> bool:
     """Plot the cost per image in forward passes, as measured and by the parts of the cost model.
 
     Args:
         records: Records of :func:`~emlc.timing.step.measure_steps`; those without figures and those of
             data are left out.
         path: The PNG file to write.
+
+    Returns:
+        Whether there was anything to plot: else no file is written.
     """
     measured = [r for r in records if r.ratio_to_erm is not None and r.method != "data"]
+    if not measured:
+        return False
     groups = [(group, sorted(members, key=_ratio, reverse=True)) for group, members in _grouped(measured)]
     counts = [len(members) for _, members in groups]
     with matplotlib.rc_context(
@@ -110,6 +116,7 @@ def save_plot(records: Sequence[Record], path: Path) -> None:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
         with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=120, metadata={"Software": PLOT})
+    return True
 
 
 def _plot_group(axes: Axes, records: Sequence[Record]) -> None:
@@ -122,7 +129,7 @@ def _plot_group(axes: Axes, records: Sequence[Record]) -> None:
         widths = np.array([each.get(part, 0.0) for each in parts])
         axes.barh(rows - 0.2, widths, 0.36, left, color=colour, label=f"model: {part}")
         left += widths
-    axes.set_yticks(rows, [r.case.name for r in records])
+    axes.set_yticks(rows, [", ".join([r.case.name, *([r.teacher] if r.teacher else [])]) for r in records])
     axes.set(xlabel="cost per noisy image (forward passes, of which plain training takes 3)")
     axes.set_ylim(-0.7, len(records) - 0.3)
     axes.grid(False, axis="y")

@@ -29,8 +29,8 @@ from emlc.runtime.distributed import Ranks, pick_device, start_ranks
 from emlc.runtime.messages import show_messages
 from emlc.runtime.precision import uses_tf32
 from emlc.runtime.streams import RandomStream, generator, torch_generator
-from emlc.timing.building import build_method
-from emlc.timing.cases import Case, Group, make_cases, make_groups
+from emlc.timing.building import build_method, teacher_of
+from emlc.timing.cases import Case, Group, left_out, make_cases, make_groups
 from emlc.timing.cost import ERM_PASSES, forward_passes
 from emlc.timing.memory import peak_of_cpu, state_bytes
 from emlc.timing.options import EngineName, MemoryFormat, MetaGradientName, MethodName, StepOptions
@@ -60,6 +60,7 @@ class Record:
     Attributes:
         method: cross-entropy, mlc, mlc-pruned, emlc, emlc-plain, emlc-authors, or data: loading and
             augmenting alone, n noisy and m trusted images per step.
+        teacher: Kind of emlc's teacher, gate or noise-aware; None for other methods.
         k: Student steps per teacher step.
         engine: Engine for Jacobian-vector products, if the method takes any.
         meta_gradient: approximate or exact for emlc, else None.
@@ -87,6 +88,7 @@ class Record:
     """
 
     method: MethodName
+    teacher: str | None
     k: int
     engine: EngineName | None
     meta_gradient: MetaGradientName | None
@@ -125,6 +127,7 @@ class _Running:
     """A case ready to run with its measurements so far; without a step, the problem that stopped it."""
 
     case: Case
+    teacher: str | None = None
     step: Callable[[], object] | None = None
     method: Method | None = None
     repeats: int = 1
@@ -170,6 +173,8 @@ def _measure_steps(options: StepOptions, console: Console) -> list[Record]:
     cuda = device.type == "cuda"
     cases = make_cases(options, cuda=cuda, tf32=cuda and uses_tf32())
     groups = make_groups(options)
+    if absent := left_out(options, cases):
+        _log.warning(f"left out, as no combination of the other options suits them: {', '.join(absent)}")
     records: list[Record] = []
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
@@ -192,7 +197,7 @@ def _measure_group(
     group: Group, cases: list[Case], options: StepOptions, advance: Callable[[str], None]
 ) -> list[Record]:
     device = pick_device(options.device)
-    ranks = {precision: start_ranks(str(device), precision) for precision in options.precisions}
+    ranks = {each: start_ranks(str(device), each) for each in {case.precision for case in cases}}
     batches = _Batches(group, options, device)
     if device.type == "cuda":
         _take_workspaces(device)
@@ -230,7 +235,7 @@ class _Batches:
 
 
 def _build(case: Case, group: Group, options: StepOptions, ranks: Ranks, batches: _Batches) -> _Running:
-    running = _Running(case)
+    running = _Running(case, teacher_of(case.method, options))
     try:
         if case.method == "data":
             running.step = _loading_step(group, options, ranks)
@@ -365,6 +370,7 @@ def _record(
         over_model = float(np.median(ratios)) * ERM_PASSES / passes
     return Record(
         method=case.method,
+        teacher=running.teacher,
         k=case.k,
         engine=case.engine,
         meta_gradient=case.meta_gradient,
