@@ -400,7 +400,7 @@ def source(tmp_path, monkeypatch):
     """A copy of the package's code, to be changed; keys are of it."""
     for room in ("methods", "networks", "meta", "architectures", "pretraining"):
         shutil.copytree(Path(code.__file__).parents[1] / room, tmp_path / "src/emlc" / room)
-    monkeypatch.setattr(code, "_HOME", tmp_path / "src")
+    monkeypatch.setattr(code, "_HOMES", (tmp_path / "src",))
     yield tmp_path / "src/emlc"
     forget_code()
 
