@@ -55,7 +55,7 @@ def decided_by(
     """
     values = {
         "settings": dict(settings),
-        "contents": {str(source): _contents(Path(source)) for source in sources},
+        "contents": {str(source): contents_of(Path(source)) for source in sources},
         "code": script_digest(script, settings.get("method", "emlc")),
     }
     return dict(json.loads(json.dumps(values)))
@@ -72,7 +72,7 @@ def short_key(decided_by: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _contents(source: Path) -> str | None:
+def contents_of(source: Path) -> str | None:
     """Return a hash of a file, or of the files in a folder with their names; None if it is neither."""
     if not source.exists():
         return None

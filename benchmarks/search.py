@@ -18,10 +18,12 @@ import pandas as pd
 from jsonargparse import auto_cli
 from sklearn.model_selection import ParameterGrid
 
+from benchmarks.kept import contents_of
 from emlc.errors import InputError
 from emlc.reproduce.engine import reproduce
+from emlc.reproduce.experiments import restricted
 from emlc.reproduce.plan import Grid, Part
-from emlc.runtime.files import read_yaml
+from emlc.runtime.files import read_json, read_yaml, write_json
 
 _FILE = Path(__file__).with_suffix(".yaml")
 _HELD_OUT = 10_000
@@ -31,16 +33,13 @@ def search(features: str, methods: list[str] | None = None, folder: str = "runs/
     """Make the trials that are missing, and tabulate all.
 
     Args:
-        features: An .npz file of training samples: X (n, d) and columns of labels.
+        features: An .npz file of training samples: X (n, d) and columns of labels. A folder is for one file.
         methods: Only these methods.
         folder: Folder for runs and results.
     """
-    plan = read_yaml(_FILE)
-    data = _held_out(Path(features), Path(folder) / "search")
-    rows = _rows(plan["methods"] if methods is None else {m: plan["methods"][m] for m in methods})
-    columns = tuple(Part(label, settings) for label, settings in plan["columns"].items())
-    study = Grid("search", plan["title"], rows, columns, {**plan["settings"], **data}, (plan["seed"],))
     home = Path(folder) / "search"
+    _check_same(Path(features), home)
+    study = search_from(_FILE, _held_out(Path(features), home), methods)
     made = reproduce(study, Path(folder) / "runs", home)
     trials = _scores(json.loads((home / "results.json").read_text(encoding="utf-8"))["runs"])
     trials.to_csv(home / "trials.csv", index=False)
@@ -48,6 +47,24 @@ def search(features: str, methods: list[str] | None = None, folder: str = "runs/
     print(best.to_string(index=False))
     if made.failed:
         raise InputError(f"{len(made.failed)} trials failed: {'; '.join(made.failed)}")
+
+
+def search_from(file: Path, data: Mapping[str, Any], methods: Sequence[str] | None = None) -> Grid:
+    """Return the grid of all trials.
+
+    Args:
+        file: The YAML file that names them.
+        data: Settings that name the samples.
+        methods: Only these methods.
+
+    Raises:
+        InputError: The file cannot be read, or has no such method.
+    """
+    plan = read_yaml(file)
+    rows = _rows(plan["methods"])
+    columns = tuple(Part(label, settings) for label, settings in plan["columns"].items())
+    trials = Grid("search", plan["title"], rows, columns, {**plan["settings"], **data}, (plan["seed"],))
+    return restricted(trials, None, methods)
 
 
 def _scores(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -62,6 +79,18 @@ def _scores(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table.insert(0, "trial", names[2])
     table.insert(0, "method", names[0])
     return table.sort_values(["method", "score"], ascending=[True, False])
+
+
+def _check_same(features: Path, folder: Path) -> None:
+    """Remember the contents of the features: runs are found again by the name of the file written from them.
+
+    Raises:
+        InputError: The folder has trials with other features.
+    """
+    file, contents = folder / "features.json", {"contents": contents_of(features)}
+    if file.exists() and read_json(file) != contents:
+        raise InputError(f"features: {folder} has trials with others than {features}; name another --folder")
+    write_json(file, contents)
 
 
 def _held_out(features: Path, folder: Path) -> dict[str, str]:

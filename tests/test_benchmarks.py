@@ -10,6 +10,8 @@ from PIL import Image
 from benchmarks import tickets
 from benchmarks.kept import Kept, decided_by, script_digest
 from benchmarks.patch_features import patch_features
+from benchmarks.search import _check_same
+from emlc import InputError
 from emlc.reproduce import code
 from emlc.reproduce.tables import markdown_table
 
@@ -89,3 +91,13 @@ def test_a_markdown_table_has_a_line_for_each_row():
     assert (
         markdown_table(["", "a"], [["r", "1.0"], ["s", "-"]]) == "| | a |\n|---|---|\n| r | 1.0 |\n| s | - |"
     )
+
+
+def test_a_search_on_other_features_is_refused_in_the_same_folder(tmp_path):
+    features = tmp_path / "train.npz"
+    features.write_bytes(b"some")
+    for _ in range(2):
+        _check_same(features, tmp_path / "search")
+    features.write_bytes(b"else")
+    with pytest.raises(InputError, match=r"features: .* has trials with others than"):
+        _check_same(features, tmp_path / "search")

@@ -139,6 +139,10 @@ ON_EQUAL_TERMS: dict[str, Any] = {"epochs": 15, "noisy_batch": 128, "rivals": Fa
 """Settings of a run that is measured, unless it has others: they do not depend on the size of the data."""
 
 
+_LABELS = {"label_column", "true_label_column"}
+"""Settings in which a pretraining, which learns from no label, may differ from its runs."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A run, or a pretraining, to make.
@@ -187,11 +191,16 @@ class Cell(NamedTuple):
     job: Job
 
 
+def method_of(grid: Grid, row: Part) -> str:
+    """Return the method of a row: its own, or else the one that all rows share."""
+    return str({"method": "emlc", **grid.common, **row.settings}["method"])
+
+
 def known_rows(grid: Grid) -> tuple[list[Part], list[str]]:
     """Return the rows whose methods emlc has, and the names of the methods that it does not have."""
-    methods = {row.label: row.settings.get("method", grid.common.get("method", "emlc")) for row in grid.rows}
+    methods = {row.label: method_of(grid, row) for row in grid.rows}
     known = [row for row in grid.rows if methods[row.label] in METHODS]
-    return known, sorted({str(m) for m in methods.values() if m not in METHODS})
+    return known, sorted({each for each in methods.values() if each not in METHODS})
 
 
 def values_of(grid: Grid, row: Part, column: Part) -> dict[str, Any]:
@@ -244,7 +253,8 @@ def job(values: Mapping[str, Any]) -> Job:
         return Job(Settings(**settings), features=features)
     data_settings = {f.name for f in fields(DataSettings)} & settings.keys()
     data = {name: settings[name] for name in data_settings}
-    if unlike := sorted(name for name in data.keys() & start.keys() if start[name] != data[name]):
+    both = (data.keys() & start.keys()) - _LABELS
+    if unlike := sorted(name for name in both if start[name] != data[name]):
         raise InputError(
             f"{PRETRAIN}: expected {', '.join(unlike)} as the run has it: the images are its own"
         )
