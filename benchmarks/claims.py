@@ -19,7 +19,7 @@ from emlc.config import Settings
 from emlc.data import Samples, read, split_samples
 from emlc.labels.quality import QualityMeter
 from emlc.reproduce.plan import ON_EQUAL_TERMS
-from emlc.reproduce.tables import cell
+from emlc.reproduce.tables import cell, markdown_table
 from emlc.runs.train import train
 from emlc.runtime.files import write_json, write_text
 
@@ -39,11 +39,11 @@ def claims(
     home, results = Path(folder), dict[str, list[dict[str, Any]]]()
     for name, values in (_cases() | ({} if features is None else _feature_cases(features))).items():
         results[name] = [_assess(values, seed) for seed in seeds or range(3)]
-        print(_row(name, results[name]))
+        print(", ".join(_row(name, results[name])), flush=True)
     headings = ["data", "expected f1", "f1", "estimated noise", "noise", "right, given", "right, corrected"]
-    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    table = markdown_table(headings, [_row(*item) for item in results.items()])
     write_json(home / "claims.json", results)
-    write_text(home / "claims.md", "\n".join([*lines, *(_row(*item) for item in results.items())]) + "\n")
+    write_text(home / "claims.md", f"{table}\n")
 
 
 def _cases() -> dict[str, dict[str, Any]]:
@@ -104,7 +104,7 @@ def _assess(values: dict[str, Any], seed: int) -> dict[str, Any]:
     return {"expected_f1": decision.expected_f1, "estimated_rate": decision.noise_rate, "figures": figures}
 
 
-def _row(name: str, runs: list[dict[str, Any]]) -> str:
+def _row(name: str, runs: list[dict[str, Any]]) -> list[str]:
     claiming = [run for run in runs if run["expected_f1"] is not None]
     columns = [
         [run["expected_f1"] for run in claiming],
@@ -117,7 +117,7 @@ def _row(name: str, runs: list[dict[str, Any]]) -> str:
     cells = [cell([100 * value for value in column]) for column in columns]
     unknown = len(runs) - len(claiming)
     cells[0] = "unknown" if not claiming else cells[0] + (f", {unknown} unknown" if unknown else "")
-    return f"| {name} | {' | '.join(cells)} |"
+    return [name, *cells]
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@
 
 Draws samples of CIFAR-10 at random and "checks" them by their true labels, as a user of `emlc draw` does,
 trains, and decides which labels are wrong: with the labels that the checked samples had been given, and
-without. `emlc reproduce table1 --scale features` makes the features. FOLDER/results.json keeps every finished
-run. Writes FOLDER/results.md.
+without. `emlc reproduce table1 --scale features` makes the features. FOLDER/results.json keeps the figures of
+every finished run, which are measured again if the features or the code differ. Writes FOLDER/results.md.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 from jsonargparse import auto_cli
 
+from benchmarks.kept import Kept, decided_by
 from emlc.config import Settings
 from emlc.data import Split, make_split
-from emlc.reproduce.tables import cell
+from emlc.reproduce.tables import cell, markdown_table
 from emlc.runs.run import Run
 from emlc.runs.train import train
-from emlc.runtime.files import write_json, write_text
+from emlc.runtime.files import write_text
 
 _RANDOM = "half at random"
 _DATA = {_RANDOM: "symmetric", "human, worst": "worst", "human, aggregate": "aggregate"}
@@ -52,24 +53,28 @@ def drawn(
         numbers: How many samples are checked.
         folder: Folder for the results.
     """
-    kept = Path(folder) / "results.json"
-    results: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
-    cases = [(name, number) for name in _DATA for number in numbers]
-    for name, number in cases:
-        for seed in seeds:
-            key = f"{name}, {number}, seed {seed}"
-            if key not in results:
-                results[key] = _measure(Path(features), name, number, seed)
-                write_json(kept, results)
-                print(key, results[key])
-    lines = ["| labels | checked | " + " | ".join(_FIGURES.values()) + " |", "|---" * 8 + "|"]
-    for name, number in cases:
-        runs = [results[f"{name}, {number}, seed {seed}"] for seed in seeds]
-        cells = [cell([(1 if key == "power" else 100) * run[key] for run in runs]) for key in _FIGURES]
-        lines.append(f"| {name} | {number:,} | {' | '.join(cells)} |")
-    table = "\n".join(lines)
+    kept = Kept(Path(folder) / "results.json")
+    train_and_test = [Path(features), _test_of(Path(features))]
+    lines = []
+    for name in _DATA:
+        for number in numbers:
+            runs = []
+            for seed in seeds:
+                decided = decided_by(
+                    "benchmarks.drawn", {"labels": name, "checked": number, "seed": seed}, train_and_test
+                )
+                measure = partial(_measure, Path(features), name, number, seed)
+                runs.append(kept.figures(f"{name}, {number}, seed {seed}", decided, measure))
+            cells = [cell([(1 if key == "power" else 100) * run[key] for run in runs]) for key in _FIGURES]
+            lines.append([name, f"{number:,}", *cells])
+            print(", ".join(lines[-1]), flush=True)
+    table = markdown_table(["labels", "checked", *_FIGURES.values()], lines)
     write_text(Path(folder) / "results.md", table + "\n")
     print(table)
+
+
+def _test_of(features: Path) -> Path:
+    return features.with_name("test.npz")
 
 
 def _measure(features: Path, name: str, number: int, seed: int) -> dict[str, float]:
@@ -90,7 +95,7 @@ def _measure(features: Path, name: str, number: int, seed: int) -> dict[str, flo
         pd.DataFrame(checked).to_csv(f"{work}/checked.csv", index=False)
         settings = Settings(
             data=f"{work}/data.npz",
-            test=str(features.with_name("test.npz")),
+            test=str(_test_of(features)),
             label_column="given",
             true_label_column="label",
             trusted=f"{work}/checked.csv",

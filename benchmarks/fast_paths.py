@@ -2,20 +2,22 @@
 
     python -m benchmarks.fast_paths
 
-All variants have the same splits, networks and steps. Finished runs are read, not trained again. This is no
-grid of `benchmarks.grid`, which would make one run of those that differ in ``save_memory`` alone. Writes
-FOLDER/results.md and FOLDER/results.json.
+All variants have the same splits, networks and steps. FOLDER/results.json keeps the summaries of finished
+runs, which are made again if the code differs. This is no grid of `benchmarks.grid`, which would make one run
+of those that differ in ``save_memory`` alone. Writes FOLDER/results.md.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import auto_cli
 
+from benchmarks.kept import Kept, decided_by, short_key
 from emlc.config import Settings
-from emlc.reproduce.tables import cell, hardware
+from emlc.reproduce.tables import cell, hardware, markdown_table
 from emlc.runs.train import train
-from emlc.runtime.files import write_json, write_text
+from emlc.runtime.files import write_text
 
 _DEMO: dict[str, Any] = {
     "data": "digits",
@@ -49,26 +51,24 @@ def fast_paths(
         folder: Folder for runs and results.
     """
     seeds = seeds or list(range(5))
-    results: dict[str, list[dict[str, Any]]] = {}
+    kept, rows = Kept(Path(folder) / "results.json"), []
     for variant, changes in _VARIANTS.items():
-        name = variant.replace(", ", "-").replace(" ", "-")
-        results[variant] = [
-            train(
-                Settings(**(_DEMO | changes | {"seed": seed, "output": f"{folder}/{name}-{seed}"})),
-                resume=True,
-            ).summary
-            for seed in seeds
-        ]
-    lines = [f"| {' | '.join(['variant', *_FIGURES])} |", "|---" * (len(_FIGURES) + 1) + "|"]
-    for variant, summaries in results.items():
-        cells = [cell([summary[key] for summary in summaries]) for key in _FIGURES.values()]
-        lines.append(f"| {' | '.join([variant, *cells])} |")
+        summaries = []
+        for seed in seeds:
+            values = _DEMO | changes | {"seed": seed}
+            decided = decided_by("benchmarks.fast_paths", values)
+            make = partial(_summary, values, f"{folder}/runs/{short_key(decided)}")
+            summaries.append(kept.figures(f"{variant}, seed {seed}", decided, make))
+        rows.append([variant, *(cell([each[key] for each in summaries]) for key in _FIGURES.values())])
     made_on = hardware(summaries[0] | {"precision": "precision as in the table"})
     note = f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}. {made_on}."
-    text = "\n".join([*lines, "", note, ""])
-    write_json(Path(folder) / "results.json", results)
+    text = f"{markdown_table(['variant', *_FIGURES], rows)}\n\n{note}\n"
     write_text(Path(folder) / "results.md", text)
     print(text)
+
+
+def _summary(values: dict[str, Any], output: str) -> dict[str, Any]:
+    return train(Settings(**values, output=output), resume=True).summary
 
 
 if __name__ == "__main__":

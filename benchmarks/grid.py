@@ -39,16 +39,17 @@ def grid(
         file: The YAML file.
         seeds: Seeds to use instead of the file's.
         methods: Only rows of these methods.
-        data: Data to use instead of the file's.
+        data: Data to use instead of the file's, if all its runs have the same.
         shard: I/N, from 0/N to N-1/N: make only this share of the runs.
         processes: Number of runs made at the same time.
         folder: Folder for runs and results.
 
     Raises:
-        InputError: A run failed; the table has the others.
+        InputError: A run failed, and the table has the others; or an option does not go with the file.
     """
     study = restricted(grid_from(Path(file)), seeds, methods)
-    study = study if data is None else replace(study, common={**study.common, "data": data})
+    if data is not None:
+        study = _with_data(study, data)
     home, part = Path(folder), parse_shard(shard)
     outcome = reproduce(
         study,
@@ -61,6 +62,18 @@ def grid(
     print((home / study.name / "table.md").read_text(encoding="utf-8"))
     if outcome.failed:
         raise InputError(f"{len(outcome.failed)} runs failed: {'; '.join(outcome.failed)}")
+
+
+def _with_data(study: Grid, data: str) -> Grid:
+    """Return a study with other data.
+
+    Raises:
+        InputError: Rows or columns name their own data, which override those that all runs share.
+    """
+    own = [part.label for part in (*study.rows, *study.columns) if "data" in part.settings]
+    if own:
+        raise InputError(f"data: cannot be given with {study.name}, whose data are those of {', '.join(own)}")
+    return replace(study, common={**study.common, "data": data})
 
 
 def grid_from(file: Path) -> Grid:
@@ -97,4 +110,5 @@ if __name__ == "__main__":
     try:
         auto_cli(grid, as_positional=True)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

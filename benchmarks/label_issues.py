@@ -4,29 +4,31 @@
 
 Part of each data set is held out before training, and its labels are assessed by networks that saw neither
 them nor their samples. The labels of the training set, for which cleanlab asks for cross-validation, are
-assessed by the networks that were trained on them. Finished seeds are read, not trained again. Writes
-FOLDER/results.json and FOLDER/results.md. "The teacher's q" are the labels that the student learns from.
+assessed by the networks that were trained on them. FOLDER/results.json keeps the figures of finished seeds,
+which are measured again if the settings, the data or the code differ. Writes FOLDER/results.md.
+
+"The teacher's q" are the labels that the student learns from.
 """
 
-import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cleanlab
 import numpy as np
-import yaml
 from jsonargparse import auto_cli
 
+from benchmarks.kept import Kept, decided_by, short_key
 from emlc.config import Settings
 from emlc.data import Samples, noise, read, split_samples
 from emlc.labels.decision import bayes
 from emlc.labels.quality import FIGURES, QualityMeter, issue_figures
-from emlc.reproduce.plan import ON_EQUAL_TERMS
-from emlc.reproduce.tables import cell, hardware
+from emlc.reproduce.plan import ON_EQUAL_TERMS, job
+from emlc.reproduce.tables import cell, hardware, markdown_table
 from emlc.runs.run import Run
 from emlc.runs.train import train
-from emlc.runtime.files import write_json, write_text
+from emlc.runtime.files import read_yaml, write_text
 
 _HELD_OUT = 0.2
 
@@ -43,33 +45,43 @@ def label_issues(
         data: Data to use instead of the data that the settings name.
     """
     home = Path(folder or f"runs/benchmarks/{Path(cases).stem}")
-    results: dict[str, Any] = {}
-    for number, (name, values) in enumerate(yaml.safe_load(Path(cases).read_text(encoding="utf-8")).items()):
-        values |= {} if data is None else {"data": data}
-        runs = [_result(values, seed, home / f"case{number}-seed{seed}") for seed in seeds or range(3)]
-        results[name] = runs
+    kept, results = Kept(home / "results.json"), dict[str, list[dict[str, Any]]]()
+    for name, values in cases_from(Path(cases), data).items():
+        results[name] = []
+        for seed in seeds or range(3):
+            decided = decided_by("benchmarks.label_issues", values | {"seed": seed}, [values["data"]])
+            assess = partial(_assess, values, seed, home / "runs" / short_key(decided))
+            results[name].append(kept.figures(f"{name}, seed {seed}", decided, assess))
     seed_list = ", ".join(str(seed) for seed in seeds or range(3))
     note = (
         f"Per cent, mean ± standard deviation over seeds {seed_list}. "
         f"{hardware(next(iter(results.values()))[0]['summary'])}, cleanlab {cleanlab.__version__}."
     )
     table = _table(results)
-    write_json(home / "results.json", results)
     write_text(home / "results.md", f"{table}\n\n{note}\n")
-    print(f"{table}\n\n{note}\n\nwritten: {home}/results.md, {home}/results.json")
+    print(f"{table}\n\n{note}\n\nwritten: {home}/results.md, {kept.file}")
 
 
-def _result(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
-    file = output / "label_issues.json"
-    if not file.exists():
-        write_json(file, _assess(values, seed, output))
-    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return result
+def cases_from(file: Path, data: str | None = None) -> dict[str, dict[str, Any]]:
+    """Read cases, by name, with the settings that all have.
+
+    Args:
+        file: The YAML file.
+        data: Data to use instead of the data that it names.
+
+    Raises:
+        InputError: It cannot be read, or settings are wrong.
+    """
+    of_all = {} if data is None else {"data": data}
+    cases = {name: ON_EQUAL_TERMS | values | of_all for name, values in read_yaml(file).items()}
+    for values in cases.values():
+        job(values)
+    return cases
 
 
 def _assess(values: dict[str, Any], seed: int, output: Path) -> dict[str, Any]:
     """Train, and assess the labels of the training set and of the held-out part."""
-    settings = Settings(**(ON_EQUAL_TERMS | values | {"data": None, "seed": seed, "output": str(output)}))
+    settings = Settings(**(values | {"data": None, "seed": seed, "output": str(output)}))
     samples = read(values["data"], settings, role="data")
     rows = np.random.default_rng([seed, 1]).permutation(len(samples))
     held_out, rest = np.split(rows, [int(_HELD_OUT * len(rows))])
@@ -114,14 +126,14 @@ def _figures(run: Run, samples: Samples) -> dict[str, Any]:
 
 def _table(results: dict[str, Any]) -> str:
     headings = ["noise", "labels", "by", *(name.replace("_", " ") for name in FIGURES)]
-    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    lines = []
     for name, runs in results.items():
         for part in ("held out", "training"):
             for tool in ("emlc", "cleanlab", "the teacher's q"):
                 figures = [run["figures"][part][tool] for run in runs]
                 cells = [cell([_per_cent(f[key]) for f in figures]) for key in FIGURES]
-                lines.append(f"| {name} | {part} | {tool} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+                lines.append([name, part, tool, *cells])
+    return markdown_table(headings, lines)
 
 
 def _per_cent(value: float | None) -> float | None:

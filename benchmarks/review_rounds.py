@@ -5,15 +5,16 @@
 Trains, decides on fifty noisy samples by their true labels, worst first or at random, applies the decisions
 as `emlc apply` does, and trains again. "Worst first, as before" is the same without the column of the labels
 that reviewed samples had been given: what emlc did before it kept them. FOLDER/results.json keeps every
-finished round: a command that was interrupted goes on where it stopped. Writes FOLDER/results.md.
+finished round: a command that was interrupted goes on where it stopped. A round is measured again if the
+features or the code differ. Writes FOLDER/results.md.
 
 ``--features`` names the folder of the arrays of :mod:`benchmarks.patch_features`, train.npz and test.npz;
 without it CIFAR-10 is left out.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,16 +25,17 @@ import yaml
 from jsonargparse import auto_cli
 from numpy.typing import NDArray
 
+from benchmarks.kept import Kept, decided_by
 from benchmarks.tickets import tickets
 from emlc.config import Settings
 from emlc.config.presets import preset_path
 from emlc.data import Split, make_split
 from emlc.report.gallery import choose
-from emlc.reproduce.tables import cell
+from emlc.reproduce.tables import cell, markdown_table
 from emlc.review import apply_decisions
 from emlc.runs.run import Run
 from emlc.runs.train import train
-from emlc.runtime.files import write_json, write_text
+from emlc.runtime.files import write_text
 
 ORDERS = {"worst": "worst first", "random": "random", "as before": "worst first, as before"}
 """Key and name of each order."""
@@ -57,24 +59,40 @@ def review_rounds(
         folder: Folder for the results.
     """
     home = Path(folder)
-    kept = home / "results.json"
-    results: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
-    data = ["tickets", "digits", *(["CIFAR-10"] if features else [])]
-    for name in data:
-        for seed in seeds:
-            keys = {order: f"{name}, {order}, {decisions}, seed {seed}" for order in ORDERS}
-            missing = [order for order, key in keys.items() if key not in results]
-            if missing:
-                with TemporaryDirectory() as work:
-                    before = train(_settings(name, seed, Path(work), features), lean=True)
-                    for order in missing:
-                        results[keys[order]] = _round(before, order, decisions, Path(work) / order)
-                        write_json(kept, results)
-    rows = [row for name in data for row in _rows(name, results, seeds, decisions)]
-    heads = ["data", "order", "wrong of the reviewed", *FIGURES.values()]
-    table = "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *rows])
-    write_text(home / "results.md", table + "\n")
-    print(f"{table}\n\nwritten: {home}/results.md, {kept}")
+    kept = Kept(home / "results.json")
+    rows = []
+    for name in ["tickets", "digits", *(["CIFAR-10"] if features else [])]:
+        seen = [_rounds(kept, name, seed, decisions, features) for seed in seeds]
+        rows += [_row(name, order, [rounds[order] for rounds in seen]) for order in ORDERS]
+    table = markdown_table(["data", "order", "wrong of the reviewed", *FIGURES.values()], rows)
+    write_text(home / "results.md", f"{table}\n")
+    print(f"{table}\n\nwritten: {home}/results.md, {kept.file}")
+
+
+def _rounds(
+    kept: Kept, name: str, seed: int, decisions: int, features: str | None
+) -> dict[str, dict[str, float]]:
+    """Return the figures of a round in every order; the first run is made once, if one of them needs it."""
+    files = list(_features(features).values()) if name == "CIFAR-10" else [preset_path("text", "train")]
+    with TemporaryDirectory() as work:
+
+        @cache
+        def before() -> Run:
+            return train(_settings(name, seed, Path(work), features), lean=True)
+
+        def figures(order: str) -> dict[str, float]:
+            settings = {"data": name, "order": order, "decisions": decisions, "seed": seed}
+            return kept.figures(
+                f"{name}, {order}, {decisions}, seed {seed}",
+                decided_by("benchmarks.review_rounds", settings, files),
+                lambda: _round(before(), order, decisions, Path(work) / order),
+            )
+
+        return {order: figures(order) for order in ORDERS}
+
+
+def _features(folder: str | None) -> dict[str, Any]:
+    return {"data": f"{folder}/train.npz", "test": f"{folder}/test.npz"}
 
 
 def _settings(name: str, seed: int, folder: Path, features: str | None) -> Settings:
@@ -93,8 +111,7 @@ def _settings(name: str, seed: int, folder: Path, features: str | None) -> Setti
             data="digits", noise="symmetric", noise_rate=0.5, image_model="none", **known, **shared
         )
     human: dict[str, Any] = {"label_column": "worst", "true_label_column": "label", "noisy_limit": 5000}
-    files: dict[str, Any] = {"data": f"{features}/train.npz", "test": f"{features}/test.npz"}
-    return Settings(**files, **human, **known, **shared)
+    return Settings(**_features(features), **human, **known, **shared)
 
 
 def _write_tickets(folder: Path, seed: int) -> dict[str, Any]:
@@ -162,16 +179,12 @@ def _accuracy(run: Run, split: Split) -> float:
     return 100 * float((predicted == split.test.given).mean())
 
 
-def _rows(name: str, results: dict[str, dict[str, float]], seeds: Sequence[int], number: int) -> list[str]:
-    rows = []
-    for order, words in ORDERS.items():
-        found = [results[f"{name}, {order}, {number}, seed {seed}"] for seed in seeds]
-        cells = [cell([each["wrong"] for each in found], 0)]
-        for key in FIGURES:
-            change = cell([each[f"{key} after"] - each[key] for each in found])
-            cells.append(f"{cell([each[key] for each in found])}, change {change}")
-        rows.append(f"| {name} | {words} | {' | '.join(cells)} |")
-    return rows
+def _row(name: str, order: str, rounds: Sequence[dict[str, float]]) -> list[str]:
+    cells = [cell([each["wrong"] for each in rounds], 0)]
+    for key in FIGURES:
+        change = cell([each[f"{key} after"] - each[key] for each in rounds])
+        cells.append(f"{cell([each[key] for each in rounds])}, change {change}")
+    return [name, ORDERS[order], *cells]
 
 
 if __name__ == "__main__":

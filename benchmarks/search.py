@@ -20,6 +20,7 @@ from sklearn.model_selection import ParameterGrid
 
 from emlc.errors import InputError
 from emlc.reproduce.engine import reproduce
+from emlc.reproduce.experiments import restricted
 from emlc.reproduce.plan import Grid, Part
 from emlc.runtime.files import read_yaml
 
@@ -35,12 +36,8 @@ def search(features: str, methods: list[str] | None = None, folder: str = "runs/
         methods: Only these methods.
         folder: Folder for runs and results.
     """
-    plan = read_yaml(_FILE)
-    data = _held_out(Path(features), Path(folder) / "search")
-    rows = _rows(plan["methods"] if methods is None else {m: plan["methods"][m] for m in methods})
-    columns = tuple(Part(label, settings) for label, settings in plan["columns"].items())
-    study = Grid("search", plan["title"], rows, columns, {**plan["settings"], **data}, (plan["seed"],))
     home = Path(folder) / "search"
+    study = search_from(_FILE, _held_out(Path(features), home), methods)
     made = reproduce(study, Path(folder) / "runs", home)
     trials = _scores(json.loads((home / "results.json").read_text(encoding="utf-8"))["runs"])
     trials.to_csv(home / "trials.csv", index=False)
@@ -48,6 +45,24 @@ def search(features: str, methods: list[str] | None = None, folder: str = "runs/
     print(best.to_string(index=False))
     if made.failed:
         raise InputError(f"{len(made.failed)} trials failed: {'; '.join(made.failed)}")
+
+
+def search_from(file: Path, data: Mapping[str, Any], methods: Sequence[str] | None = None) -> Grid:
+    """Return the grid of all trials.
+
+    Args:
+        file: The YAML file that names them.
+        data: Settings that name the samples.
+        methods: Only these methods.
+
+    Raises:
+        InputError: The file cannot be read, or has no such method.
+    """
+    plan = read_yaml(file)
+    rows = _rows(plan["methods"])
+    columns = tuple(Part(label, settings) for label, settings in plan["columns"].items())
+    trials = Grid("search", plan["title"], rows, columns, {**plan["settings"], **data}, (plan["seed"],))
+    return restricted(trials, None, methods)
 
 
 def _scores(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PowerTransformer, StandardScaler
 
 from emlc import EMLCClassifier
+from emlc.reproduce.tables import cell, markdown_table
 from emlc.timing.hardware import describe_hardware, describe_versions
 
 _NUMBERS = ["age", "spend", "visits", "since"]
@@ -52,14 +53,13 @@ def table(
         epochs: Numbers of epochs of emlc; by default the one that it chooses.
         noisy_batch: Noisy samples per step of emlc; by default what it chooses.
     """
-    accuracies: dict[str, list[float]] = {}
+    accuracies: dict[tuple[str, str], list[float]] = {}
     for seed in seeds or range(5):
         parts = _parts(Path(generator), seed)
-        for name, accuracy in _accuracies(parts, seed, epochs or [None], noisy_batch):
-            accuracies.setdefault(name, []).append(100 * accuracy)
-    print("| method | learns from | test accuracy, % |\n|---|---|---|")
-    for name, values in accuracies.items():
-        print(f"| {name} | {np.mean(values):.1f} ± {np.std(values, ddof=1):.1f} |")
+        for method, rows, accuracy in _accuracies(parts, seed, epochs or [None], noisy_batch):
+            accuracies.setdefault((method, rows), []).append(100 * accuracy)
+    lines = [[*names, cell(values)] for names, values in accuracies.items()]
+    print(markdown_table(["method", "learns from", "test accuracy, %"], lines))
     known = {**describe_hardware(torch.device("cpu")), **describe_versions()}
     print(f"\nMean ± standard deviation over {len(seeds or range(5))} seeds; {known}.")
 
@@ -77,17 +77,18 @@ def _read(path: Path) -> Part:
 
 def _accuracies(
     parts: dict[str, Part], seed: int, epochs: Sequence[int | None], noisy_batch: int | None
-) -> Iterator[tuple[str, float]]:
+) -> Iterator[tuple[str, str, float]]:
+    """Yield each method, the rows that it learns from, and its accuracy."""
     (noisy, noisy_y), (trusted, trusted_y), (test, test_y) = parts.values()
     both, both_y = pd.concat([noisy, trusted]), pd.concat([noisy_y, trusted_y])
     for rows, (X, y) in {"trusted": (trusted, trusted_y), "all": (both, both_y)}.items():
         for name, model in _rivals(seed).items():
-            yield f"{name} | {rows}", model.fit(_plain(X, both), y).score(_plain(test, both), test_y)
+            yield name, rows, model.fit(_plain(X, both), y).score(_plain(test, both), test_y)
     is_trusted = np.arange(len(both)) >= len(noisy)
     for number in epochs:
         emlc = EMLCClassifier(epochs=number, noisy_batch=noisy_batch, device="cpu", random_state=seed)
         emlc.fit(both, both_y, trusted=is_trusted)
-        yield f"emlc, {emlc.run_.settings.epochs} epochs | all", emlc.score(test, test_y)
+        yield f"emlc, {emlc.run_.settings.epochs} epochs", "all", emlc.score(test, test_y)
 
 
 def _rivals(seed: int) -> dict[str, Any]:

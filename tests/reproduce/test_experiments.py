@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import tiny
-from benchmarks.grid import grid_from
+from benchmarks.grid import _with_data, grid_from
+from benchmarks.label_issues import cases_from
+from benchmarks.search import search_from
 from emlc import InputError
 from emlc.cli import main
 from emlc.config import Settings
@@ -20,7 +22,7 @@ from emlc.reproduce.contenders import CONTENDERS
 from emlc.reproduce.engine import _settings_by_noise
 from emlc.reproduce.experiments import EXPERIMENTS, restricted
 from emlc.reproduce.paper import _tables, published
-from emlc.reproduce.plan import PRETRAIN, Timing, cells, distinct
+from emlc.reproduce.plan import PRETRAIN, Part, Timing, cells, distinct, job
 from emlc.runtime.files import read_yaml
 from emlc.timing.building import build_method
 from emlc.timing.cases import make_cases, make_groups
@@ -275,18 +277,35 @@ def test_options_without_meaning_for_times_are_refused(capsys):
     assert "seeds, processes: cannot be given with table3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "runs"),
-    [
-        ("meta_weight", 4 * 6 * 3),
-        ("exact", 6 * 5),
-        ("methods", 21 * 3),
-        ("digits", 3 * 5),
-    ],
-)
-def test_studies_are_grids_whose_settings_are_right(name, runs):
-    study = cells(grid_from(BENCHMARKS / f"{name}.yaml"))
-    assert len(study) == len(distinct(study)) == runs
+def runs_of(file):
+    """What a study's file makes its script run, by label."""
+    if file.stem.startswith("label_issues"):
+        return {name: job(values) for name, values in cases_from(file).items()}
+    study = search_from(file, {"data": "digits"}) if file.stem == "search" else grid_from(file)
+    return {(each.row.label, each.column.label, each.seed): each.job for each in cells(study)}
+
+
+@pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_file_of_a_study_is_understood_and_makes_no_run_twice(file):
+    runs = runs_of(file)
+    assert len(runs) > 1
+    assert len({each.key for each in runs.values()}) == len(runs)
+
+
+def test_methods_of_a_study_may_be_in_what_all_rows_share():
+    study = grid_from(BENCHMARKS / "exact.yaml")
+    rows = tuple(Part(row.label, {}) for row in study.rows)
+    shared = replace(study, common={**study.common, "method": "glc"}, rows=rows)
+    assert len(restricted(shared, None, ["glc"]).rows) == 6
+    with pytest.raises(InputError, match="methods: exact has glc, k = 10, approximate"):
+        restricted(shared, None, ["emlc"])
+
+
+def test_other_data_are_refused_where_columns_name_their_own():
+    study = grid_from(BENCHMARKS / "digits.yaml")
+    assert {each.job.settings.data for each in cells(_with_data(study, "cifar10"))} == {"cifar10"}
+    with pytest.raises(InputError, match=r"data: cannot be given with unequal_classes, whose .* 70 % in one"):
+        _with_data(grid_from(BENCHMARKS / "unequal_classes.yaml"), "cifar10")
 
 
 def test_a_study_without_rows_is_refused(tmp_path):

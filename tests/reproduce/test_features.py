@@ -171,6 +171,18 @@ def test_methods_that_need_images_are_left_out_and_counted(root):
     assert "Left out, as they need images (3): c2d, augdesc, sanm." in experiment.notes
 
 
+def test_the_full_protocol_has_human_labels_where_the_data_have_them(root, tmp_path):
+    experiment = EXPERIMENTS["table1"](Choice("paper", "cifar10", str(root)))
+    runs = {each.column.label: each.job for each in cells(restricted(experiment, [0], ["mlc"]))}
+    assert [(s.label_column, s.true_label_column) for s in (job.settings for job in runs.values())] == [
+        *[(None, None)] * 5,
+        *(("worst", "label"), ("aggregate", "label")),
+    ]
+    assert len({each.start.key for each in runs.values()}) == 1, "one SimCLR for all columns"
+    save_cifar10(tmp_path / "no/cifar10", human=False)
+    assert len(EXPERIMENTS["table1"](Choice("paper", "cifar10", str(tmp_path / "no"))).columns) == 5
+
+
 def test_human_labels_stand_in_for_clothing1m(root, tmp_path):
     for name in ("table2", "table4", "fig5", "fig7"):
         experiment = table(name, root)
@@ -408,7 +420,7 @@ def source(tmp_path, monkeypatch):
     """A copy of the package's code, to be changed; keys are of it."""
     for room in ("methods", "networks", "meta", "architectures", "pretraining", "runs", "data"):
         shutil.copytree(Path(code.__file__).parents[1] / room, tmp_path / "src/emlc" / room)
-    monkeypatch.setattr(code, "_HOME", tmp_path / "src")
+    monkeypatch.setattr(code, "_HOMES", (tmp_path / "src",))
     yield tmp_path / "src/emlc"
     forget_code()
 

@@ -6,30 +6,32 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-_HOME = Path(__file__).parents[2]
-_ROOMS = ("emlc.architectures.", "emlc.meta.", "emlc.methods.", "emlc.networks.", "emlc.pretraining.")
+_HOMES = (Path(__file__).parents[2], Path(__file__).parents[3])
+"""Folders of emlc and, in a checkout, of the benchmarks."""
+ROOMS = ("emlc.architectures.", "emlc.meta.", "emlc.methods.", "emlc.networks.", "emlc.pretraining.")
 """Modules whose code counts with that of a module which imports them."""
 
 
 @cache
-def code_digest(module: str) -> str:
-    """Return a hash of a module, and of what it imports of methods, networks and meta-gradients.
+def code_digest(*modules: str, rooms: tuple[str, ...] = ROOMS) -> str:
+    """Return a hash of modules, and of what they import of methods, networks and meta-gradients.
 
     Comments and docstrings do not count.
 
     Args:
-        module: Name of a module of emlc, such as ``emlc.methods.glc``.
+        modules: Names of modules of emlc or of the benchmarks, such as ``emlc.methods.glc``.
+        rooms: How the names of the imported modules that count begin.
 
     Returns:
         64 hexadecimal characters.
     """
     seen: dict[str, str] = {}
-    left = [module]
+    left = list(modules)
     while left:
         name = left.pop()
         if name not in seen:
             seen[name], imports = _code(name)
-            left += imports
+            left += [each for each in imports if each.startswith(rooms) and _file(each) is not None]
     return hashlib.sha256("\0".join(f"{name}\0{seen[name]}" for name in sorted(seen)).encode()).hexdigest()
 
 
@@ -60,13 +62,13 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """Yield the modules that count among those that a module imports."""
+    """Yield the names of what a module imports from others, and of the others."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
-            names = (node.module, *(f"{node.module}.{each.name}" for each in node.names))
-            yield from (name for name in names if name.startswith(_ROOMS) and _file(name) is not None)
+            yield from (node.module, *(f"{node.module}.{each.name}" for each in node.names))
 
 
 def _file(module: str) -> Path | None:
-    path = _HOME.joinpath(*module.split("."))
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
+    paths = [home.joinpath(*module.split(".")) for home in _HOMES]
+    files = (file for path in paths for file in (path.with_suffix(".py"), path / "__init__.py"))
+    return next((file for file in files if file.exists()), None)

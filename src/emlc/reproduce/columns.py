@@ -22,9 +22,8 @@ def noise_column(protocol: Protocol, kind: str, per_cent: int, paper: str | None
     ``paper`` names the column of the paper's table that it is, or stands in for.
     """
     label = f"{kind} {per_cent} %"
-    settings: dict[str, Any] = {**protocol.settings, "noise": kind, "noise_rate": per_cent / 100}
-    if protocol.pretrain is not None:
-        settings[PRETRAIN] = protocol.pretrain
+    noise = {"noise": kind, "noise_rate": per_cent / 100}
+    settings: dict[str, Any] = {**protocol.settings, **noise, **_start(protocol)}
     shown = label if protocol.scale == "small" else f"{DISPLAY_NAMES[protocol.data]} {label}"
     default = f"{DISPLAY_NAMES['cifar10' if protocol.data == 'digits' else protocol.data]} {label}"
     return Part(shown, settings, paper=paper or default)
@@ -32,9 +31,17 @@ def noise_column(protocol: Protocol, kind: str, per_cent: int, paper: str | None
 
 def human_column(protocol: Protocol, labels: str, paper: str | None = None) -> Part:
     """Return the column for labels that people gave."""
-    columns = {"label_column": labels, "true_label_column": "label"}
-    label = f"{DISPLAY_NAMES[protocol.data]} human, {labels}"
-    return Part(label, {**protocol.settings, **columns}, paper=paper)
+    settings: dict[str, Any] = {
+        **protocol.settings,
+        "label_column": labels,
+        "true_label_column": "label",
+        **_start(protocol),
+    }
+    return Part(f"{DISPLAY_NAMES[protocol.data]} human, {labels}", settings, paper=paper)
+
+
+def _start(protocol: Protocol) -> dict[str, Any]:
+    return {} if protocol.pretrain is None else {PRETRAIN: protocol.pretrain}
 
 
 def clothing_column(protocol: Protocol) -> Part:

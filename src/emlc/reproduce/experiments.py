@@ -25,6 +25,7 @@ from emlc.reproduce.plan import (
     Grid,
     Part,
     Timing,
+    method_of,
 )
 from emlc.reproduce.protocol import DISPLAY_NAMES, Protocol, Scale
 from emlc.timing.options import StepOptions
@@ -376,7 +377,7 @@ def restricted(grid: Grid, seeds: Sequence[int] | None, methods: Sequence[str] |
         grid = replace(grid, rows=rows, seeds=tuple(seeds))
     if methods is None:
         return grid
-    names = {row.label: {row.label, str(row.settings.get("method", "emlc"))} for row in grid.rows}
+    names = {row.label: {row.label, method_of(grid, row)} for row in grid.rows}
     known = set[str]().union(*names.values())
     if unknown := [method for method in methods if method not in known]:
         raise InputError(f"methods: {grid.name} has {', '.join(sorted(known))}; got {', '.join(unknown)}")

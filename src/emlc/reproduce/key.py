@@ -39,7 +39,7 @@ def run_key(settings: Settings | PretrainSettings, start: str | None, features: 
             "teacher_learning_rate": settings.teacher_rate,
         }
         modules = (METHODS[settings.method].partition(":")[0], *_OF_ALL_RUNS)
-    values |= {"start": start, "features": features, "code": [code_digest(each) for each in modules]}
+    values |= {"start": start, "features": features, "code": code_digest(*modules)}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
 
 

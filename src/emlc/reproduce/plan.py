@@ -147,6 +147,10 @@ ON_EQUAL_TERMS: dict[str, Any] = {"epochs": 15, "noisy_batch": 128, "rivals": Fa
 """Settings of a run that is measured, unless it has others: they do not depend on the size of the data."""
 
 
+_LABELS = {"label_column", "true_label_column"}
+"""Settings in which a pretraining, which learns from no label, may differ from its runs."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A run, or a pretraining, to make.
@@ -176,6 +180,11 @@ class Cell(NamedTuple):
     column: Part
     seed: int
     job: Job
+
+
+def method_of(grid: Grid, row: Part) -> str:
+    """Return the method of a row: its own, or else the one that all rows share."""
+    return str({"method": "emlc", **grid.common, **row.settings}["method"])
 
 
 def values_of(grid: Grid, row: Part, column: Part) -> dict[str, Any]:
@@ -227,7 +236,8 @@ def job(values: Mapping[str, Any]) -> Job:
         return Job(Settings(**settings), features=features)
     data_settings = {f.name for f in fields(DataSettings)} & settings.keys()
     data = {name: settings[name] for name in data_settings}
-    if unlike := sorted(name for name in data.keys() & start.keys() if start[name] != data[name]):
+    both = (data.keys() & start.keys()) - _LABELS
+    if unlike := sorted(name for name in both if start[name] != data[name]):
         raise InputError(
             f"{PRETRAIN}: expected {', '.join(unlike)} as the run has it: the images are its own"
         )

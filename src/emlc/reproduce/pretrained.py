@@ -1,4 +1,6 @@
-"""CIFAR as features of a network that was pretrained on ImageNet: what runs need to know of them."""
+"""CIFAR as features of a network that was pretrained on ImageNet, and CIFAR's human labels: what runs need to
+know of them.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -42,18 +44,27 @@ class PretrainedFeatures:
     @cached_property
     def human_labels(self) -> tuple[str, ...]:
         """Those of :data:`HUMAN_LABELS` that the training images have."""
-        import pyarrow.parquet as pq
-
-        columns = {name for path in self.files("train")[:1] for name in pq.read_schema(path).names}
-        return tuple(name for name in HUMAN_LABELS if name in columns)
+        return human_labels_of(self.data, self.data_root)
 
     def files(self, part: str) -> list[Path]:
         """Return the parquet files of a part, train or test, if the data are in such files."""
-        from emlc.data.sources.cifar import parquet_folder  # imports torch, which takes seconds
-
-        folder = parquet_folder(self.data, self.data_root)
-        return [] if folder is None else sorted(folder.glob(f"{part}*.parquet"))
+        return _files(self.data, self.data_root, part)
 
     def sources(self, home: Path) -> dict[str, Any]:
         """Return the settings of runs that name the files of the features, in a folder of all features."""
         return {"data": str(home / self.name / "train.npz"), "test": str(home / self.name / "test.npz")}
+
+
+def human_labels_of(data: str, data_root: str) -> tuple[str, ...]:
+    """Return those of :data:`HUMAN_LABELS` that the training images of cifar10 or cifar100 have."""
+    import pyarrow.parquet as pq
+
+    columns = {name for path in _files(data, data_root, "train")[:1] for name in pq.read_schema(path).names}
+    return tuple(name for name in HUMAN_LABELS if name in columns)
+
+
+def _files(data: str, data_root: str, part: str) -> list[Path]:
+    from emlc.data.sources.cifar import parquet_folder  # imports torch, which takes seconds
+
+    folder = parquet_folder(data, data_root)
+    return [] if folder is None else sorted(folder.glob(f"{part}*.parquet"))

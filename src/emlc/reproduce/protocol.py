@@ -8,7 +8,7 @@ from emlc.config import DataSettings, NoiseSettings, Settings, names_of
 from emlc.config.presets import preset_path
 from emlc.errors import InputError
 from emlc.reproduce.plan import FEATURES
-from emlc.reproduce.pretrained import PretrainedFeatures
+from emlc.reproduce.pretrained import PretrainedFeatures, human_labels_of
 from emlc.runtime.files import read_yaml
 
 Scale = Literal["small", "features", "paper"]
@@ -120,4 +120,7 @@ def make_protocol(
     del values["init"]  # set when the pretraining is finished
     simclr = read_yaml(preset_path(pretraining, "pretrain")) | source
     del simclr["output"]
-    return Protocol(scale, data, values, simclr)
+    human = human_labels_of(data, data_root or DataSettings.data_root)
+    if human:  # it learns from no label: named here, the columns share one pretraining
+        simclr |= {"label_column": "label", "true_label_column": "label"}
+    return Protocol(scale, data, values, simclr, human)

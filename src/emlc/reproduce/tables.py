@@ -51,6 +51,20 @@ def _timing_cell(values: Sequence[float], digits: int) -> str:
     return f"{middle:.{digits}f}{spread}"
 
 
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a table in Markdown, without a newline at its end.
+
+    Args:
+        headings: Of the columns.
+        rows: As many cells in each.
+    """
+    return "\n".join([_line(headings), "|---" * len(headings) + "|", *map(_line, rows)])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
+
+
 def hardware(summary: Mapping[str, Any]) -> str:
     """Describe what a run was made on: device, precision, processes, threads, versions."""
     return (
@@ -108,9 +122,9 @@ def markdown(
     digits = _digits([v for r in rows for c in columns for v in values[r.label, c.label].ours])
     most = {c.label: max(len(values[r.label, c.label].ours) for r in rows) for c in columns} if rows else {}
     best = {c.label: _best(measure, c, rows, values, digits) for c in columns}
-    lines = [f"| | {' | '.join(c.label for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines = []
     for row in rows:
-        texts = []
+        texts = [row.label]
         for column in columns:
             ours, paper = values[row.label, column.label]
             text = _timing_cell(ours, digits) if measure.of_rounds else cell(ours, digits)
@@ -118,8 +132,8 @@ def markdown(
             text += f" (n = {len(ours)})" if 0 < len(ours) < planned else ""
             text = f"**{text}**" if row.label in best[column.label] else text
             texts.append(f"{text} (paper {paper})" if paper else text)
-        lines.append(f"| {row.label} | {' | '.join(texts)} |")
-    return f"## {measure.title}\n\n" + "\n".join(lines)
+        lines.append(texts)
+    return f"## {measure.title}\n\n{markdown_table(['', *(c.label for c in columns)], lines)}"
 
 
 def _best(measure: Measure, column: Part, rows: Sequence[Part], values: Values, digits: int) -> set[str]:

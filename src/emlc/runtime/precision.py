@@ -1,5 +1,6 @@
 """Number formats: when bfloat16 is fast, and what is computed in float32 all the same."""
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -32,8 +33,10 @@ def rounds_on_cpu() -> bool:
 
 
 def _asked(question: Callable[[], bool]) -> bool:
-    # Reading the old names of what was set by the new ones raises RuntimeError.
-    try:
-        return question()
-    except RuntimeError:
-        return True
+    # Reading the old names of what was set by the new ones raises RuntimeError; torch 2.9 warns of them.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Please use the new API settings to control TF32")
+        try:
+            return question()
+        except RuntimeError:
+            return True
