@@ -51,10 +51,14 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     threads: int | None = None
 
+    @property
+    def losses_read(self) -> int:
+        """Number of steps, over all epochs, whose losses have been read."""
+        return max(map(len, self.losses.values()), default=0)
+
     def mean_losses(self) -> dict[str, float]:
         """Return the mean losses over the current epoch's steps whose losses have been read."""
-        unread = self.steps - max(map(len, self.losses.values()), default=0)
-        read = self.epoch_steps - unread
+        read = self.epoch_steps - (self.steps - self.losses_read)
         return {name: sum(losses[-read:]) / read for name, losses in self.losses.items() if read > 0}
 
 

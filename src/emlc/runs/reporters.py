@@ -46,6 +46,7 @@ class ConsoleReporter:
     def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None:
         self._first_step = progress.steps
         self._first_seconds = progress.seconds
+        self._losses_at: tuple[int, int] | None = None
         self._task = self._bar.add_task(
             self._title, total=self._epochs * steps_per_epoch, completed=progress.steps, rate="", losses=""
         )
@@ -56,10 +57,14 @@ class ConsoleReporter:
             return
         seconds = progress.seconds - self._first_seconds
         rate = (progress.steps - self._first_step) * self._samples_per_step / max(seconds, 1e-9)
-        losses = " ".join(
-            f"{_BAR_NAMES.get(name, name)} {mean:.3f}" for name, mean in progress.mean_losses().items()
-        )
-        self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s", losses=losses)
+        self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s")
+        # The means are over all steps of the epoch, and change only where further losses have been read.
+        at = progress.epoch, progress.losses_read
+        if at != self._losses_at:
+            self._losses_at = at
+            means = progress.mean_losses().items()
+            losses = " ".join(f"{_BAR_NAMES.get(name, name)} {mean:.3f}" for name, mean in means)
+            self._bar.update(self._task, losses=losses)
 
     def on_epoch(self, progress: RunProgress) -> None:
         row = progress.history[-1]
