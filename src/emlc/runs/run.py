@@ -128,7 +128,7 @@ class Run:
             InputError: there is no such run, or files of it are missing or broken; or it names code that is
                 not trusted.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         settings = read_settings(folder, Settings)
         if not trust_code:
             check_code(settings, folder / "settings.yaml")
