@@ -227,6 +227,11 @@ def test_one_trusted_sample_is_not_enough(tmp_path):
     refuse(settings, "there is 1 trusted sample; training needs at least 2", data)
 
 
+def test_a_trusted_batch_that_is_halved_needs_four_samples(tmp_path):
+    settings = tiny.settings(output=str(tmp_path / "run"), trusted_per_class=1, student_trusted=True)
+    refuse(settings, "trusted_batch: student_trusted halves it; expected at least 4 trusted samples, got 3")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -258,7 +258,8 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
         raise InputError(
             f"method: {settings.method} trains in one process only; several processes can train {joint}"
         )
-    for name, parts in (("noisy", 1), ("trusted", 1 + settings.student_trusted)):
+    halves = settings.student_trusted and settings.method == "emlc"
+    for name, parts in (("noisy", 1), ("trusted", 1 + halves)):
         samples = len(getattr(split, name))
         if samples < 2:
             raise InputError(f"there is 1 {name} sample; training needs at least 2")
@@ -266,6 +267,10 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
         batch, least = min(samples, size), parts * ranks.size
         if batch < least:
             raise InputError(f"{name}_batch: {ranks.size} processes need at least {least}, got {batch}")
+        if parts > 1 and batch < 4:  # batch normalisation cannot train on a half of one sample
+            raise InputError(
+                f"trusted_batch: student_trusted halves it; expected at least 4 trusted samples, got {batch}"
+            )
         augmentation = getattr(settings, f"{name}_augmentation")
         if augmentation and split.noisy.inputs.ndim != 4:
             raise InputError(
