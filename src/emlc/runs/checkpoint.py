@@ -65,6 +65,8 @@ class Progress:
 CHECKPOINT = "checkpoint.pt"
 BEFORE = "checkpoint.before.pt"
 """Names of the latest checkpoint of a run, and of the one before it."""
+INITIAL = "initial"
+"""Name of the folder with the student's backbone before training, in runs that need it at their end."""
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

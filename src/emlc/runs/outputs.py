@@ -69,7 +69,7 @@ OF_TRAINING = {
     *("settings.yaml", "split.csv", "model.json", "metrics.csv", "steps.csv", "summary.json", _RECORD),
     *("decision.json", "labels.csv", "labels.parquet", "weights.csv", "noise.csv", "rivals.json"),
     *("chosen", "last", "tensorboard", "checkpoint.pt", "checkpoint.before.pt", "backbone.safetensors"),
-    *("recovery.png", "retain_weights.png", "meta_objective.png", "pretraining.png", LOCK),
+    *("recovery.png", "retain_weights.png", "meta_objective.png", "pretraining.png", "initial", LOCK),
 }
 """Names in a run directory that training writes; no command puts another of its files in their place."""
 

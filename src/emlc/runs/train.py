@@ -18,7 +18,7 @@ from emlc.data.sources.read import open_source
 from emlc.errors import EMLCWarning, InputError
 from emlc.methods.base import Method
 from emlc.runs.beside import FILE, compare_run, has_comparison
-from emlc.runs.checkpoint import Progress, latest_checkpoint
+from emlc.runs.checkpoint import INITIAL, Progress, latest_checkpoint, save_networks
 from emlc.runs.directory import (
     OF_THE_DATA,
     check_folder,
@@ -170,6 +170,8 @@ def _train_in(
     if ranks.is_first:
         remove_leftovers(folder)
         _write_inputs(folder, settings, split, schema)
+        if is_new and _decides_by_initial_weights(method, split):
+            save_networks(folder / INITIAL, {"student": method.student.get_submodule("backbone")})
         _log_inputs(split, schema, ranks)
         for message in messages:
             _log.info(message)
@@ -300,6 +302,12 @@ def _write_inputs(folder: Path, settings: Settings, split: Split, schema: Schema
     write_settings(folder, settings)
     write_json(folder / "model.json", asdict(schema))
     split.save(folder / "split.csv")
+
+
+def _decides_by_initial_weights(method: Method, split: Split) -> bool:
+    """Return whether the decision at the end needs initial weights whose source may be gone by then."""
+    has_decision = "teacher" in method.networks() and split.validation is None
+    return has_decision and split.noisy.inputs.ndim > 2 and method.settings.init != "none"
 
 
 def _log_inputs(split: Split, schema: Schema, ranks: Ranks) -> None:
