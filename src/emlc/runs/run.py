@@ -117,8 +117,8 @@ class Run:
     ) -> Self:
         """Load a run with the networks of the chosen or of the last epoch.
 
-        The chosen epoch is the one with the best accuracy on the validation set. Without one it is the best
-        on the trusted set, or with emlc's noise-aware teacher the last; of an interrupted run, so far.
+        The chosen epoch is the best on the validation set; without one the latest with emlc's noise-aware
+        teacher, else the best on the trusted set. Of an interrupted run, it is that so far.
 
         Args:
             folder: The run directory.
