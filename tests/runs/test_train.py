@@ -89,6 +89,7 @@ def test_the_summary(run):
     assert summary["teacher_test_accuracy"] == pytest.approx(chosen["teacher_test_accuracy"], abs=1e-3)
     assert summary["last_test_accuracy"] == pytest.approx(metrics["test_accuracy"].iloc[-1], abs=1e-3)
     assert summary["chosen_epoch"] == metrics["epoch"].iloc[-1]  # noise-aware, without validation samples
+    assert summary["noisy_test_labels"] is False
     assert summary["noise_rate_nominal"] is None
     assert 0.1 < summary["noise_rate_actual"] < 0.5
     labels = pd.read_csv(run.folder / "labels.csv")

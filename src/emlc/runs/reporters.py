@@ -25,10 +25,14 @@ class ConsoleReporter:
         samples_per_step: Noisy samples per teacher step, for the samples per second.
         epochs: Total number of epochs.
         console: Console that shows the bar; it may be quiet.
+        noisy_test: Whether the labels of the test set are as noisy as the others.
     """
 
-    def __init__(self, title: str, samples_per_step: int, epochs: int, console: Console) -> None:
+    def __init__(
+        self, title: str, samples_per_step: int, epochs: int, console: Console, noisy_test: bool = False
+    ) -> None:
         self._title = title
+        self._noisy_test = noisy_test
         self._samples_per_step = samples_per_step
         self._epochs = epochs
         self._bar = Progress(
@@ -68,7 +72,7 @@ class ConsoleReporter:
 
     def on_epoch(self, progress: RunProgress) -> None:
         row = progress.history[-1]
-        _log.info(f"{self._title} {describe_epoch(row, self._epochs)}")
+        _log.info(f"{self._title} {describe_epoch(row, self._epochs, noisy_test=self._noisy_test)}")
         _log.debug(f"{self._title} epoch {row['epoch']:.0f}: {describe_losses(row)}")
 
     def close(self) -> None:
@@ -156,8 +160,9 @@ def describe_losses(row: dict[str, float]) -> str:
     return "  ".join(text.format(row[name]) for name, text in _LOSS_FORMATS.items() if name in row)
 
 
-def describe_epoch(row: dict[str, float], epochs: int) -> str:
+def describe_epoch(row: dict[str, float], epochs: int, *, noisy_test: bool = False) -> str:
     """Format the main metrics of an epoch as one line, with the estimated time left."""
-    parts = [text.format(row[name]) for name, text in _EPOCH_FORMATS.items() if name in row]
+    formats = _EPOCH_FORMATS | ({"test_accuracy": "noisy test labels {:.1f} % met"} if noisy_test else {})
+    parts = [text.format(row[name]) for name, text in formats.items() if name in row]
     left = row["seconds"] / row["epoch"] * (epochs - row["epoch"])
     return f"epoch {row['epoch']:.0f}/{epochs}  " + "  ".join(parts) + f"  [{left:.0f} s left]"

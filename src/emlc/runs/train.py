@@ -31,6 +31,7 @@ from emlc.runs.directory import (
 from emlc.runs.fit import fit
 from emlc.runs.foreign import check_memory
 from emlc.runs.images import embed_split, images_in, resolve_image_model, side_of
+from emlc.runs.metrics import has_noisy_test
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.runs.results import write_decision, write_results, write_summary
 from emlc.runs.run import Run
@@ -176,7 +177,8 @@ def _train_in(
         for message in messages:
             _log.info(message)
     ranks.barrier()
-    reporter = _reporter(folder, settings, method, console, ranks, lean=lean)
+    noisy_test = has_noisy_test(settings, split)
+    reporter = _reporter(folder, settings, method, console, ranks, lean=lean, noisy_test=noisy_test)
     try:
         progress = fit(method, split, settings, reporter, folder, ranks, resumable=not lean)
     finally:
@@ -342,10 +344,17 @@ def describe_split(split: Split) -> str:
 
 
 def _reporter(
-    folder: Path, settings: Settings, method: Method, console: Console, ranks: Ranks, *, lean: bool
+    folder: Path,
+    settings: Settings,
+    method: Method,
+    console: Console,
+    ranks: Ranks,
+    *,
+    lean: bool,
+    noisy_test: bool,
 ) -> ConsoleReporter | QuietReporter:
     if not ranks.is_first:
         return QuietReporter()
     samples_per_step = settings.batch * method.look_ahead
-    arguments = (settings.method, samples_per_step, settings.passes, console)
+    arguments = (settings.method, samples_per_step, settings.passes, console, noisy_test)
     return ConsoleReporter(*arguments) if lean else RunReporter(folder, *arguments)
