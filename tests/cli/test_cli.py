@@ -135,16 +135,46 @@ def test_names_with_square_brackets_are_printed_as_they_are(here, capsys):
 
 def test_evaluate_its_own_test_set_and_other_data(run, tmp_path, capsys):
     assert main(["evaluate", str(run), "--weights", "last"]) == 0
-    figures = json.loads((run / "evaluation/evaluation.json").read_text())
+    figures = json.loads((run / "evaluation-last/evaluation.json").read_text())
+    assert (figures["weights"], figures["data"], figures["noisy_test_labels"]) == ("last", None, False)
     summary = json.loads((run / "summary.json").read_text())
     assert figures["accuracy"] == pytest.approx(summary["last_test_accuracy"], abs=1e-3)
     assert figures["samples"] == 30
     assert f"accuracy: {figures['accuracy']}" in capsys.readouterr().out
     trusted = str(run.parent / "trusted.csv")
     assert main(["evaluate", str(run), trusted, "--output", str(tmp_path / "e")]) == 0
-    assert json.loads((tmp_path / "e/evaluation.json").read_text())["accuracy"] == pytest.approx(
-        summary["trusted_accuracy"], abs=1e-3
-    )
+    of_trusted = json.loads((tmp_path / "e/evaluation.json").read_text())
+    assert of_trusted["accuracy"] == pytest.approx(summary["trusted_accuracy"], abs=1e-3)
+    assert (of_trusted["weights"], of_trusted["data"]) == ("chosen", trusted)
+
+
+def test_each_weights_have_an_evaluation_of_their_own(run):
+    for weights in ("chosen", "last"):
+        assert main(["evaluate", str(run), "--weights", weights]) == 0
+        assert main(["evaluate", str(run), str(run.parent / "test.csv"), "--weights", weights]) == 0
+    for name, weights in {"": "chosen", "-test": "chosen", "-last": "last", "-test-last": "last"}.items():
+        assert json.loads((run / f"evaluation{name}/evaluation.json").read_text())["weights"] == weights
+
+
+def test_agreement_with_noisy_test_labels_is_not_called_right(here, capsys):
+    frame = table(90).drop(columns="truth").assign(ok=np.arange(90) < 30)
+    frame.to_csv("data.csv", index=False)
+    drawn = ["--trusted_column", "ok", "--test_fraction", "0.2"]
+    assert main(["train", "data.csv", *drawn, *SMALL, "--epochs", "1", "--output", "run"]) == 0
+    captured = capsys.readouterr()
+    summary = json.loads(Path("run/summary.json").read_text())
+    share = f"{summary['test_accuracy']:.1f} %"
+    assert summary["noisy_test_labels"] is True
+    assert f"agrees with {share} of the test labels, which are as noisy as the others" in captured.out
+    assert "of the test samples right" not in captured.out
+    assert f"noisy test labels {share} met" in captured.err
+    assert main(["evaluate", "run"]) == 0
+    assert "the test labels are as noisy as the others" in capsys.readouterr().out
+    assert json.loads(Path("run/evaluation/evaluation.json").read_text())["noisy_test_labels"] is True
+    assert main(["report", "run"]) == 0
+    page = Path("run/report.html").read_text()
+    assert "Agreement with test labels" in page
+    assert "Accuracy on test samples" not in page
 
 
 def test_predict_needs_no_labels(run, tmp_path, capsys):
@@ -197,6 +227,8 @@ def test_data_called_last_does_not_take_the_name_of_the_last_weights(run, tmp_pa
     assert main(["correct", str(run), str(tmp_path / "last.csv")]) == 0
     assert (run / "labels-last-2.csv").is_file()
     assert not (run / "labels-last.csv").exists()
+    assert main(["evaluate", str(run), str(tmp_path / "last.csv")]) == 0
+    assert json.loads((run / "evaluation-last-2/evaluation.json").read_text())["samples"] == 5
 
 
 def test_evaluate_says_what_integers_stand_for(run, tmp_path, capsys):

@@ -286,6 +286,15 @@ def test_output_keeps_the_run(tmp_path, fitted):
     assert np.array_equal(estimator.predict_proba(X), fitted.predict_proba(X))
 
 
+def test_an_earlier_fit_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/settings.yaml").touch()
+    X, given, _, trusted = data()
+    with pytest.raises(InputError, match="output: ~/run holds the run of an earlier fit"):
+        EMLCClassifier(**SMALL, output="~/run").fit(X, given, trusted)
+
+
 def test_verbose_tells_on_standard_error(capfd):
     X, given, _, trusted = data()
     EMLCClassifier(**SMALL, verbose=True).fit(X, given, trusted)

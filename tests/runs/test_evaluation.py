@@ -97,11 +97,14 @@ def test_certain_predictions():
 
 def test_files(case, tmp_path):
     evaluation = evaluate_probabilities(*case, CLASSES)
-    evaluation.save(tmp_path / "out")
+    evaluation.save(tmp_path / "out", weights="last")
     names = {"evaluation.json", "per_class.csv"}
     names |= {f"{name}.{kind}" for name in ("confusion", "calibration") for kind in ("csv", "png")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
-    assert json.loads((tmp_path / "out/evaluation.json").read_text()) == evaluation.figures
+    assert json.loads((tmp_path / "out/evaluation.json").read_text()) == {
+        "weights": "last",
+        **evaluation.figures,
+    }
     pd.testing.assert_frame_equal(
         pd.read_csv(tmp_path / "out/confusion.csv", index_col="label"), evaluation.confusion
     )

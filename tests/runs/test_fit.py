@@ -294,6 +294,33 @@ def test_the_weights_on_disk_are_those_of_the_chosen_and_the_last_epoch(tmp_path
     assert weights(tmp_path, "last")["student.classifier.bias"].tolist() == [20.0] * 3
 
 
+@pytest.mark.parametrize(
+    ("knows_truth", "accuracies", "computed"),
+    [
+        (True, (90, 60, 70, 40), [1, 2, 3, 4]),
+        (False, (90, 60, 70, 40), [1, 4]),
+        (False, (50, 60, 30, 40), [1, 2, 4]),
+        (False, (50, 20, 30, 90), [1, 4]),
+    ],
+    ids=str,
+)
+def test_noisy_samples_are_estimated_in_chosen_epochs_the_last_and_where_the_truth_is_known(
+    tmp_path, monkeypatch, knows_truth, accuracies, computed
+):
+    figures = iter(rows(*((accuracy, 0.0, 0.0) for accuracy in accuracies)))
+    monkeypatch.setattr(fit_module, "epoch_metrics", lambda *_: next(figures))
+    settings = tiny.settings(method="mw-net", epochs=4)
+    split = tiny.split(settings)
+    if not knows_truth:
+        split = replace(split, noisy=replace(split.noisy, true_labels=None))
+    method = method_class("mw-net")(settings, split.noisy.inputs, 3)
+    epochs, estimate = [], method.estimate
+    monkeypatch.setattr(method, "estimate", lambda: epochs.append(method.epoch + 1) or estimate())
+    fit(method, split, settings, Silent(), tmp_path, tiny.ALONE)
+    assert epochs == computed
+    assert torch.equal(weights(tmp_path, "last")["samples.weights"], estimate().weights)
+
+
 def test_the_test_set_changes_nothing(tmp_path):
     changes = {"epochs": 4, "learning_rate": 0.5}
     alone, chosen, last = train(tmp_path / "alone", **changes)

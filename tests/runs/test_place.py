@@ -15,6 +15,7 @@ import tiny
 from emlc.cli import main
 from emlc.errors import InputError
 from emlc.runs.outputs import OF_TRAINING
+from emlc.runs.run import Run
 from emlc.runs.train import train
 from emlc.runtime.locks import LOCK, in_use
 
@@ -111,6 +112,7 @@ def test_an_output_in_the_home_folder_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = train(tiny.settings(output="~/run", epochs=1), tiny.samples(), lean=True, console=QUIET)
     assert run.folder == tmp_path / "home/run"
+    assert Run.load("~/run", device="cpu").folder == run.folder
     assert not (tmp_path / "~").exists()
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import tiny
 from emlc import InputError, Samples, train
@@ -23,6 +23,7 @@ from emlc.labels.decision import Decision
 from emlc.methods.emlc import EMLC
 from emlc.runs import plots
 from emlc.runs.directory import resolve_precision
+from emlc.runs.fit import fit
 from emlc.runtime.distributed import start_ranks
 
 QUIET = Console(file=io.StringIO())
@@ -88,6 +89,7 @@ def test_the_summary(run):
     assert summary["teacher_test_accuracy"] == pytest.approx(chosen["teacher_test_accuracy"], abs=1e-3)
     assert summary["last_test_accuracy"] == pytest.approx(metrics["test_accuracy"].iloc[-1], abs=1e-3)
     assert summary["chosen_epoch"] == metrics["epoch"].iloc[-1]  # noise-aware, without validation samples
+    assert summary["noisy_test_labels"] is False
     assert summary["noise_rate_nominal"] is None
     assert 0.1 < summary["noise_rate_actual"] < 0.5
     labels = pd.read_csv(run.folder / "labels.csv")
@@ -225,6 +227,11 @@ def test_one_trusted_sample_is_not_enough(tmp_path):
     settings = tiny.settings(output=str(tmp_path / "run"), trusted_per_class=None)
     data = Samples.from_arrays(np.arange(10).reshape(5, 2), ["cat"] * 5, trusted=np.arange(5) == 2)
     refuse(settings, "there is 1 trusted sample; training needs at least 2", data)
+
+
+def test_a_trusted_batch_that_is_halved_needs_four_samples(tmp_path):
+    settings = tiny.settings(output=str(tmp_path / "run"), trusted_per_class=1, student_trusted=True)
+    refuse(settings, "trusted_batch: student_trusted halves it; expected at least 4 trusted samples, got 3")
 
 
 @pytest.mark.parametrize(
@@ -393,3 +400,57 @@ def test_a_lean_run_is_not_resumed(tmp_path):
     with pytest.raises(InputError, match="resume: goes on from a checkpoint, and a lean run has none"):
         train(settings, tiny.samples(), resume=True, lean=True, console=QUIET)
     assert list(tmp_path.iterdir()) == []
+
+
+# Initial weights from a file, by which the decision on images is made
+
+
+@pytest.fixture
+def pixels(tmp_path):
+    """Settings of a run on images whose initial weights are in a file."""
+    settings = tiny.settings(image=True, output=str(tmp_path / "run"))
+    torch.manual_seed(5)
+    network = EMLC(settings, tiny.samples(image=True).inputs, 3)
+    save_file(network.student.backbone.state_dict(), tmp_path / "init.safetensors")
+    return replace(settings, init=str(tmp_path / "init.safetensors"))
+
+
+def test_initial_weights_may_be_gone_at_the_end(pixels, tmp_path, monkeypatch):
+    def fit_and_lose(*arguments, **options):
+        progress = fit(*arguments, **options)
+        (tmp_path / "init.safetensors").rename(tmp_path / "moved.safetensors")
+        return progress
+
+    monkeypatch.setattr("emlc.runs.train.fit", fit_and_lose)
+    run = train(pixels, tiny.samples(image=True), lean=True, console=QUIET)
+    kept, decision = run.folder / "initial/student.safetensors", run.decision
+    assert tiny.same_tensors(load_file(kept), load_file(tmp_path / "moved.safetensors"))
+    split = tiny.split(pixels, image=True)
+    assert run.decide(split) == decision
+    kept.unlink()  # as in runs of before
+    with pytest.raises(InputError, match=r"init\.safetensors"):
+        run.decide(split)
+    (tmp_path / "moved.safetensors").rename(tmp_path / "init.safetensors")
+    assert run.decide(split) == decision
+
+
+def test_initial_weights_may_be_gone_when_a_run_is_resumed(pixels, tmp_path):
+    samples = tiny.samples(image=True)
+    with tiny.interrupted_after(5):
+        train(pixels, samples, console=QUIET)
+    (tmp_path / "init.safetensors").unlink()
+    resumed = train(pixels, samples, resume=True, console=QUIET)
+    assert resumed.summary["epochs"] == pixels.epochs
+
+
+def test_a_broken_file_of_initial_weights(pixels):
+    run = train(pixels, tiny.samples(image=True), lean=True, console=QUIET)
+    (run.folder / "initial/student.safetensors").write_bytes(b"broken")
+    with pytest.raises(InputError, match="not the initial weights of this student"):
+        run.decide(tiny.split(pixels, image=True))
+
+
+@pytest.mark.parametrize("changes", [{"init": "none"}, {"validation_fraction": 0.5}], ids=str)
+def test_initial_weights_are_kept_only_where_the_decision_needs_them(pixels, changes):
+    run = train(replace(pixels, **changes), tiny.samples(image=True), lean=True, console=QUIET)
+    assert not (run.folder / "initial").exists()

@@ -75,7 +75,7 @@ def _output(trained: "Run", arguments: Namespace) -> Path:
     from emlc.runs.outputs import check_keeps_sources, check_ours
     from emlc.runtime.files import check_file
 
-    output = run_arguments.output_file(trained, arguments, "labels")
+    output = run_arguments.output_path(trained, arguments, "labels")
     check_file(output)
     csv, parquet = label_paths(output)
     is_own = arguments.data is None and os.path.realpath(csv) == os.path.realpath(

@@ -75,8 +75,14 @@ def _labels(run: "Run") -> Iterator[str]:
 def _accuracy(summary: dict[str, Any]) -> Iterator[str]:
     """Yield the accuracy on samples that were not learned from; that on trusted ones says too little."""
     for role in ("test", "validation"):
-        if summary[f"{role}_accuracy"] is not None:
-            yield f"the classifier gets {summary[f'{role}_accuracy']:.1f} % of the {role} samples right"
+        share = summary[f"{role}_accuracy"]
+        if share is None:
+            continue
+        if role == "test" and summary.get("noisy_test_labels"):
+            noisy = "which are as noisy as the others"
+            yield f"the classifier agrees with {share:.1f} % of the test labels, {noisy}"
+        else:
+            yield f"the classifier gets {share:.1f} % of the {role} samples right"
 
 
 def _beside(comparison: "Comparison") -> Iterator[str]:

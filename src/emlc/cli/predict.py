@@ -74,7 +74,7 @@ def _output(trained: "Run", arguments: Namespace) -> Path:
     from emlc.runs.outputs import check_keeps_sources, check_ours
     from emlc.runtime.files import check_file
 
-    path = run_arguments.output_file(trained, arguments, "predictions")
+    path = run_arguments.output_path(trained, arguments, "predictions")
     check_file(path)
     check_keeps_sources(trained, path, data=arguments.data)
     check_ours(path, "predicted_probability", usual=arguments.output is None)

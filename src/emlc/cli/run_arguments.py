@@ -210,11 +210,11 @@ def read_settings(run: "Run", arguments: Namespace, role: Literal["data", "test"
     return ReadSettings(**values, device=arguments.device)
 
 
-def output_file(run: "Run", arguments: Namespace, stem: str) -> Path:
-    """Return the file to write: --output, or in the run directory, named after DATA and the weights."""
+def output_path(run: "Run", arguments: Namespace, stem: str, ending: str = ".csv") -> Path:
+    """Return the output to write: --output, or in the run directory, named after DATA and the weights."""
     from emlc.runs.outputs import default_path
 
     if arguments.output is not None:
         return Path(arguments.output)
     last = "-last" if arguments.weights == "last" else ""
-    return default_path(run.folder, stem, f"{last}.csv", arguments.data)
+    return default_path(run.folder, stem, f"{last}{ending}", arguments.data)

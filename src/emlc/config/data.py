@@ -43,8 +43,8 @@ class DataSettings:
         trusted_column: Name of a boolean column (or .npz array) of ``data`` that marks trusted rows.
         trusted_per_class: Draw this many trusted samples per class at random, for experiments where the
             true labels are known.
-        validation: Source of the samples on which the best epoch is chosen; without it, it is chosen on the
-            trusted samples.
+        validation: Source of the validation samples. The chosen epoch is the best on the validation set;
+            without one the latest with emlc's noise-aware teacher, else the best on the trusted set.
         validation_fraction: Without ``validation``: hold this fraction of the trusted samples out for it,
             stratified by class. Accuracy on trusted samples that the teacher learns from is too optimistic.
         test: Source of the test samples. They play no part in training or in choosing the best epoch.

@@ -186,7 +186,8 @@ def trained(
     Raises:
         InputError: ``output`` holds a run already, or several processes train.
     """
-    if output is not None and (Path(output) / "settings.yaml").exists():
+    kept = None if output is None else Path(output).expanduser()
+    if kept is not None and (kept / "settings.yaml").exists():
         raise InputError(
             f"output: {output} holds the run of an earlier fit; each fit needs an output of its own"
         )
@@ -201,8 +202,5 @@ def trained(
         stack.enter_context(warnings.catch_warnings())
         # It needs no action, since another engine is used already; ``verbose`` shows it in the log.
         warnings.simplefilter("ignore", SteepNetworkWarning)
-        if output is None:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="emlc-"))) / "run"
-        else:
-            folder = Path(output)
-        yield train(replace(settings, output=str(folder)), split, lean=output is None, console=console)
+        folder = kept or Path(stack.enter_context(TemporaryDirectory(prefix="emlc-"))) / "run"
+        yield train(replace(settings, output=str(folder)), split, lean=kept is None, console=console)

@@ -59,8 +59,9 @@ class EMLCClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             installed, for up to 100,000 images. See docs/images.md.
         width: Units of the hidden layers of shallow and mlp, or channels of the cnn's first stage.
         init: Initial weights: none | imagenet | a file, for example one that ``emlc pretrain`` wrote.
-        validation_fraction: Share of the trusted samples that is held out to choose the epoch; None: the
-            last epoch is kept by emlc, and by other methods the best one on the trusted samples.
+        validation_fraction: Share of the trusted samples that is held out for validation; None: none. The
+            chosen epoch is the best on the validation set; without one the latest with emlc's noise-aware
+            teacher, else the best on the trusted set.
         settings: Further settings of :class:`emlc.Settings` about networks, method and optimisation.
         output: Directory in which the run is stored, with pictures and checkpoints. It is for one fit: a
             second fit raises an error. None: nothing is stored.

@@ -25,6 +25,7 @@ from emlc.report.projection import project, projected
 from emlc.runs.beside import load_comparison
 from emlc.runs.evaluation import Evaluation, evaluate_probabilities
 from emlc.runs.fit import chosen_epoch
+from emlc.runs.metrics import has_noisy_test
 from emlc.runs.run import Run
 from emlc.runtime.files import read_json
 
@@ -60,6 +61,7 @@ class Facts:
         gallery: Samples to review.
         missing: Part of the report (data, labels, map, gallery) -> why it is missing.
         comparison: The run beside simple rivals, by which it was judged when it was trained.
+        noisy_test: Whether the labels of the test set are as noisy as the others.
     """
 
     run: Run
@@ -78,6 +80,7 @@ class Facts:
     gallery: Gallery | None = None
     missing: dict[str, str] = field(default_factory=dict)
     comparison: Comparison | None = None
+    noisy_test: bool = False
 
     @property
     def advice(self) -> list[Advice]:
@@ -148,16 +151,19 @@ def collect(
         known["points"] = _points(run, split, table, map_samples)
     if known.get("points") is None:
         missing.setdefault("map", missing.get("data") or "It was left out.")
+    summary = _summary(folder / "summary.json")
+    noisy_test = summary.get("noisy_test_labels") if split is None else has_noisy_test(run.settings, split)
     return Facts(
         run=run,
         weights=weights,
         identity=identity_of(folder),
         counts=_counts(folder),
-        summary=_summary(folder / "summary.json"),
+        summary=summary,
         metrics=_history(folder / "metrics.csv", ("epoch", "seconds")),
         steps=_history(folder / "steps.csv", ("step",)),
         missing=missing,
         comparison=load_comparison(folder),
+        noisy_test=bool(noisy_test),
         **known,
     )
 

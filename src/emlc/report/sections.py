@@ -123,7 +123,10 @@ def _training_figures(facts: Facts) -> list[Figure]:
     if facts.metrics is None or facts.metrics.empty:
         return []
     return figures.learning_curves(
-        facts.metrics, facts.steps, None if rows is None else int(rows[0]["epoch"])
+        facts.metrics,
+        facts.steps,
+        None if rows is None else int(rows[0]["epoch"]),
+        noisy_test=facts.noisy_test,
     )
 
 

@@ -32,9 +32,12 @@ def _accuracy_tile(facts: Facts) -> list[Tile]:
         name = f"{role}_accuracy"
         if name in chosen:
             used = "" if role == "test" else ", on samples that training used"
+            title = f"Accuracy on {role} samples"
+            if role == "test" and facts.noisy_test:
+                title, used = "Agreement with test labels", ", with labels as noisy as the others"
             return [
                 Tile(
-                    f"Accuracy on {role} samples",
+                    title,
                     f"{chosen[name]:.1f} %",
                     f"chosen epoch {chosen['epoch']:.0f}{used}; {last[name]:.1f} % after the last, "
                     f"{last['epoch']:.0f}",

@@ -37,6 +37,7 @@ from emlc.methods.base import Method
 from emlc.networks.inference import predict_proba, represent
 from emlc.runs.checkpoint import load_networks
 from emlc.runs.fit import fit
+from emlc.runs.metrics import has_noisy_test
 from emlc.runs.reporters import QuietReporter
 from emlc.runs.run import Run
 from emlc.runtime.distributed import start_ranks
@@ -142,9 +143,7 @@ def _figures(run: Run, split: Split, *, alone: bool) -> dict[str, Any]:
 
 def _held_out_role(settings: Settings, split: Split) -> str | None:
     """Return the role of samples with right labels that nothing was learned from."""
-    # Of a test set that is drawn from data without true labels, the labels are as noisy as all others.
-    is_noisy = settings.test_fraction is not None and split.noisy.true_labels is None
-    if split.test is not None and not is_noisy:
+    if split.test is not None and not has_noisy_test(settings, split):
         return "test"
     return "validation" if split.validation is not None else None
 

@@ -51,16 +51,22 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     threads: int | None = None
 
+    @property
+    def losses_read(self) -> int:
+        """Number of steps, over all epochs, whose losses have been read."""
+        return max(map(len, self.losses.values()), default=0)
+
     def mean_losses(self) -> dict[str, float]:
         """Return the mean losses over the current epoch's steps whose losses have been read."""
-        unread = self.steps - max(map(len, self.losses.values()), default=0)
-        read = self.epoch_steps - unread
+        read = self.epoch_steps - (self.steps - self.losses_read)
         return {name: sum(losses[-read:]) / read for name, losses in self.losses.items() if read > 0}
 
 
 CHECKPOINT = "checkpoint.pt"
 BEFORE = "checkpoint.before.pt"
 """Names of the latest checkpoint of a run, and of the one before it."""
+INITIAL = "initial"
+"""Name of the folder with the student's backbone before training, in runs that need it at their end."""
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

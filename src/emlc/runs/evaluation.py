@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,9 +35,14 @@ class Evaluation:
     confusion: pd.DataFrame
     reliability: pd.DataFrame
 
-    def save(self, folder: Path) -> None:
-        """Write evaluation.json; per_class, confusion and calibration as CSV; the last two as pictures."""
-        write_json(folder / "evaluation.json", self.figures)
+    def save(self, folder: Path, **about: Any) -> None:
+        """Write evaluation.json; per_class, confusion and calibration as CSV; the last two as pictures.
+
+        Args:
+            folder: Where the files go.
+            about: What evaluation.json says besides the figures, such as what was evaluated.
+        """
+        write_json(folder / "evaluation.json", {**about, **self.figures})
         write_csv(folder / "per_class.csv", self.per_class)
         write_csv(folder / "confusion.csv", self.confusion, index=True)
         write_csv(folder / "calibration.csv", self.reliability)

@@ -1,5 +1,6 @@
 """Algorithm 1: the training loop of all methods. The method defines what happens in a step."""
 
+import functools
 import itertools
 import math
 import time
@@ -57,9 +58,10 @@ def fit(
 ) -> Progress:
     """Train a method on a split, from its latest checkpoint in ``folder`` if there is one.
 
-    The first rank writes ``checkpoint.pt`` and the weights: ``chosen/*.safetensors`` of the best epoch on the
-    validation set, or without one on the trusted set, and ``last/*.safetensors``. Besides the networks there
-    is a ``samples.safetensors`` with the method's estimate of the noisy samples, if it has one. Without
+    The first rank writes ``checkpoint.pt`` and the weights: ``chosen/*.safetensors`` and
+    ``last/*.safetensors``. The chosen epoch is the best on the validation set; without one the latest with
+    emlc's noise-aware teacher, else the best on the trusted set. Besides the networks there is a
+    ``samples.safetensors`` with the method's estimate of the noisy samples, if it has one. Without
     ``resumable`` no checkpoint is written, and the weights are written at the end only.
 
     Returns:
@@ -67,39 +69,62 @@ def fit(
     """
     parameters = sum(p.numel() for network in method.networks().values() for p in network.parameters())
     with threads_for(math.prod(split.noisy.input_shape), parameters):
-        return _fit(method, split, settings, reporter, folder, ranks, resumable=resumable)
+        training = _Training(method, split, settings, reporter, folder, ranks, resumable=resumable)
+        training.start()
+        while training.progress.epoch < settings.passes:
+            training.take_steps()
+            training.end_epoch()
+        training.end()
+    return training.progress
 
 
-def _fit(
-    method: Method,
-    split: Split,
-    settings: Settings,
-    reporter: Reporter,
-    folder: Path,
-    ranks: Ranks,
-    *,
-    resumable: bool,
-) -> Progress:
-    method.setup(ranks)
-    method.bind(split)
-    noisy, trusted = _streams(method, split, settings, ranks)
-    steps_per_epoch = math.ceil(noisy.num_batches() / method.look_ahead)
-    schedule = _Schedule(method, settings, steps_per_epoch)
-    with ranks.errors_everywhere():
-        checkpoint = latest_checkpoint(folder)
-        progress = Progress() if checkpoint is None else load_checkpoint(checkpoint, method)
-    progress.threads = torch.get_num_threads()
-    trusted_batches = trusted.cycle(start=progress.steps) if method.uses_trusted else itertools.repeat(None)
+class _Training:
+    """A training, from the latest checkpoint on if there is one.
 
-    losses = PendingLosses(ranks)
-    captures = method.capturable and _captures(settings, ranks)
-    step = CapturedStep(method, ranks.device) if captures else method.step
+    Attributes:
+        progress: How far it is.
+    """
 
-    reporter.on_start(progress, steps_per_epoch)
-    estimate: NoisyEstimate | None = None
-    chosen: NetworkWeights | None = None
-    every = settings.checkpoint_every if resumable else None
-    while progress.epoch < settings.passes:
+    def __init__(
+        self,
+        method: Method,
+        split: Split,
+        settings: Settings,
+        reporter: Reporter,
+        folder: Path,
+        ranks: Ranks,
+        *,
+        resumable: bool,
+    ) -> None:
+        self._method, self._split, self._settings = method, split, settings
+        self._reporter, self._folder, self._ranks = reporter, folder, ranks
+        self._resumable = resumable
+        self._losses = PendingLosses(ranks)
+        self._estimate: Callable[[], NoisyEstimate] | None = None
+        self._chosen: NetworkWeights | None = None
+
+    def start(self) -> None:
+        """Prepare the method and its batches, and restore the position."""
+        method, settings, ranks = self._method, self._settings, self._ranks
+        method.setup(ranks)
+        method.bind(self._split)
+        self._noisy, trusted = _streams(method, self._split, settings, ranks)
+        self._steps_per_epoch = math.ceil(self._noisy.num_batches() / method.look_ahead)
+        self._schedule = _Schedule(method, settings, self._steps_per_epoch)
+        with ranks.errors_everywhere():
+            checkpoint = latest_checkpoint(self._folder)
+            self.progress = Progress() if checkpoint is None else load_checkpoint(checkpoint, method)
+        self.progress.threads = torch.get_num_threads()
+        self._trusted_batches: Iterator[Batch | None] = (
+            trusted.cycle(start=self.progress.steps) if method.uses_trusted else itertools.repeat(None)
+        )
+        captures = method.capturable and _captures(settings, ranks)
+        self._step = CapturedStep(method, ranks.device) if captures else method.step
+        self._reporter.on_start(self.progress, self._steps_per_epoch)
+
+    def take_steps(self) -> None:
+        """Take the steps of the current epoch, or those that an interrupted run has left of it."""
+        method, progress, schedule = self._method, self.progress, self._schedule
         method.train_mode()
         method.epoch = progress.epoch
         clock = time.perf_counter()
@@ -107,41 +132,60 @@ def _fit(
             method.start_epoch()
         else:  # of an epoch whose last step is taken, the rate would not be told otherwise
             schedule.apply(progress.steps - 1)
-        for group in _look_ahead_groups(noisy, method, progress, steps_per_epoch):
+        for group in _look_ahead_groups(self._noisy, method, progress, self._steps_per_epoch):
             schedule.apply(progress.steps)
-            ranks.reseed(settings.seed, RandomStream.TRAINING_STEP, progress.steps)
+            self._ranks.reseed(self._settings.seed, RandomStream.TRAINING_STEP, progress.steps)
             method.step_number.fill_(progress.steps)
-            losses.append(step(group, next(trusted_batches)))
+            self._losses.append(self._step(group, next(self._trusted_batches)))
             clock = _advance(progress, method.look_ahead, clock)
-            save = every and progress.steps % every == 0
-            if save or progress.steps % FLUSH_EVERY == 0:
-                losses.flush(progress, wait=bool(save))
-            reporter.on_step(progress)
-            if save and ranks.is_first:
-                save_checkpoint(folder, method, progress)
-        losses.flush(progress)
+            self._end_step()
+        self._losses.flush(progress)
         progress.seconds += time.perf_counter() - clock  # a GPU has now finished its queued steps
-        estimate = method.estimate()
-        _finish_epoch(progress, method, estimate, split, schedule, ranks)
+
+    def _end_step(self) -> None:
+        """Report a step; read the losses and write a checkpoint if it is time to."""
+        progress = self.progress
+        every = self._settings.checkpoint_every if self._resumable else None
+        save = every is not None and progress.steps % every == 0
+        if save or progress.steps % FLUSH_EVERY == 0:
+            self._losses.flush(progress, wait=save)
+        self._reporter.on_step(progress)
+        if save and self._ranks.is_first:
+            save_checkpoint(self._folder, self._method, progress)
+
+    def end_epoch(self) -> None:
+        """Measure and report an epoch, and write its networks if it is the chosen one so far."""
+        method, progress = self._method, self.progress
+        # Computed where it is needed: it may be a pass over all noisy samples.
+        estimate = self._estimate = functools.cache(method.estimate)
+        _finish_epoch(progress, method, estimate, self._split, self._schedule, self._ranks)
         # Reported before it is saved: a run killed in between reports the epoch twice, but never skips it.
-        reporter.on_epoch(progress)
-        if ranks.is_first:
-            if chosen_epoch(progress.history) == progress.epoch:
-                chosen = _weights(method, estimate, split)
-                if resumable:
-                    save_weights(folder / "chosen", chosen)
-            if resumable:
-                save_checkpoint(folder, method, progress)
-    if ranks.is_first:
-        if estimate is None:  # the run was interrupted after its last epoch
-            method.epoch = progress.epoch - 1
-            estimate = method.estimate()
-        last = _weights(method, estimate, split)
-        if not resumable:
-            save_weights(folder / "chosen", last if chosen is None else chosen)
-        save_weights(folder / "last", last)
-    ranks.barrier()
-    return progress
+        self._reporter.on_epoch(progress)
+        is_chosen = chosen_epoch(progress.history) == progress.epoch
+        if is_chosen:
+            estimate()  # in every process: they may share the work
+        if not self._ranks.is_first:
+            return
+        if is_chosen:
+            weights = _weights(method, estimate(), self._split)
+            if self._resumable:
+                save_weights(self._folder / "chosen", weights)
+            else:
+                self._chosen = weights
+        if self._resumable:
+            save_checkpoint(self._folder, method, progress)
+
+    def end(self) -> None:
+        """Write the last networks, and without checkpoints the chosen ones too."""
+        method = self._method
+        method.epoch = self.progress.epoch - 1  # of a run that was interrupted after its last epoch, too
+        estimate = (self._estimate or method.estimate)()
+        if self._ranks.is_first:
+            last = _weights(method, estimate, self._split)
+            if not self._resumable:
+                save_weights(self._folder / "chosen", self._chosen or last)
+            save_weights(self._folder / "last", last)
+        self._ranks.barrier()
 
 
 def chosen_epoch(history: Sequence[dict[str, float]]) -> int:
@@ -294,12 +338,13 @@ def _advance(progress: Progress, k: int, clock: float) -> float:
 def _finish_epoch(
     progress: Progress,
     method: Method,
-    estimate: NoisyEstimate,
+    estimate: Callable[[], NoisyEstimate],
     split: Split,
     schedule: "_Schedule",
     ranks: Ranks,
 ) -> None:
     progress.epoch += 1
+    measured = NoisyEstimate() if split.noisy.true_labels is None else estimate()
     progress.history.append(
         {
             "epoch": progress.epoch,
@@ -309,7 +354,7 @@ def _finish_epoch(
             "learning_rate": schedule.learning_rate,
             "seconds": round(progress.seconds, 3),
             **progress.mean_losses(),
-            **epoch_metrics(method, estimate, split, ranks),
+            **epoch_metrics(method, measured, split, ranks),
         }
     )
     progress.noisy_batches = progress.epoch_steps = 0

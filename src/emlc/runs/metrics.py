@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emlc.config import Settings
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN
 from emlc.labels.quality import IssueCounts
@@ -27,6 +28,12 @@ def cross_entropy(probabilities: Tensor, labels: NDArray[np.int64]) -> float:
     """Compute the mean negative log-probability of the labels (n,) from probabilities (n, C), in nats."""
     p_label = probabilities[torch.arange(len(labels)), torch.from_numpy(labels)]
     return -p_label.clamp_min(1e-12).log().mean().item()
+
+
+def has_noisy_test(settings: Settings, split: Split) -> bool:
+    """Return whether a test set was drawn from data without true labels: its labels are as noisy as all."""
+    is_drawn = split.test is not None and settings.test_fraction is not None
+    return is_drawn and split.noisy.true_labels is None
 
 
 def best_candidate(method: Method, split: Split, ranks: Ranks | None = None) -> nn.Module:

@@ -35,10 +35,10 @@ def default_path(folder: Path, stem: str, ending: str, data: str | None) -> Path
         return folder / f"{stem}{ending}"
     record = _read_record(folder)
     name = f"{stem}-{source_stem(data)}"
-    reserved = f"{stem}-last{ending}"  # of the run's own samples with the last weights
+    reserved = f"{stem}-last{ending.removeprefix('-last')}"  # of the run's own samples with the last weights
     for number in itertools.count(1):
         path = folder / (f"{name}{ending}" if number == 1 else f"{name}-{number}{ending}")
-        is_other = path.exists() and record.get(path.name) != _identity(data)
+        is_other = path.exists() and record.get(path.name) != identity_of(data)
         if not is_other and path.name != reserved:
             break
     if number > 1:
@@ -52,7 +52,7 @@ def remember_output(folder: Path, path: Path, data: str | None) -> None:
     A command that is killed in between, and given again, then writes to the same name.
     """
     if data is not None and path.parent == folder:
-        write_json(folder / _RECORD, {**_read_record(folder), path.name: _identity(data)})
+        write_json(folder / _RECORD, {**_read_record(folder), path.name: identity_of(data)})
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
@@ -61,7 +61,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return {name: data for name, data in record.items() if isinstance(data, str)}
 
 
-def _identity(data: str) -> str:
+def identity_of(data: str) -> str:
+    """Return what DATA is known by in the run directory: a name, or an absolute path."""
     return data if data in NAMED_SOURCES else os.path.abspath(data)
 
 
@@ -69,7 +70,7 @@ OF_TRAINING = {
     *("settings.yaml", "split.csv", "model.json", "metrics.csv", "steps.csv", "summary.json", _RECORD),
     *("decision.json", "labels.csv", "labels.parquet", "weights.csv", "noise.csv", "rivals.json"),
     *("chosen", "last", "tensorboard", "checkpoint.pt", "checkpoint.before.pt", "backbone.safetensors"),
-    *("recovery.png", "retain_weights.png", "meta_objective.png", "pretraining.png", LOCK),
+    *("recovery.png", "retain_weights.png", "meta_objective.png", "pretraining.png", "initial", LOCK),
 }
 """Names in a run directory that training writes; no command puts another of its files in their place."""
 

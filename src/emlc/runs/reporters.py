@@ -25,10 +25,14 @@ class ConsoleReporter:
         samples_per_step: Noisy samples per teacher step, for the samples per second.
         epochs: Total number of epochs.
         console: Console that shows the bar; it may be quiet.
+        noisy_test: Whether the labels of the test set are as noisy as the others.
     """
 
-    def __init__(self, title: str, samples_per_step: int, epochs: int, console: Console) -> None:
+    def __init__(
+        self, title: str, samples_per_step: int, epochs: int, console: Console, noisy_test: bool = False
+    ) -> None:
         self._title = title
+        self._noisy_test = noisy_test
         self._samples_per_step = samples_per_step
         self._epochs = epochs
         self._bar = Progress(
@@ -46,6 +50,7 @@ class ConsoleReporter:
     def on_start(self, progress: RunProgress, steps_per_epoch: int) -> None:
         self._first_step = progress.steps
         self._first_seconds = progress.seconds
+        self._losses_at: tuple[int, int] | None = None
         self._task = self._bar.add_task(
             self._title, total=self._epochs * steps_per_epoch, completed=progress.steps, rate="", losses=""
         )
@@ -56,14 +61,18 @@ class ConsoleReporter:
             return
         seconds = progress.seconds - self._first_seconds
         rate = (progress.steps - self._first_step) * self._samples_per_step / max(seconds, 1e-9)
-        losses = " ".join(
-            f"{_BAR_NAMES.get(name, name)} {mean:.3f}" for name, mean in progress.mean_losses().items()
-        )
-        self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s", losses=losses)
+        self._bar.update(self._task, completed=progress.steps, rate=f"{rate:,.0f}/s")
+        # The means are over all steps of the epoch, and change only where further losses have been read.
+        at = progress.epoch, progress.losses_read
+        if at != self._losses_at:
+            self._losses_at = at
+            means = progress.mean_losses().items()
+            losses = " ".join(f"{_BAR_NAMES.get(name, name)} {mean:.3f}" for name, mean in means)
+            self._bar.update(self._task, losses=losses)
 
     def on_epoch(self, progress: RunProgress) -> None:
         row = progress.history[-1]
-        _log.info(f"{self._title} {describe_epoch(row, self._epochs)}")
+        _log.info(f"{self._title} {describe_epoch(row, self._epochs, noisy_test=self._noisy_test)}")
         _log.debug(f"{self._title} epoch {row['epoch']:.0f}: {describe_losses(row)}")
 
     def close(self) -> None:
@@ -151,8 +160,9 @@ def describe_losses(row: dict[str, float]) -> str:
     return "  ".join(text.format(row[name]) for name, text in _LOSS_FORMATS.items() if name in row)
 
 
-def describe_epoch(row: dict[str, float], epochs: int) -> str:
+def describe_epoch(row: dict[str, float], epochs: int, *, noisy_test: bool = False) -> str:
     """Format the main metrics of an epoch as one line, with the estimated time left."""
-    parts = [text.format(row[name]) for name, text in _EPOCH_FORMATS.items() if name in row]
+    formats = _EPOCH_FORMATS | ({"test_accuracy": "noisy test labels {:.1f} % met"} if noisy_test else {})
+    parts = [text.format(row[name]) for name, text in formats.items() if name in row]
     left = row["seconds"] / row["epoch"] * (epochs - row["epoch"])
     return f"epoch {row['epoch']:.0f}/{epochs}  " + "  ".join(parts) + f"  [{left:.0f} s left]"

@@ -16,6 +16,7 @@ from emlc.runs import plots
 from emlc.runs.checkpoint import BEFORE, Progress
 from emlc.runs.directory import environment
 from emlc.runs.fit import chosen_epoch
+from emlc.runs.metrics import has_noisy_test
 from emlc.runs.run import Run
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.files import write_csv, write_json
@@ -116,6 +117,7 @@ def summarize(
         "method": settings.method,
         "test_accuracy": figure(chosen, "test_accuracy"),
         "last_test_accuracy": figure(last, "test_accuracy"),
+        "noisy_test_labels": None if split.test is None else has_noisy_test(settings, split),
         "trusted_accuracy": figure(chosen, "trusted_accuracy"),
         "validation_accuracy": figure(chosen, "validation_accuracy"),
         "teacher_test_accuracy": figure(chosen, "teacher_test_accuracy"),

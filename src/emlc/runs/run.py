@@ -10,9 +10,11 @@
       decision.json     when a label counts as wrong   tensorboard/  the metrics, for TensorBoard
       chosen/ last/     student and teacher weights    checkpoint.pt everything, for --resume
       noise.csv         the learned noise              *.png         recovery, retain weights, meta objective
+      initial/          the student before training, where its weights came from a file and are needed
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,13 +44,14 @@ from emlc.networks.inference import Predictions, predict_both, represent
 from emlc.networks.initial_weights import load_initial_weights
 from emlc.networks.standardize import Standardize
 from emlc.networks.teacher import AnyTeacher
-from emlc.runs.checkpoint import load_networks
+from emlc.runs.checkpoint import INITIAL, load_networks
 from emlc.runs.foreign import check_sizes, with_known_folders
 from emlc.runs.images import embed_inputs, embed_samples
 from emlc.runs.stored_settings import read_settings
 from emlc.runtime.distributed import Ranks, pick_device
 from emlc.runtime.files import read_json
 from emlc.runtime.streams import RandomStream, generator, seed_torch
+from emlc.runtime.tensors import load_tensors
 from emlc.runtime.trust import check_code
 
 _CALIBRATION_SAMPLES = 10_000
@@ -116,8 +119,8 @@ class Run:
     ) -> Self:
         """Load a run with the networks of the chosen or of the last epoch.
 
-        The chosen epoch is the one with the best accuracy on the validation set. Without one it is the best
-        on the trusted set, or with emlc's noise-aware teacher the last; of an interrupted run, so far.
+        The chosen epoch is the best on the validation set; without one the latest with emlc's noise-aware
+        teacher, else the best on the trusted set. Of an interrupted run, it is that so far.
 
         Args:
             folder: The run directory.
@@ -130,7 +133,7 @@ class Run:
             InputError: there is no such run, or files of it are missing or broken; or it names code that is
                 not trusted.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         settings = read_settings(folder, Settings)
         if not trust_code:
             check_code(settings, folder / "settings.yaml")
@@ -268,7 +271,8 @@ class Run:
         ``ranks`` return the same decision.
 
         Raises:
-            InputError: the initial weights are gone.
+            InputError: the initial weights came from a file, and the run has not kept them, as older ones
+                have not, and the file is gone.
         """
         teacher = self.require_teacher()
         validation = split.validation if _has_two_of_each(split.validation) else None
@@ -320,16 +324,26 @@ class Run:
     ) -> list[NDArray[np.float64]]:
         if sets[0].inputs.ndim == 2:
             return [self.reduced(samples.inputs, ranks) for samples in sets]
+        backbone = self._initial_backbone(sets[-1].inputs)
+        return [represent(backbone, samples.inputs, ranks).double().numpy() for samples in sets]
+
+    def _initial_backbone(self, inputs: Inputs) -> nn.Module:
+        """Return the student's backbone with its initial weights: those that the run has kept, if it has."""
+        path = self.folder / INITIAL / "student.safetensors"
+        if path.exists():
+            backbone = deepcopy(self.student.get_submodule("backbone"))
+            try:
+                backbone.load_state_dict(load_tensors(path))
+            except Exception as error:
+                raise InputError(f"{path}: not the initial weights of this student: {error}") from error
+            return backbone
         s = self.settings
         with torch.random.fork_rng(devices=[]):
             seed_torch(s.seed, RandomStream.INITIAL_WEIGHTS)
             classes = len(self.schema.classes)
-            backbone, _ = build_backbone(
-                s.backbone, sets[-1].inputs, s.width, stem=s.stem, num_classes=classes
-            )
+            backbone, _ = build_backbone(s.backbone, inputs, s.width, stem=s.stem, num_classes=classes)
         load_initial_weights(backbone, s.init, s.backbone)
-        backbone.to(next(self.student.parameters()).device)
-        return [represent(backbone, samples.inputs, ranks).double().numpy() for samples in sets]
+        return backbone.to(next(self.student.parameters()).device)
 
     def reduced(self, rows: Inputs, ranks: Ranks | None = None) -> NDArray[np.float64]:
         """Return rows of features (n, d), reduced to components (n, k) if the networks do that first."""

@@ -18,7 +18,7 @@ from emlc.data.sources.read import open_source
 from emlc.errors import EMLCWarning, InputError
 from emlc.methods.base import Method
 from emlc.runs.beside import FILE, compare_run, has_comparison
-from emlc.runs.checkpoint import Progress, latest_checkpoint
+from emlc.runs.checkpoint import INITIAL, Progress, latest_checkpoint, save_networks
 from emlc.runs.directory import (
     OF_THE_DATA,
     check_folder,
@@ -31,6 +31,7 @@ from emlc.runs.directory import (
 from emlc.runs.fit import fit
 from emlc.runs.foreign import check_memory
 from emlc.runs.images import embed_split, images_in, resolve_image_model, side_of
+from emlc.runs.metrics import has_noisy_test
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.runs.results import write_decision, write_results, write_summary
 from emlc.runs.run import Run
@@ -170,11 +171,14 @@ def _train_in(
     if ranks.is_first:
         remove_leftovers(folder)
         _write_inputs(folder, settings, split, schema)
+        if is_new and _decides_by_initial_weights(method, split):
+            save_networks(folder / INITIAL, {"student": method.student.get_submodule("backbone")})
         _log_inputs(split, schema, ranks)
         for message in messages:
             _log.info(message)
     ranks.barrier()
-    reporter = _reporter(folder, settings, method, console, ranks, lean=lean)
+    noisy_test = has_noisy_test(settings, split)
+    reporter = _reporter(folder, settings, method, console, ranks, lean=lean, noisy_test=noisy_test)
     try:
         progress = fit(method, split, settings, reporter, folder, ranks, resumable=not lean)
     finally:
@@ -258,7 +262,8 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
         raise InputError(
             f"method: {settings.method} trains in one process only; several processes can train {joint}"
         )
-    for name, parts in (("noisy", 1), ("trusted", 1 + settings.student_trusted)):
+    halves = settings.student_trusted and settings.method == "emlc"
+    for name, parts in (("noisy", 1), ("trusted", 1 + halves)):
         samples = len(getattr(split, name))
         if samples < 2:
             raise InputError(f"there is 1 {name} sample; training needs at least 2")
@@ -266,6 +271,10 @@ def _check_trainable(split: Split, settings: Settings, ranks: Ranks) -> None:
         batch, least = min(samples, size), parts * ranks.size
         if batch < least:
             raise InputError(f"{name}_batch: {ranks.size} processes need at least {least}, got {batch}")
+        if parts > 1 and batch < 4:  # batch normalisation cannot train on a half of one sample
+            raise InputError(
+                f"trusted_batch: student_trusted halves it; expected at least 4 trusted samples, got {batch}"
+            )
         augmentation = getattr(settings, f"{name}_augmentation")
         if augmentation and split.noisy.inputs.ndim != 4:
             raise InputError(
@@ -295,6 +304,12 @@ def _write_inputs(folder: Path, settings: Settings, split: Split, schema: Schema
     write_settings(folder, settings)
     write_json(folder / "model.json", asdict(schema))
     split.save(folder / "split.csv")
+
+
+def _decides_by_initial_weights(method: Method, split: Split) -> bool:
+    """Return whether the decision at the end needs initial weights whose source may be gone by then."""
+    has_decision = "teacher" in method.networks() and split.validation is None
+    return has_decision and split.noisy.inputs.ndim > 2 and method.settings.init != "none"
 
 
 def _log_inputs(split: Split, schema: Schema, ranks: Ranks) -> None:
@@ -329,10 +344,17 @@ def describe_split(split: Split) -> str:
 
 
 def _reporter(
-    folder: Path, settings: Settings, method: Method, console: Console, ranks: Ranks, *, lean: bool
+    folder: Path,
+    settings: Settings,
+    method: Method,
+    console: Console,
+    ranks: Ranks,
+    *,
+    lean: bool,
+    noisy_test: bool,
 ) -> ConsoleReporter | QuietReporter:
     if not ranks.is_first:
         return QuietReporter()
     samples_per_step = settings.batch * method.look_ahead
-    arguments = (settings.method, samples_per_step, settings.passes, console)
+    arguments = (settings.method, samples_per_step, settings.passes, console, noisy_test)
     return ConsoleReporter(*arguments) if lean else RunReporter(folder, *arguments)

@@ -12,14 +12,21 @@ _STEPS_SHOWN = 600
 """Largest number of points of the meta objective's curve."""
 
 
-def learning_curves(metrics: pd.DataFrame, steps: pd.DataFrame | None, chosen: int | None) -> list[Figure]:
-    """Plot accuracy, label recovery and losses per epoch, and the meta objective per step, if known."""
+def learning_curves(
+    metrics: pd.DataFrame, steps: pd.DataFrame | None, chosen: int | None, *, noisy_test: bool = False
+) -> list[Figure]:
+    """Plot accuracy, label recovery and losses per epoch, and the meta objective per step, if known.
+
+    With ``noisy_test`` it is said that the labels of the test set are noisy.
+    """
+    remark = " Its labels are as noisy as the others." if noisy_test else ""
     groups = (
         (
             "accuracy",
             "Accuracy",
             "%",
-            "Share of samples classified correctly, after every epoch. The test set takes part in no choice.",
+            "Share of samples classified correctly, after every epoch. The test set takes part in no choice."
+            + remark,
             {
                 "test_accuracy": ("student, test", GREEN),
                 "validation_accuracy": ("student, validation", PURPLE),
