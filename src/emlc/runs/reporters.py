@@ -162,7 +162,9 @@ def describe_losses(row: dict[str, float]) -> str:
 
 def describe_epoch(row: dict[str, float], epochs: int, *, noisy_test: bool = False) -> str:
     """Format the main metrics of an epoch as one line, with the estimated time left."""
-    formats = _EPOCH_FORMATS | ({"test_accuracy": "noisy test labels {:.1f} % met"} if noisy_test else {})
+    formats = _EPOCH_FORMATS | (
+        {"test_accuracy": "test {:.1f} % like the noisy labels"} if noisy_test else {}
+    )
     parts = [text.format(row[name]) for name, text in formats.items() if name in row]
     left = row["seconds"] / row["epoch"] * (epochs - row["epoch"])
     return f"epoch {row['epoch']:.0f}/{epochs}  " + "  ".join(parts) + f"  [{left:.0f} s left]"

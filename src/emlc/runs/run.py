@@ -275,7 +275,7 @@ class Run:
                 have not, and the file is gone.
         """
         teacher = self.require_teacher()
-        validation = split.validation if _has_two_of_each(split.validation) else None
+        validation = validation_of_decision(split)
         role = "trusted" if validation is None else "validation"
         trusted = self._few(split.trusted if validation is None else validation)
         noisy = self._few(split.noisy, is_noisy=True)
@@ -406,11 +406,12 @@ class Run:
         return path
 
 
-def _has_two_of_each(samples: Samples | None) -> bool:
-    """Return whether there are samples, and two or more of every class."""
-    if samples is None:
-        return False
-    return bool(np.bincount(samples.given, minlength=len(samples.classes)).min() >= 2)
+def validation_of_decision(split: Split) -> Samples | None:
+    """Return the validation samples, by which the decision is calibrated, if there are two of each class."""
+    validation, C = split.validation, len(split.classes)
+    if validation is None or np.bincount(validation.given, minlength=C).min() < 2:
+        return None
+    return validation
 
 
 def _transition(network: nn.Module | None, classes: tuple[str, ...]) -> pd.DataFrame | None:

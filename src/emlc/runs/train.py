@@ -34,7 +34,7 @@ from emlc.runs.images import embed_split, images_in, resolve_image_model, side_o
 from emlc.runs.metrics import has_noisy_test
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.runs.results import write_decision, write_results, write_summary
-from emlc.runs.run import Run
+from emlc.runs.run import Run, validation_of_decision
 from emlc.runs.stored_settings import read_settings
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import remove_leftovers, write_json
@@ -308,7 +308,7 @@ def _write_inputs(folder: Path, settings: Settings, split: Split, schema: Schema
 
 def _decides_by_initial_weights(method: Method, split: Split) -> bool:
     """Return whether the decision at the end needs initial weights whose source may be gone by then."""
-    has_decision = "teacher" in method.networks() and split.validation is None
+    has_decision = "teacher" in method.networks() and validation_of_decision(split) is None
     return has_decision and split.noisy.inputs.ndim > 2 and method.settings.init != "none"
 
 
