@@ -303,8 +303,7 @@ def probability_of_clean(losses: NDArray[np.float64], seed: int) -> NDArray[np.f
 
 def sharpened(p: Tensor, temperature: float) -> Tensor:
     """Raise probabilities (n, C) to the power of 1 / temperature, and normalise them to a sum of 1."""
-    powers = p ** (1 / temperature)
-    return powers / powers.sum(dim=1, keepdim=True)
+    return (p.log() / temperature).softmax(dim=1)  # all powers of a row may be too small for the dtype
 
 
 def semi_supervised_losses(
