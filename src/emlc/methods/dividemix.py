@@ -62,7 +62,7 @@ from emlc.methods.base import Losses, Method, NoisyEstimate, View
 from emlc.methods.mixup import draw_mixture
 from emlc.methods.pair import Pair
 from emlc.networks.backbones import Classifier
-from emlc.networks.inference import predict_proba
+from emlc.networks.inference import judge_given
 from emlc.runtime.precision import full_precision
 from emlc.runtime.streams import RandomStream, derived_seed
 
@@ -274,11 +274,9 @@ class DivideMix(Method):
         """Divide the samples by the networks' current losses, once per epoch; the next epoch uses it."""
         if self._current is not None:
             return self._current
-        y = torch.from_numpy(self.noisy.given)
-        p = torch.stack([predict_proba(network, self.noisy.inputs) for network in self.student.both])
-        # Clamped at float32's smallest normal number: losses are exact up to 87 nats.
-        losses = -p[:, torch.arange(len(y)), y].clamp_min(torch.finfo(torch.float32).tiny).log()
-        latest = torch.stack([_min_max(each) for each in losses], dim=1)
+        judged = [judge_given(network, self.noisy) for network in self.student.both]
+        p = torch.stack([each.probabilities for each in judged])
+        latest = torch.stack([_min_max(each.losses) for each in judged], dim=1)
         history = torch.cat([self._losses[:, :, 1:].cpu(), latest[:, :, None]], dim=2)
         mean = history.nanmean(dim=2).double().numpy()
         # The same seed in every epoch: a run resumed between two epochs computes the same division again.

@@ -48,7 +48,7 @@ from emlc.meta.replay import copies
 from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.methods.one_step import WeightNet
 from emlc.networks.backbones import Classifier
-from emlc.networks.inference import predict_proba
+from emlc.networks.inference import judge_given
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
@@ -129,9 +129,7 @@ class FaMUS(Method):
 
     @torch.no_grad()
     def estimate(self) -> NoisyEstimate:
-        y = torch.from_numpy(self.noisy.given)
-        p = predict_proba(self.student, self.noisy.inputs)[torch.arange(len(y)), y]
-        losses = -p.clamp_min(torch.finfo(p.dtype).tiny).log()
+        losses = judge_given(self.student, self.noisy).losses
         return NoisyEstimate(weights=self.weigh(losses.to(self.ranks.device)).cpu())
 
     def weigh(self, losses: Tensor) -> Tensor:
