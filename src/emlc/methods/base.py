@@ -177,7 +177,17 @@ class Method(ABC):
             if ranks.size > 1:
                 use_joint_batch(network)
             ranks.broadcast(list(network.state_dict().values()))
-        self.student_sgd = self.make_sgd(self.student, self.settings.student_rate)
+        self.student_sgd = self.make_sgd(self.learners(), self.settings.student_rate)
+
+    def learners(self) -> nn.Module:
+        """Return what the student's SGD moves: the student, with any networks that learn at its rate."""
+        return self.student
+
+    @property
+    def meta_rate(self) -> float:
+        """Learning rate of a meta-net: ``teacher_learning_rate``, else ``hyper.meta_learning_rate``."""
+        rate: float = self.settings.teacher_learning_rate or self.hyper.meta_learning_rate
+        return rate
 
     def steps_in(self, split: Split, epochs: int) -> int:
         """Return the number of steps in ``epochs`` epochs, at one noisy batch per step."""

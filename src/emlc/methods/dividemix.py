@@ -59,6 +59,7 @@ from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, batches_in
 from emlc.methods.base import Losses, Method, NoisyEstimate, View
+from emlc.methods.entropy import entropy
 from emlc.methods.mixup import draw_mixture
 from emlc.methods.pair import Pair
 from emlc.networks.backbones import Classifier
@@ -209,7 +210,7 @@ class DivideMix(Method):
             logits = full_precision(network(inputs))
         loss = cross_entropy(logits, labels)
         if self.hyper.confidence_penalty:
-            loss = loss - entropy(logits)
+            loss = loss - entropy(log_softmax(logits, dim=1))
         self.student_sgd.zero_grad(set_to_none=True)
         loss.backward()
         if self.warm_up_norm < math.inf:
@@ -327,12 +328,6 @@ def imbalance(logits: Tensor) -> Tensor:
     """Compute L_reg, 0-d: KL(pi || mean prediction), with pi uniform over the classes."""
     mean = logits.softmax(dim=1).mean(dim=0)
     return -(mean.clamp_min(torch.finfo(mean.dtype).tiny) * logits.shape[1]).log().mean()
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Compute the mean entropy of the predictions with these logits (n, C), in nats, 0-d."""
-    log_probs = log_softmax(logits, dim=1)
-    return -(log_probs.exp() * log_probs).sum(dim=1).mean()
 
 
 def _min_max(losses: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ class MLC(Method):
         super().setup(ranks)
         self.meta_adam = torch.optim.Adam(
             self.meta_net.parameters(),
-            self.settings.teacher_learning_rate or self.hyper.meta_learning_rate,
+            self.meta_rate,
             amsgrad=True,
             # The step counter is then on the device, where a CUDA graph can increment it.
             capturable=ranks.device.type == "cuda",

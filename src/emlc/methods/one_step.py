@@ -77,7 +77,7 @@ class OneStep(Method):
         super().setup(ranks)
         self.meta_adam = torch.optim.Adam(
             self.meta_net.parameters(),
-            self.settings.teacher_learning_rate or self.hyper.meta_learning_rate,
+            self.meta_rate,
             weight_decay=self.hyper.meta_weight_decay,
         )
 
