@@ -197,7 +197,10 @@ class Method(ABC):
         """Raise an :class:`InputError` if the method cannot train on these sets; nothing is written yet."""
 
     def bind(self, split: Split) -> None:
-        """Receive the sets, once, after :meth:`setup`; methods create their per-sample tables here."""
+        """Receive the sets, once, after :meth:`setup`; methods create their per-sample tables here.
+
+        Whoever builds the method has called :meth:`check` with these sets.
+        """
         self.noisy = split.noisy
 
     def sample_state(self) -> dict[str, Tensor]:

@@ -164,10 +164,6 @@ class MLC(Method):
                 f"trusted_batch: mlc halves it; expected at least 4 trusted samples, got {batch}"
             )
 
-    def bind(self, split: Split) -> None:
-        super().bind(split)
-        self.check(split)
-
     def estimate(self) -> NoisyEstimate:
         def correct(x: Tensor, y: Tensor) -> tuple[Tensor]:
             return (self.meta_net(self.student.backbone(x), y),)
