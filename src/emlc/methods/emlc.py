@@ -16,7 +16,7 @@ from emlc.meta.chain import chain_of
 from emlc.meta.jvp import StudentStep, Weights, record_step
 from emlc.meta.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.meta.replay import Replay
-from emlc.methods.base import Losses, Method
+from emlc.methods.base import OF_SOME_METHODS, Losses, Method
 from emlc.methods.closed_form import closed_form_step
 from emlc.methods.corruption import corrupt_half
 from emlc.methods.engine import EngineChoice
@@ -63,6 +63,7 @@ class EMLC(Method):
 
     name: ClassVar[str] = "emlc"
     reference: ClassVar[str] = "Enhanced Meta Label Correction for Coping with Label Corruption"
+    follows: ClassVar[tuple[str, ...]] = OF_SOME_METHODS
     looks_ahead: ClassVar[bool] = True
     joint: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
@@ -84,6 +85,7 @@ class EMLC(Method):
 
     @classmethod
     def idle_settings(cls, settings: Settings) -> Iterator[str]:
+        yield from super().idle_settings(settings)
         for teacher, names in _OF_TEACHER.items():
             yield from () if teacher == settings.teacher else names
 

@@ -95,6 +95,7 @@ class FaMUS(Method):
     )
     warm_up_share: ClassVar[float] = 0.1
     hyper_class: ClassVar[type[Hyper]] = FaMUSHyper
+    follows: ClassVar[tuple[str, ...]] = ("teacher_learning_rate",)
     student: Classifier
     warms_up: ClassVar[bool] = True
     hyper: FaMUSHyper

@@ -127,6 +127,7 @@ class MLC(Method):
     name: ClassVar[str] = "mlc"
     reference: ClassVar[str] = "Meta Label Correction for Noisy Label Learning, Zheng et al., AAAI 2021"
     hyper_class: ClassVar[type[Hyper]] = MLCHyper
+    follows: ClassVar[tuple[str, ...]] = ("teacher_learning_rate",)
     looks_ahead: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     student: Classifier

@@ -77,6 +77,7 @@ class MSLG(LabelLogits):
     reference: ClassVar[str] = "Meta Soft Label Generation for Noisy Labels, Algan and Ulusoy, ICPR 2020"
     warm_up_share: ClassVar[float] = 44 / 120
     hyper_class: ClassVar[type[Hyper]] = MSLGHyper
+    follows: ClassVar[tuple[str, ...]] = ("jvp",)
     warms_up: ClassVar[bool] = True
     hyper: MSLGHyper
 

@@ -17,7 +17,7 @@ paper, computed by the same JVP engines. The published code differentiates the g
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ class OneStep(Method):
         meta_net: The network with the parameters theta.
     """
 
+    follows: ClassVar[tuple[str, ...]] = ("teacher_learning_rate", "jvp")
     meta_net: nn.Module
     hyper: Any
 
