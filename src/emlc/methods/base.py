@@ -51,6 +51,21 @@ class NoisyEstimate(NamedTuple):
     weights: Tensor | None = None
 
 
+class MetaObjective(NamedTuple):
+    """What a method's meta-gradient descends: the losses ``meta_objective``.
+
+    Attributes:
+        what: What it is, without an article.
+        unit: Its unit, or what kind of number it is, and its range.
+    """
+
+    what: str
+    unit: str
+
+
+TRUSTED_CROSS_ENTROPY = MetaObjective("student's cross-entropy on trusted batches", "nats")
+
+
 class Method(ABC):
     """A method that trains a student from noisy and trusted batches.
 
@@ -118,6 +133,11 @@ class Method(ABC):
         has_warm_up = cls.warms_up or not settings.warm_up_epochs  # 0: as wanted
         flags = {"look_ahead": cls.looks_ahead, "warm_up_epochs": has_warm_up}
         yield from (name for name in OF_SOME_METHODS if not flags.get(name, name in cls.follows))
+
+    @classmethod
+    def meta_objective(cls, settings: Settings) -> MetaObjective:
+        """Return what the losses ``meta_objective`` are, if :meth:`step` returns any."""
+        return TRUSTED_CROSS_ENTROPY
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         """Build the networks, with random weights.

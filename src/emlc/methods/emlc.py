@@ -16,7 +16,13 @@ from emlc.meta.chain import chain_of
 from emlc.meta.jvp import StudentStep, Weights, record_step
 from emlc.meta.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.meta.replay import Replay
-from emlc.methods.base import OF_SOME_METHODS, Losses, Method
+from emlc.methods.base import (
+    OF_SOME_METHODS,
+    TRUSTED_CROSS_ENTROPY,
+    Losses,
+    MetaObjective,
+    Method,
+)
 from emlc.methods.closed_form import closed_form_step
 from emlc.methods.corruption import corrupt_half
 from emlc.methods.engine import EngineChoice
@@ -88,6 +94,12 @@ class EMLC(Method):
         yield from super().idle_settings(settings)
         for teacher, names in _OF_TEACHER.items():
             yield from () if teacher == settings.teacher else names
+
+    @classmethod
+    def meta_objective(cls, settings: Settings) -> MetaObjective:
+        if settings.teacher == "gate":
+            return TRUSTED_CROSS_ENTROPY
+        return MetaObjective("student's expected error on trusted batches", "share, 0 to 1")
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)

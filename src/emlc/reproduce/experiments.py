@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from emlc.errors import InputError
+from emlc.methods.base import TRUSTED_CROSS_ENTROPY
 from emlc.reproduce.choice import Choice
 from emlc.reproduce.columns import (
     clothing_column,
@@ -302,7 +303,10 @@ def _fig5(choice: Choice) -> Grid:
         columns=(clothing_column(protocol),),
         measures=(META_OBJECTIVE, CHOSEN, LAST),
         picture="steps",
-        notes=stand_in_notes(protocol),
+        notes=(
+            "The meta objective of all rows is the {}, in {}.".format(*TRUSTED_CROSS_ENTROPY),
+            *stand_in_notes(protocol),
+        ),
     )
 
 

@@ -77,7 +77,7 @@ RECOVERY = Measure("label_recovery", "Labels recovered at the chosen epoch, %")
 WRONG_RECOVERY = Measure("wrong_label_recovery", "Wrong labels recovered at the chosen epoch, %")
 LAST_RECOVERY = Measure("last_label_recovery", "Labels recovered after the last epoch, %")
 LAST_WRONG_RECOVERY = Measure("last_wrong_label_recovery", "Wrong labels recovered after the last epoch, %")
-META_OBJECTIVE = Measure("meta_objective", "Meta objective, mean over the last tenth of the steps, nats")
+META_OBJECTIVE = Measure("meta_objective", "Meta objective, mean over the last tenth of the steps")
 SEPARATION = Measure("separation", "Silhouette of the true classes in the student's features, -1 to 1")
 CORRECTED = Measure("corrected_label_accuracy", "Corrected labels of labels.csv that are right, %")
 SECONDS = Measure("seconds", "Seconds of training", ranked=False)  # beside other runs, on any machine
