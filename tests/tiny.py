@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from rich.console import Console
 
 from emlc.config import Settings
+from emlc.config.methods import method_class
 from emlc.data import Samples, Split, split_samples
 from emlc.methods.emlc import EMLC
 from emlc.runs.run import Run
@@ -40,6 +42,13 @@ def settings(*, image: bool = False, **changes: Any) -> Settings:
     if changes.get("method") == "c2d":
         defaults["init"] = "backbone.safetensors"  # which it asks for; the tests do not read it
     return Settings(**(defaults | changes))
+
+
+def without_effect(settings: Settings) -> list[str]:
+    """Settings that differ from their default, and do nothing with the method."""
+    default = {f.name: f.default for f in fields(Settings)}
+    idle = method_class(settings.method).idle_settings(settings)
+    return [name for name in idle if getattr(settings, name) != default[name]]
 
 
 def samples(

@@ -37,8 +37,9 @@ def needs_images(name):
 def settings(name, *, image=False, **changes):
     """Settings of three epochs, the first of which warms up, if any does."""
     image = image or needs_images(name)
+    warm_up = {"warm_up_epochs": 1} if method_class(name).warms_up else {}
     return tiny.settings(
-        image=image, **({"method": name, "epochs": 3, "warm_up_epochs": 1} | SMALL.get(name, {}) | changes)
+        image=image, **({"method": name, "epochs": 3} | warm_up | SMALL.get(name, {}) | changes)
     )
 
 

@@ -86,9 +86,8 @@ def test_the_ceiling_needs_every_true_label(tmp_path, unknown):
     truth = split.noisy.true_labels.copy()
     truth[:unknown] = UNKNOWN
     method = method_class("true-labels")(settings, split.noisy.inputs, 3)
-    method.setup(tiny.ALONE)
     with pytest.raises(InputError, match=f"needs true labels; {unknown} noisy samples have none"):
-        method.bind(replace(split, noisy=replace(split.noisy, true_labels=truth)))
+        method.check(replace(split, noisy=replace(split.noisy, true_labels=truth)))
 
 
 def test_fine_tuning_takes_the_trusted_batches_in_its_last_epochs(tmp_path, monkeypatch):

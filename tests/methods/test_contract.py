@@ -1,8 +1,10 @@
 """What every method owes the training loop, the run's directory, and who asks it for what it has not."""
 
 import re
+import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,9 +17,11 @@ from short_runs import SMALL, needs_images, settings, trained, two_classes, untr
 import tiny
 from emlc import Run, train
 from emlc.cli import main
+from emlc.config import Settings
 from emlc.config.methods import METHODS, method_class
 from emlc.errors import InputError
 from emlc.exports import export
+from emlc.methods.base import OF_SOME_METHODS
 from emlc.runtime.distributed import start_ranks
 
 DOCUMENTATION = (Path(__file__).parents[2] / "docs/methods.md").read_text(encoding="utf-8")
@@ -56,6 +60,30 @@ def test_its_hyper_parameters_are_documented_and_their_defaults_in_range(name):
     assert settings(name, hyper=defaults).hyper_parameters == hyper()
     for field in defaults:
         assert any(f"        {field}: " in (base.__doc__ or "") for base in hyper.__mro__)
+
+
+class NotedSettings(Settings):
+    """Settings that note which of them methods and networks read."""
+
+    read: ClassVar[set[str]] = set()
+
+    def __getattribute__(self, name):
+        if sys._getframe(1).f_globals["__name__"].startswith(("emlc.methods.", "emlc.networks.")):
+            names = {"warm_up": "warm_up_epochs", "teacher_rate": "teacher_learning_rate"}
+            self.read.add(names.get(name, name))
+        return super().__getattribute__(name)
+
+
+def test_it_tells_which_settings_of_others_it_does_not_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(NotedSettings, "read", set())
+    monkeypatch.setattr(tiny, "Settings", NotedSettings)
+    method, _ = trained(tmp_path, name)
+    read = NotedSettings.read & set(OF_SOME_METHODS)
+    idle = set(method.idle_settings(settings(name, warm_up_epochs=1)))
+    assert idle <= set(OF_SOME_METHODS)
+    if name == "emlc":  # which reads weights of losses that the other teacher has
+        idle -= read
+    assert read == set(OF_SOME_METHODS) - idle
 
 
 # It trains

@@ -9,7 +9,7 @@ from torch.distributions import Beta
 
 import tiny
 from emlc.data.loaders import Batch
-from emlc.methods.dividemix import DivideMix, probability_of_clean, semi_supervised_losses
+from emlc.methods.dividemix import DivideMix, probability_of_clean, semi_supervised_losses, sharpened
 from references import flat, relative_error
 
 C, N = 3, 8
@@ -211,3 +211,11 @@ def test_losses_are_those_of_each_network_without_augmentation_and_averaged_over
     for i in range(2):
         clean = probability_of_clean(mean[:, i], method.settings.seed)
         np.testing.assert_allclose(method.sample_state()["clean"][:, i], clean, atol=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 0.5, 1.0])
+def test_targets_are_sharpened_where_their_powers_are_too_small_for_float32(temperature):
+    p = torch.tensor([[0.1] * 10, [0.11, 0.1, 0.1, 0.09, *[0.1] * 6], [0.0, 1.0, *[0.0] * 8]])
+    powers = p.double() ** (1 / temperature)
+    expected = powers / powers.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(sharpened(p, temperature), expected.float(), rtol=1e-4, atol=1e-7)

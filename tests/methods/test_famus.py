@@ -139,3 +139,17 @@ def test_gates_are_open_or_closed_and_candidates_are_the_highest_layers():
     assert set(drawn.flatten().tolist()) == {0.0, 1.0}
     drawn.sum().backward()
     assert all(p.grad is not None for p in method.gates.parameters())
+
+
+def test_the_sizes_and_the_optimisers_of_its_nets():
+    plain = prepared()
+    assert (plain.weight_net[0].out_features, plain.gates[0][0].out_features) == (100, 128)
+    assert plain.weight_adam.param_groups[0]["weight_decay"] == 1e-4
+    assert (plain.gates_sgd.param_groups[0]["momentum"], plain.gates_sgd.param_groups[0]["nesterov"]) == (
+        0.9,
+        True,
+    )
+    changed = prepared(hidden_dim=7, gate_hidden_dim=5, meta_weight_decay=0.2, gate_momentum=0.0)
+    assert (changed.weight_net[0].out_features, changed.gates[0][0].out_features) == (7, 5)
+    assert changed.weight_adam.param_groups[0]["weight_decay"] == 0.2
+    assert changed.gates_sgd.param_groups[0]["momentum"] == 0

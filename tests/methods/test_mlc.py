@@ -223,6 +223,5 @@ def test_halves_of_the_trusted_batch_need_two_samples_each():
     settings = tiny.settings(method="mlc", trusted_batch=3)
     split = tiny.split(settings)
     method = MLC(settings, split.noisy.inputs, C)
-    method.setup(tiny.ALONE)
     with pytest.raises(InputError, match="trusted_batch: mlc halves it; expected at least 4"):
-        method.bind(split)
+        method.check(split)

@@ -5,6 +5,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 import yaml
 
+import tiny
 from emlc.config import Settings
 from emlc.config.presets import preset_names, preset_path
 from emlc.methods.stages import Stages
@@ -25,6 +26,12 @@ def test_presets_name_every_published_value(preset):
     assert settings.output == f"runs/{preset}"
     assert "noise" not in values
     assert values["warm_up_epochs"] > 0
+
+
+@pytest.mark.parametrize("preset", preset_names("train"))
+def test_presets_have_no_settings_of_other_methods(preset):
+    given = {"data": "rows.csv", "trusted": "trusted.csv"} if preset == "text" else {}  # the user names them
+    assert tiny.without_effect(Settings(**given, **content(preset))) == []
 
 
 @pytest.mark.parametrize("name", ["pencil", "joint-optim", "mslg", "famus"])

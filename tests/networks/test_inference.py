@@ -1,9 +1,12 @@
 """Predictions for whole sets: how images on disk are read for them."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from emlc.data import Samples
 from emlc.networks import inference
 from emlc.runtime.distributed import cores_per_process
 
@@ -24,3 +27,11 @@ def test_the_processes_of_a_machine_share_its_cores(monkeypatch, processes, thre
     monkeypatch.setattr(inference, "read_ahead", counted)
     inference.predict_proba(nn.Linear(2, 3), torch.zeros(4, 2))
     assert workers == [threads]
+
+
+def test_losses_of_given_labels_are_exact_where_a_probability_is_too_small():
+    logits = torch.tensor([[0.0, 40.0], [0.0, 200.0], [0.0, 1.0]])
+    samples = Samples.from_arrays(logits.numpy(), [0, 0, 1])
+    judged = inference.judge_given(nn.Identity(), samples)
+    torch.testing.assert_close(judged.losses, torch.tensor([40.0, 200.0, math.log1p(math.exp(-1.0))]))
+    torch.testing.assert_close(judged.probabilities, logits.softmax(dim=1))

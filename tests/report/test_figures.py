@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from emlc.methods.base import MetaObjective
 from emlc.report import figures
 from emlc.report.figures.base import plot_text
 from emlc.report.figures.matrices import MOST_CLASSES
@@ -102,13 +103,16 @@ def test_wrong_labels_of_many_classes_that_were_not_learned_are_shown_where_they
     assert figure.wide
 
 
+OBJECTIVE = MetaObjective("student's distance", "furlongs")
+
+
 def metrics(epochs):
     return pd.DataFrame({"epoch": range(1, epochs + 1), "trusted_accuracy": 50.0, "student_loss": 1.5})
 
 
 @pytest.mark.parametrize("epochs", [1, 100])
 def test_learning_curves_of_the_metrics_that_exist(epochs):
-    curves = {figure.key: figure for figure in figures.learning_curves(metrics(epochs), None, 1)}
+    curves = {figure.key: figure for figure in figures.learning_curves(metrics(epochs), None, 1, OBJECTIVE)}
     assert curves.keys() == {"accuracy", "losses"}
     (trace,) = curves["accuracy"].spec["data"]
     assert trace["name"] == "student, trusted"
@@ -120,7 +124,7 @@ def test_learning_curves_of_the_metrics_that_exist(epochs):
 
 def test_gaps_in_curves_stay_gaps():
     table = metrics(3).assign(label_recovery=[np.nan, 20.0, 30.0])
-    (recovery,) = (f for f in figures.learning_curves(table, None, None) if f.key == "recovery")
+    (recovery,) = (f for f in figures.learning_curves(table, None, None, OBJECTIVE) if f.key == "recovery")
     assert recovery.spec["data"][0]["y"] == [None, 20.0, 30.0]
     assert "shapes" not in recovery.spec["layout"]
 
@@ -128,11 +132,14 @@ def test_gaps_in_curves_stay_gaps():
 def test_the_meta_objective_is_thinned_and_smoothed():
     steps = pd.DataFrame({"step": range(1, 5001), "meta_objective": np.arange(5000.0)})
     steps.loc[:999, "meta_objective"] = np.nan  # warm-up
-    (figure,) = (f for f in figures.learning_curves(metrics(2), steps, 1) if f.key == "meta")
+    (figure,) = (f for f in figures.learning_curves(metrics(2), steps, 1, OBJECTIVE) if f.key == "meta")
     raw, smooth = figure.spec["data"]
     assert len(raw["x"]) == len(smooth["x"]) <= 600
     assert raw["x"][0] == 1001
     assert smooth["name"] == "mean of 80 steps"
+    assert figure.spec["layout"]["yaxis"]["title"]["text"] == "furlongs"
+    assert list(figure.table) == ["teacher step", "mean of 80 steps (furlongs)"]
+    assert figure.caption == "The student's distance: what the meta-gradient descends."
     at = smooth["x"].index(raw["x"][100])
     assert smooth["y"][at] == pytest.approx(raw["y"][100] - 39.5)
 

@@ -41,6 +41,7 @@ def test_every_cell_has_settings_at_either_scale(name):
         assert len(runs) == len(experiment.rows) * columns > 0
         assert len(experiment.seeds) == seeds
         assert {each.job.settings.method for each in runs} <= set(METHODS)
+        assert [tiny.without_effect(each.job.settings) for each in runs] == [[]] * len(runs)
 
 
 def test_the_small_scale_can_be_cifar10():

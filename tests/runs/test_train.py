@@ -243,11 +243,18 @@ def test_a_trusted_batch_that_is_halved_needs_four_samples(tmp_path):
         ),
         ({"teacher": "gate", "anchor_weight": 2.0}, "--teacher gate: anchor_weight"),
         ({"method": "cross-entropy", "look_ahead": 3}, "no effect with --method cross-entropy: look_ahead"),
+        (
+            {"method": "cross-entropy", "teacher": "gate", "ce_weight": 0.1},
+            "--method cross-entropy: teacher, label_embedding_dim, gate_hidden_dim, ce_weight",
+        ),
+        ({"method": "mlc", "label_embedding_dim": 64}, "no effect with --method mlc: label_embedding_dim"),
+        ({"method": "glc", "student_trusted": True}, "no effect with --method glc: student_trusted"),
+        ({"method": "fasten", "epochs": 2, "warm_up_epochs": 1}, "with --method fasten: warm_up_epochs"),
     ],
     ids=str,
 )
 def test_a_setting_without_effect_is_told(tmp_path, changes, message):
-    settings = tiny.settings(**changes, epochs=1, output=str(tmp_path / "run"))
+    settings = tiny.settings(**({"epochs": 1} | changes), output=str(tmp_path / "run"))
     with pytest.warns(EMLCWarning, match=f"{message}$"):
         train(settings, tiny.samples(), lean=True, console=QUIET)
 

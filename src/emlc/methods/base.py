@@ -25,6 +25,15 @@ View = Literal["weak", "strong", "random"]
 """How a sample is augmented: by ``noisy_augmentation`` (weak), by ``trusted_augmentation`` (strong), or as
 strong with RandAugment in AutoAugment's place (random)."""
 
+OF_SOME_METHODS = (
+    *("teacher", "teacher_backbone", "teacher_init", "label_embedding_dim", "gate_hidden_dim"),
+    *("teacher_learning_rate", "teacher_momentum", "teacher_weight_decay"),
+    *("meta_gradient", "jvp", "save_memory", "look_ahead", "warm_up_epochs"),
+    *("meta_weight", "ce_weight", "bce_weight", "likelihood_weight", "anchor_weight"),
+    *("corruption", "student_trusted"),
+)
+"""Settings that a method follows only if its class says so."""
+
 Losses = dict[str, Tensor]
 """Losses of a step by name: 0-d tensors on the device, detached; their means over an epoch are logged."""
 
@@ -42,6 +51,21 @@ class NoisyEstimate(NamedTuple):
     weights: Tensor | None = None
 
 
+class MetaObjective(NamedTuple):
+    """What a method's meta-gradient descends: the losses ``meta_objective``.
+
+    Attributes:
+        what: What it is, without an article.
+        unit: Its unit, or what kind of number it is, and its range.
+    """
+
+    what: str
+    unit: str
+
+
+TRUSTED_CROSS_ENTROPY = MetaObjective("student's cross-entropy on trusted batches", "nats")
+
+
 class Method(ABC):
     """A method that trains a student from noisy and trusted batches.
 
@@ -52,6 +76,8 @@ class Method(ABC):
         warm_up_share: Share of the epochs that are warm-up, unless ``warm_up_epochs`` is set; in [0, 1].
         learning_rate: The student's, unless the setting ``learning_rate`` is given.
         hyper_class: The dataclass of the method's own hyper-parameters.
+        follows: Which of :data:`OF_SOME_METHODS` the method reads, beside ``look_ahead`` and
+            ``warm_up_epochs``.
         looks_ahead: Whether the method follows the setting ``look_ahead``; otherwise k is 1.
         uses_noisy: Whether :meth:`step` needs noisy batches; otherwise it gets an empty list.
         uses_trusted: Whether :meth:`step` needs a trusted batch; otherwise it gets None.
@@ -80,6 +106,7 @@ class Method(ABC):
     warm_up_share: ClassVar[float] = 0.0
     learning_rate: ClassVar[float] = 0.02
     hyper_class: ClassVar[type[Hyper]] = Hyper
+    follows: ClassVar[tuple[str, ...]] = ()
     looks_ahead: ClassVar[bool] = False
     uses_noisy: ClassVar[bool] = True
     uses_trusted: ClassVar[bool] = True
@@ -103,8 +130,14 @@ class Method(ABC):
     @classmethod
     def idle_settings(cls, settings: Settings) -> Iterator[str]:
         """Yield the names of settings that do nothing with this method, though they do with others."""
-        if not cls.looks_ahead:
-            yield "look_ahead"
+        has_warm_up = cls.warms_up or not settings.warm_up_epochs  # 0: as wanted
+        flags = {"look_ahead": cls.looks_ahead, "warm_up_epochs": has_warm_up}
+        yield from (name for name in OF_SOME_METHODS if not flags.get(name, name in cls.follows))
+
+    @classmethod
+    def meta_objective(cls, settings: Settings) -> MetaObjective:
+        """Return what the losses ``meta_objective`` are, if :meth:`step` returns any."""
+        return TRUSTED_CROSS_ENTROPY
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         """Build the networks, with random weights.
@@ -177,7 +210,17 @@ class Method(ABC):
             if ranks.size > 1:
                 use_joint_batch(network)
             ranks.broadcast(list(network.state_dict().values()))
-        self.student_sgd = self.make_sgd(self.student, self.settings.student_rate)
+        self.student_sgd = self.make_sgd(self.learners(), self.settings.student_rate)
+
+    def learners(self) -> nn.Module:
+        """Return what the student's SGD moves: the student, with any networks that learn at its rate."""
+        return self.student
+
+    @property
+    def meta_rate(self) -> float:
+        """Learning rate of a meta-net: ``teacher_learning_rate``, else ``hyper.meta_learning_rate``."""
+        rate: float = self.settings.teacher_learning_rate or self.hyper.meta_learning_rate
+        return rate
 
     def steps_in(self, split: Split, epochs: int) -> int:
         """Return the number of steps in ``epochs`` epochs, at one noisy batch per step."""
@@ -187,7 +230,10 @@ class Method(ABC):
         """Raise an :class:`InputError` if the method cannot train on these sets; nothing is written yet."""
 
     def bind(self, split: Split) -> None:
-        """Receive the sets, once, after :meth:`setup`; methods create their per-sample tables here."""
+        """Receive the sets, once, after :meth:`setup`; methods create their per-sample tables here.
+
+        Whoever builds the method has called :meth:`check` with these sets.
+        """
         self.noisy = split.noisy
 
     def sample_state(self) -> dict[str, Tensor]:

@@ -59,10 +59,11 @@ from emlc.data import Split
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch, batches_in
 from emlc.methods.base import Losses, Method, NoisyEstimate, View
+from emlc.methods.entropy import entropy
 from emlc.methods.mixup import draw_mixture
 from emlc.methods.pair import Pair
 from emlc.networks.backbones import Classifier
-from emlc.networks.inference import predict_proba
+from emlc.networks.inference import judge_given
 from emlc.runtime.precision import full_precision
 from emlc.runtime.streams import RandomStream, derived_seed
 
@@ -209,7 +210,7 @@ class DivideMix(Method):
             logits = full_precision(network(inputs))
         loss = cross_entropy(logits, labels)
         if self.hyper.confidence_penalty:
-            loss = loss - entropy(logits)
+            loss = loss - entropy(log_softmax(logits, dim=1))
         self.student_sgd.zero_grad(set_to_none=True)
         loss.backward()
         if self.warm_up_norm < math.inf:
@@ -274,11 +275,9 @@ class DivideMix(Method):
         """Divide the samples by the networks' current losses, once per epoch; the next epoch uses it."""
         if self._current is not None:
             return self._current
-        y = torch.from_numpy(self.noisy.given)
-        p = torch.stack([predict_proba(network, self.noisy.inputs) for network in self.student.both])
-        # Clamped at float32's smallest normal number: losses are exact up to 87 nats.
-        losses = -p[:, torch.arange(len(y)), y].clamp_min(torch.finfo(torch.float32).tiny).log()
-        latest = torch.stack([_min_max(each) for each in losses], dim=1)
+        judged = [judge_given(network, self.noisy) for network in self.student.both]
+        p = torch.stack([each.probabilities for each in judged])
+        latest = torch.stack([_min_max(each.losses) for each in judged], dim=1)
         history = torch.cat([self._losses[:, :, 1:].cpu(), latest[:, :, None]], dim=2)
         mean = history.nanmean(dim=2).double().numpy()
         # The same seed in every epoch: a run resumed between two epochs computes the same division again.
@@ -303,8 +302,7 @@ def probability_of_clean(losses: NDArray[np.float64], seed: int) -> NDArray[np.f
 
 def sharpened(p: Tensor, temperature: float) -> Tensor:
     """Raise probabilities (n, C) to the power of 1 / temperature, and normalise them to a sum of 1."""
-    powers = p ** (1 / temperature)
-    return powers / powers.sum(dim=1, keepdim=True)
+    return (p.log() / temperature).softmax(dim=1)  # all powers of a row may be too small for the dtype
 
 
 def semi_supervised_losses(
@@ -330,12 +328,6 @@ def imbalance(logits: Tensor) -> Tensor:
     """Compute L_reg, 0-d: KL(pi || mean prediction), with pi uniform over the classes."""
     mean = logits.softmax(dim=1).mean(dim=0)
     return -(mean.clamp_min(torch.finfo(mean.dtype).tiny) * logits.shape[1]).log().mean()
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Compute the mean entropy of the predictions with these logits (n, C), in nats, 0-d."""
-    log_probs = log_softmax(logits, dim=1)
-    return -(log_probs.exp() * log_probs).sum(dim=1).mean()
 
 
 def _min_max(losses: Tensor) -> Tensor:

@@ -16,7 +16,13 @@ from emlc.meta.chain import chain_of
 from emlc.meta.jvp import StudentStep, Weights, record_step
 from emlc.meta.metagradient import InnerSGD, meta_gradient, soft_cross_entropy, trusted_gradient
 from emlc.meta.replay import Replay
-from emlc.methods.base import Losses, Method
+from emlc.methods.base import (
+    OF_SOME_METHODS,
+    TRUSTED_CROSS_ENTROPY,
+    Losses,
+    MetaObjective,
+    Method,
+)
 from emlc.methods.closed_form import closed_form_step
 from emlc.methods.corruption import corrupt_half
 from emlc.methods.engine import EngineChoice
@@ -46,11 +52,12 @@ _OF_TEACHER = {
 
 
 class _Step(NamedTuple):
-    """A look-ahead step: its batch and record, what the teacher says of the batch, with its graph when it is
-    asked for, and what the student learned from."""
+    """A look-ahead step: its batch and record, the teacher's soft labels q, what it says of the batch, with
+    its graph when it is asked for, and what the student learned from."""
 
     batch: Batch
     record: StudentStep
+    q: Tensor  # made on the side stream, and so kept until the end of the step
     correct: Callable[[], AnyCorrection]
     targets: Tensor
     r: Tensor
@@ -62,6 +69,7 @@ class EMLC(Method):
 
     name: ClassVar[str] = "emlc"
     reference: ClassVar[str] = "Enhanced Meta Label Correction for Coping with Label Corruption"
+    follows: ClassVar[tuple[str, ...]] = OF_SOME_METHODS
     looks_ahead: ClassVar[bool] = True
     joint: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
@@ -83,8 +91,15 @@ class EMLC(Method):
 
     @classmethod
     def idle_settings(cls, settings: Settings) -> Iterator[str]:
+        yield from super().idle_settings(settings)
         for teacher, names in _OF_TEACHER.items():
             yield from () if teacher == settings.teacher else names
+
+    @classmethod
+    def meta_objective(cls, settings: Settings) -> MetaObjective:
+        if settings.teacher == "gate":
+            return TRUSTED_CROSS_ENTROPY
+        return MetaObjective("student's expected error on trusted batches", "share, 0 to 1")
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
@@ -152,56 +167,78 @@ class EMLC(Method):
         if self._closed_form is not None:
             return self._closed_form(noisy, trusted)
         for_student, for_judging = self.split_trusted(trusted)
-        # The teacher stays as it is until the last line: its forward passes, and those of its losses that
-        # do not come through the student, go beside the student's steps.
-        side_stream = SideStream(self.ranks.device)
-
+        # The teacher stays as it is until the end: its forward passes, and those of its losses that do not
+        # come through the student, go beside the student's steps.
+        beside = SideStream(self.ranks.device)
         # k student steps on soft labels q of a fixed teacher (Algorithm 1, line 7).
-        steps: list[_Step] = []
-        for batch in noisy:
-            with side_stream.work(), self.ranks.autocast():
-                q, correct = self._teacher_labels(batch)
-            with self.ranks.autocast():
-                x = _joined(batch, for_student)
-                record, log_probs = record_step(self.student, x, keep_products=self.keeps_products)
-            side_stream.join()
-            targets, r = self.student_targets(batch, q, for_student)
-            loss = soft_cross_entropy(log_probs, targets, r)
-            self.descend(loss, self.student_sgd)
-            steps.append(_Step(batch, record, correct, targets, r, loss.detach()))
-
-        self.teacher_sgd.zero_grad(set_to_none=True)
-        with side_stream.work():
-            losses = self._trusted_losses(trusted)
-            self._weighted(losses).backward()
-
+        steps = [self._student_step(batch, for_student, beside) for batch in noisy]
+        losses = self._learn_trusted(trusted, beside)
         # The student's loss on trusted data, and how it depends on the soft labels (Eq. 10, 11).
-        with self.ranks.autocast():
-            trusted_loss, g_w = trusted_gradient(
-                self.student, for_judging.inputs, for_judging.labels, loss=self._trusted_objective
-            )
-        self._average(g_w, for_judging)
+        objective, g_w = self._trusted_gradient(for_judging)
         coefficients = self._coefficients(steps, g_w)
-
         # One teacher step on all its losses (Eq. 12).
-        meta_weight = self.meta_weight(len(steps))
-        for step, c in zip(steps, coefficients, strict=True):
-            with side_stream.work():
-                correction = step.correct()
-            side_stream.join()
-            given = self._given_losses(correction, step.batch, share=1 / len(steps))
-            # Rows of trusted samples, if the student learned from any, come last: nobody made their labels.
-            q = correction.soft_labels
-            (meta_weight * (c[: len(q)] * q).sum() + self._weighted(given)).backward()
-            losses |= {name: losses.get(name, 0) + loss for name, loss in given.items()}
-        side_stream.join()
+        losses = self._learn_given(steps, coefficients, losses, beside)
         self.descend_gradients(self.teacher_sgd)
         self._observe(steps)
         return {
             "student_loss": torch.stack([step.loss for step in steps]).mean(),
             **{name: loss.detach() for name, loss in losses.items()},
-            "meta_objective": self.local_scale(for_judging) * trusted_loss,
+            "meta_objective": objective,
         }
+
+    def _student_step(self, batch: Batch, trusted: Batch | None, beside: SideStream) -> _Step:
+        """Take a step of the student on the teacher's soft labels, and on trusted samples if any."""
+        with beside.work(), self.ranks.autocast():
+            q, correct = self._teacher_labels(batch)
+        with self.ranks.autocast():
+            x = _joined(batch, trusted)
+            record, log_probs = record_step(self.student, x, keep_products=self.keeps_products)
+        beside.join()
+        targets, r = self.student_targets(batch, q, trusted)
+        loss = soft_cross_entropy(log_probs, targets, r)
+        self.descend(loss, self.student_sgd)
+        return _Step(batch, record, q, correct, targets, r, loss.detach())
+
+    def _learn_trusted(self, trusted: Batch, beside: SideStream) -> Losses:
+        """Begin the teacher's gradient with that of its losses on trusted samples; return these."""
+        self.teacher_sgd.zero_grad(set_to_none=True)
+        with beside.work():
+            losses = self._trusted_losses(trusted)
+            self._weighted(losses).backward()
+        return losses
+
+    def _trusted_gradient(self, trusted: Batch) -> tuple[Tensor, Weights]:
+        """Compute the student's loss on trusted samples, and its gradient g_w over those of all ranks."""
+        with self.ranks.autocast():
+            loss, g_w = trusted_gradient(
+                self.student, trusted.inputs, trusted.labels, loss=self._trusted_objective
+            )
+        scale = self.local_scale(trusted)
+        if self.ranks.size > 1:
+            torch._foreach_mul_(list(g_w.values()), scale)
+            self.ranks.average(list(g_w.values()))
+        return scale * loss, g_w
+
+    def _learn_given(
+        self, steps: Sequence[_Step], coefficients: Sequence[Tensor], losses: Losses, beside: SideStream
+    ) -> Losses:
+        """Add to the teacher's gradient those of the meta loss <c, q> and of its losses on given labels.
+
+        Returns:
+            The losses so far, with those on given labels.
+        """
+        meta_weight = self.meta_weight(len(steps))
+        for step, c in zip(steps, coefficients, strict=True):
+            with beside.work():
+                correction = step.correct()
+            beside.join()
+            given = self._given_losses(correction, step.batch, share=1 / len(steps))
+            # Rows of trusted samples, if the student learned from any, come last: nobody made their labels.
+            q = correction.soft_labels
+            (meta_weight * (c[: len(q)] * q).sum() + self._weighted(given)).backward()
+            losses = losses | {name: losses.get(name, 0) + loss for name, loss in given.items()}
+        beside.join()
+        return losses
 
     def _warm_up(self, noisy: Sequence[Batch]) -> Losses:
         losses = [self.descend_cross_entropy(batch) for batch in noisy]
@@ -248,12 +285,6 @@ class EMLC(Method):
         with torch.no_grad():
             q = self.teacher(noisy.inputs, noisy.labels).soft_labels
         return q, lambda: replay({})
-
-    def _average(self, gradient: Weights, batch: Batch) -> None:
-        """Make the gradients that each rank took on its share of a batch that of the joint batch."""
-        if self.ranks.size > 1:
-            torch._foreach_mul_(list(gradient.values()), self.local_scale(batch))
-            self.ranks.average(list(gradient.values()))
 
     @property
     def _trusted_objective(self) -> Callable[[Tensor, Tensor], Tensor]:

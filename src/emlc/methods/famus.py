@@ -48,12 +48,9 @@ from emlc.meta.replay import copies
 from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.methods.one_step import WeightNet
 from emlc.networks.backbones import Classifier
-from emlc.networks.inference import predict_proba
+from emlc.networks.inference import judge_given
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
-
-_HIDDEN = 128
-"""Hidden units of a gate's net."""
 
 _TAU = 5.0
 """Temperature of the Gumbel-softmax whose gradient the gates get, as published."""
@@ -64,8 +61,12 @@ class FaMUSHyper(Hyper):
     """Hyper-parameters of famus.
 
     Attributes:
+        hidden_dim: Hidden units of the net V.
         meta_learning_rate: Learning rate of V's Adam, unless teacher_learning_rate is given.
+        meta_weight_decay: Weight decay of V.
+        gate_hidden_dim: Hidden units of a gate's net.
         gate_learning_rate: Learning rate of the gates' SGD.
+        gate_momentum: Nesterov momentum of the gates' SGD.
         candidate_layers: Number of last parameter tensors before the classifier that have a gate.
         active_layers: Target number of gates at 1, K.
         count_weight: Weight of the squared difference from that number, lambda_1.
@@ -73,8 +74,12 @@ class FaMUSHyper(Hyper):
             classifier, lambda_2.
     """
 
+    hidden_dim: int = within(100, 1)
     meta_learning_rate: float = within(1e-3)
+    meta_weight_decay: float = within(1e-4)
+    gate_hidden_dim: int = within(128, 1)
     gate_learning_rate: float = within(0.1)
+    gate_momentum: float = within(0.9, 0, 1)
     candidate_layers: int = within(13, 1)
     active_layers: int = within(4)
     count_weight: float = within(0.1)
@@ -90,13 +95,14 @@ class FaMUS(Method):
     )
     warm_up_share: ClassVar[float] = 0.1
     hyper_class: ClassVar[type[Hyper]] = FaMUSHyper
+    follows: ClassVar[tuple[str, ...]] = ("teacher_learning_rate",)
     student: Classifier
     warms_up: ClassVar[bool] = True
     hyper: FaMUSHyper
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)
-        self.weight_net = WeightNet(100)
+        self.weight_net = WeightNet(self.hyper.hidden_dim)
         names = [name for name, p in self.student.named_parameters() if p.requires_grad]
         self._classifier_names = [
             f"classifier.{name}" for name, _ in self.student.classifier.named_parameters()
@@ -106,8 +112,9 @@ class FaMUS(Method):
         if not self._candidates:
             raise InputError(f"backbone: famus samples layers of it, and {settings.backbone} has none")
         rows = [len(self.student.get_parameter(name)) for name in self._candidates]
+        hidden = self.hyper.gate_hidden_dim
         self.gates = nn.ModuleList(
-            nn.Sequential(nn.Linear(n, _HIDDEN), nn.PReLU(), nn.Linear(_HIDDEN, 2)) for n in rows
+            nn.Sequential(nn.Linear(n, hidden), nn.PReLU(), nn.Linear(hidden, 2)) for n in rows
         )
 
     def networks(self) -> dict[str, nn.Module]:
@@ -115,10 +122,15 @@ class FaMUS(Method):
 
     def setup(self, ranks: Ranks) -> None:
         super().setup(ranks)
-        rate = self.settings.teacher_learning_rate or self.hyper.meta_learning_rate
-        self.weight_adam = torch.optim.Adam(self.weight_net.parameters(), rate, weight_decay=1e-4)
+        h = self.hyper
+        self.weight_adam = torch.optim.Adam(
+            self.weight_net.parameters(), self.meta_rate, weight_decay=h.meta_weight_decay
+        )
         self.gates_sgd = torch.optim.SGD(
-            self.gates.parameters(), self.hyper.gate_learning_rate, momentum=0.9, nesterov=True
+            self.gates.parameters(),
+            h.gate_learning_rate,
+            momentum=h.gate_momentum,
+            nesterov=h.gate_momentum > 0,
         )
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -129,9 +141,7 @@ class FaMUS(Method):
 
     @torch.no_grad()
     def estimate(self) -> NoisyEstimate:
-        y = torch.from_numpy(self.noisy.given)
-        p = predict_proba(self.student, self.noisy.inputs)[torch.arange(len(y)), y]
-        losses = -p.clamp_min(torch.finfo(p.dtype).tiny).log()
+        losses = judge_given(self.student, self.noisy).losses
         return NoisyEstimate(weights=self.weigh(losses.to(self.ranks.device)).cpu())
 
     def weigh(self, losses: Tensor) -> Tensor:

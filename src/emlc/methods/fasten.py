@@ -35,7 +35,6 @@ from emlc.data.loaders import Batch
 from emlc.methods.base import Losses, Method, NoisyEstimate
 from emlc.methods.transition import class_means
 from emlc.networks.backbones import Classifier
-from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
 _EPSILON = 1e-7
@@ -94,10 +93,8 @@ class FasTEN(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "noisy_head": self.noisy_head}
 
-    def setup(self, ranks: Ranks) -> None:
-        super().setup(ranks)
-        both = nn.ModuleList([self.student, self.noisy_head])
-        self.student_sgd = self.make_sgd(both, self.settings.student_rate)
+    def learners(self) -> nn.Module:
+        return nn.ModuleList([self.student, self.noisy_head])
 
     def bind(self, split: Split) -> None:
         super().bind(split)

@@ -35,6 +35,7 @@ from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.meta.metagradient import soft_cross_entropy
 from emlc.methods.base import Losses, Method, NoisyEstimate
+from emlc.methods.entropy import entropy
 from emlc.methods.stages import InitialWeights, Stages
 from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
@@ -138,7 +139,6 @@ class JointOptim(Method):
         divergence: Tensor = torch.special.xlogy(
             self.prior, self.prior / s.mean(dim=0).clamp_min(torch.finfo(s.dtype).tiny)
         ).sum()
-        entropy = -(s * log_s).sum(dim=1).mean()
         h = self.hyper
         loss: Tensor = soft_cross_entropy(log_s, y) + h.prior_weight * divergence
-        return loss + h.entropy_weight * entropy
+        return loss + h.entropy_weight * entropy(log_s, s)

@@ -33,7 +33,6 @@ from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.methods.base import Losses, Method
 from emlc.networks.backbones import Classifier
-from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
 
@@ -81,10 +80,8 @@ class MetaCleaner(Method):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "weighting": self.weighting}
 
-    def setup(self, ranks: Ranks) -> None:
-        super().setup(ranks)
-        both = nn.ModuleList([self.student, self.weighting])
-        self.student_sgd = self.make_sgd(both, self.settings.student_rate)
+    def learners(self) -> nn.Module:
+        return nn.ModuleList([self.student, self.weighting])
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:
         (batch,) = noisy

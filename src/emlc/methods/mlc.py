@@ -127,6 +127,7 @@ class MLC(Method):
     name: ClassVar[str] = "mlc"
     reference: ClassVar[str] = "Meta Label Correction for Noisy Label Learning, Zheng et al., AAAI 2021"
     hyper_class: ClassVar[type[Hyper]] = MLCHyper
+    follows: ClassVar[tuple[str, ...]] = ("teacher_learning_rate",)
     looks_ahead: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     student: Classifier
@@ -145,7 +146,7 @@ class MLC(Method):
         super().setup(ranks)
         self.meta_adam = torch.optim.Adam(
             self.meta_net.parameters(),
-            self.settings.teacher_learning_rate or self.hyper.meta_learning_rate,
+            self.meta_rate,
             amsgrad=True,
             # The step counter is then on the device, where a CUDA graph can increment it.
             capturable=ranks.device.type == "cuda",
@@ -163,10 +164,6 @@ class MLC(Method):
             raise InputError(
                 f"trusted_batch: mlc halves it; expected at least 4 trusted samples, got {batch}"
             )
-
-    def bind(self, split: Split) -> None:
-        super().bind(split)
-        self.check(split)
 
     def estimate(self) -> NoisyEstimate:
         def correct(x: Tensor, y: Tensor) -> tuple[Tensor]:

@@ -41,7 +41,7 @@ from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.meta.jvp import Weights
 from emlc.meta.replay import copies
-from emlc.methods.base import Losses, Method
+from emlc.methods.base import Losses, MetaObjective, Method
 from emlc.networks.backbones import Classifier
 from emlc.networks.initial_weights import load_initial_weights
 from emlc.runtime.distributed import Ranks
@@ -88,6 +88,10 @@ class MLNT(Method):
     warms_up: ClassVar[bool] = True
     student: Classifier
     hyper: MLNTHyper
+
+    @classmethod
+    def meta_objective(cls, settings: Settings) -> MetaObjective:
+        return MetaObjective("student's divergence from its moving average", "nats per class")
 
     def __init__(self, settings: Settings, inputs: Inputs, num_classes: int) -> None:
         super().__init__(settings, inputs, num_classes)

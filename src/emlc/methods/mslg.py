@@ -45,6 +45,7 @@ from emlc.meta.jvp import StudentStep, Weights, record_step
 from emlc.meta.metagradient import InnerSGD, looked_ahead, meta_gradient, trusted_gradient
 from emlc.methods.base import Losses
 from emlc.methods.engine import EngineChoice
+from emlc.methods.entropy import entropy
 from emlc.methods.label_logits import LabelLogits
 
 _EPSILON = 1e-10
@@ -76,6 +77,7 @@ class MSLG(LabelLogits):
     reference: ClassVar[str] = "Meta Soft Label Generation for Noisy Labels, Algan and Ulusoy, ICPR 2020"
     warm_up_share: ClassVar[float] = 44 / 120
     hyper_class: ClassVar[type[Hyper]] = MSLGHyper
+    follows: ClassVar[tuple[str, ...]] = ("jvp",)
     warms_up: ClassVar[bool] = True
     hyper: MSLGHyper
 
@@ -98,8 +100,8 @@ class MSLG(LabelLogits):
         y = y - self.hyper.label_learning_rate * len(y) * self.label_gradient(record, g, y)
         self.label_logits[batch.positions] = y
 
-        entropy = -(log_f.exp() * log_f).sum(dim=1).mean() / self.num_classes
-        loss = self._divergence(log_f, y) + self.hyper.entropy_weight * entropy
+        L_e = entropy(log_f) / self.num_classes
+        loss = self._divergence(log_f, y) + self.hyper.entropy_weight * L_e
         self.descend(loss, self.student_sgd)
         return {"student_loss": loss.detach(), "meta_objective": trusted_loss}
 

@@ -17,11 +17,10 @@ paper, computed by the same JVP engines. The published code differentiates the g
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import nll_loss
 
 from emlc.config import Settings
 from emlc.data.images.stored import Inputs
@@ -36,7 +35,7 @@ from emlc.meta.metagradient import (
 )
 from emlc.methods.base import Losses, Method
 from emlc.methods.engine import EngineChoice
-from emlc.networks.inference import predict_proba
+from emlc.networks.inference import judge_given
 from emlc.runtime.distributed import Ranks
 
 
@@ -57,6 +56,7 @@ class OneStep(Method):
         meta_net: The network with the parameters theta.
     """
 
+    follows: ClassVar[tuple[str, ...]] = ("teacher_learning_rate", "jvp")
     meta_net: nn.Module
     hyper: Any
 
@@ -78,7 +78,7 @@ class OneStep(Method):
         super().setup(ranks)
         self.meta_adam = torch.optim.Adam(
             self.meta_net.parameters(),
-            self.settings.teacher_learning_rate or self.hyper.meta_learning_rate,
+            self.meta_rate,
             weight_decay=self.hyper.meta_weight_decay,
         )
 
@@ -119,7 +119,6 @@ class OneStep(Method):
     @torch.no_grad()
     def weights_of(self, net: nn.Module) -> Tensor:
         """Return a :class:`WeightNet`'s weights (n,) of the noisy samples, unaugmented, on the CPU."""
-        p = predict_proba(self.student, self.noisy.inputs)
-        losses = nll_loss(p.clamp_min(1e-12).log(), torch.from_numpy(self.noisy.given), reduction="none")
+        losses = judge_given(self.student, self.noisy).losses
         weights: Tensor = net(losses[:, None].to(self.ranks.device))
         return weights[:, 0].cpu()

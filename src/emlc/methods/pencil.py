@@ -34,6 +34,7 @@ from emlc.config.hyper import Hyper, within
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import Batch
 from emlc.methods.base import Losses
+from emlc.methods.entropy import entropy
 from emlc.methods.label_logits import LabelLogits
 from emlc.methods.stages import Stages
 from emlc.runtime.precision import full_precision
@@ -108,7 +109,8 @@ class Pencil(LabelLogits):
             labels: (n,) given labels.
         """
         h = self.hyper
-        per_class = (divergence(logits, y) + h.entropy_weight * entropy(logits)) / self.num_classes
+        L_e = entropy(log_softmax(logits, dim=1))
+        per_class = (divergence(logits, y) + h.entropy_weight * L_e) / self.num_classes
         return per_class + h.compatibility_weight * cross_entropy(y.softmax(dim=1), labels)
 
 
@@ -116,9 +118,3 @@ def divergence(logits: Tensor, y: Tensor) -> Tensor:
     """Compute L_c, 0-d: the mean of KL(softmax(logits) || softmax(y)), both (n, C)."""
     log_f = log_softmax(logits, dim=1)
     return (log_f.exp() * (log_f - log_softmax(y, dim=1))).sum(dim=1).mean()
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Compute L_e, 0-d: the mean entropy of the predictions with these logits (n, C), in nats."""
-    log_f = log_softmax(logits, dim=1)
-    return -(log_f.exp() * log_f).sum(dim=1).mean()

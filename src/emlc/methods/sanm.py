@@ -49,7 +49,6 @@ from emlc.methods.base import View
 from emlc.methods.dividemix import DivideMix, DivideMixHyper, Lesson
 from emlc.networks.backbones import Classifier
 from emlc.networks.standardize import Standardize, scaled
-from emlc.runtime.distributed import Ranks
 from emlc.runtime.precision import full_precision
 
 _LEVELS = 255
@@ -123,10 +122,8 @@ class SANM(DivideMix):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "decoders": self.decoders}
 
-    def setup(self, ranks: Ranks) -> None:
-        super().setup(ranks)
-        both = nn.ModuleList([self.student, self.decoders])
-        self.student_sgd = self.make_sgd(both, self.settings.student_rate)
+    def learners(self) -> nn.Module:
+        return nn.ModuleList([self.student, self.decoders])
 
     def warm_up_views(self, batch: Batch) -> tuple[Tensor, ...]:
         return batch.views[:2]

@@ -29,7 +29,6 @@ class TrueLabels(Method):
 
     def bind(self, split: Split) -> None:
         super().bind(split)
-        self.check(split)
         self._truth = torch.from_numpy(split.noisy.true_labels).to(self.ranks.device)
 
     def step(self, noisy: Sequence[Batch], trusted: Batch | None) -> Losses:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import log_softmax, nll_loss
 
+from emlc.data import Samples
 from emlc.data.images.stored import Inputs
 from emlc.data.loaders import read_ahead
 from emlc.networks.gate_teacher import Correction
@@ -43,6 +45,31 @@ class Predictions(NamedTuple):
 def predict_proba(network: nn.Module, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:
     """Compute class probabilities (n, C) of inputs (n, ...)."""
     return in_batches(lambda x: (network(x).float().softmax(dim=1),), [network], inputs, ranks=ranks)[0]
+
+
+class JudgedLabels(NamedTuple):
+    """What a classifier says of n samples and of their given labels, float32 on the CPU.
+
+    Attributes:
+        probabilities: (n, C).
+        losses: (n,) cross-entropies of the given labels, in nats.
+    """
+
+    probabilities: Tensor
+    losses: Tensor
+
+
+def judge_given(network: nn.Module, samples: Samples) -> JudgedLabels:
+    """Compute probabilities and the losses of the given labels.
+
+    The losses are those of training: they stay exact where a probability is too small for float32.
+    """
+
+    def judge(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = network(x).float()
+        return logits.softmax(dim=1), nll_loss(log_softmax(logits, dim=1), y, reduction="none")
+
+    return JudgedLabels(*in_batches(judge, [network], samples.inputs, torch.from_numpy(samples.given)))
 
 
 def represent(backbone: nn.Module, inputs: Inputs, ranks: Ranks | None = None) -> Tensor:

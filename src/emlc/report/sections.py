@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from emlc.config.methods import method_class
 from emlc.report import figures
 from emlc.report.facts import Facts
 from emlc.report.figures import Figure
@@ -119,15 +120,12 @@ def _student_figures(facts: Facts) -> list[Figure]:
 
 
 def _training_figures(facts: Facts) -> list[Figure]:
-    rows = facts.chosen_and_last
+    rows, settings = facts.chosen_and_last, facts.run.settings
     if facts.metrics is None or facts.metrics.empty:
         return []
-    return figures.learning_curves(
-        facts.metrics,
-        facts.steps,
-        None if rows is None else int(rows[0]["epoch"]),
-        noisy_test=facts.noisy_test,
-    )
+    objective = method_class(settings.method).meta_objective(settings)
+    chosen = None if rows is None else int(rows[0]["epoch"])
+    return figures.learning_curves(facts.metrics, facts.steps, chosen, objective, noisy_test=facts.noisy_test)
 
 
 def _noise_figures(facts: Facts) -> list[Figure]:

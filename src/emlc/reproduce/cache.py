@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from emlc.config import PretrainSettings, Settings
+from emlc.config.methods import method_class
+from emlc.methods.base import MetaObjective
 from emlc.pretraining import pretrain
 from emlc.reproduce.embedding import make_features
 from emlc.reproduce.features import separation
@@ -134,6 +136,13 @@ class Outcome:
             return separation(self.folder)
         value = self.summary.get(name)
         return None if value is None else float(value)
+
+    @cached_property
+    def meta_objective(self) -> MetaObjective:
+        """What the column ``meta_objective`` of the steps is."""
+        settings = read_settings(self.folder, Settings)
+        objective: MetaObjective = method_class(settings.method).meta_objective(settings)
+        return objective
 
     @cached_property
     def epochs(self) -> pd.DataFrame:

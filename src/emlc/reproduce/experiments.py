@@ -307,7 +307,10 @@ def _fig5(choice: Choice) -> Grid:
         columns=(clothing_column(protocol),),
         measures=(META_OBJECTIVE, CHOSEN, LAST),
         picture="steps",
-        notes=stand_in_notes(protocol),
+        notes=(
+            "The meta objective of all rows is the student's cross-entropy on trusted batches, in nats.",
+            *stand_in_notes(protocol),
+        ),
     )
 
 

@@ -150,13 +150,15 @@ def _epochs(results: Results) -> Figure:
 def _steps(results: Results) -> Figure:
     """Plot the smoothed meta objective per student step."""
     figure, panels = _panels(results.grid.columns)
+    units: dict[str, None] = {}
     for axes, column in zip(panels, results.grid.columns, strict=True):
         for row, colour in zip(results.rows, _COLOURS, strict=False):
-            outcomes = results.outcomes[row.label, column.label]
-            _line(axes, [_smooth(o) for o in outcomes if "meta_objective" in o.steps], colour, "-")
+            outcomes = [o for o in results.outcomes[row.label, column.label] if "meta_objective" in o.steps]
+            _line(axes, [_smooth(o) for o in outcomes], colour, "-")
+            units |= dict.fromkeys(o.meta_objective.unit for o in outcomes)
         axes.set_title(column.label, fontsize=10)
         axes.set(xlabel="student steps", yscale="log")
-    panels[0].set_ylabel("meta objective: loss on trusted batches, nats")
+    panels[0].set_ylabel(f"meta objective ({'; '.join(units)})" if units else "meta objective")
     _legend(figure, results.rows)
     return figure
 

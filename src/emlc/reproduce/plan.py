@@ -1,11 +1,12 @@
 """Experiments as data: rows by columns of settings, seeds, and the measures and picture of their runs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from emlc.config import DataSettings, PretrainSettings, Settings
+from emlc.config.methods import method_class
 from emlc.errors import InputError, InputErrors, raise_together
 from emlc.reproduce.key import run_key
 from emlc.reproduce.pretrained import PretrainedFeatures
@@ -79,7 +80,7 @@ RECOVERY = Measure("label_recovery", "Labels recovered at the chosen epoch, %")
 WRONG_RECOVERY = Measure("wrong_label_recovery", "Wrong labels recovered at the chosen epoch, %")
 LAST_RECOVERY = Measure("last_label_recovery", "Labels recovered after the last epoch, %")
 LAST_WRONG_RECOVERY = Measure("last_wrong_label_recovery", "Wrong labels recovered after the last epoch, %")
-META_OBJECTIVE = Measure("meta_objective", "Meta objective, mean over the last tenth of the steps, nats")
+META_OBJECTIVE = Measure("meta_objective", "Meta objective, mean over the last tenth of the steps")
 SEPARATION = Measure("separation", "Silhouette of the true classes in the student's features, -1 to 1")
 CORRECTED = Measure("corrected_label_accuracy", "Corrected labels of labels.csv that are right, %")
 SECONDS = Measure("seconds", "Seconds of training", ranked=False)  # beside other runs, on any machine
@@ -233,7 +234,7 @@ def job(values: Mapping[str, Any]) -> Job:
         }
     raise_together([f"{name}: no such setting" for name in sorted(unknown)], "the settings")
     if start is None:
-        return Job(Settings(**settings), features=features)
+        return Job(_followed(Settings(**settings)), features=features)
     data_settings = {f.name for f in fields(DataSettings)} & settings.keys()
     data = {name: settings[name] for name in data_settings}
     both = (data.keys() & start.keys()) - _LABELS
@@ -246,7 +247,15 @@ def job(values: Mapping[str, Any]) -> Job:
         # The seed draws the split: with another one, pretraining would see test images of the run.
         start["seed"] = settings["seed"]
     # The cache replaces this name by the file when the pretraining is finished.
-    return Job(Settings(**{**settings, "init": f"{PRETRAIN}ed"}), Job(PretrainSettings(**start)))
+    begun = Settings(**{**settings, "init": f"{PRETRAIN}ed"})
+    return Job(_followed(begun), Job(PretrainSettings(**start)))
+
+
+def _followed(settings: Settings) -> Settings:
+    """Return the settings without those that do nothing with the method: the rows of a grid share some."""
+    default: dict[str, Any] = {f.name: f.default for f in fields(Settings)}
+    idle = method_class(settings.method).idle_settings(settings)
+    return replace(settings, **{name: default[name] for name in idle})
 
 
 def distinct(grid_cells: Sequence[Cell]) -> list[Job]:

@@ -1,12 +1,14 @@
 """Pictures of a run, as PNG files."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from emlc.methods.base import MetaObjective
 from emlc.runtime.colours import BLUE, GREEN, ORANGE
 from emlc.runtime.files import atomic_write
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, labels: pd.DataFrame) -> None:
+def save_run_plots(
+    folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, labels: pd.DataFrame, objective: MetaObjective
+) -> None:
     """Write ``recovery.png``, ``retain_weights.png`` and ``meta_objective.png``, as far as there is data.
 
     Args:
@@ -22,13 +26,14 @@ def save_run_plots(folder: Path, metrics: pd.DataFrame, steps: pd.DataFrame, lab
         metrics: One row per epoch, as in ``metrics.csv``.
         steps: One row per teacher step, as in ``steps.csv``.
         labels: The label table.
+        objective: What the column ``meta_objective`` of the steps is.
     """
     if "label_recovery" in metrics:
         save(folder / "recovery.png", plot_recovery, metrics)
     if "retain_weight" in labels:
         save(folder / "retain_weights.png", plot_retain_weights, labels)
     if "meta_objective" in steps:
-        save(folder / "meta_objective.png", plot_meta_objective, steps)
+        save(folder / "meta_objective.png", partial(plot_meta_objective, objective=objective), steps)
 
 
 def plot_recovery(axes: "Axes", metrics: pd.DataFrame) -> None:
@@ -74,16 +79,16 @@ def plot_retain_weights(axes: "Axes", labels: pd.DataFrame) -> None:
     )
 
 
-def plot_meta_objective(axes: "Axes", steps: pd.DataFrame) -> None:
-    """Plot the student's loss on trusted batches, per teacher step (paper, Fig. 5)."""
+def plot_meta_objective(axes: "Axes", steps: pd.DataFrame, objective: MetaObjective) -> None:
+    """Plot what the meta-gradient descends, per teacher step (paper, Fig. 5)."""
     values = steps["meta_objective"].dropna()
     smooth = values.rolling(max(1, len(values) // 50), min_periods=1).mean()
     axes.plot(values.index, values, color=BLUE, alpha=0.25, linewidth=0.8)
     axes.plot(values.index, smooth, color=BLUE, label=f"mean of {max(1, len(values) // 50)} steps")
     axes.set(
-        title="Meta objective: student's loss on trusted batches",
+        title=f"Meta objective: {objective.what}",
         xlabel="teacher step",
-        ylabel="cross-entropy (nats)",
+        ylabel=objective.unit,
     )
     axes.legend(loc="upper right")
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from emlc.config import Settings
+from emlc.config.methods import method_class
 from emlc.data import Split
 from emlc.labels.estimate import estimate_label_tables, load_estimate, weight_table
 from emlc.labels.files import write_blocks
@@ -52,7 +53,8 @@ def write_results(run: Run, split: Split, progress: Progress, ranks: Ranks) -> p
     if run.transition is not None:
         write_csv(run.folder / "noise.csv", noise_table(run.transition, split.noisy))
     if labels is not None:
-        plots.save_run_plots(run.folder, pd.DataFrame(progress.history), steps, labels)
+        objective = method_class(run.settings.method).meta_objective(run.settings)
+        plots.save_run_plots(run.folder, pd.DataFrame(progress.history), steps, labels, objective)
     return labels
 
 

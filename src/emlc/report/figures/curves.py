@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emlc.methods.base import MetaObjective
 from emlc.report.figures.base import Figure, plain
 from emlc.runtime.colours import BLUE, GREEN, ORANGE, PURPLE, SKY
 
@@ -13,7 +14,12 @@ _STEPS_SHOWN = 600
 
 
 def learning_curves(
-    metrics: pd.DataFrame, steps: pd.DataFrame | None, chosen: int | None, *, noisy_test: bool = False
+    metrics: pd.DataFrame,
+    steps: pd.DataFrame | None,
+    chosen: int | None,
+    objective: MetaObjective,
+    *,
+    noisy_test: bool = False,
 ) -> list[Figure]:
     """Plot accuracy, label recovery and losses per epoch, and the meta objective per step, if known.
 
@@ -62,7 +68,7 @@ def learning_curves(
         if shown:
             figures.append(_curves(key, title, unit, caption, metrics, shown, chosen))
     if steps is not None and "meta_objective" in steps and steps["meta_objective"].notna().any():
-        figures.append(_meta_objective(steps))
+        figures.append(_meta_objective(steps, objective))
     return figures
 
 
@@ -112,7 +118,7 @@ def _curves(
     return Figure(key, title, caption, {"data": data, "layout": layout}, table)
 
 
-def _meta_objective(steps: pd.DataFrame) -> Figure:
+def _meta_objective(steps: pd.DataFrame, objective: MetaObjective) -> Figure:
     values = steps.set_index("step")["meta_objective"].dropna()
     window = max(1, len(values) // 50)
     smooth = values.rolling(window, min_periods=1).mean()
@@ -126,7 +132,7 @@ def _meta_objective(steps: pd.DataFrame) -> Figure:
     ]  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": "teacher step"}},
-        "yaxis": {"title": {"text": "nats"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": objective.unit}, "rangemode": "tozero"},
         "hovermode": "x unified",
     }
     tenths = np.unique(np.linspace(0, len(values) - 1, min(10, len(values))).astype(int))
@@ -134,8 +140,10 @@ def _meta_objective(steps: pd.DataFrame) -> Figure:
     return Figure(
         "meta",
         "Meta objective",
-        "The student's loss on trusted batches: what the teacher's meta-gradient descends.",
+        f"The {objective.what}: what the meta-gradient descends.",
         {"data": data, "layout": layout},
-        pd.DataFrame({"teacher step": mean.index, f"mean of {window} steps (nats)": mean.to_numpy()}),
+        pd.DataFrame(
+            {"teacher step": mean.index, f"mean of {window} steps ({objective.unit})": mean.to_numpy()}
+        ),
         "at ten steps",
     )
