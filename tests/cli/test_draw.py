@@ -1,5 +1,6 @@
 """`emlc draw`: rows to check, drawn at random, and how the checked labels come back."""
 
+import csv
 import json
 import re
 import shlex
@@ -236,6 +237,45 @@ def test_photographs_are_shown_small(here):
     assert main(["draw", "p.csv", "-n", "3"]) == 0
     assert all(record["content"].startswith("data:image/jpeg;base64,") for record in gallery()["records"])
     assert table()["image"].map(lambda path: Path(path).is_file()).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--encoding", "nonsense"], "encoding: expected the name of an encoding"),
+        (["--encoding", "hex"], "encoding: expected the name of an encoding"),
+        (["--separator", "ab"], "separator: expected one character"),
+        (["--seed", "-1"], "seed: expected 0 or more, got -1"),
+        (["--classes", '["common","common"]'], "classes: expected at least one name, and no name twice"),
+    ],
+)
+def test_wrong_settings_are_told_before_anything_is_read(here, options, message, capsys):
+    assert main(["draw", "data.csv", *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("to_check").exists()
+
+
+def test_nothing_is_drawn_into_the_folder_of_the_images(tmp_path, monkeypatch, capsys):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
+    monkeypatch.chdir(tmp_path)
+    assert main(["draw", ".", "-n", "1"]) == 2
+    assert "output: to_check lies in the folder of data" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat", "dog"]
+
+
+def test_a_carriage_return_in_a_text_ends_no_row(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"id": str(k), "note": f"a\rb {k % 3}", "x": k, "label": "ab"[k % 2]} for k in range(20)]
+    pd.DataFrame(rows).to_parquet("data.parquet")
+    assert main(["draw", "data.parquet", "-n", "10", "--id_column", "id"]) == 0
+    with Path("to_check/to_check.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 10
+    assert all(line["note"] == f"a\rb {int(line['id']) % 3}" for line in lines)
+    assert main(["train", "data.parquet", "--id_column", "id", "--trusted", "to_check/to_check.csv"]) == 2
+    assert "checked_label" in capsys.readouterr().err  # it is read, but nothing is filled in
 
 
 def test_more_rows_than_there_are_cannot_be_drawn(here, capsys):

@@ -7,14 +7,15 @@ and decide on them in a browser, which downloads decisions.csv. `emlc train DATA
 import json
 import logging
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.cli.results import show
-from emlc.config import DataSettings
+from emlc.cli.run_arguments import ReadSettings
+from emlc.config import DataSettings, paths_of
 from emlc.config.sources import check_source
 from emlc.errors import InputError
 from emlc.runtime.files import check_free
@@ -52,18 +53,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_class_arguments(DataSettings, skip=skip)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ReadSettings(DataSettings):
-    device: str = "auto"
-
-
 def run(arguments: Namespace) -> None:
     reading = {name: arguments[name] for name in _READING}
-    settings = _ReadSettings(data=arguments.data, trusted=arguments.trusted, **reading)
+    if arguments.seed < 0:
+        raise InputError(f"seed: expected 0 or more, got {arguments.seed}")
+    settings = ReadSettings(data=arguments.data, trusted=arguments.trusted, **reading)
     folder = Path(arguments.output)
     for source in filter(None, (arguments.data, arguments.trusted)):
         check_source(source)
     check_free(folder)
+    from emlc.runs.outputs import check_apart
+
+    check_apart(folder, paths_of(settings, "source"))
     from emlc.data.sources.checked import trusting
     from emlc.data.sources.human_labels import with_human_labels
     from emlc.data.sources.read import open_source

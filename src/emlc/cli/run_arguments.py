@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from emlc.config import DataSettings
+from emlc.config.checks import data_problems, out_of_range, wrong_types
 from emlc.config.sources import check_source
-from emlc.errors import InputError
+from emlc.errors import InputError, raise_together
 from emlc.runs.stored_settings import check_run
 
 if TYPE_CHECKING:
@@ -28,10 +29,18 @@ PART_ROWS = 16_384
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSettings(DataSettings):
-    """Settings for reading DATA, the device to embed it on, and whether processes wait for each other."""
+    """Settings for reading DATA, the device to embed it on, and whether processes wait for each other.
+
+    Raises:
+        InputError: lists every field out of range and every pair of fields that clash.
+    """
 
     device: str = "auto"
     waits: bool = True
+
+    def __post_init__(self) -> None:
+        problems = list(wrong_types(self)) or [*out_of_range(self), *data_problems(self)]
+        raise_together(problems, "the settings")
 
 
 def add_parts_argument(parser: ArgumentParser) -> None:

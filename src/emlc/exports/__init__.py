@@ -14,8 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emlc.config import paths_of
 from emlc.errors import InputError
-from emlc.runs.outputs import check_keeps_sources, check_name, check_ours
+from emlc.runs.outputs import check_apart, check_keeps_sources, check_name, check_ours
 
 if TYPE_CHECKING:
     from emlc.runs.run import Run
@@ -84,6 +85,7 @@ def export(run: "Run", to: str, output: Path | None = None, **options: Any) -> t
     check_keeps_sources(run, destination)
     if target.mark is None:
         check_name(destination)
+        check_apart(destination, paths_of(run.settings, "source"))
     else:
         check_ours(destination, target.mark, usual=output is None)
     module, function = target.function.split(":")

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emlc.runtime.files import atomic_write
+from emlc.runtime.files import atomic_write, to_csv
 
 ENDINGS = (".csv", ".parquet")
 """Endings of the two files of a table."""
@@ -41,6 +41,6 @@ def write_blocks(path: Path, blocks: Iterable[pd.DataFrame], schema: pa.Schema) 
             pq.ParquetWriter(parquet_file, schema) as parquet,
         ):
             for number, block in enumerate(blocks):
-                block.to_csv(csv, index=False, header=number == 0, lineterminator="\n")
+                to_csv(block, csv, header=number == 0)
                 parquet.write_table(pa.Table.from_pandas(block, schema, preserve_index=False))
                 yield block

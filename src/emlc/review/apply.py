@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from emlc.config import NoiseSettings, Settings, names_of
+from emlc.config import NoiseSettings, Settings, names_of, paths_of
 from emlc.data import Samples, Split
 from emlc.data.classes import UNKNOWN, class_codes
 from emlc.data.overlap import without_overlap
@@ -22,7 +22,7 @@ from emlc.data.reviewed import counts_as_random
 from emlc.data.writing.write import write_sets
 from emlc.errors import InputError
 from emlc.review.decisions import Decisions, read_decisions
-from emlc.runs.outputs import check_name
+from emlc.runs.outputs import check_apart, check_name
 from emlc.runs.run import Run
 from emlc.runtime.files import atomic_folder, check_free, write_json, write_text
 
@@ -55,6 +55,7 @@ def apply_decisions(
     folder = output or run.folder / "reviewed"
     check_name(folder)
     check_free(folder)
+    check_apart(folder, paths_of(run.settings, "source"))
     split = run.split()
     reviewer = read_decisions(decisions, split)
     rest = _rest(run, split, reviewer, unreviewed)

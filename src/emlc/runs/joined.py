@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 
 from emlc.errors import InputError
 from emlc.runs.parts import Parts
-from emlc.runtime.files import atomic_write
+from emlc.runtime.files import atomic_write, to_csv
 
 
 def write_csv_part(path: Path, table: pd.DataFrame) -> None:
     """Write rows of a table as CSV, without the names of the columns, which the joined table gets."""
     with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=False, header=False, lineterminator="\n")
+        to_csv(table, temporary, header=False)
 
 
 def join_csv(parts: Parts, temporary: Path, columns: Sequence[str]) -> None:
     """Write one CSV file of the rows of all parts."""
-    pd.DataFrame(columns=list(columns)).to_csv(temporary, index=False, lineterminator="\n")
+    to_csv(pd.DataFrame(columns=list(columns)), temporary)
     with temporary.open("ab") as joined:
         for path in parts.files(".csv"):
             with path.open("rb") as part:

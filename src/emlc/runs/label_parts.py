@@ -19,7 +19,7 @@ from emlc.networks.inference import Predictions
 from emlc.runs.joined import join_csv, join_parquet
 from emlc.runs.parts import Parts
 from emlc.runs.run import Run
-from emlc.runtime.files import atomic_write
+from emlc.runtime.files import atomic_write, to_csv
 
 _STUDENT = "the student's probabilities"
 """Column of a part, not of the joined table: by these probabilities cleanlab is compared."""
@@ -49,7 +49,7 @@ def write_label_part(
             pq.ParquetWriter(parquet_file, in_part) as parquet,
         ):
             for _, table, predictions in run.iter_label_tables(samples, all_probabilities=all_probabilities):
-                table.to_csv(csv, index=False, header=False, lineterminator="\n")
+                to_csv(table, csv, header=False)
                 rows = pa.Table.from_pandas(table, schema, preserve_index=False)
                 parquet.write_table(
                     rows.append_column(in_part.field(_STUDENT), _student(predictions)) if known else rows

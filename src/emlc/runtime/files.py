@@ -1,5 +1,6 @@
 """Reading files, and writing them so that not even a killed process leaves half of one."""
 
+import csv
 import errno
 import json
 import os
@@ -149,9 +150,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, table: "pd.DataFrame", *, index: bool = False) -> None:
-    """Write a table atomically, with ``\\n`` at the end of each row on every system."""
+    """Write a table atomically, as :func:`to_csv` does."""
     with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=index, lineterminator="\n")
+        to_csv(table, temporary, index=index)
+
+
+def to_csv(table: "pd.DataFrame", file: Path | IO[str], *, index: bool = False, header: bool = True) -> None:
+    """Write a table to a file, with ``\\n`` at the end of each row on every system.
+
+    Texts are quoted where one has a carriage return, which would end its row.
+    """
+    texts = (table[name] for name in table.columns if table[name].dtype.kind == "O")
+    has_return = any(column.astype(str).str.contains("\r", regex=False).any() for column in texts)
+    quoting: Any = csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
+    table.to_csv(file, index=index, header=header, lineterminator="\n", quoting=quoting)
 
 
 def write_json(path: Path, value: Any) -> None:
