@@ -137,6 +137,10 @@ def test_what_decisions_come_to():
     settled = replace(dog, resolves=True)
     assert came_to(cat, settled) == ("other", "dog", "ann; bob", False)
     assert came_to(settled, cat) == ("recheck", "", "ann; bob", True)  # somebody decided otherwise since
+    agrees, differs = decided("1", "dog", "cy"), decided("1", "cow", "cy")
+    assert came_to(cat, settled, agrees) == ("other", "dog", "ann; bob; cy", False)
+    assert came_to(cat, settled, differs) == ("recheck", "", "ann; bob; cy", True)
+    assert came_to(cat, differs, settled) == ("other", "dog", "ann; bob; cy", False)
     assert outcomes([decided("1", "", decision="clear")]) == []
 
 

@@ -44,8 +44,9 @@ class Decisions {
   disagree(id) {
     if (this.all.size < 2) return false;
     const settled = [...this.all.values()].map((entries) => entries.get(id)).filter((entry) => entry !== undefined && !UNSETTLED.includes(entry.decision));
-    if (new Set(settled.map((entry) => JSON.stringify([entry.decision === "exclude", entry.label]))).size < 2) return false;
-    return !settled.reduce((one, other) => (other.number >= one.number ? other : one)).resolves;
+    settled.sort((one, other) => (one.number === other.number ? 0 : one.number - other.number)); // those not sent yet have Infinity
+    const since = settled.slice(Math.max(0, settled.findLastIndex((entry) => entry.resolves)));
+    return new Set(since.map((entry) => JSON.stringify([entry.decision === "exclude", entry.label]))).size > 1;
   }
 
   csv() {
