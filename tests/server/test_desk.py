@@ -116,6 +116,59 @@ def test_two_reviewers_disagree_and_settle_it(browser, server):
         assert text.startswith("id,decision,label,given_label,suggested_label,chosen,reviewer,time")
 
 
+def stored_decision(desk, record, label, name, **changes):
+    """A decision that somebody made elsewhere."""
+    given = desk.split.classes[record["given"]]
+    values = {"suggested_label": "", "time": "2026-01-01T00:00:00.000Z", "key": f"{name} {record['id']}"}
+    word = "keep" if label == given else "other"
+    values |= {"id": record["id"], "decision": word, "label": label, "given_label": given, "reviewer": name}
+    return emlc.review.store.StoredDecision(**values | changes)
+
+
+def disputed(desk, record, name, **changes):
+    """A decision against the given label."""
+    label = next(each for k, each in enumerate(desk.split.classes) if k != record["given"])
+    return stored_decision(desk, record, label, name, **changes)
+
+
+def kept(desk, record, name, **changes):
+    return stored_decision(desk, record, desk.split.classes[record["given"]], name, **changes)
+
+
+def test_who_agrees_with_what_was_settled_leaves_it_settled(browser, desk, server):
+    address, store = server
+    one, other = desk.gallery.records[:2]
+    store.add([disputed(desk, one, "ann"), disputed(desk, other, "ann")])
+    store.add([kept(desk, record, "bob", resolves=True) for record in (one, other)])
+    store.add([kept(desk, one, "cy"), disputed(desk, other, "cy")])
+    with reviewer(browser, address, "dan") as dan:
+        dan.page.wait_for_selector("#disagreements:visible")
+        assert dan.text("#disagreements") == "Disagreements: 1"
+        dan.page.click("#disagreements")
+        assert dan.current()["id"] == other["id"]
+
+
+def test_what_is_put_off_among_disagreements_leads_to_the_next(browser, desk, server):
+    address, store = server
+    one, other = desk.gallery.records[:2]
+    for record in (one, other):
+        store.add([disputed(desk, record, "ann"), kept(desk, record, "bob")])
+    for name, last in (("cy", "decided"), ("ann", "No disagreement is left.")):
+        with reviewer(browser, address, name) as opened:
+            opened.page.wait_for_selector("#disagreements:visible")
+            opened.page.click("#disagreements")
+            assert opened.current()["id"] == one["id"]
+            opened.press("n")
+            assert opened.current()["id"] == other["id"]
+            opened.press("n")
+            assert last in opened.text("#status")
+            assert "All that match" not in opened.text("#status")
+            if name == "cy":  # who was not one of those who disagree: they still do
+                assert opened.current()["id"] == one["id"]
+                assert "No disagreement" not in opened.text("#status")
+                wait_for(lambda: len(store.latest()) == 6)
+
+
 def test_many_at_once_and_undo(browser, server):
     address, store = server
     with reviewer(browser, address, "ann") as ann:

@@ -200,13 +200,15 @@ function review() {
     showCards();
     showProgress();
     const focused = cards.contains(document.activeElement) || many;
-    const next = nextUndecided();
-    const end = `${byId("progress-text").textContent}.${next === null ? " All that match are decided." : ""}`;
+    const next = nextOpen();
+    const isDone = next === null && !isOpen(record().id);
+    const done = resolving() ? " No disagreement is left." : " All that match are decided.";
+    const end = `${byId("progress-text").textContent}.${isDone ? done : ""}`;
     const [[id, { decision, label }]] = changes;
     const left = found.length - taken.length;
     const words = many ? `${taken.length.toLocaleString("en")} samples ${PRESENT[decision]}${left > 0 ? `, ${left.toLocaleString("en")} without a suggestion are left as they were` : ""}` : `${id}: ${VERDICTS[decision](label)}`;
     say(`${words}. ${end}`);
-    moveTo(next ?? position, { focus: focused });
+    moveTo(next ?? position + 1, { focus: focused });
   }
 
   function act(kind, event) {
@@ -276,12 +278,18 @@ function review() {
     if (matches.length > 0) card().focus();
   }
 
-  function nextUndecided() {
-    for (let step = 1; step < matches.length; step += 1) {
-      const at = (position + step) % matches.length;
-      if (decisions.get(record(at).id) === undefined) return at;
-    }
-    return null;
+  /** Whether a sample is still to be decided on, or among disagreements to be settled. */
+  function isOpen(id) {
+    if (resolving()) return decisions.disagree(id);
+    const entry = decisions.get(id);
+    return entry === undefined || UNSETTLED.includes(entry.decision);
+  }
+
+  /** The place of the next open sample after the current one, null if none; those without a decision come before those put off. */
+  function nextOpen() {
+    const following = matches.map((_, step) => (position + 1 + step) % matches.length).slice(0, -1);
+    const open = following.filter((at) => isOpen(record(at).id));
+    return open.find((at) => resolving() || decisions.get(record(at).id) === undefined) ?? open[0] ?? null;
   }
 
   function remember(ids) {
@@ -407,8 +415,8 @@ function review() {
   });
   for (const button of [byId("clear"), byId("clear-filters")]) button.addEventListener("click", showAll);
   byId("start").addEventListener("click", () => {
-    const undecided = decisions.get(record()?.id) === undefined ? position : nextUndecided();
-    moveTo(undecided ?? position);
+    const isNew = resolving() ? isOpen(record()?.id) : decisions.get(record()?.id) === undefined;
+    moveTo(isNew ? position : (nextOpen() ?? position));
   });
   byId("undo").addEventListener("click", undo);
   byId("select-page").addEventListener("click", () => select(matches.slice(pageOf(position) * PAGE, (pageOf(position) + 1) * PAGE)));
