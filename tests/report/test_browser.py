@@ -399,6 +399,19 @@ def test_storage_that_holds_something_else_is_no_obstacle(opened):
     assert "0 of 60 decided" in opened.text("#progress-text")
 
 
+def test_decisions_on_labels_that_have_changed_are_dropped(opened):
+    one, other = opened.records[:2]
+    given = named(opened, one, "given")
+    rows = [[one["id"], "keep", given, given, ""], [other["id"], "keep", "old", "old", ""]]
+    kept = [*rows, ["not shown here", "keep", "old", "old", ""]]
+    opened.page.evaluate(
+        "([id, rows]) => localStorage.setItem(`emlc-decisions-${id}`, JSON.stringify(rows))",
+        [opened.data["identity"], kept],
+    )
+    opened.page.reload()
+    assert "1 of 60 decided, and 1 not shown here" in opened.text("#progress-text")
+
+
 def test_small_pictures_are_scaled_up_crisply(browser, image_facts, tmp_path, without_plotly):
     gallery = image_facts.gallery
     pixel = data_uri(Image.new("L", (1, 1)))
@@ -567,5 +580,12 @@ def test_labels_to_check_are_decided_on_without_suggestions(browser, tmp_path, m
         (opened.records[1]["id"], "skip"),
     ]
     assert opened.page.locator("[data-kind=accept]").count() == 0
+    first = opened.data["identity"]
+    frame.assign(label=["dog", "cat"] * 3).to_csv("data.csv", index=False)  # corrected since
+    assert main(["draw", "data.csv", "-n", "4", "--output", "again"]) == 0
+    opened.url = (tmp_path / "again/to_check.html").as_uri()
+    opened.page = opened.open()
+    assert opened.data["identity"] != first
+    assert "0 of 4 decided" in opened.text("#progress-text")
     assert opened.problems == []
-    assert opened.requests == [opened.url]
+    assert set(opened.requests) == {opened.url, (tmp_path / "to_check/to_check.html").as_uri()}

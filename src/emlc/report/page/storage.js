@@ -8,12 +8,14 @@ class BrowserStorage {
     this.works = stored.works;
   }
 
-  /** Decisions by reviewer, here one without a name, and by id. */
+  /** Decisions by reviewer, here one without a name, and by id; without those on a given label that has changed since. */
   read() {
     const entries = new Map();
+    const shown = new Map(gallery.records.map((record) => [record.id, className(record.given)]));
     try {
       for (const [id, decision, label, given, suggested, chosen = ""] of JSON.parse(stored.read(this.key) ?? "[]")) {
-        if (KINDS.includes(decision)) entries.set(id, { decision, label, given, suggested, chosen });
+        const isCurrent = given === (shown.get(id) ?? given); // of other samples nothing is known here
+        if (KINDS.includes(decision) && isCurrent) entries.set(id, { decision, label, given, suggested, chosen });
       }
     } catch {
       entries.clear(); // what is stored under the key was not written by this page
