@@ -170,8 +170,16 @@ def test_decisions_are_loaded_again(opened):
     assert "3 decisions loaded from decisions.csv. 1 left out" in opened.text("#status")
     assert "2 of 60 decided, and 1 not shown here" in opened.text("#progress-text")
     assert opened.download()[1:] == [[*row, ""] for row in (rows[0], rows[1], rows[3])]
+    loaded = opened.download()
     opened.load([[*HEADER, "chosen"], [*rows[0], "random"]])
+    assert "1 took the place of decisions made before" in opened.text("#status")
     assert [*rows[0], "random"] in opened.download()
+    opened.page.click("#undo")
+    assert opened.download() == loaded
+    opened.page.click("#undo")
+    assert "0 of 60 decided" in opened.text("#progress-text")
+    opened.load([[*HEADER[::-1], "time"], [*rows[0][::-1], "now"]])  # in another order
+    assert opened.download()[1:] == [[*rows[0], ""]]
     opened.load_text("\ufeff" + "\n".join(",".join(row) for row in [HEADER, ["x", "skip", "", "", ""]]))
     assert "1 decisions loaded" in opened.text("#status")
 
@@ -182,6 +190,7 @@ def test_files_that_are_no_decisions(opened):
         ("", "found nothing"),
         ("id,label\n1,2\n", "found id, label"),
         (f'{header}\n"x', "begins in line 2 has no end"),
+        (f"{header},label\n", "columns occur more than once: label"),
         (f"{header}\nx,maybe,a,b,c", "row 1: decision: expected accept"),
         (f"{header}\nx,keep", "row 1: expected 5 cells, found 2"),
         (f"{header}\nx,other,none such,b,c", "row 1: label: expected a class"),
@@ -260,6 +269,18 @@ def test_a_random_order_is_shown_and_kept_with_the_decisions(opened):
     rows = {row[0]: row[5] for row in opened.download()[1:]}
     assert [rows[record["id"]] for record in drawn[:2]] == ["random"] * 2
     assert sorted(rows.values()) == ["picked", "picked", "random", "random"]
+
+
+def test_undo_finds_a_sample_that_is_not_in_the_random_order(opened):
+    record = next(r for r in opened.records if r["place"] is None)
+    opened.page.fill("[name=search]", f'"{record["id"]}"')
+    opened.page.click("#start")
+    opened.press("k")
+    opened.page.click("#clear")
+    opened.page.select_option("[name=queue]", "random")
+    opened.page.click("#undo")
+    assert opened.current() == record
+    assert opened.page.input_value("[name=queue]") == "worst"
 
 
 def test_a_class_called_by_a_digit_is_chosen_by_it(browser, hostile_page, tmp_path):

@@ -306,8 +306,13 @@ function review() {
       showAll();
       at = matches.indexOf(indexOf.get(id));
     }
+    if (at < 0 && form.elements.queue?.value === "random" && indexOf.has(id)) {
+      form.elements.queue.value = "worst"; // the random order has a part of the samples
+      filter();
+      at = matches.indexOf(indexOf.get(id));
+    }
     showProgress();
-    moveTo(at);
+    if (at >= 0) moveTo(at);
     showCards();
     const what = action.length === 1 ? `${id}: the decision is undone` : `${action.length.toLocaleString("en")} decisions are undone`;
     return say(`${what}. ${byId("progress-text").textContent}.`);
@@ -442,13 +447,16 @@ function review() {
     const text = await file.text();
     target.value = ""; // so that the same file can be loaded again
     try {
-      const { loaded, stale } = decisions.load(text, (id) => {
+      const { changes, stale } = decisions.parse(text, (id) => {
         const index = indexOf.get(id);
         return index === undefined ? undefined : className(gallery.records[index].given);
       });
-      history.length = 0;
+      const replaced = changes.filter(([id]) => decisions.get(id) !== undefined).length;
+      if (changes.length > 0) remember(changes.map(([id]) => id));
+      decisions.set(changes);
+      const before = replaced > 0 ? ` ${replaced.toLocaleString("en")} took the place of decisions made before; undo takes it back.` : "";
       const left = stale > 0 ? ` ${stale} left out: ${report.server ? "they are not shown here, or " : ""}their given label has changed.` : "";
-      say(`${loaded.toLocaleString("en")} decisions loaded from ${file.name}.${left}`);
+      say(`${changes.length.toLocaleString("en")} decisions loaded from ${file.name}.${before}${left}`);
     } catch (error) {
       say(`${file.name} was not loaded: ${error.message}`);
     }
