@@ -235,11 +235,21 @@ def test_what_is_no_decision_is_refused_whole(desk, store):
     for message, bad in wrong.items():
         found = post(to, good, bad)
         assert (found.status_code, message in found.json()["problem"]) == (422, True), message
-    for reviewer in ("", "  ", "x" * 81, "a\x00b", None, 5, "\u202eann"):
-        assert "reviewer" in post(to, good, reviewer=reviewer).json()["problem"]
+        assert not found.json()["unfit_name"]
+    for reviewer in ("", "  ", "x" * 81, "a\x00b", None, 5, "\u202eann", "a\u2067b", "\u200c"):
+        answer = post(to, good, reviewer=reviewer).json()
+        assert "reviewer" in answer["problem"]
+        assert answer["unfit_name"]
     for body in ("", "[]", "{}", "null", "[" * 100_000, '{"reviewer": "a", "decisions": 5}'):
         assert to.post("/decisions", content=body, headers=OWN).status_code == 422
     assert store.latest() == []
+
+
+@pytest.mark.parametrize("name", ["\u0645\u06cc\u200c\u0646\u0627", "\u0915\u094d\u200d\u0937"])
+def test_names_may_have_joiners(name, desk, store):
+    record = desk.gallery.records[0]
+    assert post(client(desk, store), entry(record, desk.split.classes), reviewer=name).json() == {}
+    assert [d.reviewer for d in store.latest()] == [name]
 
 
 def test_the_csv_is_what_apply_reads(desk, store, tmp_path, text_like_run):

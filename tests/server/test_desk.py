@@ -169,6 +169,50 @@ def test_what_is_put_off_among_disagreements_leads_to_the_next(browser, desk, se
                 wait_for(lambda: len(store.latest()) == 6)
 
 
+PERSIAN = "\u0645\u06cc\u200c\u0646\u0627"
+
+
+def test_a_name_is_asked_for_until_there_is_one(browser, server):
+    address, store = server
+    with reviewer(browser, address, None) as ann:
+        ann.press("Escape", "Escape", "Escape")
+        assert ann.page.is_visible("#name")
+        ann.page.fill("#name", "\u202eann")
+        ann.press("Enter")
+        assert "no control characters" in ann.text("#who-problem")
+        ann.page.fill("#name", PERSIAN)
+        ann.press("Enter")
+        ann.page.click("#start")
+        ann.press("e")
+        wait_for(lambda: [d.reviewer for d in store.latest()] == [PERSIAN])
+
+
+def test_a_name_that_the_server_refuses_costs_no_decision(browser, desk, server):
+    address, store = server
+    with reviewer(browser, address, "ann") as ann:
+        # As of a page whose rule for names is another.
+        record = desk.gallery.records[0]
+        ann.page.route("**/decisions", lambda route: route.abort())
+        ann.page.click("#start")
+        assert ann.current()["id"] == record["id"]
+        ann.press("e")
+        ann.page.wait_for_selector("#server-note:visible")
+        ann.page.evaluate("""() => {
+          const key = Object.keys(localStorage).find((name) => name.includes("unsent"));
+          localStorage.setItem(key, localStorage.getItem(key).replace('"ann"', '"a\\u202e"'));
+        }""")
+        ann.page.unroute("**/decisions")
+        ann.problems.clear()  # the browser tells of requests that fail
+        ann.page.reload()
+        ann.page.wait_for_selector("#who[open]")
+        assert "expected a name" in ann.text("#who-problem")
+        assert store.latest() == []
+        ann.page.fill("#name", "ann b.")
+        ann.press("Enter")
+        wait_for(lambda: latest(store) == {("ann b.", record["id"]): ("exclude", "")})
+        ann.problems.clear()
+
+
 def test_many_at_once_and_undo(browser, server):
     address, store = server
     with reviewer(browser, address, "ann") as ann:

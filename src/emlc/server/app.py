@@ -21,7 +21,7 @@ from emlc.review.outcomes import outcomes
 from emlc.review.store import Store, StoredDecision
 from emlc.server.access import Access
 from emlc.server.desk import Desk, full_image, small_image
-from emlc.server.messages import parse_decisions
+from emlc.server.messages import UnfitName, parse_decisions
 
 _LARGEST = 64 * 2**20
 """Bytes of the largest message that is read."""
@@ -51,7 +51,7 @@ def make_app(desk: Desk, store: Store, *, token: str, password: str | None, port
         try:
             await run_in_threadpool(lambda: store.add(parse_decisions(body, desk.given, classes, desk.shown)))
         except InputError as error:
-            return JSONResponse({"problem": str(error)}, 422)
+            return JSONResponse({"problem": str(error), "unfit_name": isinstance(error, UnfitName)}, 422)
         return JSONResponse({})
 
     def decisions(request: Request) -> Response:

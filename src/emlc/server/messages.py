@@ -10,10 +10,16 @@ from emlc.errors import InputError
 from emlc.review.decisions import WITHOUT_LABEL, WORDS
 from emlc.review.store import CLEAR, StoredDecision
 
+_JOINERS = {0x200C: None, 0x200D: None}
+"""Zero-width joiner and non-joiner, which Persian and other names are written with."""
 LONGEST_NAME = 80
 """Maximum number of characters of a reviewer's name."""
 _TEXTS = ("key", "id", "decision", "label", "given", "suggested")
 _LONGEST_KEY = 80
+
+
+class UnfitName(InputError):
+    """A reviewer's name is empty, too long, or has control characters."""
 
 
 def parse_decisions(
@@ -29,7 +35,8 @@ def parse_decisions(
         shown: Id -> what is shown of the sample beside its labels, as JSON.
 
     Raises:
-        InputError: something in it is not as expected; then none of the decisions counts.
+        UnfitName: the reviewer's name cannot be taken; then none of the decisions counts.
+        InputError: something else in it is not as expected; the same holds.
     """
     try:
         message = json.loads(body)
@@ -62,8 +69,9 @@ def _with_order(shown: str, chosen: str) -> str:
 
 def _name(reviewer: Any) -> str:
     name = " ".join(reviewer.split()) if isinstance(reviewer, str) else ""
-    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-        raise InputError(
+    visible = name.translate(_JOINERS)
+    if not visible or len(name) > LONGEST_NAME or not visible.isprintable():
+        raise UnfitName(
             f"reviewer: expected a name of 1 to {LONGEST_NAME} characters, found {reviewer!r:.100}"
         )
     return name

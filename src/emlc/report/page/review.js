@@ -463,6 +463,14 @@ function review() {
     showProgress();
     filter({ keep: true });
   });
+  /** Show the decisions of a reviewer who has got a name. */
+  function arrive() {
+    decisions.reload();
+    history.length = 0;
+    showProgress();
+    filter({ keep: true });
+  }
+
   storage.listen((changed = true) => {
     if (changed) {
       decisions.reload();
@@ -470,16 +478,11 @@ function review() {
       showCards();
     }
     showProgress();
+    if (report.server && storage.unfit !== null && storage.refused) people.ask(storage, arrive, storage.refused);
     if (storage.refused) say(storage.refused);
     storage.refused = "";
   });
   if (report.server) {
-    const arrive = () => {
-      decisions.reload();
-      history.length = 0;
-      showProgress();
-      filter({ keep: true });
-    };
     byId("reviewer").addEventListener("click", () => people.ask(storage, arrive));
     byId("disagreements").addEventListener("click", () => show({ decision: "disagree" }));
     byId("agreement").addEventListener("toggle", ({ target }) => target.open && people.showAgreement(storage));

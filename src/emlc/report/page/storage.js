@@ -46,13 +46,28 @@ class ServerStorage {
   constructor(identity) {
     this.prefix = `emlc-unsent-${identity}-`;
     this.queueKey = this.prefix + Math.random().toString(36).slice(2);
-    this.me = stored.read("emlc-reviewer") ?? "";
+    this.me = people.fit(stored.read("emlc-reviewer") ?? "");
+    this.unfit = null; // the name that the server did not take, whose decisions wait for another one
     this.all = new Map(); // reviewer -> id -> entry
     this.number = 0; // of the last decision that is known
     this.problem = "";
     this.refused = "";
     this.queue = this.adopt();
     this.update = () => {};
+  }
+
+  get isNamed() {
+    return this.me !== "" && this.unfit === null;
+  }
+
+  /** Take another name, which decisions get, too, that wait for one. */
+  rename(name) {
+    for (const action of this.queue) if (action.reviewer === this.unfit || action.reviewer === "") action.reviewer = name;
+    if (this.unfit !== null) this.all.delete(this.unfit);
+    this.unfit = null;
+    this.me = name;
+    this.remember();
+    this.send();
   }
 
   get works() {
@@ -110,11 +125,17 @@ class ServerStorage {
   async send() {
     if (this.sending) return;
     this.sending = true;
-    while (this.queue.length > 0) {
+    while (this.queue.length > 0 && this.unfit === null) {
       const answer = await this.fetch("decisions", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(this.queue[0]) });
       if (answer === null) {
         await new Promise((resume) => setTimeout(resume, RETRY));
         continue;
+      }
+      if (answer.unfit_name) {
+        this.unfit = this.queue[0].reviewer;
+        this.refused = answer.problem;
+        this.update();
+        break;
       }
       const { decisions } = this.queue.shift();
       this.remember();
