@@ -230,6 +230,7 @@ def test_what_is_no_decision_is_refused_whole(desk, store):
         "expected none with exclude": good | {"decision": "exclude"},
         "expected texts": good | {"label": 5},
         "resolves": good | {"resolves": 1},
+        "seen: expected true or false": good | {"seen": 1},
         "keep means the label": good | {"label": next(c for c in classes if c != good["label"])},
     }
     for message, bad in wrong.items():

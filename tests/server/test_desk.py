@@ -169,6 +169,40 @@ def test_what_is_put_off_among_disagreements_leads_to_the_next(browser, desk, se
                 wait_for(lambda: len(store.latest()) == 6)
 
 
+def test_who_decides_anew_having_seen_others_is_not_independent(browser, desk, server):
+    address, store = server
+    one, other = desk.gallery.records[:2]
+    store.add([disputed(desk, one, "bob"), disputed(desk, other, "bob")])
+    with reviewer(browser, address, "ann") as ann:
+        ann.page.wait_for_selector("#disagreements", state="hidden")
+        ann.page.click("#start")
+        ann.press("k")
+        ann.page.wait_for_selector("#disagreements:visible")
+        assert "bob" in ann.page.inner_text(".card .others >> nth=0")
+        ann.press("Home", "e", "c", "k", "k")
+        wait_for(lambda: len(store.latest()) == 4)
+        made = {d.id: d.seen for d in store.latest() if d.reviewer == "ann"}
+        assert made == {one["id"]: True, other["id"]: False}
+        rows = sqlite3.connect(store.path).execute("SELECT decision, seen FROM decisions WHERE reviewer = 'ann'")
+        assert rows.fetchall()[:2] == [("keep", 0), ("exclude", 1)]
+
+
+def test_undo_of_a_second_settlement_leaves_the_first(browser, desk, server):
+    address, store = server
+    record = desk.gallery.records[0]
+    store.add([disputed(desk, record, "bob"), kept(desk, record, "ann")])
+    store.add([kept(desk, record, "ann", resolves=True, seen=True, key="settled")])
+    store.add([disputed(desk, record, "cy")])
+    with reviewer(browser, address, "ann") as ann:
+        ann.page.wait_for_selector("#disagreements:visible")
+        ann.page.click("#disagreements")
+        ann.press("e")
+        wait_for(lambda: store.latest()[-1].decision == "exclude")
+        ann.press("u")
+        wait_for(lambda: store.latest()[-1].decision == "keep")
+        assert (store.latest()[-1].resolves, store.latest()[-1].seen) == (True, True)
+
+
 PERSIAN = "\u0645\u06cc\u200c\u0646\u0627"
 
 
@@ -265,6 +299,8 @@ def test_decisions_go_in_and_out_as_csv(browser, server):
         assert rows[1][:5] == [record["id"], "keep", given, given, ""]
         bob.load(rows)  # with reviewer and time
         wait_for(lambda: len(latest(store)) == 2)
+        assert all(d.seen for d in store.latest())  # what is loaded is no independent decision
+        assert bob.page.evaluate("async () => (await (await fetch('agreement')).json()).agreements") == []
 
 
 def start(folder, port, tmp_path):

@@ -130,7 +130,7 @@ def _shown(request: Request, desk: Desk) -> int:
 
 def _sent(decision: StoredDecision) -> dict[str, object]:
     """Return a decision as the page reads it."""
-    kept = ("id", "decision", "label", "chosen", "reviewer", "time", "resolves", "number")
+    kept = ("id", "decision", "label", "chosen", "reviewer", "time", "resolves", "seen", "number")
     labels = {"given": decision.given_label, "suggested": decision.suggested_label}
     return {name: getattr(decision, name) for name in kept} | labels
 

@@ -29,7 +29,7 @@ def parse_decisions(
 
     Args:
         body: JSON: ``{"reviewer": ..., "decisions": [...]}``, each with key, id, decision, label, given,
-            suggested and resolves, and if it is known chosen, a word of ``ORDERS``.
+            suggested and resolves, and if they are known seen, and chosen, a word of ``ORDERS``.
         given: Id -> given label of all noisy samples.
         classes: Class names.
         shown: Id -> what is shown of the sample beside its labels, as JSON.
@@ -58,6 +58,7 @@ def parse_decisions(
             time=now,
             shown=_with_order(shown.get(entry["id"], "{}"), entry.get("chosen", "")),
             resolves=entry["resolves"],
+            seen=entry.get("seen", False),
         )
         for entry in entries
     ]
@@ -82,6 +83,8 @@ def _check(entry: Any, given: Mapping[str, str], classes: frozenset[str]) -> Non
         raise InputError(f"decisions: expected texts {', '.join(_TEXTS)}, found {entry!r:.200}")
     if not isinstance(entry.get("resolves"), bool) or not 0 < len(entry["key"]) <= _LONGEST_KEY:
         raise InputError(f"resolves: expected true or false, and a key, found {entry!r:.200}")
+    if not isinstance(seen := entry.get("seen", False), bool):
+        raise InputError(f"seen: expected true or false, found {seen!r:.100}")
     if (chosen := entry.get("chosen", "")) not in ("", *ORDERS):
         raise InputError(f"chosen: expected {', '.join(ORDERS)} or nothing, found {chosen!r:.100}")
     sample_id, word, label = entry["id"], entry["decision"], entry["label"]

@@ -7,7 +7,11 @@ const KINDS = ["accept", "keep", "other", "skip", "recheck", "exclude"];
 const UNSETTLED = ["skip", "recheck"];
 const WITHOUT_LABEL = ["skip", "recheck", "exclude"];
 
-/** Decisions by sample id: { decision, label, given, suggested, chosen }, with class names as in the CSV file. */
+/**
+ * Decisions by sample id: { decision, label, given, suggested, chosen }, with class names as in the CSV file.
+ * For the server, `resolves` tells whether one settles a disagreement, and `seen` whether others' decisions had
+ * been shown before, or it was loaded: then it is not independent.
+ */
 class Decisions {
   constructor(storage) {
     this.storage = storage;
@@ -26,13 +30,13 @@ class Decisions {
   }
 
   /** Set entries, [id, entry or undefined] each, in one action. */
-  set(changes, resolves = false) {
+  set(changes) {
     const stale = changes.map(([id, entry]) => [id, entry, this.entries.get(id)]);
     for (const [id, entry] of changes) {
       if (entry === undefined) this.entries.delete(id);
-      else this.entries.set(id, { ...entry, resolves, number: Infinity });
+      else this.entries.set(id, { ...entry, number: Infinity });
     }
-    this.saved = this.storage.write(this.entries, stale.filter(([, entry, before]) => (entry ?? before) !== undefined), resolves);
+    this.saved = this.storage.write(this.entries, stale.filter(([, entry, before]) => (entry ?? before) !== undefined));
   }
 
   /** What others decided on a sample: [reviewer, entry] each. */
@@ -85,7 +89,7 @@ class Decisions {
     // A file's page has a part of the samples, and keeps decisions on others; the server has all.
     const fits = ([id, , , given]) => [...(report.server ? [] : [undefined]), given].includes(givenLabel(id));
     const current = rows.filter(fits);
-    const changes = current.map(([id, decision, label, given, suggested, chosen]) => [id, { decision, label, given, suggested, chosen }]);
+    const changes = current.map(([id, decision, label, given, suggested, chosen]) => [id, { decision, label, given, suggested, chosen, seen: true }]);
     return { changes, stale: rows.length - current.length };
   }
 }

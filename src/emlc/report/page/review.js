@@ -12,6 +12,7 @@ function review() {
   const history = []; // of each action [id, entry before it] of all samples that it changed, for undo
   const zoom = makeZoom();
   const selected = new Set(); // indices of records
+  const sighted = new Set(); // ids of samples on whose cards others' decisions were shown
   let anchor = 0; // in matches, where a range begins
   let matches = [];
   let position = 0; // in matches
@@ -53,6 +54,7 @@ function review() {
       const { id } = gallery.records[index];
       const entry = decisions.get(id);
       const others = entry !== undefined || resolving() ? decisions.others(id) : []; // who has not decided is not to be led
+      if (others.length > 0) sighted.add(id);
       showDecision(item, entry, others);
       item.classList.toggle("is-selected", selected.has(index));
       item.querySelector(".pick").checked = selected.has(index);
@@ -191,10 +193,10 @@ function review() {
     const found = targets().map((index) => [gallery.records[index], labelOf(gallery.records[index])]);
     const taken = found.filter(([, choice]) => choice !== null);
     const chosen = chosenBy(criteria(), selected.size > 0);
-    const changes = taken.map(([one, [decision, label]]) => [one.id, { decision, label, given: className(one.given), suggested: className(one.suggested), chosen }]);
+    const changes = taken.map(([one, [decision, label]]) => [one.id, { decision, label, given: className(one.given), suggested: className(one.suggested), chosen, resolves: resolving(), seen: sighted.has(one.id) }]);
     if (changes.length === 0) return say(`${found.length === 1 ? `${found[0][0].id}: there` : "There"} is no suggestion to accept.`);
     remember(changes.map(([id]) => id));
-    decisions.set(changes, resolving());
+    decisions.set(changes);
     const many = selected.size > 0;
     selected.clear();
     showCards();
@@ -465,6 +467,7 @@ function review() {
   });
   /** Show the decisions of a reviewer who has got a name. */
   function arrive() {
+    sighted.clear();
     decisions.reload();
     history.length = 0;
     showProgress();

@@ -92,14 +92,14 @@ class ServerStorage {
     return this.all;
   }
 
-  know(reviewer, { id, decision, label, given, suggested, chosen, resolves }, number) {
+  know(reviewer, { id, decision, label, given, suggested, chosen, resolves, seen }, number) {
     if (!this.all.has(reviewer)) this.all.set(reviewer, new Map());
     const entries = this.all.get(reviewer);
     if (decision === "clear") entries.delete(id);
-    else entries.set(id, { decision, label, given, suggested, chosen, resolves, number });
+    else entries.set(id, { decision, label, given, suggested, chosen, resolves, seen, number });
   }
 
-  write(_, changes, resolves) {
+  write(_, changes) {
     const decisions = changes.map(([id, entry, before]) => ({
       key: crypto.getRandomValues(new Uint32Array(4)).join("-"),
       id,
@@ -108,7 +108,8 @@ class ServerStorage {
       given: (entry ?? before).given,
       suggested: (entry ?? before).suggested,
       chosen: (entry ?? before).chosen ?? "",
-      resolves,
+      resolves: entry?.resolves ?? false,
+      seen: entry?.seen ?? false,
     }));
     if (decisions.length === 0) return true;
     this.queue.push({ reviewer: this.me, decisions });
