@@ -179,12 +179,15 @@ def test_who_decides_anew_having_seen_others_is_not_independent(browser, desk, s
         ann.press("k")
         ann.page.wait_for_selector("#disagreements:visible")
         assert "bob" in ann.page.inner_text(".card .others >> nth=0")
-        ann.press("Home", "e", "c", "k", "k")
-        wait_for(lambda: len(store.latest()) == 4)
+        ann.press("Home", "e", "Home", "c", "k", "k")
+        wait_for(lambda: len(store.latest()) == 4 and store.latest()[-1].id == other["id"])
         made = {d.id: d.seen for d in store.latest() if d.reviewer == "ann"}
         assert made == {one["id"]: True, other["id"]: False}
-        rows = sqlite3.connect(store.path).execute("SELECT decision, seen FROM decisions WHERE reviewer = 'ann'")
-        assert rows.fetchall()[:2] == [("keep", 0), ("exclude", 1)]
+        query = "SELECT decision, seen FROM decisions WHERE reviewer = 'ann'"
+        with sqlite3.connect(store.path) as database:
+            made = database.execute(query).fetchall()
+        database.close()
+        assert made == [("keep", 0), ("exclude", 1), ("clear", 0), ("keep", 1), ("keep", 0)]
 
 
 def test_undo_of_a_second_settlement_leaves_the_first(browser, desk, server):
