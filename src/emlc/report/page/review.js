@@ -98,11 +98,13 @@ function review() {
   }
 
   function showProgress() {
-    const decided = gallery.records.filter(({ id }) => decisions.get(id) !== undefined).length;
-    const notShown = decisions.entries.size - decided;
+    const entries = gallery.records.map(({ id }) => decisions.get(id)).filter((entry) => entry !== undefined);
+    const later = entries.filter(({ decision }) => UNSETTLED.includes(decision)).length;
+    const decided = entries.length - later;
+    const notShown = decisions.entries.size - entries.length;
     byId("progress").value = decided;
     byId("progress-text").textContent =
-      `${decided.toLocaleString("en")} of ${gallery.records.length.toLocaleString("en")} decided` +
+      `${decided.toLocaleString("en")} of ${gallery.records.length.toLocaleString("en")} decided${report.server ? " by you" : ""}${putOff(later)}` +
       (notShown > 0 ? `, and ${notShown.toLocaleString("en")} not shown here` : "");
     byId("undo").disabled = history.length === 0;
     byId("download").disabled = decisions.entries.size === 0 && !report.server;
