@@ -86,7 +86,14 @@ def test_the_token_is_exchanged_for_a_cookie(desk, store):
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example:8765", ""])
 def test_a_host_that_is_not_this_machine_is_refused(host, desk, store):
     found = client(desk, store).get("/", headers={"Host": host})
-    assert found.status_code == 400
+    assert (found.status_code, "use its IP address" in found.text) == (400, True)
+
+
+def test_the_name_that_was_given_is_a_host(desk, store):
+    app = make_app(desk, store, token="right", password=None, port=8765, host="Review.example")
+    to = testclient.TestClient(app, base_url=HOST)
+    for host, status in (("review.example:8765", 403), ("evil.example:8765", 400), ("", 400)):
+        assert to.get("/", headers={"Host": host}).status_code == status
 
 
 @pytest.mark.parametrize("host", ["localhost:8765", "127.0.0.1", "[::1]:8765", "192.168.3.4:8765"])

@@ -29,7 +29,9 @@ _HEADER = (*COLUMNS, CHOSEN, "reviewer", "time")
 _KEPT = {"Cache-Control": "private, max-age=86400"}
 
 
-def make_app(desk: Desk, store: Store, *, token: str, password: str | None, port: int) -> Starlette:
+def make_app(
+    desk: Desk, store: Store, *, token: str, password: str | None, port: int, host: str = ""
+) -> Starlette:
     """Build the ASGI application that shows a run, and keeps the decisions on it.
 
     Args:
@@ -38,6 +40,7 @@ def make_app(desk: Desk, store: Store, *, token: str, password: str | None, port
         token: Secret of the address.
         password: What may be typed in its place, if anything.
         port: The server's port.
+        host: A name by which the server is reached, beside the machine's own.
     """
     classes = frozenset(desk.split.classes)
 
@@ -90,7 +93,7 @@ def make_app(desk: Desk, store: Store, *, token: str, password: str | None, port
         Route("/images/{row:int}/small", _pictures(noisy, small_image)),
         Route("/trusted/{row:int}/small", _pictures(trusted, small_image)),
     ]
-    guard = Middleware(Access, token=token, password=password, port=port)
+    guard = Middleware(Access, token=token, password=password, port=port, host=host)
     return Starlette(routes=routes, middleware=[guard])
 
 
