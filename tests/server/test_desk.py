@@ -431,7 +431,15 @@ def test_pictures_are_enlarged(browser, picture_run, tmp_path):
         wait_for(
             lambda: ann.page.evaluate("parseInt(document.getElementById('zoom-scale').textContent) > 150")
         )
-        ann.press("Escape")
+        ann.page.click("#zoom-full")
+        ann.page.focus("#zoom-stage")
+        place = "(() => { const at = new DOMMatrix(document.querySelector('#zoom-stage img').style.transform); return [at.e, at.f]; })()"
+        x, y = ann.page.evaluate(place)
+        ann.press("ArrowRight", "ArrowDown", "ArrowDown")
+        assert ann.page.evaluate(place) == [x - 40, y - 80]
+        ann.page.dispatch_event("#zoom-stage img", "error")
+        assert ann.text("#zoom-stage") == "The picture cannot be read."
+        ann.press("ArrowLeft", "Escape")
         assert ann.current() == record
 
 
