@@ -168,7 +168,9 @@ def test_decisions_are_loaded_again(opened):
     rows[2][2:4] = [classes[(third["given"] + 1) % 3]] * 2
     opened.load([HEADER, *rows])
     assert "3 decisions loaded from decisions.csv. 1 left out" in opened.text("#status")
-    assert "1 of 60 decided, 1 skipped or to be looked at again, and 1 not shown here" in opened.text("#progress-text")
+    assert "1 of 60 decided, 1 skipped or to be looked at again, and 1 not shown here" in opened.text(
+        "#progress-text"
+    )
     assert opened.download()[1:] == [[*row, ""] for row in (rows[0], rows[1], rows[3])]
     loaded = opened.download()
     opened.load([[*HEADER, "chosen"], [*rows[0], "random"]])

@@ -433,7 +433,8 @@ def test_pictures_are_enlarged(browser, picture_run, tmp_path):
         )
         ann.page.click("#zoom-full")
         ann.page.focus("#zoom-stage")
-        place = "(() => { const at = new DOMMatrix(document.querySelector('#zoom-stage img').style.transform); return [at.e, at.f]; })()"
+        image = "document.querySelector('#zoom-stage img')"
+        place = f"(() => {{ const at = new DOMMatrix({image}.style.transform); return [at.e, at.f]; }})()"
         x, y = ann.page.evaluate(place)
         ann.press("ArrowRight", "ArrowDown", "ArrowDown")
         assert ann.page.evaluate(place) == [x - 40, y - 80]

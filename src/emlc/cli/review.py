@@ -28,7 +28,7 @@ _ALL = {
     "0.0.0.0": (socket.AF_INET, "192.0.2.1", "127.0.0.1"),
     "::": (socket.AF_INET6, "2001:db8::1", "::1"),
 }
-"""Hosts that stand for all addresses of the machine: family, an address elsewhere, and the loopback address."""
+"""Hosts that stand for all addresses of the machine: family, an address elsewhere, the loopback address."""
 _PASSWORD = "EMLC_REVIEW_PASSWORD"
 _SHORTEST = 8
 """Minimum number of characters of a password."""
