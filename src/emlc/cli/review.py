@@ -105,12 +105,12 @@ def _name(host: str) -> str:
 
 def _own_address(family: socket.AddressFamily, elsewhere: str, loopback: str) -> str:
     """Return the address that this machine has in the network, or the loopback address if it is in none."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((elsewhere, 9))  # which sends nothing
-        except OSError:
-            return loopback
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0])
+    except OSError:
+        return loopback
 
 
 def _password() -> str:
