@@ -8,16 +8,21 @@ const people = {
     return /^[^\p{C}\p{Zl}\p{Zp}]+$/u.test(visible) && [...name].length <= 80 ? name : "";
   },
 
+  complain(problem) {
+    byId("who-problem").textContent = problem;
+    byId("who-problem").hidden = problem === "";
+  },
+
   /** Ask for the reviewer's name until there is one, and call `changed`. */
   ask(storage, changed, problem = "") {
     const name = byId("name");
     name.value = storage.me;
-    byId("who-problem").textContent = problem;
+    this.complain(problem);
     if (!byId("who").open) byId("who").showModal();
     byId("who-form").onsubmit = (event) => {
       event.preventDefault();
       const fit = this.fit(name.value);
-      byId("who-problem").textContent = fit === "" ? "A name has 1 to 80 characters, and no control characters." : "";
+      this.complain(fit === "" ? "A name has 1 to 80 characters, and no control characters." : "");
       if (fit === "") return;
       storage.rename(fit);
       stored.write("emlc-reviewer", fit);
