@@ -89,7 +89,7 @@ function makeZoom() {
       image.addEventListener("load", () => show());
       image.addEventListener("error", () => {
         image = null;
-        stage.replaceChildren(element("p", { className: "note", role: "alert" }, "The picture cannot be read."));
+        stage.replaceChildren(element("p", { className: "note", role: "status" }, "The picture cannot be read."));
       });
       stage.replaceChildren(image);
       return undefined;
