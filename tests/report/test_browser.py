@@ -121,10 +121,10 @@ def test_a_review_by_keyboard_survives_a_reload_and_leaves_as_csv(opened):
     record = opened.current()
     opened.press("a", "u")  # and undone
     assert opened.current() == record
-    assert "4 of 60 decided" in opened.text("#progress-text")
+    assert "3 of 60 decided, 1 skipped or to be looked at again" in opened.text("#progress-text")
     assert "undone" in opened.text("#status")
     again = opened.open()
-    assert "4 of 60 decided" in again.inner_text("#progress-text")
+    assert "3 of 60 decided, 1 skipped or to be looked at again" in again.inner_text("#progress-text")
     header, *rows = opened.download()
     assert header == [*HEADER, "chosen"]
     assert {key: [decision, label] for key, decision, label, *_ in rows} == expected
@@ -168,10 +168,20 @@ def test_decisions_are_loaded_again(opened):
     rows[2][2:4] = [classes[(third["given"] + 1) % 3]] * 2
     opened.load([HEADER, *rows])
     assert "3 decisions loaded from decisions.csv. 1 left out" in opened.text("#status")
-    assert "2 of 60 decided, and 1 not shown here" in opened.text("#progress-text")
+    assert "1 of 60 decided, 1 skipped or to be looked at again, and 1 not shown here" in opened.text(
+        "#progress-text"
+    )
     assert opened.download()[1:] == [[*row, ""] for row in (rows[0], rows[1], rows[3])]
+    loaded = opened.download()
     opened.load([[*HEADER, "chosen"], [*rows[0], "random"]])
+    assert "1 took the place of decisions made before" in opened.text("#status")
     assert [*rows[0], "random"] in opened.download()
+    opened.page.click("#undo")
+    assert opened.download() == loaded
+    opened.page.click("#undo")
+    assert "0 of 60 decided" in opened.text("#progress-text")
+    opened.load([[*HEADER[::-1], "time"], [*rows[0][::-1], "now"]])  # in another order
+    assert opened.download()[1:] == [[*rows[0], ""]]
     opened.load_text("\ufeff" + "\n".join(",".join(row) for row in [HEADER, ["x", "skip", "", "", ""]]))
     assert "1 decisions loaded" in opened.text("#status")
 
@@ -182,6 +192,7 @@ def test_files_that_are_no_decisions(opened):
         ("", "found nothing"),
         ("id,label\n1,2\n", "found id, label"),
         (f'{header}\n"x', "begins in line 2 has no end"),
+        (f"{header},label\n", "columns occur more than once: label"),
         (f"{header}\nx,maybe,a,b,c", "row 1: decision: expected accept"),
         (f"{header}\nx,keep", "row 1: expected 5 cells, found 2"),
         (f"{header}\nx,other,none such,b,c", "row 1: label: expected a class"),
@@ -260,6 +271,18 @@ def test_a_random_order_is_shown_and_kept_with_the_decisions(opened):
     rows = {row[0]: row[5] for row in opened.download()[1:]}
     assert [rows[record["id"]] for record in drawn[:2]] == ["random"] * 2
     assert sorted(rows.values()) == ["picked", "picked", "random", "random"]
+
+
+def test_undo_finds_a_sample_that_is_not_in_the_random_order(opened):
+    record = next(r for r in opened.records if r["place"] is None)
+    opened.page.fill("[name=search]", f'"{record["id"]}"')
+    opened.page.click("#start")
+    opened.press("k")
+    opened.page.click("#clear")
+    opened.page.select_option("[name=queue]", "random")
+    opened.page.click("#undo")
+    assert opened.current() == record
+    assert opened.page.input_value("[name=queue]") == "worst"
 
 
 def test_a_class_called_by_a_digit_is_chosen_by_it(browser, hostile_page, tmp_path):
@@ -397,6 +420,19 @@ def test_storage_that_holds_something_else_is_no_obstacle(opened):
     )
     opened.page.reload()
     assert "0 of 60 decided" in opened.text("#progress-text")
+
+
+def test_decisions_on_labels_that_have_changed_are_dropped(opened):
+    one, other = opened.records[:2]
+    given = named(opened, one, "given")
+    rows = [[one["id"], "keep", given, given, ""], [other["id"], "keep", "old", "old", ""]]
+    kept = [*rows, ["not shown here", "keep", "old", "old", ""]]
+    opened.page.evaluate(
+        "([id, rows]) => localStorage.setItem(`emlc-decisions-${id}`, JSON.stringify(rows))",
+        [opened.data["identity"], kept],
+    )
+    opened.page.reload()
+    assert "1 of 60 decided, and 1 not shown here" in opened.text("#progress-text")
 
 
 def test_small_pictures_are_scaled_up_crisply(browser, image_facts, tmp_path, without_plotly):
@@ -567,5 +603,12 @@ def test_labels_to_check_are_decided_on_without_suggestions(browser, tmp_path, m
         (opened.records[1]["id"], "skip"),
     ]
     assert opened.page.locator("[data-kind=accept]").count() == 0
+    first = opened.data["identity"]
+    frame.assign(label=["dog", "cat"] * 3).to_csv("data.csv", index=False)  # corrected since
+    assert main(["draw", "data.csv", "-n", "4", "--output", "again"]) == 0
+    opened.url = (tmp_path / "again/to_check.html").as_uri()
+    opened.page = opened.open()
+    assert opened.data["identity"] != first
+    assert "0 of 4 decided" in opened.text("#progress-text")
     assert opened.problems == []
-    assert opened.requests == [opened.url]
+    assert set(opened.requests) == {opened.url, (tmp_path / "to_check/to_check.html").as_uri()}

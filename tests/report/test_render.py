@@ -14,6 +14,7 @@ import pytest
 from emlc.report import collect, render
 from emlc.report.issues import label_facts
 from emlc.report.rendering import script_json
+from emlc.report.tiles import tiles
 from hostile import HOSTILE_CLASSES, HOSTILE_IDS
 
 
@@ -232,3 +233,25 @@ def test_what_a_decision_does_not_know_is_told_in_words(hostile_facts):
     assert "share of wrong labels, estimated unknown" in text
     assert "the trusted samples do not show that corrected labels would be better" in " ".join(text.split())
     assert "is below" not in text
+
+
+def test_shares_of_nothing_are_left_out(hostile_facts):
+    labels = hostile_facts.labels
+    nan = float("nan")
+    none = replace(labels, issues=0, truth=replace(labels.truth, issue_precision=nan, issue_recall=0.0))
+    page = render(replace(hostile_facts, labels=none))
+    assert "(precision)" not in page
+    assert "Of the wrong labels, 0.0 % are among the issues" in page
+    assert "Of the issues" in render(hostile_facts)
+
+
+@pytest.mark.parametrize(
+    ("role", "remark"),
+    [("validation", "on samples that chose the epoch"), ("trusted", "on samples that training used")],
+)
+def test_the_accuracy_says_what_its_samples_served_for(role, remark, hostile_facts):
+    metrics = hostile_facts.metrics.rename(columns={"test_accuracy": "kept"})
+    metrics = metrics.drop(columns=["trusted_accuracy", "validation_accuracy"], errors="ignore")
+    metrics = metrics.assign(**{f"{role}_accuracy": 50.0})
+    (tile, *_) = tiles(replace(hostile_facts, metrics=metrics))
+    assert (tile.name, remark in tile.remark) == (f"Accuracy on {role} samples", True)

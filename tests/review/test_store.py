@@ -43,7 +43,27 @@ def test_every_decision_is_a_row_and_the_latest_of_each_reviewer_counts(store):
     ]
     assert [d.number for d in store.latest(after=4)] == [5]
     store.add([decided("1", "cow", key="resolving", resolves=True)])
+    store.add([decided("1", "cow", "bob", key="seen", seen=True)])
     assert [d.number for d in store.latest(independent=True)] == [3, 4, 5]
+    assert [(d.resolves, d.seen) for d in store.latest(after=5)] == [(True, False), (False, True)]
+
+
+def test_a_database_without_the_column_of_what_was_seen_is_read_and_goes_on(tmp_path):
+    path = tmp_path / "review.sqlite"
+    first = Store(path)
+    first.add([decided("1", "cat")])
+    first.close()
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE decisions DROP COLUMN seen")
+    database.close()
+    before = path.read_bytes()
+    assert [(d.id, d.seen) for d in read_store(path)] == [("1", False)]
+    assert path.read_bytes() == before  # which reading has not changed
+    again = Store(path)
+    again.add([decided("2", "cat", seen=True)])
+    assert [(d.id, d.seen) for d in again.latest()] == [("1", False), ("2", True)]
+    again.close()
+    assert [(d.id, d.seen) for d in read_store(path)] == [("1", False), ("2", True)]
 
 
 def test_what_is_sent_twice_is_stored_once_and_an_action_is_stored_whole_or_not_at_all(store):
@@ -137,6 +157,10 @@ def test_what_decisions_come_to():
     settled = replace(dog, resolves=True)
     assert came_to(cat, settled) == ("other", "dog", "ann; bob", False)
     assert came_to(settled, cat) == ("recheck", "", "ann; bob", True)  # somebody decided otherwise since
+    agrees, differs = decided("1", "dog", "cy"), decided("1", "cow", "cy")
+    assert came_to(cat, settled, agrees) == ("other", "dog", "ann; bob; cy", False)
+    assert came_to(cat, settled, differs) == ("recheck", "", "ann; bob; cy", True)
+    assert came_to(cat, differs, settled) == ("other", "dog", "ann; bob; cy", False)
     assert outcomes([decided("1", "", decision="clear")]) == []
 
 
@@ -149,6 +173,7 @@ def test_agreement_is_cohens_kappa_by_hand():
         for label, reviewer in zip(pair, ("ann", "bob"), strict=True)
     ]
     decisions += [decided("alone", "cat"), decided("0", "cow", "cy", resolves=True)]
+    decisions += [decided("0", "cow", "eve", seen=True)]
     decisions += [decided("0", "", "dan", decision="skip")]
     (found,) = agreements(decisions)
     assert (found.reviewers, found.samples, found.agree) == (("ann", "bob"), 50, 35)

@@ -86,7 +86,14 @@ def test_the_token_is_exchanged_for_a_cookie(desk, store):
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example:8765", ""])
 def test_a_host_that_is_not_this_machine_is_refused(host, desk, store):
     found = client(desk, store).get("/", headers={"Host": host})
-    assert found.status_code == 400
+    assert (found.status_code, "use its IP address" in found.text) == (400, True)
+
+
+def test_the_name_that_was_given_is_a_host(desk, store):
+    app = make_app(desk, store, token="right", password=None, port=8765, host="Review.example")
+    to = testclient.TestClient(app, base_url=HOST)
+    for host, status in (("review.example:8765", 403), ("evil.example:8765", 400), ("", 400)):
+        assert to.get("/", headers={"Host": host}).status_code == status
 
 
 @pytest.mark.parametrize("host", ["localhost:8765", "127.0.0.1", "[::1]:8765", "192.168.3.4:8765"])
@@ -230,16 +237,27 @@ def test_what_is_no_decision_is_refused_whole(desk, store):
         "expected none with exclude": good | {"decision": "exclude"},
         "expected texts": good | {"label": 5},
         "resolves": good | {"resolves": 1},
+        "seen: expected true or false": good | {"seen": 1},
         "keep means the label": good | {"label": next(c for c in classes if c != good["label"])},
     }
     for message, bad in wrong.items():
         found = post(to, good, bad)
         assert (found.status_code, message in found.json()["problem"]) == (422, True), message
-    for reviewer in ("", "  ", "x" * 81, "a\x00b", None, 5, "\u202eann"):
-        assert "reviewer" in post(to, good, reviewer=reviewer).json()["problem"]
+        assert not found.json()["unfit_name"]
+    for reviewer in ("", "  ", "x" * 81, "a\x00b", None, 5, "\u202eann", "a\u2067b", "\u200c"):
+        answer = post(to, good, reviewer=reviewer).json()
+        assert "reviewer" in answer["problem"]
+        assert answer["unfit_name"]
     for body in ("", "[]", "{}", "null", "[" * 100_000, '{"reviewer": "a", "decisions": 5}'):
         assert to.post("/decisions", content=body, headers=OWN).status_code == 422
     assert store.latest() == []
+
+
+@pytest.mark.parametrize("name", ["\u0645\u06cc\u200c\u0646\u0627", "\u0915\u094d\u200d\u0937"])
+def test_names_may_have_joiners(name, desk, store):
+    record = desk.gallery.records[0]
+    assert post(client(desk, store), entry(record, desk.split.classes), reviewer=name).json() == {}
+    assert [d.reviewer for d in store.latest()] == [name]
 
 
 def test_the_csv_is_what_apply_reads(desk, store, tmp_path, text_like_run):

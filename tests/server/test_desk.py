@@ -116,6 +116,140 @@ def test_two_reviewers_disagree_and_settle_it(browser, server):
         assert text.startswith("id,decision,label,given_label,suggested_label,chosen,reviewer,time")
 
 
+def stored_decision(desk, record, label, name, **changes):
+    """A decision that somebody made elsewhere."""
+    given = desk.split.classes[record["given"]]
+    values = {"suggested_label": "", "time": "2026-01-01T00:00:00.000Z", "key": f"{name} {record['id']}"}
+    word = "keep" if label == given else "other"
+    values |= {"id": record["id"], "decision": word, "label": label, "given_label": given, "reviewer": name}
+    return emlc.review.store.StoredDecision(**values | changes)
+
+
+def disputed(desk, record, name, **changes):
+    """A decision against the given label."""
+    label = next(each for k, each in enumerate(desk.split.classes) if k != record["given"])
+    return stored_decision(desk, record, label, name, **changes)
+
+
+def kept(desk, record, name, **changes):
+    return stored_decision(desk, record, desk.split.classes[record["given"]], name, **changes)
+
+
+def test_who_agrees_with_what_was_settled_leaves_it_settled(browser, desk, server):
+    address, store = server
+    one, other = desk.gallery.records[:2]
+    store.add([disputed(desk, one, "ann"), disputed(desk, other, "ann")])
+    store.add([kept(desk, record, "bob", resolves=True) for record in (one, other)])
+    store.add([kept(desk, one, "cy"), disputed(desk, other, "cy")])
+    with reviewer(browser, address, "dan") as dan:
+        dan.page.wait_for_selector("#disagreements:visible")
+        assert dan.text("#disagreements") == "Disagreements: 1"
+        dan.page.click("#disagreements")
+        assert dan.current()["id"] == other["id"]
+
+
+def test_what_is_put_off_among_disagreements_leads_to_the_next(browser, desk, server):
+    address, store = server
+    one, other = desk.gallery.records[:2]
+    for record in (one, other):
+        store.add([disputed(desk, record, "ann"), kept(desk, record, "bob")])
+    for name, last in (("cy", "decided"), ("ann", "No disagreement is left.")):
+        with reviewer(browser, address, name) as opened:
+            opened.page.wait_for_selector("#disagreements:visible")
+            opened.page.click("#disagreements")
+            assert opened.current()["id"] == one["id"]
+            opened.press("n")
+            assert opened.current()["id"] == other["id"]
+            opened.press("n")
+            assert last in opened.text("#status")
+            assert "All that match" not in opened.text("#status")
+            if name == "cy":  # who was not one of those who disagree: they still do
+                assert opened.current()["id"] == one["id"]
+                assert "No disagreement" not in opened.text("#status")
+                wait_for(lambda: len(store.latest()) == 6)
+
+
+def test_who_decides_anew_having_seen_others_is_not_independent(browser, desk, server):
+    address, store = server
+    one, other = desk.gallery.records[:2]
+    store.add([disputed(desk, one, "bob"), disputed(desk, other, "bob")])
+    with reviewer(browser, address, "ann") as ann:
+        ann.page.wait_for_selector("#disagreements", state="hidden")
+        ann.page.click("#start")
+        ann.press("k")
+        ann.page.wait_for_selector("#disagreements:visible")
+        assert "bob" in ann.page.inner_text(".card .others >> nth=0")
+        ann.press("Home", "e", "Home", "c", "k", "k")
+        wait_for(lambda: len(store.latest()) == 4 and store.latest()[-1].id == other["id"])
+        made = {d.id: d.seen for d in store.latest() if d.reviewer == "ann"}
+        assert made == {one["id"]: True, other["id"]: False}
+        query = "SELECT decision, seen FROM decisions WHERE reviewer = 'ann'"
+        with sqlite3.connect(store.path) as database:
+            made = database.execute(query).fetchall()
+        database.close()
+        assert made == [("keep", 0), ("exclude", 1), ("clear", 0), ("keep", 1), ("keep", 0)]
+
+
+def test_undo_of_a_second_settlement_leaves_the_first(browser, desk, server):
+    address, store = server
+    record = desk.gallery.records[0]
+    store.add([disputed(desk, record, "bob"), kept(desk, record, "ann")])
+    store.add([kept(desk, record, "ann", resolves=True, seen=True, key="settled")])
+    store.add([disputed(desk, record, "cy")])
+    with reviewer(browser, address, "ann") as ann:
+        ann.page.wait_for_selector("#disagreements:visible")
+        ann.page.click("#disagreements")
+        ann.press("e")
+        wait_for(lambda: store.latest()[-1].decision == "exclude")
+        ann.press("u")
+        wait_for(lambda: store.latest()[-1].decision == "keep")
+        assert (store.latest()[-1].resolves, store.latest()[-1].seen) == (True, True)
+
+
+PERSIAN = "\u0645\u06cc\u200c\u0646\u0627"
+
+
+def test_a_name_is_asked_for_until_there_is_one(browser, server):
+    address, store = server
+    with reviewer(browser, address, None) as ann:
+        ann.press("Escape", "Escape", "Escape")
+        assert ann.page.is_visible("#name")
+        ann.page.fill("#name", "\u202eann")
+        ann.press("Enter")
+        assert "no control characters" in ann.text("#who-problem")
+        ann.page.fill("#name", PERSIAN)
+        ann.press("Enter")
+        ann.page.click("#start")
+        ann.press("e")
+        wait_for(lambda: [d.reviewer for d in store.latest()] == [PERSIAN])
+
+
+def test_a_name_that_the_server_refuses_costs_no_decision(browser, desk, server):
+    address, store = server
+    with reviewer(browser, address, "ann") as ann:
+        # As of a page whose rule for names is another.
+        record = desk.gallery.records[0]
+        ann.page.route("**/decisions", lambda route: route.abort())
+        ann.page.click("#start")
+        assert ann.current()["id"] == record["id"]
+        ann.press("e")
+        ann.page.wait_for_selector("#server-note:visible")
+        ann.page.evaluate("""() => {
+          const key = Object.keys(localStorage).find((name) => name.includes("unsent"));
+          localStorage.setItem(key, localStorage.getItem(key).replace('"ann"', '"a\\u202e"'));
+        }""")
+        ann.page.unroute("**/decisions")
+        ann.problems.clear()  # the browser tells of requests that fail
+        ann.page.reload()
+        ann.page.wait_for_selector("#who[open]")
+        assert "expected a name" in ann.text("#who-problem")
+        assert store.latest() == []
+        ann.page.fill("#name", "ann b.")
+        ann.press("Enter")
+        wait_for(lambda: latest(store) == {("ann b.", record["id"]): ("exclude", "")})
+        ann.problems.clear()
+
+
 def test_many_at_once_and_undo(browser, server):
     address, store = server
     with reviewer(browser, address, "ann") as ann:
@@ -168,6 +302,8 @@ def test_decisions_go_in_and_out_as_csv(browser, server):
         assert rows[1][:5] == [record["id"], "keep", given, given, ""]
         bob.load(rows)  # with reviewer and time
         wait_for(lambda: len(latest(store)) == 2)
+        assert all(d.seen for d in store.latest())  # what is loaded is no independent decision
+        assert bob.page.evaluate("async () => (await (await fetch('agreement')).json()).agreements") == []
 
 
 def start(folder, port, tmp_path):
@@ -202,7 +338,7 @@ def test_a_killed_server_loses_nothing(browser, text_like_run, tmp_path):
     try:
         opened.url = f"{address}?token={token}"
         opened.page = opened.open()
-        wait_for(lambda: opened.text("#progress-text").startswith("3 of "))
+        wait_for(lambda: opened.text("#progress-text").startswith("2 of "))
 
         def words():
             with sqlite3.connect(file) as database:
@@ -210,7 +346,7 @@ def test_a_killed_server_loses_nothing(browser, text_like_run, tmp_path):
 
         wait_for(lambda: words() == ["exclude", "exclude", "recheck"])
         opened.page.reload()
-        wait_for(lambda: opened.text("#progress-text").startswith("3 of "))
+        wait_for(lambda: opened.text("#progress-text").startswith("2 of "))
     finally:
         second.kill()
         second.communicate()
@@ -295,7 +431,16 @@ def test_pictures_are_enlarged(browser, picture_run, tmp_path):
         wait_for(
             lambda: ann.page.evaluate("parseInt(document.getElementById('zoom-scale').textContent) > 150")
         )
-        ann.press("Escape")
+        ann.page.click("#zoom-full")
+        ann.page.focus("#zoom-stage")
+        image = "document.querySelector('#zoom-stage img')"
+        place = f"(() => {{ const at = new DOMMatrix({image}.style.transform); return [at.e, at.f]; }})()"
+        x, y = ann.page.evaluate(place)
+        ann.press("ArrowRight", "ArrowDown", "ArrowDown")
+        assert ann.page.evaluate(place) == [x - 40, y - 80]
+        ann.page.dispatch_event("#zoom-stage img", "error")
+        assert ann.text("#zoom-stage") == "The picture cannot be read."
+        ann.press("ArrowLeft", "Escape")
         assert ann.current() == record
 
 

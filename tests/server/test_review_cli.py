@@ -1,5 +1,6 @@
 """The command: where it listens, what it prints, and that a kill loses nothing."""
 
+import ipaddress
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 from emlc.cli import main
+from emlc.cli.review import _name
 from emlc.review.store import Store
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
@@ -21,6 +23,14 @@ def test_a_port_that_is_in_use_is_named(text_like_run, capsys):
         port = str(taken.getsockname()[1])
         assert main(["review", str(text_like_run.folder), "--port", port]) == 2
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_the_address_that_is_printed_is_one_that_the_server_takes(host):
+    printed = _name(host)
+    found = ipaddress.ip_address(printed.removeprefix("[").removesuffix("]"))
+    assert not found.is_unspecified
+    assert found.version == (4 if host == "0.0.0.0" else 6)
 
 
 @pytest.mark.parametrize("password", [None, "short"])

@@ -24,6 +24,11 @@ _log = logging.getLogger(__name__)
 USAGE = "RUN [options]"
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ALL = {
+    "0.0.0.0": (socket.AF_INET, "192.0.2.1", "127.0.0.1"),
+    "::": (socket.AF_INET6, "2001:db8::1", "::1"),
+}
+"""Hosts that stand for all addresses of the machine: family, an address elsewhere, the loopback address."""
 _PASSWORD = "EMLC_REVIEW_PASSWORD"
 _SHORTEST = 8
 """Minimum number of characters of a password."""
@@ -69,7 +74,7 @@ def _serve(arguments: Namespace, listener: socket.socket, password: str | None) 
     desk = open_desk(trained, arguments.samples, command)
     port, token = listener.getsockname()[1], secrets.token_urlsafe(24)
     store, _ = Store(file), desk.page  # made before somebody waits for it
-    app = make_app(desk, store, token=token, password=password, port=port)
+    app = make_app(desk, store, token=token, password=password, port=port, host=arguments.host)
     if password is not None:
         _log.warning(
             f"host: everyone who reaches {arguments.host}:{port} and knows the password sees the data, and "
@@ -92,9 +97,20 @@ def _serve(arguments: Namespace, listener: socket.socket, password: str | None) 
 
 
 def _name(host: str) -> str:
-    if host in ("0.0.0.0", "::"):
-        return socket.gethostname()
+    """Return the host of the address that is printed, an IP address for all of the machine's."""
+    if host in _ALL:
+        host = _own_address(*_ALL[host])
     return f"[{host}]" if ":" in host else host
+
+
+def _own_address(family: socket.AddressFamily, elsewhere: str, loopback: str) -> str:
+    """Return the address that this machine has in the network, or the loopback address if it is in none."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))  # which sends nothing
+            return str(probe.getsockname()[0])
+    except OSError:
+        return loopback
 
 
 def _password() -> str:

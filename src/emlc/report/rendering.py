@@ -52,9 +52,9 @@ def render_drawn(gallery: Gallery, classes: tuple[str, ...], title: str, command
         title: Name of the data.
         command: The command that uses the decisions.
     """
-    ids = [title, *(record["id"] for record in gallery.records)]
+    shown = json.dumps([title, classes, gallery.records])  # other labels or contents are other data
     data = {
-        "identity": hashlib.blake2b(json.dumps(ids).encode(), digest_size=12).hexdigest(),
+        "identity": hashlib.blake2b(shown.encode(), digest_size=12).hexdigest(),
         "classes": list(classes),
         "figures": {},
         "gallery": vars(gallery),

@@ -14,6 +14,14 @@ class Tile:
     remark: str = ""
 
 
+_USED = {
+    "test": "",
+    "validation": ", on samples that chose the epoch",
+    "trusted": ", on samples that training used",
+}
+"""What else the samples of each role served for."""
+
+
 def tiles(facts: Facts) -> list[Tile]:
     """Return the headline figures, of those that are available."""
     return [
@@ -31,7 +39,7 @@ def _accuracy_tile(facts: Facts) -> list[Tile]:
     for role in ("test", "validation", "trusted"):
         name = f"{role}_accuracy"
         if name in chosen:
-            used = "" if role == "test" else ", on samples that training used"
+            used = _USED[role]
             title = f"Accuracy on {role} samples"
             if role == "test" and facts.noisy_test:
                 title, used = "Agreement with test labels", ", with labels as noisy as the others"

@@ -35,12 +35,12 @@ def agreements(decisions: Iterable[StoredDecision]) -> list[Agreement]:
     """Measure how far each two reviewers agree, of those with samples in common.
 
     Args:
-        decisions: The latest decision of each reviewer on each sample. Those that resolve a disagreement were
-            made in sight of the others', and are left out.
+        decisions: The latest decision of each reviewer on each sample. Those that were made in sight of
+            others', or were loaded from a file, are left out.
     """
     labels: dict[str, dict[str, str]] = {}
     for each in decisions:
-        if each.decision in SETTLED and not each.resolves:
+        if each.decision in SETTLED and not each.resolves and not each.seen:
             label = verdict(each)
             labels.setdefault(each.reviewer, {})[each.id] = _EXCLUDED if label is None else label
     pairs = combinations(sorted(labels), 2)

@@ -1,7 +1,8 @@
 """What several reviewers' decisions come to, sample by sample.
 
 Whoever settled on a label, or on leaving the sample out, counts. Where these differ, the sample is open until
-one of the reviewers has seen all decisions and settles it, or they agree.
+one of the reviewers has seen all decisions and settles it, or they agree. What was settled so is open again
+once somebody decides otherwise later; a later decision that agrees with it leaves it settled.
 """
 
 from collections import defaultdict
@@ -61,5 +62,7 @@ def _outcome(decisions: Sequence[StoredDecision]) -> Outcome:
     ordered = sorted(decisions, key=lambda decision: decision.number)
     settled = [decision for decision in ordered if decision.decision in SETTLED]
     last = (settled or ordered)[-1]
-    disagree = len({verdict(decision) for decision in settled}) > 1 and not last.resolves
+    resolving = [k for k, decision in enumerate(settled) if decision.resolves]
+    since = settled[resolving[-1] :] if resolving else settled
+    disagree = len({verdict(decision) for decision in since}) > 1
     return Outcome(last, tuple(sorted({decision.reviewer for decision in ordered})), disagree)

@@ -31,11 +31,13 @@ CREATE TABLE IF NOT EXISTS decisions (
     reviewer TEXT NOT NULL,
     time TEXT NOT NULL,
     shown TEXT NOT NULL,
-    resolves INTEGER NOT NULL
+    resolves INTEGER NOT NULL,
+    seen INTEGER NOT NULL DEFAULT 0
 )"""
+_ADD_SEEN = "ALTER TABLE decisions ADD COLUMN seen INTEGER NOT NULL DEFAULT 0"
 _LATEST = """
 SELECT {names} FROM decisions WHERE number IN
-(SELECT max(number) FROM decisions WHERE number > ? AND resolves <= ? GROUP BY id, reviewer)
+(SELECT max(number) FROM decisions WHERE number > ? AND max(resolves, {seen}) <= ? GROUP BY id, reviewer)
 ORDER BY number"""
 
 
@@ -53,6 +55,8 @@ class StoredDecision:
         time: When it was stored, in UTC, as 2026-01-31T12:00:00.000Z.
         shown: What else the reviewer saw of the sample, as JSON.
         resolves: Whether the reviewer saw that others disagree, and settles it.
+        seen: Whether the decision is not independent: others' decisions on the sample had been shown, or it
+            was loaded from a file.
         key: Text that no other decision has: what is sent twice is stored once.
         number: Number of the row, counted from 1; 0 before it is stored.
     """
@@ -66,6 +70,7 @@ class StoredDecision:
     time: str
     shown: str = "{}"
     resolves: bool = False
+    seen: bool = False
     key: str
     number: int = 0
 
@@ -131,6 +136,10 @@ class Store:
                 self._database.execute(f"PRAGMA user_version = {_VERSION}")
             self._database.execute("COMMIT")
             _check_version(self._database, path)
+            self._database.execute("BEGIN IMMEDIATE")
+            if not _has_seen(self._database):
+                self._database.execute(_ADD_SEEN)
+            self._database.execute("COMMIT")
         self._lock = Lock()
 
     def add(self, decisions: Sequence[StoredDecision]) -> None:
@@ -154,7 +163,7 @@ class Store:
 
         Args:
             after: Only decisions that were stored after the one with this number.
-            independent: Only decisions that were not made in sight of a disagreement.
+            independent: Only decisions that were not made in sight of others', nor loaded from a file.
         """
         with self._lock:
             return _latest(self._database, after, independent=independent)
@@ -167,9 +176,19 @@ class Store:
 def _latest(
     database: sqlite3.Connection, after: int = 0, *, independent: bool = False
 ) -> list[StoredDecision]:
-    rows = database.execute(_LATEST.format(names=", ".join(_NAMES)), [after, not independent])
+    seen = "seen" if _has_seen(database) else "0"
+    names = ", ".join(seen if name == "seen" else name for name in _NAMES)
+    rows = database.execute(_LATEST.format(names=names, seen=seen), [after, not independent])
     decisions = (dict(zip(_NAMES, row, strict=True)) for row in rows)
-    return [StoredDecision(**values | {"resolves": bool(values["resolves"])}) for values in decisions]
+    return [
+        StoredDecision(**values | {name: bool(values[name]) for name in ("resolves", "seen")})
+        for values in decisions
+    ]
+
+
+def _has_seen(database: sqlite3.Connection) -> bool:
+    """Return whether there is the column ``seen``, which the first databases did not have."""
+    return "seen" in {column[1] for column in database.execute("PRAGMA table_info(decisions)")}
 
 
 def _check_version(database: sqlite3.Connection, path: Path) -> None:

@@ -47,10 +47,11 @@ class Access:
         token: Secret of the address.
         password: Secret to type in; None: there is none, and the token is the only way.
         port: Port of the server. Browsers share cookies between ports, so that its name has it.
+        host: A name by which the machine is reached, beside its own and its addresses.
     """
 
-    def __init__(self, app: ASGIApp, token: str, password: str | None, port: int) -> None:
-        self._app, self._token, self._password = app, token, password
+    def __init__(self, app: ASGIApp, token: str, password: str | None, port: int, host: str = "") -> None:
+        self._app, self._token, self._password, self._host = app, token, password, host
         self._cookie, self._session = f"emlc_review_{port}", secrets.token_urlsafe(32)
         self._guess = asyncio.Lock()
 
@@ -70,8 +71,12 @@ class Access:
 
     async def _response(self, request: Request) -> Response | None:
         """Return the answer to a stranger, or None if the request may pass."""
-        if not is_this_machine(request.headers.get("host", "")):
-            return PlainTextResponse("The address names a host that is not this machine.", 400)
+        if not is_this_machine(request.headers.get("host", ""), self._host):
+            return PlainTextResponse(
+                "The address names a host that is not this machine, by the names that it knows: use its IP "
+                "address.",
+                400,
+            )
         if request.method not in ("GET", "HEAD") and not is_own(request.headers):
             return PlainTextResponse("The request comes from another page.", 403)
         if token := request.query_params.get("token"):
@@ -108,16 +113,20 @@ class Access:
         return HTMLResponse(_FORM.format(problem=problem), 403, headers=policy)
 
 
-def is_this_machine(host: str) -> bool:
+def is_this_machine(host: str, known: str = "") -> bool:
     """Return whether a Host header is an address or a name of this machine; any address will do.
 
     A page of another site can have its own name point at this machine, but not at an address.
+
+    Args:
+        host: The header.
+        known: Another name of this machine.
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     try:
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:
-        return name.lower() in _names()
+        return name != "" and name.lower() in (*_names(), known.lower())
     return True
 
 

@@ -21,7 +21,7 @@ from emlc.review.outcomes import outcomes
 from emlc.review.store import Store, StoredDecision
 from emlc.server.access import Access
 from emlc.server.desk import Desk, full_image, small_image
-from emlc.server.messages import parse_decisions
+from emlc.server.messages import UnfitName, parse_decisions
 
 _LARGEST = 64 * 2**20
 """Bytes of the largest message that is read."""
@@ -29,7 +29,9 @@ _HEADER = (*COLUMNS, CHOSEN, "reviewer", "time")
 _KEPT = {"Cache-Control": "private, max-age=86400"}
 
 
-def make_app(desk: Desk, store: Store, *, token: str, password: str | None, port: int) -> Starlette:
+def make_app(
+    desk: Desk, store: Store, *, token: str, password: str | None, port: int, host: str = ""
+) -> Starlette:
     """Build the ASGI application that shows a run, and keeps the decisions on it.
 
     Args:
@@ -38,6 +40,7 @@ def make_app(desk: Desk, store: Store, *, token: str, password: str | None, port
         token: Secret of the address.
         password: What may be typed in its place, if anything.
         port: The server's port.
+        host: A name by which the server is reached, beside the machine's own.
     """
     classes = frozenset(desk.split.classes)
 
@@ -51,7 +54,7 @@ def make_app(desk: Desk, store: Store, *, token: str, password: str | None, port
         try:
             await run_in_threadpool(lambda: store.add(parse_decisions(body, desk.given, classes, desk.shown)))
         except InputError as error:
-            return JSONResponse({"problem": str(error)}, 422)
+            return JSONResponse({"problem": str(error), "unfit_name": isinstance(error, UnfitName)}, 422)
         return JSONResponse({})
 
     def decisions(request: Request) -> Response:
@@ -90,7 +93,7 @@ def make_app(desk: Desk, store: Store, *, token: str, password: str | None, port
         Route("/images/{row:int}/small", _pictures(noisy, small_image)),
         Route("/trusted/{row:int}/small", _pictures(trusted, small_image)),
     ]
-    guard = Middleware(Access, token=token, password=password, port=port)
+    guard = Middleware(Access, token=token, password=password, port=port, host=host)
     return Starlette(routes=routes, middleware=[guard])
 
 
@@ -130,7 +133,7 @@ def _shown(request: Request, desk: Desk) -> int:
 
 def _sent(decision: StoredDecision) -> dict[str, object]:
     """Return a decision as the page reads it."""
-    kept = ("id", "decision", "label", "chosen", "reviewer", "time", "resolves", "number")
+    kept = ("id", "decision", "label", "chosen", "reviewer", "time", "resolves", "seen", "number")
     labels = {"given": decision.given_label, "suggested": decision.suggested_label}
     return {name: getattr(decision, name) for name in kept} | labels
 

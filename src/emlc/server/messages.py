@@ -10,10 +10,16 @@ from emlc.errors import InputError
 from emlc.review.decisions import WITHOUT_LABEL, WORDS
 from emlc.review.store import CLEAR, StoredDecision
 
+_JOINERS = {0x200C: None, 0x200D: None}
+"""Zero-width joiner and non-joiner, which Persian and other names are written with."""
 LONGEST_NAME = 80
 """Maximum number of characters of a reviewer's name."""
 _TEXTS = ("key", "id", "decision", "label", "given", "suggested")
 _LONGEST_KEY = 80
+
+
+class UnfitName(InputError):
+    """A reviewer's name is empty, too long, or has control characters."""
 
 
 def parse_decisions(
@@ -23,13 +29,14 @@ def parse_decisions(
 
     Args:
         body: JSON: ``{"reviewer": ..., "decisions": [...]}``, each with key, id, decision, label, given,
-            suggested and resolves, and if it is known chosen, a word of ``ORDERS``.
+            suggested and resolves, and if they are known seen, and chosen, a word of ``ORDERS``.
         given: Id -> given label of all noisy samples.
         classes: Class names.
         shown: Id -> what is shown of the sample beside its labels, as JSON.
 
     Raises:
-        InputError: something in it is not as expected; then none of the decisions counts.
+        UnfitName: the reviewer's name cannot be taken; then none of the decisions counts.
+        InputError: something else in it is not as expected; the same holds.
     """
     try:
         message = json.loads(body)
@@ -51,6 +58,7 @@ def parse_decisions(
             time=now,
             shown=_with_order(shown.get(entry["id"], "{}"), entry.get("chosen", "")),
             resolves=entry["resolves"],
+            seen=entry.get("seen", False),
         )
         for entry in entries
     ]
@@ -62,8 +70,9 @@ def _with_order(shown: str, chosen: str) -> str:
 
 def _name(reviewer: Any) -> str:
     name = " ".join(reviewer.split()) if isinstance(reviewer, str) else ""
-    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-        raise InputError(
+    visible = name.translate(_JOINERS)
+    if not visible or len(name) > LONGEST_NAME or not visible.isprintable():
+        raise UnfitName(
             f"reviewer: expected a name of 1 to {LONGEST_NAME} characters, found {reviewer!r:.100}"
         )
     return name
@@ -74,6 +83,8 @@ def _check(entry: Any, given: Mapping[str, str], classes: frozenset[str]) -> Non
         raise InputError(f"decisions: expected texts {', '.join(_TEXTS)}, found {entry!r:.200}")
     if not isinstance(entry.get("resolves"), bool) or not 0 < len(entry["key"]) <= _LONGEST_KEY:
         raise InputError(f"resolves: expected true or false, and a key, found {entry!r:.200}")
+    if not isinstance(seen := entry.get("seen", False), bool):
+        raise InputError(f"seen: expected true or false, found {seen!r:.100}")
     if (chosen := entry.get("chosen", "")) not in ("", *ORDERS):
         raise InputError(f"chosen: expected {', '.join(ORDERS)} or nothing, found {chosen!r:.100}")
     sample_id, word, label = entry["id"], entry["decision"], entry["label"]

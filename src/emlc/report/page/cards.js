@@ -26,7 +26,7 @@ function classOfDigit(record, digit) {
   return report.classes.length <= FEW_CLASSES ? (place in report.classes ? place : undefined) : record.top[place]?.[0];
 }
 
-const percent = (share) => (share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
+const percent = (share) => (share === 0 ? "0 %" : share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
 const fraction = (value) => (value < 0.001 ? "<0.001" : value.toFixed(3));
 
 const EXPLAINED = {

@@ -7,7 +7,11 @@ const KINDS = ["accept", "keep", "other", "skip", "recheck", "exclude"];
 const UNSETTLED = ["skip", "recheck"];
 const WITHOUT_LABEL = ["skip", "recheck", "exclude"];
 
-/** Decisions by sample id: { decision, label, given, suggested, chosen }, with class names as in the CSV file. */
+/**
+ * Decisions by sample id: { decision, label, given, suggested, chosen }, with class names as in the CSV file.
+ * For the server, `resolves` tells whether one settles a disagreement, and `seen` whether others' decisions had
+ * been shown before, or it was loaded: then it is not independent.
+ */
 class Decisions {
   constructor(storage) {
     this.storage = storage;
@@ -26,13 +30,13 @@ class Decisions {
   }
 
   /** Set entries, [id, entry or undefined] each, in one action. */
-  set(changes, resolves = false) {
+  set(changes) {
     const stale = changes.map(([id, entry]) => [id, entry, this.entries.get(id)]);
     for (const [id, entry] of changes) {
       if (entry === undefined) this.entries.delete(id);
-      else this.entries.set(id, { ...entry, resolves, number: Infinity });
+      else this.entries.set(id, { ...entry, number: Infinity });
     }
-    this.saved = this.storage.write(this.entries, stale.filter(([, entry, before]) => (entry ?? before) !== undefined), resolves);
+    this.saved = this.storage.write(this.entries, stale.filter(([, entry, before]) => (entry ?? before) !== undefined));
   }
 
   /** What others decided on a sample: [reviewer, entry] each. */
@@ -44,8 +48,9 @@ class Decisions {
   disagree(id) {
     if (this.all.size < 2) return false;
     const settled = [...this.all.values()].map((entries) => entries.get(id)).filter((entry) => entry !== undefined && !UNSETTLED.includes(entry.decision));
-    if (new Set(settled.map((entry) => JSON.stringify([entry.decision === "exclude", entry.label]))).size < 2) return false;
-    return !settled.reduce((one, other) => (other.number >= one.number ? other : one)).resolves;
+    settled.sort((one, other) => (one.number === other.number ? 0 : one.number - other.number)); // those not sent yet have Infinity
+    const since = settled.slice(Math.max(0, settled.findLastIndex((entry) => entry.resolves)));
+    return new Set(since.map((entry) => JSON.stringify([entry.decision === "exclude", entry.label]))).size > 1;
   }
 
   csv() {
@@ -53,22 +58,26 @@ class Decisions {
   }
 
   /**
-   * Read a decisions.csv. Rows whose given label differs from the gallery's are left out: the data have
-   * changed since. Throws an Error that names the row and what was expected if the file is no decisions.csv.
+   * Read a decisions.csv, with its columns in any order: entries as `set` takes them, and the number of rows
+   * that are left out. These are rows whose given label differs from the gallery's: the data have changed
+   * since. Throws an Error that names the row and what was expected if the file is no decisions.csv.
    */
-  load(text, givenLabel) {
-    const [header, ...rows] = csv.read(text);
-    if (header === undefined || header.slice(0, HEADER.length).join() !== HEADER.join()) {
+  parse(text, givenLabel) {
+    const [header, ...cells] = csv.read(text);
+    if (header === undefined || HEADER.some((name) => !header.includes(name))) {
       throw new Error(`expected the columns ${HEADER.join(", ")}, found ${(header ?? ["nothing"]).join(", ")}`);
     }
+    const twice = [...HEADER, CHOSEN].filter((name) => header.indexOf(name) !== header.lastIndexOf(name));
+    if (twice.length > 0) throw new Error(`columns occur more than once: ${twice.join(", ")}`);
+    const places = [...HEADER, CHOSEN].map((name) => header.indexOf(name));
     const classes = new Set(report.classes);
-    const place = header.indexOf(CHOSEN);
-    const chosenIn = (row) => (place < 0 ? "" : row[place]);
-    rows.forEach((row, k) => {
-      const [, decision, label, given, suggested] = row;
+    const rows = cells.map((row, k) => {
+      if (row.length !== header.length) throw new Error(`row ${k + 1}: expected ${header.length} cells, found ${row.length}`);
+      return places.map((place) => (place < 0 ? "" : row[place]));
+    });
+    rows.forEach(([, decision, label, given, suggested, chosen], k) => {
       const where = `row ${k + 1}`;
-      if (row.length !== header.length) throw new Error(`${where}: expected ${header.length} cells, found ${row.length}`);
-      if (!["", ...ORDERS_OF_REVIEW].includes(chosenIn(row))) throw new Error(`${where}: ${CHOSEN}: expected ${ORDERS_OF_REVIEW.join(", ")} or nothing, found ${chosenIn(row)}`);
+      if (!["", ...ORDERS_OF_REVIEW].includes(chosen)) throw new Error(`${where}: ${CHOSEN}: expected ${ORDERS_OF_REVIEW.join(", ")} or nothing, found ${chosen}`);
       if (!KINDS.includes(decision)) throw new Error(`${where}: decision: expected ${KINDS.join(", ")}, found ${decision}`);
       const hasLabel = !WITHOUT_LABEL.includes(decision);
       if (hasLabel ? !classes.has(label) : label !== "") {
@@ -80,7 +89,7 @@ class Decisions {
     // A file's page has a part of the samples, and keeps decisions on others; the server has all.
     const fits = ([id, , , given]) => [...(report.server ? [] : [undefined]), given].includes(givenLabel(id));
     const current = rows.filter(fits);
-    this.set(current.map((row) => [row[0], { decision: row[1], label: row[2], given: row[3], suggested: row[4], chosen: chosenIn(row) }]));
-    return { loaded: current.length, stale: rows.length - current.length };
+    const changes = current.map(([id, decision, label, given, suggested, chosen]) => [id, { decision, label, given, suggested, chosen, seen: true }]);
+    return { changes, stale: rows.length - current.length };
   }
 }

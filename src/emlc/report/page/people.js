@@ -1,21 +1,36 @@
 // The reviewers: who this one is, and how far all of them agree. Of a file opened offline there is one, without a name.
 
 const people = {
+  /** A name as it is stored, or "" if the server would not take it: empty, too long, or with control characters. */
+  fit(typed) {
+    const name = typed.trim().replace(/\s+/g, " ");
+    const visible = name.replace(/[\u200c\u200d]/g, ""); // joiners, which Persian and other names are written with
+    return /^[^\p{C}\p{Zl}\p{Zp}]+$/u.test(visible) && [...name].length <= 80 ? name : "";
+  },
+
+  complain(problem) {
+    byId("who-problem").textContent = problem;
+    byId("who-problem").hidden = problem === "";
+  },
+
   /** Ask for the reviewer's name until there is one, and call `changed`. */
-  ask(storage, changed) {
+  ask(storage, changed, problem = "") {
     const name = byId("name");
     name.value = storage.me;
-    byId("who").showModal();
+    this.complain(problem);
+    if (!byId("who").open) byId("who").showModal();
     byId("who-form").onsubmit = (event) => {
       event.preventDefault();
-      const typed = name.value.trim().replace(/\s+/g, " ");
-      if (typed === "") return;
-      storage.me = typed;
-      stored.write("emlc-reviewer", typed);
+      const fit = this.fit(name.value);
+      this.complain(fit === "" ? "A name has 1 to 80 characters, and no control characters." : "");
+      if (fit === "") return;
+      storage.rename(fit);
+      stored.write("emlc-reviewer", fit);
       byId("who").close();
       changed();
     };
-    byId("who").oncancel = (event) => storage.me === "" && event.preventDefault();
+    byId("who").oncancel = (event) => storage.isNamed || event.preventDefault();
+    byId("who").onclose = () => storage.isNamed || byId("who").showModal(); // browsers may close it all the same
   },
 
   async showAgreement(storage) {

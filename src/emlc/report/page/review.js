@@ -12,6 +12,7 @@ function review() {
   const history = []; // of each action [id, entry before it] of all samples that it changed, for undo
   const zoom = makeZoom();
   const selected = new Set(); // indices of records
+  const sighted = new Set(); // ids of samples on whose cards others' decisions were shown
   let anchor = 0; // in matches, where a range begins
   let matches = [];
   let position = 0; // in matches
@@ -53,6 +54,7 @@ function review() {
       const { id } = gallery.records[index];
       const entry = decisions.get(id);
       const others = entry !== undefined || resolving() ? decisions.others(id) : []; // who has not decided is not to be led
+      if (others.length > 0) sighted.add(id);
       showDecision(item, entry, others);
       item.classList.toggle("is-selected", selected.has(index));
       item.querySelector(".pick").checked = selected.has(index);
@@ -96,11 +98,13 @@ function review() {
   }
 
   function showProgress() {
-    const decided = gallery.records.filter(({ id }) => decisions.get(id) !== undefined).length;
-    const notShown = decisions.entries.size - decided;
+    const entries = gallery.records.map(({ id }) => decisions.get(id)).filter((entry) => entry !== undefined);
+    const later = entries.filter(({ decision }) => UNSETTLED.includes(decision)).length;
+    const decided = entries.length - later;
+    const notShown = decisions.entries.size - entries.length;
     byId("progress").value = decided;
     byId("progress-text").textContent =
-      `${decided.toLocaleString("en")} of ${gallery.records.length.toLocaleString("en")} decided` +
+      `${decided.toLocaleString("en")} of ${gallery.records.length.toLocaleString("en")} decided${report.server ? " by you" : ""}${putOff(later)}` +
       (notShown > 0 ? `, and ${notShown.toLocaleString("en")} not shown here` : "");
     byId("undo").disabled = history.length === 0;
     byId("download").disabled = decisions.entries.size === 0 && !report.server;
@@ -191,22 +195,24 @@ function review() {
     const found = targets().map((index) => [gallery.records[index], labelOf(gallery.records[index])]);
     const taken = found.filter(([, choice]) => choice !== null);
     const chosen = chosenBy(criteria(), selected.size > 0);
-    const changes = taken.map(([one, [decision, label]]) => [one.id, { decision, label, given: className(one.given), suggested: className(one.suggested), chosen }]);
+    const changes = taken.map(([one, [decision, label]]) => [one.id, { decision, label, given: className(one.given), suggested: className(one.suggested), chosen, resolves: resolving(), seen: sighted.has(one.id) }]);
     if (changes.length === 0) return say(`${found.length === 1 ? `${found[0][0].id}: there` : "There"} is no suggestion to accept.`);
     remember(changes.map(([id]) => id));
-    decisions.set(changes, resolving());
+    decisions.set(changes);
     const many = selected.size > 0;
     selected.clear();
     showCards();
     showProgress();
     const focused = cards.contains(document.activeElement) || many;
-    const next = nextUndecided();
-    const end = `${byId("progress-text").textContent}.${next === null ? " All that match are decided." : ""}`;
+    const next = nextOpen();
+    const isDone = next === null && !isOpen(record().id);
+    const done = resolving() ? " No disagreement is left." : " All that match are decided.";
+    const end = `${byId("progress-text").textContent}.${isDone ? done : ""}`;
     const [[id, { decision, label }]] = changes;
     const left = found.length - taken.length;
     const words = many ? `${taken.length.toLocaleString("en")} samples ${PRESENT[decision]}${left > 0 ? `, ${left.toLocaleString("en")} without a suggestion are left as they were` : ""}` : `${id}: ${VERDICTS[decision](label)}`;
     say(`${words}. ${end}`);
-    moveTo(next ?? position, { focus: focused });
+    moveTo(next ?? position + 1, { focus: focused });
   }
 
   function act(kind, event) {
@@ -276,12 +282,18 @@ function review() {
     if (matches.length > 0) card().focus();
   }
 
-  function nextUndecided() {
-    for (let step = 1; step < matches.length; step += 1) {
-      const at = (position + step) % matches.length;
-      if (decisions.get(record(at).id) === undefined) return at;
-    }
-    return null;
+  /** Whether a sample is still to be decided on, or among disagreements to be settled. */
+  function isOpen(id) {
+    if (resolving()) return decisions.disagree(id);
+    const entry = decisions.get(id);
+    return entry === undefined || UNSETTLED.includes(entry.decision);
+  }
+
+  /** The place of the next open sample after the current one, null if none; those without a decision come before those put off. */
+  function nextOpen() {
+    const following = matches.map((_, step) => (position + 1 + step) % matches.length).slice(0, -1);
+    const open = following.filter((at) => isOpen(record(at).id));
+    return open.find((at) => resolving() || decisions.get(record(at).id) === undefined) ?? open[0] ?? null;
   }
 
   function remember(ids) {
@@ -298,8 +310,13 @@ function review() {
       showAll();
       at = matches.indexOf(indexOf.get(id));
     }
+    if (at < 0 && form.elements.queue?.value === "random" && indexOf.has(id)) {
+      form.elements.queue.value = "worst"; // the random order has a part of the samples
+      filter();
+      at = matches.indexOf(indexOf.get(id));
+    }
     showProgress();
-    moveTo(at);
+    if (at >= 0) moveTo(at);
     showCards();
     const what = action.length === 1 ? `${id}: the decision is undone` : `${action.length.toLocaleString("en")} decisions are undone`;
     return say(`${what}. ${byId("progress-text").textContent}.`);
@@ -407,8 +424,8 @@ function review() {
   });
   for (const button of [byId("clear"), byId("clear-filters")]) button.addEventListener("click", showAll);
   byId("start").addEventListener("click", () => {
-    const undecided = decisions.get(record()?.id) === undefined ? position : nextUndecided();
-    moveTo(undecided ?? position);
+    const isNew = resolving() ? isOpen(record()?.id) : decisions.get(record()?.id) === undefined;
+    moveTo(isNew ? position : (nextOpen() ?? position));
   });
   byId("undo").addEventListener("click", undo);
   byId("select-page").addEventListener("click", () => select(matches.slice(pageOf(position) * PAGE, (pageOf(position) + 1) * PAGE)));
@@ -434,19 +451,31 @@ function review() {
     const text = await file.text();
     target.value = ""; // so that the same file can be loaded again
     try {
-      const { loaded, stale } = decisions.load(text, (id) => {
+      const { changes, stale } = decisions.parse(text, (id) => {
         const index = indexOf.get(id);
         return index === undefined ? undefined : className(gallery.records[index].given);
       });
-      history.length = 0;
+      const replaced = changes.filter(([id]) => decisions.get(id) !== undefined).length;
+      if (changes.length > 0) remember(changes.map(([id]) => id));
+      decisions.set(changes);
+      const before = replaced > 0 ? ` ${replaced.toLocaleString("en")} took the place of decisions made before; undo takes it back.` : "";
       const left = stale > 0 ? ` ${stale} left out: ${report.server ? "they are not shown here, or " : ""}their given label has changed.` : "";
-      say(`${loaded.toLocaleString("en")} decisions loaded from ${file.name}.${left}`);
+      say(`${changes.length.toLocaleString("en")} decisions loaded from ${file.name}.${before}${left}`);
     } catch (error) {
       say(`${file.name} was not loaded: ${error.message}`);
     }
     showProgress();
     filter({ keep: true });
   });
+  /** Show the decisions of a reviewer who has got a name. */
+  function arrive() {
+    sighted.clear();
+    decisions.reload();
+    history.length = 0;
+    showProgress();
+    filter({ keep: true });
+  }
+
   storage.listen((changed = true) => {
     if (changed) {
       decisions.reload();
@@ -454,16 +483,11 @@ function review() {
       showCards();
     }
     showProgress();
+    if (report.server && storage.unfit !== null && storage.refused) people.ask(storage, arrive, storage.refused);
     if (storage.refused) say(storage.refused);
     storage.refused = "";
   });
   if (report.server) {
-    const arrive = () => {
-      decisions.reload();
-      history.length = 0;
-      showProgress();
-      filter({ keep: true });
-    };
     byId("reviewer").addEventListener("click", () => people.ask(storage, arrive));
     byId("disagreements").addEventListener("click", () => show({ decision: "disagree" }));
     byId("agreement").addEventListener("toggle", ({ target }) => target.open && people.showAgreement(storage));

@@ -8,12 +8,14 @@ class BrowserStorage {
     this.works = stored.works;
   }
 
-  /** Decisions by reviewer, here one without a name, and by id. */
+  /** Decisions by reviewer, here one without a name, and by id; without those on a given label that has changed since. */
   read() {
     const entries = new Map();
+    const shown = new Map(gallery.records.map((record) => [record.id, className(record.given)]));
     try {
       for (const [id, decision, label, given, suggested, chosen = ""] of JSON.parse(stored.read(this.key) ?? "[]")) {
-        if (KINDS.includes(decision)) entries.set(id, { decision, label, given, suggested, chosen });
+        const isCurrent = given === (shown.get(id) ?? given); // of other samples nothing is known here
+        if (KINDS.includes(decision) && isCurrent) entries.set(id, { decision, label, given, suggested, chosen });
       }
     } catch {
       entries.clear(); // what is stored under the key was not written by this page
@@ -44,13 +46,28 @@ class ServerStorage {
   constructor(identity) {
     this.prefix = `emlc-unsent-${identity}-`;
     this.queueKey = this.prefix + Math.random().toString(36).slice(2);
-    this.me = stored.read("emlc-reviewer") ?? "";
+    this.me = people.fit(stored.read("emlc-reviewer") ?? "");
+    this.unfit = null; // the name that the server did not take, whose decisions wait for another one
     this.all = new Map(); // reviewer -> id -> entry
     this.number = 0; // of the last decision that is known
     this.problem = "";
     this.refused = "";
     this.queue = this.adopt();
     this.update = () => {};
+  }
+
+  get isNamed() {
+    return this.me !== "" && this.unfit === null;
+  }
+
+  /** Take another name, which decisions get, too, that wait for one. */
+  rename(name) {
+    for (const action of this.queue) if (action.reviewer === this.unfit || action.reviewer === "") action.reviewer = name;
+    if (this.unfit !== null) this.all.delete(this.unfit);
+    this.unfit = null;
+    this.me = name;
+    this.remember();
+    this.send();
   }
 
   get works() {
@@ -75,14 +92,14 @@ class ServerStorage {
     return this.all;
   }
 
-  know(reviewer, { id, decision, label, given, suggested, chosen, resolves }, number) {
+  know(reviewer, { id, decision, label, given, suggested, chosen, resolves, seen }, number) {
     if (!this.all.has(reviewer)) this.all.set(reviewer, new Map());
     const entries = this.all.get(reviewer);
     if (decision === "clear") entries.delete(id);
-    else entries.set(id, { decision, label, given, suggested, chosen, resolves, number });
+    else entries.set(id, { decision, label, given, suggested, chosen, resolves, seen, number });
   }
 
-  write(_, changes, resolves) {
+  write(_, changes) {
     const decisions = changes.map(([id, entry, before]) => ({
       key: crypto.getRandomValues(new Uint32Array(4)).join("-"),
       id,
@@ -91,7 +108,8 @@ class ServerStorage {
       given: (entry ?? before).given,
       suggested: (entry ?? before).suggested,
       chosen: (entry ?? before).chosen ?? "",
-      resolves,
+      resolves: entry?.resolves ?? false,
+      seen: entry?.seen ?? false,
     }));
     if (decisions.length === 0) return true;
     this.queue.push({ reviewer: this.me, decisions });
@@ -108,11 +126,17 @@ class ServerStorage {
   async send() {
     if (this.sending) return;
     this.sending = true;
-    while (this.queue.length > 0) {
+    while (this.queue.length > 0 && this.unfit === null) {
       const answer = await this.fetch("decisions", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(this.queue[0]) });
       if (answer === null) {
         await new Promise((resume) => setTimeout(resume, RETRY));
         continue;
+      }
+      if (answer.unfit_name) {
+        this.unfit = this.queue[0].reviewer;
+        this.refused = answer.problem;
+        this.update();
+        break;
       }
       const { decisions } = this.queue.shift();
       this.remember();

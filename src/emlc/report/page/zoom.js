@@ -5,6 +5,7 @@ function makeZoom() {
   const stage = byId("zoom-stage");
   const LEAST = 0.1;
   const MOST = 40;
+  const STEP = 40; // pixels that an arrow key moves the view by
   let view = { scale: 1, x: 0, y: 0 };
   let image = null;
 
@@ -45,9 +46,21 @@ function makeZoom() {
     view.y += event.movementY;
     place();
   });
+  /** Move the view over the image, so that what lies to the right and below comes in. */
+  function pan(right, down) {
+    view.x -= STEP * right;
+    view.y -= STEP * down;
+    place();
+  }
+
+  const KEYS = {
+    ...{ "+": () => by(1.5), "-": () => by(1 / 1.5), 0: () => show(), 1: () => show(1) },
+    ...{ ArrowLeft: () => pan(-1, 0), ArrowRight: () => pan(1, 0), ArrowUp: () => pan(0, -1), ArrowDown: () => pan(0, 1) },
+  };
   stage.addEventListener("keydown", (event) => {
-    const action = { "+": () => by(1.5), "-": () => by(1 / 1.5), 0: () => show(), 1: () => show(1) }[event.key];
-    action?.();
+    if (image === null || event.ctrlKey || event.altKey || event.metaKey || !(event.key in KEYS)) return;
+    event.preventDefault();
+    KEYS[event.key]();
   });
   byId("zoom-in").addEventListener("click", () => by(1.5));
   byId("zoom-out").addEventListener("click", () => by(1 / 1.5));
@@ -74,6 +87,10 @@ function makeZoom() {
       if (gallery.content === "text") return text(record);
       image = element("img", { src: report.server ? `images/${record.row}` : record.content, alt: `sample ${record.id}`, draggable: false });
       image.addEventListener("load", () => show());
+      image.addEventListener("error", () => {
+        image = null;
+        stage.replaceChildren(element("p", { className: "note", role: "status" }, "The picture cannot be read."));
+      });
       stage.replaceChildren(image);
       return undefined;
     },
