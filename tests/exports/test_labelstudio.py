@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_files_by_their_path_and_by_their_content(file_run, tmp_path):
     tasks, _ = exported(file_run, tmp_path / "rooted", document_root=root)
     addresses = [task["data"]["image"] for task in tasks]
     assert {f"{root}/{unquote(a.split('d=')[1])}" for a in addresses} == files
+    _, message = export(file_run, "labelstudio", tmp_path / "told")
+    folder = os.path.commonpath([Path(file).parent for file in files])
+    assert f"Local files for {folder}: see" in message
+    _, message = export(file_run, "labelstudio", tmp_path / "untold", images="data")
+    assert "storage" not in message
     tasks, _ = exported(file_run, tmp_path / "data", images="data")
     contents = {base64.b64decode(task["data"]["image"].split(",")[1]) for task in tasks}
     assert contents == {Path(file).read_bytes() for file in files}
