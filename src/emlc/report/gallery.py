@@ -194,7 +194,7 @@ def _content(
     if samples is None:
         return "none", [], 0, [None] * n
     if samples.texts is not None:
-        return "text", [], 0, [_shortened(text or "") for text in samples.texts.to_pylist()]
+        return "text", [], 0, [_shortened(text) for text in samples.texts.to_pylist()]
     if samples.pictures is not None:
         return "image", [], 0, thumbnails(samples)
     width = samples.input_shape[0] if samples.table is None else samples.table.num_columns
