@@ -12,6 +12,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix
 import tiny
 from emlc import InputError, Run
 from emlc.report import collect, render
+from emlc.report.facts import identity_of
+from emlc.runs.directory import write_settings
 
 
 @pytest.fixture
@@ -150,6 +152,21 @@ def test_the_identity_is_the_runs_own(hostile_run, hostile_facts, image_facts):
     assert again.identity == hostile_facts.identity
     assert again.identity != image_facts.identity
     assert len(again.identity) == 24
+
+
+def test_the_identity_outlives_other_hardware_and_another_place(hostile_run, copy):
+    identity = identity_of(hostile_run.folder)
+    settings = hostile_run.settings
+    data = str(copy / "elsewhere.csv")
+    moved = replace(settings, output=str(copy), data=data, device="cuda:1", workers=3, memory_gib=1.0)
+    write_settings(copy, moved)
+    assert identity_of(copy) == identity
+    for changes in ({"epochs": 5}, {"seed": 1}, {"true_label_column": None}):
+        write_settings(copy, replace(settings, **changes))
+        assert identity_of(copy) != identity
+    write_settings(copy, settings)
+    (copy / "split.csv").write_text("id,role\n")
+    assert identity_of(copy) != identity
 
 
 def test_an_interrupted_run(copy):

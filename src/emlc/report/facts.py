@@ -1,5 +1,6 @@
 """The data of a report, collected from the run directory, the run's samples and its networks."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from emlc.config import paths_of
+from emlc.config import Settings, facts_of, paths_of
 from emlc.data import Split
 from emlc.data.classes import UNKNOWN, shorten
 from emlc.data.noise import observed_transition
@@ -27,7 +28,7 @@ from emlc.runs.evaluation import Evaluation, evaluate_probabilities
 from emlc.runs.fit import chosen_epoch
 from emlc.runs.metrics import has_noisy_test
 from emlc.runs.run import Run
-from emlc.runtime.files import read_json
+from emlc.runtime.files import read_json, read_yaml
 
 _ROLES = ("noisy", "trusted", "validation", "test")
 
@@ -300,11 +301,19 @@ def _counts(folder: Path) -> dict[str, int]:
 
 
 def identity_of(folder: Path) -> str:
-    """Hash a run's settings and split; the same run has the same text on every machine."""
-    digest = blake2b(digest_size=12)
-    for name in ("settings.yaml", "split.csv"):
-        path = folder / name
-        digest.update(path.read_bytes() if path.is_file() else b"")
+    """Hash a run's settings and split; the same run has the same text on every machine.
+
+    Settings that may change when a run is resumed do not count, nor do paths.
+    """
+    facts, stored = facts_of(Settings), read_yaml(folder / "settings.yaml")
+    lasting = {
+        name: value
+        for name, value in stored.items()
+        if not (facts[name].free_on_resume or facts[name].is_path(value))
+    }
+    digest = blake2b(json.dumps(lasting, sort_keys=True).encode(), digest_size=12)
+    split = folder / "split.csv"
+    digest.update(split.read_bytes() if split.is_file() else b"")
     return digest.hexdigest()
 
 
