@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from emlc import InputError
 from emlc.data.writing.images import browser_image
@@ -82,6 +83,11 @@ def test_files_by_their_path_and_by_their_content(file_run, tmp_path):
     tasks, _ = exported(file_run, tmp_path / "rooted", document_root=root)
     addresses = [task["data"]["image"] for task in tasks]
     assert {f"{root}/{unquote(a.split('d=')[1])}" for a in addresses} == files
+    _, message = export(file_run, "labelstudio", tmp_path / "told")
+    folder = os.path.commonpath([Path(file).parent for file in files])
+    assert f"Local files for {folder}: see" in message
+    _, message = export(file_run, "labelstudio", tmp_path / "untold", images="data")
+    assert "storage" not in message
     tasks, _ = exported(file_run, tmp_path / "data", images="data")
     contents = {base64.b64decode(task["data"]["image"].split(",")[1]) for task in tasks}
     assert contents == {Path(file).read_bytes() for file in files}
@@ -127,14 +133,27 @@ def test_refused(pixel_run, file_run, table_run, tmp_path):
 
 
 def test_images_that_browsers_do_not_show_become_png():
+    """Others are kept as they are, such as an MPO, which is a JPEG file with further images behind it."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8))
-    for form, kind in {"PNG": "image/png", "GIF": "image/gif", "TIFF": "image/png"}.items():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise
+
+    def encoded(form, **options):
         file = io.BytesIO()
-        picture.save(file, form)
-        found, content = browser_image(file.getvalue())
-        assert found == kind
-        assert (content == file.getvalue()) == (form != "TIFF")
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), np.asarray(picture))
+        picture.save(file, form, exif=exif, **options)
+        assert Image.open(file).format == form
+        return file.getvalue()
+
+    album = encoded("MPO", save_all=True, append_images=[picture])
+    kept = {"image/jpeg": album, "image/png": encoded("PNG"), "image/gif": encoded("GIF")}
+    for kind, content in kept.items():
+        assert browser_image(content) == (kind, content)
+    for form in [form for form in ("TIFF", "AVIF") if form in Image.SAVE]:
+        content = encoded(form)
+        kind, shown = browser_image(content)
+        assert kind == "image/png"
+        stored = picture if form == "TIFF" else Image.open(io.BytesIO(content))  # AVIF loses details
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(shown))), np.rot90(stored, -1))
 
 
 def test_the_sdk_of_label_studio_takes_them(pixel_run, table_run, tmp_path):

@@ -52,3 +52,10 @@ def test_reserved_names_are_nobodys():
 
 def test_endings_tell_names_apart():
     assert safe_names(["a", "a", "A"], [".png", ".jpg", ".PNG"]) == ["a.png", "a.jpg", "A-2.PNG"]
+
+
+def test_many_equal_texts_are_counted_on():
+    """Each name is the first free one; to look through all that are taken would take minutes here."""
+    names = safe_names(["image-3", *["image"] * 50_000, "IMAGE"], ".jpg")
+    counted = [f"image-{k}.jpg" for k in range(2, 50_001) if k != 3]
+    assert names == ["image-3.jpg", "image.jpg", *counted, "image-50001.jpg", "IMAGE-50002.jpg"]

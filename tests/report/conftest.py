@@ -43,6 +43,13 @@ def hostile_run(tmp_path_factory) -> Run:
 
 
 @pytest.fixture(scope="session")
+def glc_run(hostile_run, tmp_path_factory) -> Run:
+    """A run on the same data, by a method that corrects its own labels without a teacher."""
+    folder = tmp_path_factory.mktemp("glc") / "run"
+    return train(replace(hostile_run.settings, method="glc", epochs=2, output=str(folder)), console=QUIET)
+
+
+@pytest.fixture(scope="session")
 def hostile_facts(hostile_run):
     return collect(hostile_run, samples=60, map_samples=40)
 

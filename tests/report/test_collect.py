@@ -12,6 +12,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix
 import tiny
 from emlc import InputError, Run
 from emlc.report import collect, render
+from emlc.report.facts import identity_of
+from emlc.runs.directory import write_settings
 
 
 @pytest.fixture
@@ -83,6 +85,39 @@ def test_without_a_teacher_there_are_no_labels(plain_run):
     assert "corrected_label" not in facts.points
 
 
+def test_labels_that_a_method_corrected_without_a_teacher_are_those_of_its_file(glc_run, tmp_path):
+    table = pd.read_csv(glc_run.folder / "labels.csv", dtype={"id": str}, keep_default_na=False)
+    facts = collect(glc_run, samples=20, map_samples=20)
+    assert facts.labels.issues == table["is_label_issue"].sum()
+    assert facts.labels.samples == 90
+    assert facts.labels.retain is None
+    assert facts.labels.truth.samples == 90
+    assert facts.decision is None
+    assert "corrected_label" in facts.points
+    assert facts.missing == {"gallery": "It shows retain weights, and the method glc has none."}
+    page = render(facts)
+    assert "as the method estimated it in training" in page
+    assert "Label noise, learned" in page
+    assert "Retain weights" not in page
+    last = collect(replace(glc_run, which="last"), map_samples=0)
+    assert "glc has no teacher, and labels.csv is of the chosen weights" in last.missing["labels"]
+    copy = shutil.copytree(glc_run.folder, tmp_path / "copy")
+    table[::-1].to_csv(copy / "labels.csv", index=False)
+    with pytest.raises(InputError, match=r"labels\.csv: expected one row for each noisy sample"):
+        collect(Run.load(copy), map_samples=0)
+
+
+def test_a_method_without_a_teacher_has_a_gallery_if_it_has_retain_weights(hostile_run):
+    table = pd.read_csv(hostile_run.folder / "labels.csv", dtype={"id": str}, keep_default_na=False)
+    facts = collect(replace(hostile_run, teacher=None), samples=20, map_samples=0)
+    weights = table.set_index("id")["retain_weight"]
+    assert facts.gallery.content == "values"
+    assert len(facts.gallery.records) == 20
+    for record in facts.gallery.records:
+        assert record["retain"] == pytest.approx(weights[record["id"]], rel=1e-3)
+        assert record["top"] == []
+
+
 def test_the_true_noise_is_that_of_the_samples_with_or_without_a_teacher(
     hostile_run, hostile_facts, plain_run
 ):
@@ -117,6 +152,21 @@ def test_the_identity_is_the_runs_own(hostile_run, hostile_facts, image_facts):
     assert again.identity == hostile_facts.identity
     assert again.identity != image_facts.identity
     assert len(again.identity) == 24
+
+
+def test_the_identity_outlives_other_hardware_and_another_place(hostile_run, copy):
+    identity = identity_of(hostile_run.folder)
+    settings = hostile_run.settings
+    data = str(copy / "elsewhere.csv")
+    moved = replace(settings, output=str(copy), data=data, device="cuda:1", workers=3, memory_gib=1.0)
+    write_settings(copy, moved)
+    assert identity_of(copy) == identity
+    for changes in ({"epochs": 5}, {"seed": 1}, {"true_label_column": None}):
+        write_settings(copy, replace(settings, **changes))
+        assert identity_of(copy) != identity
+    write_settings(copy, settings)
+    (copy / "split.csv").write_text("id,role\n")
+    assert identity_of(copy) != identity
 
 
 def test_an_interrupted_run(copy):

@@ -14,7 +14,7 @@ from PIL import Image
 import tiny
 from emlc import Samples
 from emlc.data.classes import UNKNOWN
-from emlc.report.gallery import Choice, choose, make_gallery
+from emlc.report.gallery import Choice, choose, make_gallery, plain_gallery
 from emlc.report.thumbnails import thumbnails
 
 
@@ -155,12 +155,17 @@ def test_long_vectors_are_abbreviated_and_texts_shown_instead():
     assert {len(record["content"]) for record in gallery.records} == {12}
     texts = [f"<b>text {k}</b> " * (1000 if k == 3 else 1) for k in range(10)]
     with_texts = replace(samples, texts=pa.array(texts))
+    assert gallery.cut_at is None
     gallery = make_gallery(label_table(samples), all_of(10), tiny.CLASSES, with_texts)
     assert gallery.content == "text"
     for record in gallery.records:
         whole = texts[int(record["id"][1:])]
         assert len(record["content"]) <= 2000
         assert whole.startswith(record["content"].removesuffix("…"))
+    assert gallery.cut_at == 2000
+    short = with_texts.take(np.arange(3))
+    assert plain_gallery(with_texts, None, ()).cut_at == 2000
+    assert plain_gallery(short, None, ()).cut_at is None
 
 
 # Thumbnails

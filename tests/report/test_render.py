@@ -145,10 +145,17 @@ def test_samples_given_from_python(array_run):
 
 def test_a_method_without_a_teacher(plain_run):
     page = Page(render(collect(plain_run, map_samples=0)))
-    assert "has no teacher, so there are no corrections to show" in page.text
+    assert "has no teacher, and the run has no labels.csv" in page.text
     assert "review" not in page.ids
     assert "these figures are optimistic" in page.text
     assert json.loads(page.scripts[0][1])["gallery"] is None
+
+
+def test_of_texts_that_are_cut_the_page_says_so(page, hostile_facts):
+    cut = replace(hostile_facts, gallery=replace(hostile_facts.gallery, cut_at=2000))
+    note = "The gallery shows and searches the first 2,000 characters of each text."
+    assert note in Page(render(cut)).text
+    assert note not in page.text
 
 
 def test_an_interrupted_run(hostile_facts):

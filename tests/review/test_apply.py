@@ -69,6 +69,18 @@ def renamed(before, now, role):
     )
 
 
+def test_paths_may_be_texts(tmp_path, monkeypatch):
+    run = sources.untrained_run(tmp_path, **sources.ALL[0](tmp_path))
+    write_decisions(tmp_path / "decisions.csv", run, {run.split().noisy.ids[0]: ("exclude", "")})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    summary = apply_decisions(run, "decisions.csv", "new")
+    assert summary["decisions"]["exclude"] == 1
+    assert summary == json.loads(Path("new/review.json").read_text())
+    assert apply_decisions(run, "~/decisions.csv") == summary
+    assert (run.folder / "reviewed" / "train.yaml").is_file()
+
+
 @pytest.mark.parametrize("source", sources.ALL, ids=lambda source: source.__name__)
 def test_without_decisions_the_data_are_written_as_they_are(source, tmp_path):
     run = sources.untrained_run(tmp_path, **source(tmp_path))

@@ -61,7 +61,8 @@ def export_label_studio(
     order = np.argsort(corrected.labels["label_quality"].to_numpy(), kind="stable")
     samples = corrected.noisy.take(order)
     labels = corrected.labels.iloc[order].itertuples(index=False)
-    shown = _shown(samples, key, run.schema.feature_columns, images, document_root)
+    by_address = key == "image" and (images == "files" or (images is None and samples.files is not None))
+    shown = _shown(samples, key, run.schema.feature_columns, document_root if by_address else None)
     version = f"emlc-{run.folder.resolve().name}"
     with atomic_folder(output) as temporary:
         (temporary / "config.xml").write_text(config, encoding="utf-8")
@@ -70,7 +71,13 @@ def export_label_studio(
             write_json_list(
                 file, (_task(row, {key: value}, from_name, to_name, version) for row, value in rows)
             )
-    return f"{len(samples):,} tasks, the worst label first; the labelling interface is in config.xml"
+    message = f"{len(samples):,} tasks, the worst label first; the labelling interface is in config.xml"
+    if by_address:
+        message += (
+            "; Label Studio shows the images if the project has a source storage of the kind Local files for "
+            f"{_common_folder(samples)}: see docs/export.md"
+        )
+    return message
 
 
 def labelling_interface(classes: tuple[str, ...], key: str, from_name: str, to_name: str) -> str:
@@ -125,22 +132,27 @@ def _task(row: Any, shown: dict[str, Any], from_name: str, to_name: str, version
     return {"data": shown | evidence, "predictions": [prediction]}
 
 
-def _shown(
-    samples: Samples, key: str, names: tuple[str, ...], images: str | None, document_root: str
-) -> Iterator[Any]:
-    """Return what a task shows of each sample."""
+def _shown(samples: Samples, key: str, names: tuple[str, ...], root: str | None) -> Iterator[Any]:
+    """Return what a task shows of each sample; of an image its address below a root, or else its content."""
     if key == "text":
         assert samples.texts is not None
         return iter(samples.texts.to_pylist())
     if key == "values":
         return iter_values(samples, names)
-    if images == "data" or (images is None and samples.files is None):
+    if root is None:
         return (data_uri(kind, content) for kind, content in iter_images(samples))
     if samples.files is None:
         raise InputError(
             "images: they are not files of their own; --images data writes the images themselves"
         )
-    return iter([_address(file, document_root) for file in samples.files.to_pylist()])
+    return iter([_address(file, root) for file in samples.files.to_pylist()])
+
+
+def _common_folder(samples: Samples) -> str:
+    """Return the innermost folder that holds all image files."""
+    assert samples.files is not None
+    folders: set[str] = {os.path.dirname(os.path.abspath(file)) for file in samples.files.to_pylist()}
+    return os.path.commonpath(folders)
 
 
 def _address(file: str, root: str) -> str:

@@ -24,12 +24,15 @@ def safe_names(
     endings = [ending] * len(texts) if isinstance(ending, str) else ending
     taken = {name.casefold() for name in reserved}
     names = []
+    counts: dict[tuple[str, str], int] = {}  # without them n equal texts would take n² steps
     for text, end in zip(texts, endings, strict=True):
         stem = name = _safe(text)
-        count = 1
+        key = stem.casefold(), end.casefold()
+        count = counts.get(key, 1)
         while (name + end).casefold() in taken:
             count += 1
             name = f"{stem}-{count}"
+        counts[key] = count
         taken.add((name + end).casefold())
         names.append(name + end)
     return names

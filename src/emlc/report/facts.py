@@ -1,5 +1,6 @@
 """The data of a report, collected from the run directory, the run's samples and its networks."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from emlc.config import paths_of
+from emlc.config import Settings, facts_of, paths_of
 from emlc.data import Split
 from emlc.data.classes import UNKNOWN, shorten
 from emlc.data.noise import observed_transition
@@ -27,14 +28,17 @@ from emlc.runs.evaluation import Evaluation, evaluate_probabilities
 from emlc.runs.fit import chosen_epoch
 from emlc.runs.metrics import has_noisy_test
 from emlc.runs.run import Run
-from emlc.runtime.files import read_json
+from emlc.runtime.files import read_json, read_yaml
 
 _ROLES = ("noisy", "trusted", "validation", "test")
 
 _TABLE_COLUMNS = (
-    *("id", "given_label", "corrected_label", "corrected_probability", "retain_weight"),
+    *("id", "given_label", "corrected_label", "corrected_probability"),
     *("predicted_label", "label_quality", "is_label_issue"),
 )
+"""Columns of every label table; that of a method without a teacher may have no retain weight."""
+
+_NUMBERS = ("corrected_probability", "retain_weight", "label_quality")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +60,8 @@ class Facts:
             true class; NaN in rows of absent classes; None if no true label is known.
         decision: The threshold below which a label counts as an issue, with its calibration; None for runs
             that did not record it.
-        points: The map: one row per point, with columns x, y and those of the label table, or without a
-            teacher id and given_label.
+        points: The map: one row per point, with columns x, y and those of the label table, or without one
+            id and given_label.
         gallery: Samples to review.
         missing: Part of the report (data, labels, map, gallery) -> why it is missing.
         comparison: The run beside simple rivals, by which it was judged when it was trained.
@@ -140,7 +144,9 @@ def collect(
     if table is not None:
         known["labels"] = label_facts(table, run.schema.classes)
         known["decision"] = _decision(run, split)
-        if samples > 0:
+        if "retain_weight" not in table:
+            missing["gallery"] = f"It shows retain weights, and the method {run.settings.method} has none."
+        elif samples > 0:
             show_progress("choosing samples to review")
             known["gallery"] = _gallery(run, split, table, samples)
         else:
@@ -197,28 +203,33 @@ def _evaluation(run: Run, split: Split) -> dict[str, Any]:
 
 def _label_table(run: Run, split: Split | None, missing: dict[str, str]) -> pd.DataFrame | None:
     """Return the label table of the noisy samples: computed with these weights, or else read from the run."""
-    if run.teacher is None:
-        missing["labels"] = (
-            f"The method {run.settings.method} has no teacher, so there are no corrections to show; "
-            "emlc train --method emlc has one."
-        )
-        return None
-    if split is not None:
+    if run.teacher is not None and split is not None:
         return run.correct_labels(split.noisy)
-    if run.which == "last":
-        missing["labels"] = (
-            "The samples cannot be read again, and labels.csv is of the chosen weights, not of the last."
-        )
-        return None
+    reason = "The samples cannot be read again"
+    if run.teacher is None:
+        reason = f"The method {run.settings.method} has no teacher"
     path = run.folder / "labels.csv"
     if not path.is_file():
-        missing["labels"] = "The samples cannot be read again, and the run has no labels.csv."
+        advice = "; emlc train --method emlc has a teacher" if run.teacher is None else ""
+        missing["labels"] = f"{reason}, and the run has no labels.csv{advice}."
         return None
+    if run.which == "last":
+        missing["labels"] = f"{reason}, and labels.csv is of the chosen weights, not of the last."
+        return None
+    table = _stored_table(path, run)
+    if split is not None and not np.array_equal(table["id"].to_numpy(), split.noisy.ids):
+        raise InputError(f"{path}: expected one row for each noisy sample of the run, in their order")
+    return table
+
+
+def _stored_table(path: Path, run: Run) -> pd.DataFrame:
+    required = _TABLE_COLUMNS if run.teacher is None else (*_TABLE_COLUMNS, "retain_weight")
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if absent := [name for name in _TABLE_COLUMNS if name not in table]:
+    if absent := [name for name in required if name not in table]:
         raise InputError(f"{path}: expected a label table, but it has no column {', '.join(absent)}")
+    numbers = [name for name in _NUMBERS if name in table]
     try:
-        for name in ("corrected_probability", "retain_weight", "label_quality"):
+        for name in numbers:
             table[name] = table[name].astype(np.float64)
     except ValueError as error:
         raise InputError(f"{path}: {name}: {error}") from error
@@ -254,7 +265,9 @@ def _gallery(run: Run, split: Split | None, table: pd.DataFrame, size: int) -> G
     if split is None:
         return make_gallery(table.iloc[rows], choice, schema.classes).with_rest(table, rows)
     samples = split.noisy.take(rows)
-    gallery_table = run.correct_labels(samples, all_probabilities=True)
+    gallery_table = table.iloc[rows]
+    if run.teacher is not None:
+        gallery_table = run.correct_labels(samples, all_probabilities=True)
     gallery = make_gallery(gallery_table, choice, schema.classes, samples, schema.feature_columns)
     return gallery.with_rest(table, rows)
 
@@ -262,7 +275,7 @@ def _gallery(run: Run, split: Split | None, table: pd.DataFrame, size: int) -> G
 def _decision(run: Run, split: Split | None) -> Decision | None:
     """Return the decision that the label table was made with, if it is known."""
     path = run.folder / "decision.json"
-    if split is not None:
+    if split is not None and run.teacher is not None:
         return run.decision
     return Decision.load(path) if path.is_file() else None
 
@@ -288,11 +301,19 @@ def _counts(folder: Path) -> dict[str, int]:
 
 
 def identity_of(folder: Path) -> str:
-    """Hash a run's settings and split; the same run has the same text on every machine."""
-    digest = blake2b(digest_size=12)
-    for name in ("settings.yaml", "split.csv"):
-        path = folder / name
-        digest.update(path.read_bytes() if path.is_file() else b"")
+    """Hash a run's settings and split; the same run has the same text on every machine.
+
+    Settings that may change when a run is resumed do not count, nor do paths.
+    """
+    facts, stored = facts_of(Settings), read_yaml(folder / "settings.yaml")
+    lasting = {
+        name: value
+        for name, value in stored.items()
+        if not (facts[name].free_on_resume or facts[name].is_path(value))
+    }
+    digest = blake2b(json.dumps(lasting, sort_keys=True).encode(), digest_size=12)
+    split = folder / "split.csv"
+    digest.update(split.read_bytes() if split.is_file() else b"")
     return digest.hexdigest()
 
 

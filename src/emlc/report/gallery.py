@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -49,6 +50,7 @@ class Gallery:
             (in the random order, from 0; None if it is not in the random sample), ``top`` (pairs of class
             index and probability), ``content``.
         suggests: Whether the samples come with suggestions and evidence; else only with their given label.
+        cut_at: Number of characters up to which texts are shown and searched; None if that is all of them.
         rest: Number of noisy samples that are not shown.
         rest_wrong: How many of these are estimated to have a wrong label.
     """
@@ -58,6 +60,7 @@ class Gallery:
     hidden_values: int
     records: list[dict[str, Any]]
     suggests: bool = True
+    cut_at: int | None = None
     rest: int = 0
     rest_wrong: float = 0.0
 
@@ -154,7 +157,7 @@ def make_gallery(
                 "content": contents[k],
             }
         )
-    return Gallery(kind, value_names, hidden, records)
+    return Gallery(kind, value_names, hidden, records, cut_at=_cut_at(samples))
 
 
 def plain_gallery(samples: Samples, contents: list[str] | None, columns: tuple[str, ...]) -> Gallery:
@@ -175,7 +178,7 @@ def plain_gallery(samples: Samples, contents: list[str] | None, columns: tuple[s
         {"id": str(sample_id), "given": int(given), "place": k, **nothing, **numbers, "content": content}
         for k, (sample_id, given, content) in enumerate(zip(samples.ids, samples.given, shown, strict=True))
     ]
-    return Gallery(kind, names, hidden, records, suggests=False)
+    return Gallery(kind, names, hidden, records, suggests=False, cut_at=_cut_at(samples))
 
 
 def _top(probabilities: NDArray[np.float64], given: int) -> list[tuple[int, float]]:
@@ -191,7 +194,7 @@ def _content(
     if samples is None:
         return "none", [], 0, [None] * n
     if samples.texts is not None:
-        return "text", [], 0, [_shortened(text or "") for text in samples.texts.to_pylist()]
+        return "text", [], 0, [_shortened(text) for text in samples.texts.to_pylist()]
     if samples.pictures is not None:
         return "image", [], 0, thumbnails(samples)
     width = samples.input_shape[0] if samples.table is None else samples.table.num_columns
@@ -212,6 +215,13 @@ def _shown_value(value: Any) -> str:
         return f"{value:.5g}"
     text = str(value)
     return text if len(text) <= _SHOWN_LETTERS else text[: _SHOWN_LETTERS - 1] + "…"
+
+
+def _cut_at(samples: Samples | None) -> int | None:
+    if samples is None or samples.texts is None:
+        return None
+    longest = pc.max(pc.utf8_length(samples.texts)).as_py() or 0
+    return _SHOWN_CHARACTERS if longest > _SHOWN_CHARACTERS else None
 
 
 def _shortened(text: str) -> str:

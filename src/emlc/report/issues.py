@@ -48,7 +48,7 @@ class LabelFacts:
             label stands for the true class. Rows sum to 1; NaN in rows of classes that no sample is corrected
             to.
         retain: Histogram of the retain weights in ``RETAIN_BINS`` equal bins of [0, 1]: columns from, to, and
-            samples, or right and wrong where true labels are known.
+            samples, or right and wrong where true labels are known. None if the method has none.
         truth: Comparison with the true labels; None if none is known.
     """
 
@@ -56,7 +56,7 @@ class LabelFacts:
     issues: int
     corrected: NDArray[np.int64]
     transition: NDArray[np.float64]
-    retain: pd.DataFrame
+    retain: pd.DataFrame | None
     truth: Truth | None
 
 
@@ -66,12 +66,15 @@ def label_facts(table: pd.DataFrame, classes: tuple[str, ...]) -> LabelFacts:
     true = np.full(len(table), UNKNOWN)
     if "true_label" in table:
         true = class_codes(table["true_label"], classes)
+    retain = None
+    if "retain_weight" in table:
+        retain = _retain_weights(table["retain_weight"].to_numpy(dtype=np.float64), given, true)
     return LabelFacts(
         samples=len(table),
         issues=int(table["is_label_issue"].sum()),
         corrected=_counts(given, corrected, len(classes)),
         transition=observed_transition(given, corrected, len(classes)),
-        retain=_retain_weights(table["retain_weight"].to_numpy(dtype=np.float64), given, true),
+        retain=retain,
         truth=_truth(given, corrected, true, len(classes)),
     )
 

@@ -38,7 +38,7 @@ class View:
         student: Figures on the student, measured on held-out samples.
         training: Learning curves.
         noise: Matrices of label noise.
-        retain: Histogram of retain weights.
+        retain: Histogram of retain weights, if there are any.
         map: The map of the samples.
         pairs: The most frequent corrections.
         per_class: The student's figures, one row per class.
@@ -84,7 +84,7 @@ def describe(facts: Facts) -> View:
         student=_student_figures(facts),
         training=_training_figures(facts),
         noise=_noise_figures(facts),
-        retain=[] if labels is None else [figures.retain_weights(labels.retain)],
+        retain=[] if labels is None or labels.retain is None else [figures.retain_weights(labels.retain)],
         map=_map(facts),
         pairs=[] if labels is None else [Pair(a, b, int(labels.corrected[a, b])) for a, b in pairs],
         per_class=None if facts.evaluation is None else facts.evaluation.per_class,

@@ -30,7 +30,11 @@ Unreviewed = Literal["keep", "correct", "drop"]
 
 
 def apply_decisions(
-    run: Run, decisions: Path, output: Path | None = None, *, unreviewed: Unreviewed = "keep"
+    run: Run,
+    decisions: str | Path,
+    output: str | Path | None = None,
+    *,
+    unreviewed: Unreviewed = "keep",
 ) -> dict[str, Any]:
     """Apply decisions on a run's noisy samples to its data, and write the resulting data set.
 
@@ -52,12 +56,12 @@ def apply_decisions(
         InputError: If the decisions do not belong to the run, the folder is not free, or drop leaves
             fewer than 2 noisy samples.
     """
-    folder = output or run.folder / "reviewed"
+    folder = Path(output).expanduser() if output else run.folder / "reviewed"
     check_name(folder)
     check_free(folder)
     check_apart(folder, paths_of(run.settings, "source"))
     split = run.split()
-    reviewer = read_decisions(decisions, split)
+    reviewer = read_decisions(Path(decisions).expanduser(), split)
     rest = _rest(run, split, reviewer, unreviewed)
     reviewed = _reviewed(split.noisy, reviewer, keeps_given=unreviewed == "keep")
     noisy = _without_copies(rest, reviewed, run.settings)

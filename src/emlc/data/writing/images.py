@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from emlc.data.images.decode import check_regular
@@ -18,6 +18,7 @@ from emlc.errors import InputError
 
 _BLOCK = 256  # images that are in memory at a time
 _SHOWN_BY_BROWSERS = {"image/png", "image/jpeg", "image/gif", "image/webp"}
+_JPEG_ALBUM = "MPO"  # a JPEG file with further images behind the first, as many phones write it
 
 
 def png(pixels: Tensor) -> bytes:
@@ -81,11 +82,14 @@ def _content(image: Path | bytes | None, sample_id: str) -> bytes:
 
 
 def browser_image(content: bytes) -> tuple[str, bytes]:
-    """Return the MIME type and content of an image that browsers show: the image as it is, or as PNG."""
+    """Return the MIME type and content of an image that browsers show: the image as it is, or as PNG.
+
+    Browsers turn an image as its EXIF orientation says; the pixels of a PNG are turned here.
+    """
     with Image.open(io.BytesIO(content), formats=readable_formats()) as opened:
-        kind = Image.MIME.get(opened.format or "", "")
+        kind = "image/jpeg" if opened.format == _JPEG_ALBUM else Image.MIME.get(opened.format or "", "")
         if kind in _SHOWN_BY_BROWSERS:
             return kind, content
         file = io.BytesIO()
-        for_display(opened).convert("RGB").save(file, "PNG")
+        for_display(ImageOps.exif_transpose(opened)).convert("RGB").save(file, "PNG")
     return "image/png", file.getvalue()

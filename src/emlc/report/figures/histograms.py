@@ -63,8 +63,8 @@ def retain_weights(bins: pd.DataFrame) -> Figure:
     return Figure(
         "retain",
         "Retain weights",
-        "How far the teacher keeps the given label: near 1 it trusts the label, near 0 it replaces it by its "
-        "own prediction.",
+        "How far the given label is kept in training: near 1 it is trusted, near 0 it is replaced by a "
+        "prediction.",
         {"data": data, "layout": layout},
         table.rename(columns={"right": "right labels", "wrong": "wrong labels"}),
     )

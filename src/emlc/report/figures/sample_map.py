@@ -75,6 +75,7 @@ def _hover(row: Mapping[Any, Any]) -> str:
     lines = [f"<b>{plot_text(str(row['id']), 60)}</b>", f"given {plot_text(row['given_label'], 40)}"]
     if "corrected_label" in row:
         lines.append(f"corrected {plot_text(row['corrected_label'], 40)}")
+    if "retain_weight" in row:
         lines.append(f"retain weight {row['retain_weight']:.3f}")
     return "<br>".join(lines)
 
