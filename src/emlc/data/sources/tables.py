@@ -162,7 +162,7 @@ def _open(
     if schema.image_column:
         images = open_images(table, schema.image_column)
         if isinstance(images, ImageFiles):
-            check_some_exist(name, schema.image_column, table.folder, table.texts(schema.image_column))
+            check_some_exist(name, schema.image_column, table.folder, table.paths(schema.image_column))
         return Source(name=name, schema=schema, inputs=images, **vars(annotations))
     is_named = bool(settings.feature_columns)
     return Source(
