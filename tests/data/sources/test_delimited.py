@@ -124,6 +124,13 @@ def test_a_row_longer_than_a_block_of_the_parser(tmp_path, settings):
     assert samples.inputs.tolist() == [[1], [2]]
 
 
+def test_a_long_document_beside_line_breaks_in_cells(tmp_path, settings):
+    rows = [("note", "label", "a"), ("x" * 140_000, "u", "1"), ("line one\nline two", "v", "2")]
+    (tmp_path / "data.csv").write_text(text_of(rows))
+    samples = read(str(tmp_path / "data.csv"), settings(feature_columns=["a"]), role="data")
+    assert names(samples) == ["u", "v"]
+
+
 def test_a_text_after_many_numbers_is_told_as_in_a_small_file(tmp_path, settings, logged):
     rows = [("a", "label"), *((k, "u" * 50) for k in range(40_000)), ("oops", "u" * 50)]
     (tmp_path / "data.csv").write_text(text_of(rows))
