@@ -52,13 +52,18 @@ _EVIDENCE = (
 _INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls a row number it wrote
 
 
+def split_files(folder: Path, split: str) -> list[Path]:
+    """Return the parquet files of a folder, sorted, whose names begin with that of a split, such as test."""
+    return sorted(folder.glob(f"{split}*.parquet"))
+
+
 def parquet_files(source: str, role: Role) -> list[Path]:
     """Return the parquet files, sorted, that a file name, glob or folder stands for, if there are any."""
     path = Path(source)
     if path.is_dir():
         split = role if role in ("validation", "test") else "train"
         others = {"train", "validation", "test"} - {split}
-        return sorted(path.glob(f"{split}*.parquet")) or sorted(
+        return split_files(path, split) or sorted(
             file for file in path.glob("*.parquet") if not file.name.startswith(tuple(others))
         )
     if path.suffix.lower() != ".parquet":
