@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -181,10 +182,11 @@ def _open(
 
 
 def open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) -> pads.Dataset:
-    """Open a CSV file, or parquet files; of the latter nothing but the schema is read.
+    """Open a CSV file, or parquet files; of the latter nothing but the schemas is read.
 
     Raises:
-        InputError: If they cannot be read, or columns of one name occur more than once.
+        InputError: If they cannot be read, columns of one name occur more than once, or the files have
+            different columns.
     """
     name = str(files[0])
     try:
@@ -192,6 +194,7 @@ def open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) 
             dataset = pads.InMemoryDataset(_read_csv(files[0], settings, schema))
         else:
             dataset = pads.dataset([str(file) for file in files], format="parquet")
+            _check_columns(files)
     except UNREADABLE as error:
         raise InputError(f"{name}: cannot be read: {error}") from error
     repeated = [column for column in dataset.schema.names if dataset.schema.names.count(column) > 1]
@@ -200,6 +203,22 @@ def open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) 
             f"{name}: columns occur more than once: {shorten(sorted(set(repeated)))}; rename or remove one"
         )
     return dataset
+
+
+def _check_columns(files: Sequence[Path]) -> None:
+    """Raise an :class:`InputError` if parquet files differ in columns other than row numbers."""
+    first, *others = (set(pq.read_schema(file).names) - set(_INDEX_COLUMNS) for file in files)
+    for file, columns in zip(files[1:], others, strict=True):
+        faults = [
+            f"{verb} {shorten(sorted(names))}"
+            for verb, names in (("lacks", first - columns), ("also has", columns - first))
+            if names
+        ]
+        if faults:
+            raise InputError(
+                f"{file}: {' and '.join(faults)}, unlike {files[0]}; files that are read as one table must "
+                "have the same columns"
+            )
 
 
 def _read_csv(file: Path, settings: DataSettings, schema: Schema) -> pa.Table:
