@@ -82,17 +82,28 @@ def test_asymmetric_refuses_unknown_classes():
         noise.asymmetric(["cat", "dog"], 0.2)
 
 
-@pytest.mark.parametrize("header", ["", "0,1,2\n", "cat,dog,cow\n"])
+@pytest.mark.parametrize("header", ["", "0,1,2\n", ",,\n", "cat, dog,cow\n"])
 def test_matrix_from_csv_with_and_without_header(tmp_path, header):
     path = tmp_path / "matrix.csv"
     path.write_text(header + "0.5,0.5,0\n0,1,0\n0.1,0.2,0.7\n")
     expected = [[0.5, 0.5, 0], [0, 1, 0], [0.1, 0.2, 0.7]]
-    np.testing.assert_allclose(noise.load_transition_matrix(path, 3), expected)
+    np.testing.assert_allclose(noise.load_transition_matrix(path, ["cat", "dog", "cow"]), expected)
+
+
+@pytest.mark.parametrize("classes", [("cat", "dog", "cow"), ("2", "NA", "0")])
+def test_a_header_of_class_names_says_their_order(tmp_path, classes):
+    a, b, c = classes
+    path = tmp_path / "matrix.csv"
+    path.write_text(f"{c},{a},{b}\n0.7,0.1,0.2\n0,0.5,0.5\n0,0.4,0.6\n")
+    expected = [[0.5, 0.5, 0], [0.4, 0.6, 0], [0.1, 0.2, 0.7]]
+    np.testing.assert_allclose(noise.load_transition_matrix(path, classes), expected)
 
 
 def test_matrix_from_npy(tmp_path):
     np.save(tmp_path / "matrix.npy", np.eye(3))
-    np.testing.assert_array_equal(noise.load_transition_matrix(tmp_path / "matrix.npy", 3), np.eye(3))
+    np.testing.assert_array_equal(
+        noise.load_transition_matrix(tmp_path / "matrix.npy", ["a", "b", "c"]), np.eye(3)
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,6 +112,9 @@ def test_matrix_from_npy(tmp_path):
         ("1,0\n0.5,0.4\n", r"matrix\.csv: row 1 must .* sum to 1, found a sum of 0\.9"),
         ("1,0\n1.5,-0.5\n", r"matrix\.csv: row 1 must have entries in \[0, 1\].*1\.5"),
         ("1,0\nx,1\n", r"matrix\.csv: row 1 .*nan"),
+        ("a,b\n1,0\n0,1\n", r"matrix\.csv: expected a header of the classes cat, dog, or none, found a, b"),
+        ("cat,cat\n1,0\n0,1\n", r"matrix\.csv: expected a header of the classes cat, dog"),
+        ("cat,1\n1,0\n0,1\n", r"matrix\.csv: expected a header of the classes cat, dog"),
         ("1,0,0\n0,1,0\n", r"matrix\.csv: expected a 2 x 2 transition matrix, found 2 x 3"),
         ("", r"matrix\.csv: cannot be read"),
     ],
@@ -108,13 +122,13 @@ def test_matrix_from_npy(tmp_path):
 def test_wrong_matrices_are_refused(tmp_path, text, message):
     (tmp_path / "matrix.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        noise.load_transition_matrix(tmp_path / "matrix.csv", 2)
+        noise.load_transition_matrix(tmp_path / "matrix.csv", ["cat", "dog"])
 
 
 def test_a_pickled_matrix_is_refused(tmp_path):
     np.save(tmp_path / "matrix.npy", np.array([[object()]]), allow_pickle=True)
     with pytest.raises(InputError, match=r"matrix\.npy: cannot be read"):
-        noise.load_transition_matrix(tmp_path / "matrix.npy", 1)
+        noise.load_transition_matrix(tmp_path / "matrix.npy", ["a"])
 
 
 def test_sampled_labels_follow_the_matrix():

@@ -378,6 +378,22 @@ def test_hugging_face_folder_brings_its_test_set(settings, tmp_path, save_huggin
     assert len(held_out.noisy) == 4
 
 
+@pytest.mark.parametrize("ending", ["", "-0", "_0"])
+def test_a_parquet_folder_brings_its_test_set_and_tells_other_files(settings, tmp_path, logged, ending):
+    for part, n in {"train": 6, "test": 3, "validation": 2, "other": 4}.items():
+        frame = pd.DataFrame({"a": np.arange(n) + 10.5 * len(part), "label": (["u", "v"] * n)[:n]})
+        frame["true_label"] = frame["label"]
+        frame.to_parquet(tmp_path / f"{part}{ending}.parquet")
+    named = settings(tmp_path, trusted_per_class=1)
+    split, _ = make_split(named, CLEAN, seed=0)
+    assert (len(split.noisy), len(split.trusted), len(split.test)) == (4, 2, 3)
+    assert f"files not read: other{ending}.parquet, validation{ending}.parquet" in logged.text
+    logged.clear()
+    more = settings(tmp_path, trusted_per_class=1, validation=str(tmp_path), test_fraction=0.3)
+    make_split(more, CLEAN, seed=0)
+    assert f"files not read: other{ending}.parquet, test{ending}.parquet" in logged.text
+
+
 def test_unreadable_images_are_left_out_before_noise(settings, tmp_path, save_image):
     for k in range(8):
         save_image(tmp_path / "data" / ("cats" if k % 2 else "dogs") / f"{k}.png", k)

@@ -155,7 +155,8 @@ class NoiseSettings:
         noise: symmetric: redraw labels uniformly over all classes. asymmetric: change labels to a similar
             class (for CIFAR-10, CIFAR-100 and digits). matrix: draw labels from the rows of ``noise_matrix``.
         noise_rate: Fraction of the noisy samples whose labels are redrawn (symmetric, asymmetric).
-        noise_matrix: .csv or .npy file with a C x C transition matrix; rows are true classes.
+        noise_matrix: .csv or .npy file with a C x C transition matrix; rows are true classes. A header
+            of class names says the order of the rows and the columns.
         noise_draw: sample: draw for each sample independently. exact: redraw an exact number of labels.
     """
 

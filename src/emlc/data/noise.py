@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from emlc.config import NoiseSettings
-from emlc.data.classes import UNKNOWN
+from emlc.data.classes import UNKNOWN, shorten
 from emlc.data.npz import read_npy
 from emlc.errors import InputError
 
@@ -91,7 +91,7 @@ def from_settings(
         return matrix, settings.noise_rate
     if settings.noise_matrix is None:
         raise InputError("--noise matrix needs --noise_matrix FILE")
-    return load_transition_matrix(settings.noise_matrix, len(classes)), None
+    return load_transition_matrix(settings.noise_matrix, classes), None
 
 
 def symmetric(num_classes: int, rate: float) -> NDArray[np.float64]:
@@ -140,17 +140,26 @@ def _moves(classes: Sequence[str], matrix: NDArray[np.float64]) -> str:
     return ", ".join(moves[:10]) + (f" and {len(moves) - 10} more" if len(moves) > 10 else "")
 
 
-def load_transition_matrix(path: str | Path, num_classes: int) -> NDArray[np.float64]:
-    """Read a transition matrix from a .csv (with or without a header of class names) or .npy file.
+def load_transition_matrix(path: str | Path, classes: Sequence[str]) -> NDArray[np.float64]:
+    """Read a transition matrix from a .csv or .npy file.
+
+    The first line of a .csv file may be a header. If it has the class names, in any order, the rows and the
+    columns of the file are in that order. If it has other numbers, or is blank, it says nothing: they are in
+    the order of ``classes``, as without a header.
+
+    Args:
+        path: The file.
+        classes: The C class names.
 
     Returns:
-        (C, C) float64; rows are normalised to sum to 1 exactly.
+        (C, C) float64, in the order of ``classes``; rows are normalised to sum to 1 exactly.
 
     Raises:
         InputError: If the file cannot be read, is not C x C, or a row (numbered from 0) has entries
-            outside [0, 1] or does not sum to 1 within 1e-6.
+            outside [0, 1] or does not sum to 1 within 1e-6; or if a header has other names.
     """
-    matrix = _read_matrix(Path(path))
+    matrix, header = _read_matrix(Path(path))
+    num_classes = len(classes)
     if matrix.shape != (num_classes, num_classes):
         shape = " x ".join(map(str, matrix.shape))
         raise InputError(f"{path}: expected a {num_classes} x {num_classes} transition matrix, found {shape}")
@@ -159,7 +168,8 @@ def load_transition_matrix(path: str | Path, num_classes: int) -> NDArray[np.flo
     for row in np.flatnonzero(outside | ~np.isclose(sums, 1, rtol=0, atol=1e-6))[:1]:
         fault = f"{matrix[row].tolist()}" if outside[row] else f"a sum of {sums[row]:.8g}"
         raise InputError(f"{path}: row {row} must have entries in [0, 1] that sum to 1, found {fault}")
-    return np.asarray(matrix / sums[:, None], dtype=np.float64)
+    order = _order_of(header, classes, path)
+    return np.asarray(matrix / sums[:, None], dtype=np.float64)[np.ix_(order, order)]
 
 
 def inject(
@@ -240,14 +250,29 @@ def _check_rate(rate: float) -> None:
         raise InputError(f"--noise_rate must be in [0, 1], found {rate}")
 
 
-def _read_matrix(path: Path) -> NDArray[np.float64]:
+def _order_of(header: Sequence[str], classes: Sequence[str], path: str | Path) -> list[int]:
+    """Return where each class is in the header, or in the classes if the header does not name them."""
+    if sorted(header) == sorted(classes):
+        return [header.index(name) for name in classes]
+    numbers = pd.to_numeric(pd.Series(header, dtype=object), errors="coerce")
+    names = [name for name, number in zip(header, numbers, strict=True) if name and np.isnan(number)]
+    if names:
+        raise InputError(
+            f"{path}: expected a header of the classes {shorten(classes)}, or none, found {shorten(header)}"
+        )
+    return list(range(len(classes)))
+
+
+def _read_matrix(path: Path) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the numbers of a file, and the cells of its header, if it has one."""
     try:
         if path.suffix == ".npy":
-            return np.asarray(read_npy(path), dtype=np.float64)
-        cells = pd.read_csv(path, header=None, dtype=str)
+            return np.asarray(read_npy(path), dtype=np.float64), []
+        cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)  # a class may be called NA
         numbers = cells.apply(pd.to_numeric, errors="coerce")
         has_header = len(cells) == cells.shape[1] + 1  # class names may be numbers too
-        return np.asarray(numbers, dtype=np.float64)[int(has_header) :]
+        header = [str(cell).strip() for cell in cells.iloc[0]] if has_header else []
+        return np.asarray(numbers, dtype=np.float64)[int(has_header) :], header
     except InputError:
         raise
     except (OSError, ValueError, TypeError) as error:  # pandas' parser errors are ValueErrors

@@ -25,6 +25,7 @@ from emlc.data.sources.read import (
     bundled_roles,
     new_schema,
     open_source,
+    tell_unread,
     with_image_model,
 )
 from emlc.data.sources.source import Role, Schema, Source, check_input_shape, take_all, with_image_range
@@ -114,6 +115,7 @@ def make_split(
     data = with_human_labels(with_image_model(opened, settings.image_model), settings)
     data = with_checked_labels(data, settings)
     sources = other_sources(settings.data, settings)
+    tell_unread(settings.data, sources)
     rows = draw_rows(
         data,
         settings,

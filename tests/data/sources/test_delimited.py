@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from emlc.data import read
+from emlc.data.sources import text_files
 from emlc.errors import InputError
 
 ROWS = [("größe", "label", "note"), ("1.5", "Käse", "a"), ("2.5", "Brot", "b"), ("3.5", "Käse", "c")]
@@ -123,6 +124,13 @@ def test_a_row_longer_than_a_block_of_the_parser(tmp_path, settings):
     assert samples.inputs.tolist() == [[1], [2]]
 
 
+def test_a_long_document_beside_line_breaks_in_cells(tmp_path, settings):
+    rows = [("note", "label", "a"), ("x" * 140_000, "u", "1"), ("line one\nline two", "v", "2")]
+    (tmp_path / "data.csv").write_text(text_of(rows))
+    samples = read(str(tmp_path / "data.csv"), settings(feature_columns=["a"]), role="data")
+    assert names(samples) == ["u", "v"]
+
+
 def test_a_text_after_many_numbers_is_told_as_in_a_small_file(tmp_path, settings, logged):
     rows = [("a", "label"), *((k, "u" * 50) for k in range(40_000)), ("oops", "u" * 50)]
     (tmp_path / "data.csv").write_text(text_of(rows))
@@ -192,16 +200,35 @@ def test_empty_columns_and_rows_of_a_spreadsheet(tmp_path, settings, logged):
         (b"a,label\n1,u\n2,v,w\n", "row 1: expected 2 cells, found 3: '2,v,w'; .*--separator"),
         (b'a,label\n1,u\n2,"v\n3,w\n', "row 1: a quotation mark is not closed"),
         (b'a,label\n1,u\n2,"v\n3,w\n4,x"y\n5,z"\n', "row 1"),
+        (
+            b'a,note,label\n1,fine,u\n2,"good,u\n3,bad" one,v\n4,ok,v\n',
+            "row 1: a quotation mark is not closed",
+        ),
         (b"a,label\n1,u\0\n", "bytes of value 0"),
         (b"PK\x03\x04 and more", "a zip archive or an Excel workbook; .*CSV UTF-8"),
         (b"PAR1 and more", r"a parquet file; give it the ending \.parquet"),
         (b"a;label\n1;u\n2\n", "row 1: expected 2 cells, found 1"),
     ],
 )
-def test_files_that_cannot_be_read_are_explained(tmp_path, settings, content, message):
-    (tmp_path / "data.csv").write_bytes(content)
+@pytest.mark.parametrize("line_break", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("last", [True, False], ids=["ended", "not ended"])
+def test_files_that_cannot_be_read_are_explained(tmp_path, settings, content, message, line_break, last):
+    content = content if last else content.removesuffix(b"\n")
+    (tmp_path / "data.csv").write_bytes(content.replace(b"\n", line_break))
     with pytest.raises(InputError, match=rf"data\.csv: .*{message}"):
         read(str(tmp_path / "data.csv"), settings(), role="data")
+
+
+@pytest.mark.parametrize("block", [1, 3, 2**22])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [("a", 1), ("a\n", 1), ("a\nb", 2), ("a\r\nb\r\n", 2), ("a\rb\r", 2), ("a\n\r\n\rb", 4)],
+)
+def test_lines_are_counted_across_blocks(tmp_path, monkeypatch, text, lines, encoding, block):
+    monkeypatch.setattr(text_files, "_BLOCK", block)
+    (tmp_path / "data.csv").write_bytes(text.encode(encoding))
+    assert text_files.find_encoding(tmp_path / "data.csv", encoding).lines == lines
 
 
 @pytest.mark.parametrize(

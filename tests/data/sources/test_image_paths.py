@@ -1,5 +1,8 @@
 """Which columns are image paths, whatever they are called, and what is said of paths that lead nowhere."""
 
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +12,7 @@ import tiny
 from emlc.config import NoiseSettings
 from emlc.data import check_files, check_split, make_split, read
 from emlc.data.sources.image_paths import look_like_image_paths
+from emlc.data.sources.read import open_source
 from emlc.errors import InputError
 
 CLEAN = NoiseSettings()
@@ -48,6 +52,35 @@ def test_paths_in_categories_are_read_too(table, settings, tmp_path):
     frame.astype({"image_path": "category"}).to_parquet(path)
     assert pa.types.is_dictionary(pq.read_schema(path).field("image_path").type)
     assert read(path, settings(), role="data").inputs.ndim == 4
+
+
+@pytest.mark.parametrize("column", ["image", "id"])
+@pytest.mark.parametrize("kind", ["plain", "category"])
+def test_paths_are_relative_to_the_folder_of_their_own_file(
+    tmp_path, save_image, settings, monkeypatch, column, kind
+):
+    absolute = str(tmp_path / "else" / "2.png")
+    values = {"a": ["1.png", None], "b": ["1.png", absolute, "./1.png"]}
+    save_image(tmp_path / "else" / "2.png", 2)
+    for k, (folder, paths) in enumerate(values.items()):
+        save_image(tmp_path / "parts" / folder / "1.png", k)
+        frame = pd.DataFrame({column: paths if column == "image" else paths[:1], "label": "v"})
+        frame = frame if kind == "plain" else frame.astype({column: "category"})
+        frame.to_parquet(tmp_path / "parts" / folder / "t.parquet")
+    monkeypatch.chdir(tmp_path)
+    source = open_source("parts/*/t.parquet", settings(repeated_ids="number"), role="data")
+    rows = np.arange(len(source))
+    read_from = [
+        None if image is None else Path(image).resolve().relative_to(tmp_path.resolve())
+        for _, images in source.inputs.fetch(rows, 8)
+        for image in images
+    ]
+    files = [Path("parts/a/1.png"), None, Path("parts/b/1.png"), Path("else/2.png"), Path("parts/b/1.png")]
+    assert read_from == (files if column == "image" else [files[0], files[2]])
+    fingerprint = source.inputs.fingerprint()
+    monkeypatch.chdir(tmp_path / "parts")
+    again = open_source(f"{tmp_path}/parts/*/t.parquet", settings(repeated_ids="number"), role="data")
+    assert again.inputs.fingerprint() == fingerprint
 
 
 def test_bare_images_in_a_column_are_found_too(table, settings, tmp_path):

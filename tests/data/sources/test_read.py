@@ -22,6 +22,30 @@ def nhwc(samples):
 # Tables of numbers
 
 
+@pytest.mark.parametrize(
+    ("columns", "fault"),
+    [
+        (["label", "z"], "lacks x and also has z"),
+        (["label"], "lacks x"),
+        (["x", "label", "y", "z"], "also has y, z"),
+    ],
+)
+def test_parquet_files_of_different_columns_are_refused(tmp_path, settings, columns, fault):
+    pd.DataFrame({"x": [1, 2], "label": ["u", "v"]}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({name: ["u", "v"] for name in columns}).to_parquet(tmp_path / "b.parquet")
+    message = rf"b\.parquet: {fault}, unlike .*a\.parquet; .* the same columns"
+    with pytest.raises(InputError, match=message):
+        read(str(tmp_path / "*.parquet"), settings(), role="data")
+
+
+def test_parquet_files_may_differ_in_the_order_of_columns_and_in_row_numbers(tmp_path, settings):
+    frame = pd.DataFrame({"x": [1, 2, 3], "label": ["u", "v", "u"]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame[["label", "x"]][frame["label"] == "u"].to_parquet(tmp_path / "b.parquet")
+    samples = read(str(tmp_path / "*.parquet"), settings(), role="data")
+    assert samples.inputs.tolist() == [[1], [2], [3], [1], [3]]
+
+
 def test_csv_of_numbers(tmp_path, settings):
     path = tmp_path / "data.csv"
     path.write_text("id,width,label,height,flag,note\n007,1.5,NA,2,true,x\nb,2,01,3,false,y\n")

@@ -25,6 +25,8 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _ROWS = 100  # that the separator is found by
 _LARGEST_BLOCK = 2**31 - 1
 
+csv.field_size_limit(_LARGEST_BLOCK)  # documents are longer than the standard library's 131,072 characters
+
 
 def is_delimited(path: Path) -> bool:
     """Return whether a file's name is that of a CSV file, which may be compressed."""

@@ -60,7 +60,7 @@ def find_images_of_ids(table: Table, column: str | None) -> str | None:
     values = _first_values(table, column, _VALUES_LOOKED_AT)
     if not look_like_image_paths(values):
         return None
-    if any((table.folder / value).is_file() for value in values[:3]):
+    if any((folder / value).is_file() for value in values[:3] for folder in table.folders):
         return column
     _log.warning(
         f"{table.name}: the ids in column {column!r} look like image files, but the first do not exist in "
@@ -100,7 +100,7 @@ def open_images(table: Table, column: str) -> EncodedImages:
     if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return ParquetImages(table.name, table.files, column)
     if is_text(kind) or pa.types.is_dictionary(kind):
-        return ImageFiles(table.name, table.folder, table.texts(column), in_table=True)
+        return ImageFiles(table.name, table.folder, table.paths(column), in_table=True)
     raise InputError(
         f"{table.name}: column {column!r} (--image_column) has values of type {kind}, "
         "expected paths of images, or embedded images"

@@ -1,11 +1,13 @@
 """Read a source of any kind."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from emlc.config import NAMED_SOURCES, DataSettings
 from emlc.config.sources import SOURCE_KINDS, check_source
+from emlc.data.classes import shorten
 from emlc.data.embeddings.image_models import load_image_model
 from emlc.data.samples import Samples
 from emlc.data.sources.arrays import open_digits, open_npz
@@ -14,8 +16,10 @@ from emlc.data.sources.clothing1m import find_clothing1m, is_clothing1m, open_cl
 from emlc.data.sources.delimited import is_delimited
 from emlc.data.sources.folders import open_folder
 from emlc.data.sources.source import Role, Schema, Source
-from emlc.data.sources.tables import open_table, parquet_files
+from emlc.data.sources.tables import open_table, parquet_files, split_files
 from emlc.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 _TO_PARQUET = "pandas.{}.to_parquet('data.parquet') makes a parquet file of it"
 _SAVE_AS_CSV = "save the sheet as CSV UTF-8, or " + _TO_PARQUET.format("read_excel(FILE)")
@@ -43,7 +47,7 @@ def read(source: str, settings: DataSettings, *, role: Role, schema: Schema | No
     Args:
         source: cifar10, cifar100 or clothing1m, which lie in ``data_root`` | digits | a .csv, .parquet or
             .npz file | a glob of parquet files | a folder of parquet files (if there are files of these
-            names, train-*.parquet are the data and test-*.parquet the test set) | a folder with the lists
+            names, train*.parquet are the data and test*.parquet the test set) | a folder with the lists
             of Clothing1M | a folder with one sub-folder of images per class.
         settings: Names of columns and classes, and how images are resized and stored.
         role: What the samples are for. It decides which column has the labels: for data the label column;
@@ -144,12 +148,25 @@ def is_image_folder(source: str) -> bool:
 def bundled_roles(source: str) -> set[Role]:
     """Return the roles of the further sets that a source brings along under the same name.
 
-    cifar10 and cifar100 bring their test set, as does a folder with train-*.parquet and test-*.parquet
+    cifar10 and cifar100 bring their test set, as does a folder with train*.parquet and test*.parquet
     files; clothing1m brings a trusted, a validation and a test set.
     """
     if source in CIFAR:
         return {"test"}
     if source == "clothing1m" or is_clothing1m(Path(source)):
         return {"trusted", "validation", "test"}
-    parts = {part: any(Path(source).glob(f"{part}-*.parquet")) for part in ("train", "test")}
-    return {"test"} if all(parts.values()) else set()
+    return {"test"} if all(split_files(Path(source), split) for split in ("train", "test")) else set()
+
+
+def tell_unread(source: str, others: Mapping[Role, str]) -> None:
+    """Log which parquet files of a folder of data belong to no set.
+
+    Args:
+        source: The data.
+        others: The sources of the other sets, by role.
+    """
+    if source in NAMED_SOURCES or not (files := parquet_files(source, "data")) or not Path(source).is_dir():
+        return
+    used = {*files, *(file for role, other in others.items() for file in parquet_files(other, role))}
+    if unread := [file.name for file in sorted(Path(source).glob("*.parquet")) if file not in used]:
+        _log.info(f"{source}: files not read: {shorten(unread)}; --validation or --test can name them")

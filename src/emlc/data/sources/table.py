@@ -1,5 +1,6 @@
 """A table on disk, whose columns are read on demand."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emlc.data.sources.columns import missing_column
@@ -38,7 +40,13 @@ class Table:
 
     @property
     def folder(self) -> Path:
+        """The folder of the first file."""
         return self.files[0].parent
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that the files lie in, each once."""
+        return list(dict.fromkeys(file.parent for file in self.files))
 
     @property
     def columns(self) -> list[str]:
@@ -58,6 +66,30 @@ class Table:
         """Return all values of a column of text, (n,), as Arrow's strings."""
         values = self._read(self.dataset.to_table, columns=[name])[name]
         return values.cast(pa.large_string()).combine_chunks()
+
+    def paths(self, name: str) -> pa.Array:
+        """Return the paths in a column of text, (n,), relative to :attr:`folder` or absolute.
+
+        In the files, paths are relative to the folder of their own file. Where the files lie in several
+        folders, the paths returned are absolute. The rows must be all those of the files.
+        """
+        texts = self.texts(name)
+        if len(self.folders) == 1:
+            return texts
+        parts, start = [], 0
+        for file in self.files:
+            folder, size = os.path.abspath(file.parent), self._size(file)
+            values = texts.slice(start, size).to_pylist()
+            joined = [os.path.join(folder, path) if path else path for path in values]
+            parts.append(pa.array(joined, pa.large_string()))
+            start += size
+        return pa.concat_arrays(parts)
+
+    def _size(self, file: Path) -> int:
+        try:
+            return int(pq.read_metadata(file).num_rows)
+        except UNREADABLE as error:
+            raise InputError(f"{file}: cannot be read: {error}") from error
 
     def rows(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """Return the values of some columns in some rows, in their order.

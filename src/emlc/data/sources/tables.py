@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -52,13 +53,18 @@ _EVIDENCE = (
 _INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls a row number it wrote
 
 
+def split_files(folder: Path, split: str) -> list[Path]:
+    """Return the parquet files of a folder, sorted, whose names begin with that of a split, such as test."""
+    return sorted(folder.glob(f"{split}*.parquet"))
+
+
 def parquet_files(source: str, role: Role) -> list[Path]:
     """Return the parquet files, sorted, that a file name, glob or folder stands for, if there are any."""
     path = Path(source)
     if path.is_dir():
         split = role if role in ("validation", "test") else "train"
         others = {"train", "validation", "test"} - {split}
-        return sorted(path.glob(f"{split}*.parquet")) or sorted(
+        return split_files(path, split) or sorted(
             file for file in path.glob("*.parquet") if not file.name.startswith(tuple(others))
         )
     if path.suffix.lower() != ".parquet":
@@ -162,7 +168,7 @@ def _open(
     if schema.image_column:
         images = open_images(table, schema.image_column)
         if isinstance(images, ImageFiles):
-            check_some_exist(name, schema.image_column, table.folder, table.texts(schema.image_column))
+            check_some_exist(name, schema.image_column, table.folder, table.paths(schema.image_column))
         return Source(name=name, schema=schema, inputs=images, **vars(annotations))
     is_named = bool(settings.feature_columns)
     return Source(
@@ -176,10 +182,11 @@ def _open(
 
 
 def open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) -> pads.Dataset:
-    """Open a CSV file, or parquet files; of the latter nothing but the schema is read.
+    """Open a CSV file, or parquet files; of the latter nothing but the schemas is read.
 
     Raises:
-        InputError: If they cannot be read, or columns of one name occur more than once.
+        InputError: If they cannot be read, columns of one name occur more than once, or the files have
+            different columns.
     """
     name = str(files[0])
     try:
@@ -187,6 +194,7 @@ def open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) 
             dataset = pads.InMemoryDataset(_read_csv(files[0], settings, schema))
         else:
             dataset = pads.dataset([str(file) for file in files], format="parquet")
+            _check_columns(files)
     except UNREADABLE as error:
         raise InputError(f"{name}: cannot be read: {error}") from error
     repeated = [column for column in dataset.schema.names if dataset.schema.names.count(column) > 1]
@@ -195,6 +203,22 @@ def open_dataset(files: Sequence[Path], settings: DataSettings, schema: Schema) 
             f"{name}: columns occur more than once: {shorten(sorted(set(repeated)))}; rename or remove one"
         )
     return dataset
+
+
+def _check_columns(files: Sequence[Path]) -> None:
+    """Raise an :class:`InputError` if parquet files differ in columns other than row numbers."""
+    first, *others = (set(pq.read_schema(file).names) - set(_INDEX_COLUMNS) for file in files)
+    for file, columns in zip(files[1:], others, strict=True):
+        faults = [
+            f"{verb} {shorten(sorted(names))}"
+            for verb, names in (("lacks", first - columns), ("also has", columns - first))
+            if names
+        ]
+        if faults:
+            raise InputError(
+                f"{file}: {' and '.join(faults)}, unlike {files[0]}; files that are read as one table must "
+                "have the same columns"
+            )
 
 
 def _read_csv(file: Path, settings: DataSettings, schema: Schema) -> pa.Table:

@@ -50,7 +50,7 @@ class TextFile:
         encoding: Python's name of its encoding.
         size: Number of bytes, without compression.
         quotes: Number of quotation marks.
-        lines: Number of line breaks.
+        lines: Number of lines, whether the last one ends in a line break or not.
         start: Its first 256 KiB as text, or all of it.
         odd: A line that is not in UTF-8, if the encoding was guessed for that reason.
     """
@@ -129,7 +129,7 @@ class _Contents:
     Attributes:
         size: Number of bytes.
         quotes: Number of quotation marks.
-        lines: Number of line breaks.
+        lines: Number of lines, whether the last one ends in a line break or not.
         bytes: The kinds of bytes that tell encodings apart.
         odd: A line that is not in the encoding, if there is one.
         is_broken: Whether most other characters beyond ASCII are in the encoding, by all appearances.
@@ -141,6 +141,7 @@ class _Contents:
         self.odd: str | None = None
         self.is_broken = False
         self._last = b""
+        self._end = b""  # the last byte that is not 0
         self._has_more_than_ascii = False
         self._decoder = codecs.getincrementaldecoder(encoding)()
 
@@ -148,8 +149,8 @@ class _Contents:
         """Add a block; an empty one is the end of the file."""
         self.size += len(block)
         self.quotes += block.count(b'"')
-        self.lines += block.count(b"\n")
         self.bytes |= {byte for byte in _TELLING if byte in block}
+        self._count_lines(block)
         if self.odd is None:
             try:
                 text = self._decoder.decode(block, final=not block)
@@ -161,6 +162,15 @@ class _Contents:
                 good = sum(map(len, re.findall(r"[^\x00-\x7f]+", replaced))) - bad
                 self.is_broken = self._has_more_than_ascii or good > bad
             self._last = block[-80:]
+
+    def _count_lines(self, block: bytes) -> None:
+        if not block:
+            self.lines += self._end not in (b"", b"\n", b"\r")
+            return
+        text = block.replace(b"\0", b"")  # UTF-16 and UTF-32 have zeros between \r and \n
+        pairs = text.count(b"\r\n") + (self._end == b"\r" and text.startswith(b"\n"))
+        self.lines += text.count(b"\n") + text.count(b"\r") - pairs
+        self._end = text[-1:] or self._end
 
 
 def _by_content(start: bytes) -> str | None:
