@@ -71,6 +71,14 @@ def test_columns_called_as_evidence_are_features_of_a_table_that_has_no_other_si
     assert samples.inputs.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
+def test_a_mark_of_trusted_rows_is_no_feature(tmp_path, settings, logged):
+    path = tmp_path / "data.csv"
+    rows = [f"{k},{'ab'[k % 2]},{k % 3 == 0},{k}.5" for k in range(12)]
+    path.write_text("\n".join(["id,label,trusted,x", *rows]) + "\n")
+    assert read(str(path), settings(), role="data").inputs.shape == (12, 1)
+    assert "column 'trusted' is not used; --trusted_column trusted would read it" in logged.text
+
+
 @pytest.mark.parametrize("sign", ["corrected_label,retain_weight", "given_label,label_quality"])
 def test_evidence_on_the_labels_is_no_feature(tmp_path, settings, logged, sign):
     path = tmp_path / "data.csv"

@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 _DEFAULTS = Defaults(label=("label",), id=("id",), true_label=("true_label",))
 _CIFAR100_DEFAULTS = replace(_DEFAULTS, label=("fine_label",))  # beside a coarse_label
-_NO_FEATURES = {"label", "fine_label", "coarse_label", "true_label", "id"}
+_NO_FEATURES = {"label", "fine_label", "coarse_label", "true_label", "id", "trusted", *REVIEWED}
 _EVIDENCE = (
     *("given_label", "corrected_label", "corrected_probability", "retain_weight"),
     *("predicted_label", "label_quality", "is_label_issue"),
@@ -263,6 +263,8 @@ def _choose_inputs(
         return replace(schema, image_column=settings.image_column)
     if settings.feature_columns:
         return replace(schema, feature_columns=tuple(settings.feature_columns))
+    if "trusted" in table.columns and columns.trusted is None:
+        _log.warning(f"{table.name}: column 'trusted' is not used; --trusted_column trusted would read it")
     taken = {*columns.names(), *_NO_FEATURES, *_INDEX_COLUMNS}
     free = [column for column in table.columns if column not in taken]
     evidence = _evidence(table.columns, classes) & set(free)
