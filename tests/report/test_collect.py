@@ -13,7 +13,6 @@ import tiny
 from emlc import InputError, Run
 from emlc.report import collect, render
 from emlc.report.facts import identity_of
-from emlc.runs.directory import write_settings
 
 
 @pytest.fixture
@@ -155,18 +154,18 @@ def test_the_identity_is_the_runs_own(hostile_run, hostile_facts, image_facts):
 
 
 def test_the_identity_outlives_other_hardware_and_another_place(hostile_run, copy):
-    identity = identity_of(hostile_run.folder)
-    settings = hostile_run.settings
+    def identity(**changes):
+        return identity_of(
+            replace(hostile_run, folder=copy, settings=replace(hostile_run.settings, **changes))
+        )
+
+    same = identity_of(hostile_run)
     data = str(copy / "elsewhere.csv")
-    moved = replace(settings, output=str(copy), data=data, device="cuda:1", workers=3, memory_gib=1.0)
-    write_settings(copy, moved)
-    assert identity_of(copy) == identity
+    assert identity(output=str(copy), data=data, device="cuda:1", workers=3, memory_gib=1.0) == same
     for changes in ({"epochs": 5}, {"seed": 1}, {"true_label_column": None}):
-        write_settings(copy, replace(settings, **changes))
-        assert identity_of(copy) != identity
-    write_settings(copy, settings)
+        assert identity(**changes) != same
     (copy / "split.csv").write_text("id,role\n")
-    assert identity_of(copy) != identity
+    assert identity() != same
 
 
 def test_an_interrupted_run(copy):

@@ -28,7 +28,7 @@ from emlc.runs.evaluation import Evaluation, evaluate_probabilities
 from emlc.runs.fit import chosen_epoch
 from emlc.runs.metrics import has_noisy_test
 from emlc.runs.run import Run
-from emlc.runtime.files import read_json, read_yaml
+from emlc.runtime.files import read_json
 
 _ROLES = ("noisy", "trusted", "validation", "test")
 
@@ -162,7 +162,7 @@ def collect(
     return Facts(
         run=run,
         weights=weights,
-        identity=identity_of(folder),
+        identity=identity_of(run),
         counts=_counts(folder),
         summary=summary,
         metrics=_history(folder / "metrics.csv", ("epoch", "seconds")),
@@ -300,19 +300,19 @@ def _counts(folder: Path) -> dict[str, int]:
     return {role: int(counts[role]) for role in _ROLES if role in counts}
 
 
-def identity_of(folder: Path) -> str:
+def identity_of(run: Run) -> str:
     """Hash a run's settings and split; the same run has the same text on every machine.
 
     Settings that may change when a run is resumed do not count, nor do paths.
     """
-    facts, stored = facts_of(Settings), read_yaml(folder / "settings.yaml")
+    facts = facts_of(Settings)
     lasting = {
         name: value
-        for name, value in stored.items()
+        for name, value in run.settings.as_dict().items()
         if not (facts[name].free_on_resume or facts[name].is_path(value))
     }
     digest = blake2b(json.dumps(lasting, sort_keys=True).encode(), digest_size=12)
-    split = folder / "split.csv"
+    split = run.folder / "split.csv"
     digest.update(split.read_bytes() if split.is_file() else b"")
     return digest.hexdigest()
 

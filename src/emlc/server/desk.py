@@ -56,7 +56,7 @@ class Desk:
             "advice": self._advice(),
             "interrupted": not (folder / "summary.json").is_file(),
         }
-        return render_served(self.gallery, self.split.classes, identity_of(folder), view)
+        return render_served(self.gallery, self.split.classes, identity_of(self.run), view)
 
     def _advice(self) -> list[Advice]:
         comparison = load_comparison(self.run.folder)
