@@ -102,6 +102,8 @@ def _next(run: "Run") -> Iterator[str]:
     folder = shlex.quote(str(run.folder))
     labels = Path(run.folder) / "labels.csv"
     yield f"next: emlc report {folder}     the result as a page, to look at and to review"
-    if labels.exists():
+    if run.teacher is None and labels.exists():
+        yield f"      {labels} has the corrected labels"
+    elif labels.exists():
         yield f"      emlc correct {folder}    the corrected labels, {labels}, and how good they are"
     yield f"      emlc predict {folder} DATA"
