@@ -8,6 +8,7 @@ from typing import Any
 
 from emlc.config.methods import METHODS
 from emlc.reproduce.code import code_digest
+from emlc.reproduce.key import contents_of
 from emlc.runtime.files import read_json, write_json
 
 _ROOMS = ("emlc.", "benchmarks.")
@@ -55,7 +56,7 @@ def decided_by(
     """
     values = {
         "settings": dict(settings),
-        "contents": {str(source): contents_of(Path(source)) for source in sources},
+        "contents": {str(source): contents_of(str(source), thorough=True) for source in sources},
         "code": script_digest(script, settings.get("method", "emlc")),
     }
     return dict(json.loads(json.dumps(values)))
@@ -70,16 +71,3 @@ def short_key(decided_by: Mapping[str, Any]) -> str:
     """Return a hash of what decides figures, for names of folders; 12 characters."""
     text = json.dumps(decided_by, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def contents_of(source: Path) -> str | None:
-    """Return a hash of a file, or of the files in a folder with their names; None if it is neither."""
-    if not source.exists():
-        return None
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(source)}\0".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

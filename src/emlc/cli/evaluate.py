@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     trained = run_arguments.load_run(arguments)
     from emlc.runs.metrics import has_noisy_test
-    from emlc.runs.outputs import check_our_folder, check_ours, identity_of, remember_output
+    from emlc.runs.outputs import check_our_folder, check_ours, known_as, remember_output
 
     folder = run_arguments.output_path(trained, arguments, "evaluation", "")
     check_our_folder(folder, "evaluation.json")
@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> None:
     evaluation.save(
         folder,
         weights=arguments.weights,
-        data=None if arguments.data is None else identity_of(arguments.data),
+        data=None if arguments.data is None else known_as(arguments.data),
         noisy_test_labels=is_noisy,
     )
     table = Table(title=f"{len(samples):,} samples, {arguments.weights} weights")

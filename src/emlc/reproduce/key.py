@@ -29,7 +29,7 @@ def run_key(settings: Settings | PretrainSettings, start: str | None, features: 
     free = names_of(type(settings), lambda facts: facts.free_on_resume or facts.path == "folder")
     values: dict[str, Any] = {n: value for n, value in settings.as_dict().items() if n not in free}
     for name, path in paths_of(settings, "source", "file", "model").items():
-        values[name] = _contents(path)
+        values[name] = contents_of(path)
     modules: tuple[str, ...] = ("emlc.pretraining.run",)
     if isinstance(settings, Settings):
         values |= {
@@ -43,13 +43,18 @@ def run_key(settings: Settings | PretrainSettings, start: str | None, features: 
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def _contents(path: str) -> str:
-    """Return a hash of a file, folder or glob; of what is not there, which no run can read, the path."""
+def contents_of(path: str, *, thorough: bool = False) -> str:
+    """Return a hash of a file, folder or glob; of what is not there, which no run can read, the path.
+
+    Args:
+        path: Of a file the contents count, of a folder the names and sizes of its files.
+        thorough: Whether in a folder the contents of the files count, too.
+    """
     digest, files = hashlib.sha256(), list(_files(path))
     for name, file in files:
         facts = file.stat()
         digest.update(f"{name}\0{facts.st_size}\0".encode())
-        if not os.path.isdir(path):
+        if thorough or not os.path.isdir(path):
             digest.update(_file_digest(file, facts.st_size, facts.st_mtime_ns))
     return digest.hexdigest() if files else path
 

@@ -38,7 +38,7 @@ def default_path(folder: Path, stem: str, ending: str, data: str | None) -> Path
     reserved = f"{stem}-last{ending.removeprefix('-last')}"  # of the run's own samples with the last weights
     for number in itertools.count(1):
         path = folder / (f"{name}{ending}" if number == 1 else f"{name}-{number}{ending}")
-        is_other = path.exists() and record.get(path.name) != identity_of(data)
+        is_other = path.exists() and record.get(path.name) != known_as(data)
         if not is_other and path.name != reserved:
             break
     if number > 1:
@@ -52,7 +52,7 @@ def remember_output(folder: Path, path: Path, data: str | None) -> None:
     A command that is killed in between, and given again, then writes to the same name.
     """
     if data is not None and path.parent == folder:
-        write_json(folder / _RECORD, {**_read_record(folder), path.name: identity_of(data)})
+        write_json(folder / _RECORD, {**_read_record(folder), path.name: known_as(data)})
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return {name: data for name, data in record.items() if isinstance(data, str)}
 
 
-def identity_of(data: str) -> str:
+def known_as(data: str) -> str:
     """Return what DATA is known by in the run directory: a name, or an absolute path."""
     return data if data in NAMED_SOURCES else os.path.abspath(data)
 
