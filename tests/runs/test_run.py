@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 from emlc import InputError, Run, Samples, train
 from emlc.labels.decision import Decision
+from emlc.runs.calibration import _few
 
 QUIET = Console(file=io.StringIO())
 
@@ -75,7 +76,7 @@ def test_with_the_samples_at_hand_a_run_is_decided_without_reading_them(run, cop
 
 
 def test_the_decision_on_validation_samples_and_a_draw_of_many(run, monkeypatch):
-    monkeypatch.setattr("emlc.runs.run._CALIBRATION_SAMPLES", 40)
+    monkeypatch.setattr("emlc.runs.calibration._MOST_SAMPLES", 40)
     split = tiny.split(run.settings, validation=tiny.unlike(60, 5))
     decision = run.decide(split)
     assert (decision.calibrated_on, decision.trusted_samples) == ("validation", 40)
@@ -92,10 +93,10 @@ def test_validation_samples_that_lack_a_class_leave_the_decision_to_the_trusted_
 
 
 def test_of_wide_rows_fewer_decide(run, monkeypatch):
-    monkeypatch.setattr("emlc.runs.run._CALIBRATION_CELLS", 4 * 1500)
-    assert len(run._few(tiny.unlike(2000, 5))) == 1500
-    monkeypatch.setattr("emlc.runs.run._CALIBRATION_CELLS", 1)
-    assert len(run._few(tiny.unlike(2000, 5))) == 1000
+    monkeypatch.setattr("emlc.runs.calibration._MOST_CELLS", 4 * 1500)
+    assert len(_few(run, tiny.unlike(2000, 5))) == 1500
+    monkeypatch.setattr("emlc.runs.calibration._MOST_CELLS", 1)
+    assert len(_few(run, tiny.unlike(2000, 5))) == 1000
 
 
 def test_after_training_the_decision_is_read_from_no_file(tmp_path, monkeypatch):

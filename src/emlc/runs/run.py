@@ -14,7 +14,6 @@
 """
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,35 +28,25 @@ from torch import Tensor, nn
 from emlc.config import Settings
 from emlc.config.methods import method_class
 from emlc.data import Samples, Schema, Split, check_files, check_split, make_split
-from emlc.data.classes import UNKNOWN, shorten
+from emlc.data.classes import shorten
 from emlc.data.images.stored import Inputs
-from emlc.data.reviewed import counts_as_random
 from emlc.data.samples import array_inputs, check_finite
 from emlc.errors import InputError
-from emlc.labels.decision import LEAST, Decision
-from emlc.labels.evidence import CheckedLabels, decide
+from emlc.labels.decision import Decision
 from emlc.labels.table import blocks, label_table
 from emlc.methods.base import Method
 from emlc.networks import inference
-from emlc.networks.backbones import build_backbone
 from emlc.networks.inference import Predictions, predict_both, represent
-from emlc.networks.initial_weights import load_initial_weights
 from emlc.networks.standardize import Standardize
 from emlc.networks.teacher import AnyTeacher
-from emlc.runs.checkpoint import INITIAL, load_networks
+from emlc.runs.calibration import calibrate
+from emlc.runs.checkpoint import load_networks
 from emlc.runs.foreign import check_sizes, with_known_folders
 from emlc.runs.images import embed_inputs, embed_samples
 from emlc.runs.stored_settings import read_settings
 from emlc.runtime.distributed import Ranks, pick_device
 from emlc.runtime.files import read_json
-from emlc.runtime.streams import RandomStream, generator, seed_torch
-from emlc.runtime.tensors import load_tensors
 from emlc.runtime.trust import check_code
-
-_CALIBRATION_SAMPLES = 10_000
-"""Maximum number of trusted, and of noisy, samples for the decision; of more, so many are drawn."""
-_CALIBRATION_CELLS = 2**26
-"""Maximum number of features of these samples, unless they are 1,000 or fewer; 512 MiB of float64."""
 
 
 @dataclass(frozen=True)
@@ -274,76 +263,7 @@ class Run:
             InputError: the initial weights came from a file, and the run has not kept them, as older ones
                 have not, and the file is gone.
         """
-        teacher = self.require_teacher()
-        validation = validation_of_decision(split)
-        role = "trusted" if validation is None else "validation"
-        trusted = self._few(split.trusted if validation is None else validation)
-        noisy = self._few(split.noisy, is_noisy=True)
-        predicted, known = (
-            predict_both(self.student, teacher, each.inputs, each.given, ranks).prediction()
-            for each in (noisy, trusted)
-        )
-        if role == "validation":
-            features = [np.log(np.maximum(each, LEAST)) for each in (known, predicted)]
-        else:
-            features = self._features_before_training([trusted, noisy], ranks)
-        return decide(
-            predicted,
-            noisy.given,
-            features[0],
-            trusted.given,
-            features[1],
-            calibrated_on=role,
-            transition=None if self.transition is None else self.transition.to_numpy(np.float64),
-            reviewed=split.trusted.counts_before() * len(noisy) / len(split.noisy),
-            checked=self._checked_labels(split.trusted, ranks),
-        )
-
-    def _checked_labels(self, trusted: Samples, ranks: Ranks | None) -> CheckedLabels | None:
-        """Collect the trusted samples that were drawn at random from the noisy ones, if there are any."""
-        is_drawn, chosen = trusted.given_before != UNKNOWN, trusted.chosen_for_review
-        if chosen is not None:
-            is_drawn &= counts_as_random(chosen)
-        if not is_drawn.any():
-            return None
-        samples = self._few(trusted.take(is_drawn))
-        # The student learns from them through the meta-gradient alone; the teacher knows them by heart.
-        prediction = inference.predict_proba(self.student, samples.inputs, ranks).double().numpy()
-        return CheckedLabels(prediction, samples.given_before, samples.given)
-
-    def _few(self, samples: Samples, *, is_noisy: bool = False) -> Samples:
-        width = samples.inputs.shape[1] if samples.inputs.ndim == 2 else 1
-        most = min(_CALIBRATION_SAMPLES, max(1_000, _CALIBRATION_CELLS // width))
-        if len(samples) <= most:
-            return samples
-        rng = generator(self.settings.seed, RandomStream.DECISION_SAMPLES, int(is_noisy))
-        return samples.take(np.sort(rng.choice(len(samples), most, replace=False)))
-
-    def _features_before_training(
-        self, sets: list[Samples], ranks: Ranks | None
-    ) -> list[NDArray[np.float64]]:
-        if sets[0].inputs.ndim == 2:
-            return [self.reduced(samples.inputs, ranks) for samples in sets]
-        backbone = self._initial_backbone(sets[-1].inputs)
-        return [represent(backbone, samples.inputs, ranks).double().numpy() for samples in sets]
-
-    def _initial_backbone(self, inputs: Inputs) -> nn.Module:
-        """Return the student's backbone with its initial weights: those that the run has kept, if it has."""
-        path = self.folder / INITIAL / "student.safetensors"
-        if path.exists():
-            backbone = deepcopy(self.student.get_submodule("backbone"))
-            try:
-                backbone.load_state_dict(load_tensors(path))
-            except Exception as error:
-                raise InputError(f"{path}: not the initial weights of this student: {error}") from error
-            return backbone
-        s = self.settings
-        with torch.random.fork_rng(devices=[]):
-            seed_torch(s.seed, RandomStream.INITIAL_WEIGHTS)
-            classes = len(self.schema.classes)
-            backbone, _ = build_backbone(s.backbone, inputs, s.width, stem=s.stem, num_classes=classes)
-        load_initial_weights(backbone, s.init, s.backbone)
-        return backbone.to(next(self.student.parameters()).device)
+        return calibrate(self, split, ranks)
 
     def reduced(self, rows: Inputs, ranks: Ranks | None = None) -> NDArray[np.float64]:
         """Return rows of features (n, d), reduced to components (n, k) if the networks do that first."""
@@ -404,14 +324,6 @@ class Run:
         if not path.exists():
             raise InputError(f"{path}: no such file: {why}")
         return path
-
-
-def validation_of_decision(split: Split) -> Samples | None:
-    """Return the validation samples, by which the decision is calibrated, if there are two of each class."""
-    validation, C = split.validation, len(split.classes)
-    if validation is None or np.bincount(validation.given, minlength=C).min() < 2:
-        return None
-    return validation
 
 
 def _transition(network: nn.Module | None, classes: tuple[str, ...]) -> pd.DataFrame | None:

@@ -18,6 +18,7 @@ from emlc.data.sources.read import open_source
 from emlc.errors import EMLCWarning, InputError
 from emlc.methods.base import Method
 from emlc.runs.beside import FILE, compare_run, has_comparison
+from emlc.runs.calibration import validation_of_decision
 from emlc.runs.checkpoint import INITIAL, Progress, latest_checkpoint, save_networks
 from emlc.runs.directory import (
     OF_THE_DATA,
@@ -34,7 +35,7 @@ from emlc.runs.images import embed_split, images_in, resolve_image_model, side_o
 from emlc.runs.metrics import has_noisy_test
 from emlc.runs.reporters import ConsoleReporter, QuietReporter, RunReporter, write_metrics
 from emlc.runs.results import write_decision, write_results, write_summary
-from emlc.runs.run import Run, validation_of_decision
+from emlc.runs.run import Run
 from emlc.runs.stored_settings import read_settings
 from emlc.runtime.distributed import Ranks, start_ranks
 from emlc.runtime.files import remove_leftovers, write_json
